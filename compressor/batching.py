@@ -1,0 +1,85 @@
+"""Texts to padded batches: tokenised once, cut to the longest in the batch, grouped by length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compressor.data import TextData
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Token ids and segment ids of one text, without padding.
+Encoded: TypeAlias = tuple[list[int], list[int]]
+# input_ids, attention_mask and token_type_ids, each (batch, sequence) int64.
+Batch: TypeAlias = dict[str, Tensor]
+
+# Batches are grouped by length within this many of them, so that their order stays random.
+BUCKET_BATCHES = 20
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, data: TextData, max_length: int) -> list[Encoded]:
+    """Tokenise all texts (or pairs); the longer of a pair is cut first."""
+    return encode_texts(tokenizer, data.texts, data.pairs, max_length)
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> list[Encoded]:
+    """As `encode`, for plain lists."""
+    encoded = tokenizer(
+        list(texts),
+        None if pairs is None else list(pairs),
+        truncation=True,
+        max_length=max_length,
+        return_token_type_ids=True,
+        return_attention_mask=False,
+    )
+    return list(zip(encoded["input_ids"], encoded["token_type_ids"], strict=True))
+
+
+def pad(
+    encoded: Sequence[Encoded],
+    pad_token_id: int,
+    device: torch.device | str = "cpu",
+    length: int | None = None,
+) -> Batch:
+    """Pad to the longest of `encoded`, or to `length`."""
+    longest = max(len(ids) for ids, _ in encoded)
+    shape = (len(encoded), max(longest, length or 0))
+    input_ids = np.full(shape, pad_token_id, dtype=np.int64)
+    attention_mask = np.zeros(shape, dtype=np.int64)
+    token_type_ids = np.zeros(shape, dtype=np.int64)
+    for row, (ids, types) in enumerate(encoded):
+        input_ids[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
+        token_type_ids[row, : len(ids)] = types
+    return {
+        "input_ids": torch.from_numpy(input_ids).to(device),
+        "attention_mask": torch.from_numpy(attention_mask).to(device),
+        "token_type_ids": torch.from_numpy(token_type_ids).to(device),
+    }
+
+
+def sorted_batches(encoded: Sequence[Encoded], batch_size: int) -> list[list[int]]:
+    """Indices of all texts in batches of similar length, shortest first."""
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def shuffled_batches(
+    encoded: Sequence[Encoded], batch_size: int, generator: np.random.Generator
+) -> list[list[int]]:
+    """Indices of all texts once, in random batches of similar length: one training epoch."""
+    order = generator.permutation(len(encoded)).tolist()
+    bucket = batch_size * BUCKET_BATCHES
+    batches = []
+    for start in range(0, len(order), bucket):
+        near = sorted(order[start : start + bucket], key=lambda i: len(encoded[i][0]))
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]

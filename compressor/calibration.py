@@ -1,0 +1,229 @@
+"""Walks the dense and the pruned model side by side, encoder layer by encoder layer.
+
+Each linear layer's inputs are seen in both models for the same tokens: `X` in the dense model, and
+`Xh`, drifted, behind the part that is pruned already. Only their second moments are kept, and only
+the hidden states between two encoder layers are stored. Padding never enters a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.batching import Batch, Encoded, pad, sorted_batches
+from compressor.classifier import linear_at
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
+
+# The linear layers of an encoder layer in the order in which data flows; those of a group share
+# their input. Names as in BertLayer.
+LINEAR_GROUPS = (
+    ("attention.self.query", "attention.self.key", "attention.self.value"),
+    ("attention.output.dense",),
+    ("intermediate.dense",),
+    ("output.dense",),
+)
+
+
+class _Captured(Exception):
+    """Ends a forward pass where its purpose, one module's input, is reached."""
+
+
+@dataclass
+class Moments:
+    """Sums over tokens of a linear layer's inputs in the dense (`X`) and the pruned model (`Xh`).
+
+    Attributes:
+        count: number of tokens (rows of X and Xh).
+        dense_sum, pruned_sum: `(in,)` float64, column sums.
+        square: `(in, in)` float64, `Xh^T Xh`.
+        cross: `(in, in)` float64, `X^T Xh`.
+    """
+
+    count: int
+    dense_sum: Tensor
+    pruned_sum: Tensor
+    square: Tensor
+    cross: Tensor
+
+    @classmethod
+    def zeros(cls, in_features: int, device: torch.device) -> Moments:
+        """Moments of no tokens."""
+        options: dict[str, Any] = {"dtype": torch.float64, "device": device}
+        vector = torch.zeros(in_features, **options)
+        matrix = torch.zeros(in_features, in_features, **options)
+        return cls(0, vector, vector.clone(), matrix, matrix.clone())
+
+    def add(self, dense: Tensor, pruned: Tensor) -> None:
+        """Add rows `(tokens, in)` of X and Xh, of the same tokens in the same order."""
+        self.count += dense.shape[0]
+        self.dense_sum += dense.sum(dim=0, dtype=torch.float64)
+        self.pruned_sum += pruned.sum(dim=0, dtype=torch.float64)
+        # Products in the rows' own precision, sums over batches in float64: half the time, and the
+        # rounding of a batch of a thousand tokens is far below that of the inputs themselves.
+        self.square += pruned.T @ pruned
+        self.cross += dense.T @ pruned
+
+    @property
+    def dense_mean(self) -> Tensor:
+        """Mean of X, `(in,)` float64."""
+        return self.dense_sum / self.count
+
+    @property
+    def pruned_mean(self) -> Tensor:
+        """Mean of Xh, `(in,)` float64."""
+        return self.pruned_sum / self.count
+
+    @property
+    def hessian(self) -> Tensor:
+        """`(in, in)` float64: Xh^T Xh of centred inputs, which leaves the bias out of the problem."""
+        return self.square - torch.outer(self.pruned_sum, self.pruned_mean)
+
+    @property
+    def centred_cross(self) -> Tensor:
+        """`(in, in)` float64: X^T Xh of centred inputs."""
+        return self.cross - torch.outer(self.dense_sum, self.pruned_mean)
+
+
+def calibration_batches(
+    encoded: Sequence[Encoded], batch_size: int, pad_token_id: int, device: torch.device
+) -> list[Batch]:
+    """Padded batches of similar lengths."""
+    return [
+        pad([encoded[i] for i in indices], pad_token_id, device)
+        for indices in sorted_batches(encoded, batch_size)
+    ]
+
+
+class SideBySide:
+    """The two models and the hidden states that enter their next encoder layer.
+
+    Args:
+        dense: the model to reproduce; is not changed.
+        pruned: a copy of it, pruned by the caller from the first layer on.
+        batches: calibration data, padded.
+    """
+
+    def __init__(
+        self,
+        dense: BertForSequenceClassification,
+        pruned: BertForSequenceClassification,
+        batches: Sequence[Batch],
+    ) -> None:
+        self._models = (dense, pruned)
+        self._tokens = [batch["attention_mask"].bool() for batch in batches]
+        self._index = 0
+        # Embeddings are never pruned, so both models start from the same hidden states.
+        self._arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self._hidden: list[tuple[Tensor, Tensor]] = []
+        for batch in batches:
+            hidden, arguments = _enter_encoder(dense, batch)
+            self._arguments.append(arguments)
+            self._hidden.append((hidden, hidden))
+
+    def __len__(self) -> int:
+        return len(self._hidden)
+
+    @property
+    def blocks(self) -> tuple[nn.Module, nn.Module]:
+        """The encoder layer that is next, in the dense and in the pruned model."""
+        dense, pruned = (model.bert.encoder.layer[self._index] for model in self._models)
+        return dense, pruned
+
+    @torch.no_grad()
+    def moments(self, linear_name: str) -> Moments:
+        """Moments of the inputs of a linear layer of the next encoder layer, over real tokens."""
+        dense_block, pruned_block = self.blocks
+        weight = linear_at(pruned_block, linear_name).weight
+        moments = Moments.zeros(weight.shape[1], weight.device)
+        for tokens, arguments, (dense, pruned) in zip(
+            self._tokens, self._arguments, self._hidden, strict=True
+        ):
+            dense_input = _input_of(dense_block, linear_name, dense, arguments)
+            pruned_input = _input_of(pruned_block, linear_name, pruned, arguments)
+            moments.add(dense_input[tokens], pruned_input[tokens])
+        return moments
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """Run the next encoder layer of both models; the one behind it is next."""
+        dense_block, pruned_block = self.blocks
+        for i, (arguments, (dense, pruned)) in enumerate(zip(self._arguments, self._hidden, strict=True)):
+            self._hidden[i] = (
+                _run(dense_block, dense, arguments),
+                _run(pruned_block, pruned, arguments),
+            )
+        self._index += 1
+
+    def first_tokens(self) -> tuple[Tensor, Tensor]:
+        """Hidden states of [CLS], `(texts, hidden)`, in the dense and in the pruned model."""
+        dense, pruned = zip(*self._hidden, strict=True)
+        return torch.cat([h[:, 0] for h in dense]), torch.cat([h[:, 0] for h in pruned])
+
+
+@torch.no_grad()
+def _enter_encoder(
+    model: BertForSequenceClassification, batch: Batch
+) -> tuple[Tensor, tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Hidden states that enter the first encoder layer, and the other arguments of its call.
+
+    Taking the arguments from a real call keeps this independent of the transformers version, which
+    decides what an encoder layer is called with (the extended attention mask among them).
+    """
+    caught: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        caught.append((args, kwargs))
+        raise _Captured
+
+    handle = model.bert.encoder.layer[0].register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        model(**batch)
+    except _Captured:
+        pass
+    finally:
+        handle.remove()
+    args, kwargs = caught[0]
+    kwargs = dict(kwargs)
+    hidden = args[0] if args else kwargs.pop("hidden_states")
+    return hidden, (args[1:], kwargs)
+
+
+def _run(block: nn.Module, hidden: Tensor, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+    args, kwargs = arguments
+    output = block(hidden, *args, **kwargs)
+    # A tuple up to transformers 4, a tensor from 5 on.
+    result: Tensor = output[0] if isinstance(output, tuple) else output
+    return result
+
+
+@contextmanager
+def _stop_at(module: nn.Module) -> Iterator[list[Tensor]]:
+    caught: list[Tensor] = []
+
+    def catch(_: nn.Module, args: tuple[Any, ...]) -> None:
+        caught.append(args[0])
+        raise _Captured
+
+    handle = module.register_forward_pre_hook(catch)
+    try:
+        yield caught
+    except _Captured:
+        pass
+    finally:
+        handle.remove()
+
+
+def _input_of(
+    block: nn.Module, linear_name: str, hidden: Tensor, arguments: tuple[tuple[Any, ...], dict[str, Any]]
+) -> Tensor:
+    """Input `(batch, sequence, in)` of a linear layer, without running what comes after it."""
+    with _stop_at(block.get_submodule(linear_name)) as caught:
+        _run(block, hidden, arguments)
+    return caught[0]

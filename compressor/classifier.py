@@ -1,0 +1,236 @@
+"""BERT classifiers: load and save in Hugging Face's layout, safetensors only; encoder layers by name."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from compressor.errors import UserError
+from compressor.output import sha256_of
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
+
+Attention: TypeAlias = Literal["sdpa", "eager"]
+
+WEIGHTS = "model.safetensors"
+PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
+
+
+@dataclass
+class Classifier:
+    """A BERT classifier in evaluation mode, with its tokenizer.
+
+    Attributes:
+        source: directory or hub id that it was loaded from.
+    """
+
+    model: BertForSequenceClassification
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+
+    @property
+    def label_names(self) -> list[str]:
+        """Name of each class index."""
+        names = self.model.config.id2label
+        return [str(names[index]) for index in range(len(names))]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.model.device
+        return device
+
+
+def load_classifier(
+    source: str, device: torch.device | str = "cpu", *, attention: Attention = "sdpa"
+) -> Classifier:
+    """Load a fine-tuned `BertForSequenceClassification` from a directory or the hub.
+
+    Args:
+        attention: PyTorch's fused kernel, or "eager" with every operation its own.
+
+    Raises:
+        UserError: missing, no BERT classifier, pickle only, incomplete, or with weights that are
+            not finite.
+    """
+    config = _load_config(source)
+    architectures = config.architectures or []
+    if architectures != ["BertForSequenceClassification"]:
+        raise UserError(
+            f"{source}: is {', '.join(architectures) or 'of no known architecture'}, not a "
+            f"BertForSequenceClassification; fine-tune it first with: compress finetune"
+        )
+    return _load(source, config, device, attention, allow_new_head=False)
+
+
+def load_for_finetuning(
+    source: str, label_names: Sequence[str], seed: int, device: torch.device | str = "cpu"
+) -> Classifier:
+    """Load any BERT checkpoint and give it a classification head for `label_names`.
+
+    A head of the right size is kept; otherwise a new one is drawn with `seed`.
+
+    Raises:
+        UserError: as `load_classifier`, but an encoder without a head is welcome.
+    """
+    config = _load_config(source)
+    config.num_labels = len(label_names)
+    config.id2label = dict(enumerate(label_names))
+    config.label2id = {name: index for index, name in enumerate(label_names)}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _load(source, config, device, "sdpa", allow_new_head=True)
+
+
+def _load_config(source: str) -> Any:
+    """The configuration of a BERT checkpoint that has safetensors weights."""
+    from transformers import AutoConfig
+
+    path = Path(source)
+    looks_like_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"{source}: has no config.json; it is no Hugging Face model directory")
+        _check_weight_files(path)
+    elif path.exists() or looks_like_a_path:
+        raise UserError(f"{source}: no such model directory")
+    try:
+        # trust_remote_code stays at its default, off: a checkpoint's own code never runs here.
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{source}: no such directory, and no model could be loaded: {line}") from error
+    if config.model_type != "bert":
+        raise UserError(f"{source}: is a {config.model_type} model; only BERT models can be used")
+    return config
+
+
+def _check_weight_files(path: Path) -> None:
+    if any(path.glob("*.safetensors")):
+        return
+    pickle = next((name for name in PICKLES if (path / name).is_file()), None)
+    if pickle:
+        raise UserError(
+            f"{path / pickle}: is a pickle, which can run code when it is loaded; where you trust it, "
+            f'convert it with: python -c "from transformers import AutoModelForSequenceClassification as M; '
+            f"M.from_pretrained('{path}').save_pretrained('{path}-safetensors')\""
+        )
+    raise UserError(f"{path}: has no {WEIGHTS}")
+
+
+def _load(
+    source: str, config: Any, device: torch.device | str, attention: Attention, *, allow_new_head: bool
+) -> Classifier:
+    from safetensors import SafetensorError
+    from transformers import AutoTokenizer, BertForSequenceClassification
+
+    try:
+        with _quiet_transformers():
+            model, report = BertForSequenceClassification.from_pretrained(
+                source,
+                config=config,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                attn_implementation=attention,
+                dtype=torch.float32,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{source}: cannot be loaded: {line}") from error
+    absent = sorted(str(key) for key in report["missing_keys"])
+    absent += sorted(str(key[0]) for key in report["mismatched_keys"])
+    if allow_new_head:
+        absent = [name for name in absent if not name.startswith(("classifier.", "bert.pooler."))]
+    if absent:
+        raise UserError(
+            f"{source}: {len(absent)} weights are missing or of another shape ({', '.join(absent[:3])}); "
+            f"it is no complete BERT classifier"
+        )
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise UserError(f"{source}: weight {name} holds NaN or infinity; the checkpoint is broken")
+    model.eval().to(device)
+    return Classifier(model, tokenizer, source)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence loading reports: what they say is checked above and raised as an error."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def save_classifier(classifier: Classifier, directory: Path) -> None:
+    """Write weights (safetensors), configuration and tokenizer."""
+    classifier.model.save_pretrained(directory)
+    classifier.tokenizer.save_pretrained(directory)
+
+
+def weights_fingerprint(source: str) -> str | None:
+    """SHA-256 of a model directory's weights; None for a hub id."""
+    path = Path(source) / WEIGHTS
+    return sha256_of(path) if path.is_file() else None
+
+
+def weights_bytes(classifier: Classifier) -> int:
+    """Size of the weights as stored, in bytes."""
+    return sum(p.numel() * p.element_size() for p in classifier.model.parameters())
+
+
+def linear_at(module: nn.Module, name: str) -> nn.Linear:
+    """The linear layer of that name below `module`."""
+    linear = module.get_submodule(name)
+    if not isinstance(linear, nn.Linear):
+        raise TypeError(f"{name} is a {type(linear).__name__}, not a linear layer")
+    return linear
+
+
+def encoder_linears(model: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers that are pruned, by name, in the order in which data flows.
+
+    They are the six matrices of each encoder layer: query, key, value, attention output,
+    intermediate and output. Embeddings, pooler and classifier are never pruned.
+    """
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and ".encoder.layer." in f".{name}"
+    }
+
+
+def sparsity_of(weights: Mapping[str, Tensor]) -> float:
+    """Share of zeros over all of `weights`."""
+    zeros = sum(int((weight == 0).sum()) for weight in weights.values())
+    return zeros / sum(weight.numel() for weight in weights.values())
+
+
+def encoder_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Weight of each pruned layer, `(out_features, in_features)`, by the layer's name."""
+    return {name: linear.weight.detach() for name, linear in encoder_linears(model).items()}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A directory's `config.json`, or an empty mapping where there is none."""
+    try:
+        value = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}

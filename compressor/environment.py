@@ -1,0 +1,115 @@
+"""The machine and the versions that a result was made with; device and threads of a command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor import __version__
+from compressor.errors import UserError
+from compressor.recipe import DeviceName, RunConfig
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "optimum",
+    "optimum-onnx",
+    "datasets",
+    "textattack",
+    "numpy",
+)
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed distribution, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, as far as they are installed."""
+    found = {name: installed_version(name) for name in PACKAGES}
+    return {"compress": __version__, **{name: version for name, version in found.items() if version}}
+
+
+def cache_directory() -> Path:
+    """Where what is costly to make is kept: `COMPRESS_CACHE`, or `compress` in the user's cache folder."""
+    own = os.environ.get("COMPRESS_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compress"
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def thread_count(run: RunConfig) -> int:
+    """Threads of a command: those asked for, or one a core."""
+    return run.threads or available_cores()
+
+
+def processor_name() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def resolve_device(name: DeviceName) -> torch.device:
+    """The device that `name` stands for here.
+
+    Raises:
+        UserError: CUDA is asked for and PyTorch finds none.
+    """
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch finds no CUDA device here; use --device cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def prepare(run: RunConfig) -> torch.device:
+    """Fix the number of threads of this process and return its device."""
+    import torch
+
+    torch.set_num_threads(thread_count(run))
+    return resolve_device(run.device)
+
+
+def describe_environment(run: RunConfig) -> dict[str, Any]:
+    """Facts on machine, versions, threads and device, for records and reports."""
+    device = resolve_device(run.device)
+    device_name = processor_name()
+    if device.type == "cuda":
+        import torch
+
+        device_name = torch.cuda.get_device_name(device)
+    return {
+        "device": device.type,
+        "device_name": device_name,
+        "processor": processor_name(),
+        "cores": available_cores(),
+        "threads": thread_count(run),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+    }

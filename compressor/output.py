@@ -1,0 +1,166 @@
+"""Writing results: directories that appear whole or not at all, checksums, disk space."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from compressor.errors import UserError
+
+# Every directory that `compress` writes holds one of these; `--force` replaces no other directory.
+RECORDS = (
+    "training.json",
+    "pruning.json",
+    "robustness.json",
+    "manifest.json",
+    "report.json",
+    "inspection.json",
+    "recipe.yaml",
+)
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def check_replaceable(output: Path, force: bool) -> None:
+    """Refuse an output that exists, unless `force` and it is a result of ours.
+
+    Raises:
+        UserError: `output` is a file, exists without `force`, or was not written by `compress`.
+    """
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise UserError(f"{output}: exists and is not a directory; choose another --output")
+    if not output.exists() or not any(output.iterdir()):
+        return
+    if not force:
+        raise UserError(f"{output}: exists; choose another --output, or replace it with --force")
+    if not any((output / record).is_file() for record in RECORDS):
+        raise UserError(
+            f"{output}: not replaced, since it holds none of the files that compress writes "
+            f"({', '.join(RECORDS)}); remove it yourself, or choose another --output"
+        )
+
+
+def check_space(output: Path, needed_bytes: int) -> None:
+    """Raise a `UserError` if the disk under `output` has less than `needed_bytes` free."""
+    existing = output.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise UserError(
+            f"{output}: no space: {needed_bytes / 1e6:.0f} MB are needed, "
+            f"{free / 1e6:.0f} MB are free on the disk of {existing}"
+        )
+
+
+@contextmanager
+def atomic_directory(output: Path, *, force: bool = False, needed_bytes: int = 0) -> Iterator[Path]:
+    """Yield an empty folder beside `output` that takes its name when the block ends well.
+
+    On any exception the folder is removed and `output` is as it was. Files in it get the
+    permissions that the process's umask gives.
+
+    Raises:
+        UserError: see `check_replaceable`; also when the disk is full or not writable.
+    """
+    check_replaceable(output, force)
+    check_space(output, needed_bytes)
+    made = _make_parents(output)
+    try:
+        working = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
+    except OSError as error:
+        _remove_empty(made)
+        raise UserError(f"{output}: cannot be written: {error.strerror}") from error
+    try:
+        yield working
+        working.chmod(0o777 & ~_umask())
+        _replace(output, working)
+    except BaseException as error:
+        shutil.rmtree(working, ignore_errors=True)
+        _remove_empty(made)
+        if is_disk_full(error):
+            raise UserError(f"{output}: no space left on its disk; nothing was written") from error
+        raise
+
+
+def _make_parents(output: Path) -> list[Path]:
+    """Make the folders above `output`; return those that were new, innermost first."""
+    missing = []
+    parent = output.absolute().parent
+    while not parent.exists():
+        missing.append(parent)
+        parent = parent.parent
+    try:
+        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}") from error
+    return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _replace(output: Path, working: Path) -> None:
+    if not output.exists():
+        working.rename(output)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".old", dir=output.parent))
+    output.rename(old / "old")
+    working.rename(output)
+    shutil.rmtree(old)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error`, or what caused it, is a write that found no room.
+
+    safetensors and PyArrow report the operating system's error in their text alone.
+    """
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return True
+    text = str(error)
+    if any(f"os error {code}" in text or f"Errno {code}" in text for code in _DISK_FULL):
+        return True
+    return error.__cause__ is not None and is_disk_full(error.__cause__)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON; NaN and infinities are refused, since JSON has none."""
+    path.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,139 @@
+"""Sparsity patterns: which weights of one matrix may be zero together.
+
+A pattern turns scores into a mask with an exact number of zeros, and checks a mask. Matrices are
+PyTorch's, `(out_features, in_features)`; groups and rows run along `in_features`, the reduction
+axis, which is the one that sparse tensor cores and reconstruction need.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from compressor.errors import UserError
+
+Scope: TypeAlias = Literal["row", "layer"]
+
+
+def pruned_count(size: int, sparsity: float) -> int:
+    """How many of `size` weights are zero at `sparsity`: the floor of their product.
+
+    The product is rounded to 9 digits first, so that 0.29 of 100 is 29 and not 28.
+    """
+    return math.floor(round(size * sparsity, 9))
+
+
+@dataclass(frozen=True)
+class Unstructured:
+    """Any weight may go: a share `sparsity`, of every row or of the layer as a whole."""
+
+    sparsity: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.sparsity < 1.0:
+            raise UserError(f"sparsity {self.sparsity}: must be at least 0 and less than 1")
+
+    def __str__(self) -> str:
+        return "unstructured"
+
+    def check_shape(self, name: str, weight: Tensor) -> None:
+        """Every matrix can be pruned so."""
+
+    def mask(self, scores: Tensor, scope: Scope = "row") -> Tensor:
+        """Keep the highest scores.
+
+        Args:
+            scores: `(out_features, in_features)`, any floating dtype; higher means kept.
+            scope: rank within each row, or over the whole matrix.
+
+        Returns:
+            Bool tensor of the same shape, True where the weight stays. Each row has exactly
+            `pruned_count(in_features, sparsity)` zeros; with scope "layer" the matrix has
+            `pruned_count(out_features * in_features, sparsity)`.
+        """
+        ranked = scores if scope == "row" else scores.reshape(1, -1)
+        pruned = pruned_count(ranked.shape[1], self.sparsity)
+        order = ranked.argsort(dim=1, stable=True)[:, :pruned]
+        mask = torch.ones_like(ranked, dtype=torch.bool).scatter_(1, order, False)
+        return mask.reshape(scores.shape)
+
+    def is_met_by(self, mask: Tensor) -> bool:
+        """Whether `mask` has the layer's number of zeros, or each row's."""
+        zeros = mask.logical_not()
+        by_row = (zeros.sum(dim=1) == pruned_count(mask.shape[1], self.sparsity)).all()
+        by_layer = zeros.sum() == pruned_count(mask.numel(), self.sparsity)
+        return bool(by_row or by_layer)
+
+
+@dataclass(frozen=True)
+class NM:
+    """At most `n` of every `m` consecutive weights along `in_features` are not zero."""
+
+    n: int
+    m: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.n < self.m:
+            raise UserError(f"pattern {self.n}:{self.m}: N:M keeps N of M weights, so 0 < N < M")
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.m}"
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros, `1 - n / m`."""
+        return 1.0 - self.n / self.m
+
+    def check_shape(self, name: str, weight: Tensor) -> None:
+        """Raise a `UserError` if `m` does not divide `in_features`."""
+        if weight.shape[1] % self.m:
+            raise UserError(
+                f"pattern {self}: {name} has {weight.shape[1]} input features, which {self.m} does "
+                f"not divide; choose an M that divides them"
+            )
+
+    def mask(self, scores: Tensor, scope: Scope = "row") -> Tensor:
+        """Keep the `n` highest scores of each group of `m`; `scope` has no effect on groups."""
+        del scope
+        groups = scores.reshape(scores.shape[0], -1, self.m)
+        order = groups.argsort(dim=2, stable=True)[:, :, : self.m - self.n]
+        mask = torch.ones_like(groups, dtype=torch.bool).scatter_(2, order, False)
+        return mask.reshape(scores.shape)
+
+    def is_met_by(self, mask: Tensor) -> bool:
+        """Whether each group of `mask` keeps exactly `n` of `m`."""
+        if mask.shape[1] % self.m:
+            return False
+        return bool((mask.reshape(mask.shape[0], -1, self.m).sum(dim=2) == self.n).all())
+
+
+Pattern: TypeAlias = Unstructured | NM
+
+
+def parse_pattern(text: str, sparsity: float | None) -> Pattern:
+    """Make a pattern of what a person wrote.
+
+    Args:
+        text: `unstructured`, or `N:M` such as `2:4`.
+        sparsity: share of zeros, in [0, 1); None means 0.5, or what N:M implies.
+
+    Raises:
+        UserError: unknown pattern, sparsity out of bounds, or sparsity at odds with N:M.
+    """
+    if text == "unstructured":
+        return Unstructured(0.5 if sparsity is None else sparsity)
+    match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", text)
+    if not match:
+        raise UserError(f"pattern {text!r}: unknown; say unstructured, or N:M such as 2:4 or 32:64")
+    pattern = NM(int(match[1]), int(match[2]))
+    if sparsity is not None and abs(sparsity - pattern.sparsity) > 1e-6:
+        raise UserError(
+            f"sparsity {sparsity}: pattern {text} always has {pattern.sparsity:g}; "
+            f"leave --sparsity out, or choose another N:M"
+        )
+    return pattern

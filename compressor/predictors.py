@@ -1,0 +1,127 @@
+"""Logits of a classifier, whatever runs it: PyTorch, or ONNX Runtime on an exported artifact.
+
+Accuracy, attacks, parity and latency all go through a `Predictor`, so that every variant is
+measured by the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compressor.batching import Batch, Encoded, encode, pad, sorted_batches
+from compressor.classifier import Classifier
+from compressor.console import Progress
+from compressor.data import TextData
+from compressor.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ARTIFACT_GRAPH = "model.onnx"
+
+
+class Predictor(Protocol):
+    """Something that classifies padded batches."""
+
+    tokenizer: PreTrainedTokenizerBase
+    label_names: list[str]
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits `(batch, labels)` float32 of a batch on the CPU."""
+
+
+class TorchPredictor:
+    """A PyTorch classifier, on whatever device it is."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.tokenizer = classifier.tokenizer
+        self.label_names = classifier.label_names
+        self._model = classifier.model
+        self._device = classifier.device
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits = self._model(**{key: value.to(self._device) for key, value in batch.items()}).logits
+        result: NDArray[np.float32] = logits.float().cpu().numpy()
+        return result
+
+
+class OnnxPredictor:
+    """An exported artifact in ONNX Runtime.
+
+    Args:
+        directory: holds `model.onnx`, `config.json` and the tokenizer.
+        threads: of one operator; operators run one after the other.
+        device: "cpu", or "cuda", for which the session must really run on CUDA.
+
+    Raises:
+        UserError: no artifact, a graph that does not load, or no CUDA provider.
+    """
+
+    def __init__(self, directory: Path, threads: int, device: str = "cpu") -> None:
+        import onnxruntime
+        from transformers import AutoConfig, AutoTokenizer
+
+        graph = directory / ARTIFACT_GRAPH
+        if not graph.is_file():
+            raise UserError(f"{directory}: has no {ARTIFACT_GRAPH}; make an artifact with: compress export")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+        try:
+            self._session = onnxruntime.InferenceSession(str(graph), options, providers=[provider])
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            line = str(error).strip().splitlines()[0]
+            raise UserError(f"{graph}: cannot be loaded by ONNX Runtime: {line}") from error
+        # The list of available providers also names those that cannot start; the session's does not.
+        if provider not in self._session.get_providers():
+            raise UserError(
+                f"{graph}: ONNX Runtime cannot run it on CUDA here (it has "
+                f"{', '.join(self._session.get_providers())}); install the gpu extra, or use --device cpu"
+            )
+        config = AutoConfig.from_pretrained(directory)
+        self.label_names = [str(config.id2label[index]) for index in range(config.num_labels)]
+        self.tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)
+        self._inputs = {entry.name for entry in self._session.get_inputs()}
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        feeds = {key: value.numpy() for key, value in batch.items() if key in self._inputs}
+        result: NDArray[np.float32] = np.asarray(self._session.run(None, feeds)[0])
+        return result
+
+
+def predict_encoded(
+    predictor: Predictor,
+    encoded: Sequence[Encoded],
+    batch_size: int,
+    progress: Progress | None = None,
+    description: str = "",
+) -> NDArray[np.float32]:
+    """Logits `(texts, labels)` of tokenised texts in their order; batches hold similar lengths."""
+    pad_token_id = int(predictor.tokenizer.pad_token_id)
+    batches = sorted_batches(encoded, batch_size)
+    result = np.empty((len(encoded), len(predictor.label_names)), dtype=np.float32)
+    for indices in progress.track(batches, description) if progress else batches:
+        result[indices] = predictor.logits(pad([encoded[i] for i in indices], pad_token_id))
+    return result
+
+
+def predict(
+    predictor: Predictor,
+    data: TextData,
+    max_length: int,
+    *,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+    description: str = "",
+) -> NDArray[np.float32]:
+    """Logits `(texts, labels)` of a data set."""
+    encoded = encode(predictor.tokenizer, data, max_length)
+    return predict_encoded(predictor, encoded, batch_size, progress, description)

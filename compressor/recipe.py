@@ -1,0 +1,295 @@
+"""Every option of every stage: its name, default, bounds and meaning, in one place.
+
+The recipe (YAML) is a `Recipe`; the command line's flags are made from the same models by
+`compressor.flags`. Light on imports, since `compress --help` loads it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from compressor.errors import UserError
+
+AlgorithmName = Literal["adaptive", "randomized", "magnitude", "wanda", "sparsegpt"]
+AttackName = Literal["deepwordbug", "textfooler"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+class Section(BaseModel):
+    """Part of a recipe. Unknown keys are errors; values do not change once checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunConfig(Section):
+    """Where and how a command runs."""
+
+    device: DeviceName = Field("auto", description="Where models run; auto takes CUDA if it is there.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything that is drawn.")
+    threads: int = Field(
+        0, ge=0, le=1024, description="Processor threads of PyTorch and ONNX Runtime; 0 takes all cores."
+    )
+
+
+class ColumnsConfig(Section):
+    """How texts are read from a data set."""
+
+    text_column: str | None = Field(None, description="Column of the text; found by convention if not given.")
+    text_pair_column: str | None = Field(
+        None, description="Column of the second text of a pair; found by convention if not given."
+    )
+    label_column: str | None = Field(
+        None, description="Column of the label, a number or a name; found by convention if not given."
+    )
+    max_length: int = Field(128, ge=4, le=512, description="Longest input in tokens; longer ones are cut.")
+
+
+class DataConfig(ColumnsConfig):
+    """The data of a whole run."""
+
+    train: str | None = Field(None, description="Texts to fine-tune on: file or hub id.")
+    calibration: str = Field(description="Texts to prune with: file or hub id; never the test data.")
+    test: str = Field(description="Labelled texts that nothing was trained or chosen on: file or hub id.")
+
+
+class FinetuneConfig(Section):
+    """Fine-tuning of a dense classifier."""
+
+    epochs: int = Field(2, ge=1, le=100, description="Passes over the training data.")
+    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of AdamW.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Texts in a training step.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay of AdamW.")
+    warmup_share: float = Field(
+        0.1, ge=0, le=1, description="Share of the steps in which the learning rate rises."
+    )
+
+
+class AdaptiveConfig(Section):
+    """Adaptive knowledge-retention pruning (algorithm 1)."""
+
+    solver: Literal["fast", "exact"] = Field(
+        "fast",
+        description="fast: ADMM mask search with exact least squares; exact: the paper's elimination, "
+        "cubic in the layer's width and very slow past small models.",
+    )
+    damping: float = Field(
+        0.01,
+        gt=0,
+        le=10,
+        description="Ridge towards the dense weight, as a share of the Hessian's mean diagonal.",
+    )
+    resolve_heads: bool = Field(
+        True, description="Re-solve pooler and classifier for the inputs that the pruned encoder feeds them."
+    )
+    iterations: int = Field(60, ge=1, le=10_000, description="Most ADMM iterations of the fast solver.")
+
+
+class RandomizedConfig(Section):
+    """Randomized mask generation and selection (algorithm 2)."""
+
+    steps: int = Field(3, ge=1, le=1000, description="Pruning steps over which the sparsity rises.")
+    schedule: Literal["cubic", "geometric"] = Field(
+        "cubic", description="How the sparsity rises: cubic, or the same share of live weights each step."
+    )
+    candidates: int = Field(
+        3, ge=1, le=1000, description="Masks drawn in each step; the first is by magnitude."
+    )
+    sampling_ratio: float = Field(
+        0.05, ge=0, le=1, description="Share of the kept weights that is drawn and not ranked."
+    )
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="Weights are drawn with probability proportional to |w|^(1/temperature).",
+    )
+    early_steps: int = Field(
+        6, ge=0, le=100_000, description="Training steps of a candidate before it is scored."
+    )
+    early_learning_rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of these steps.")
+    recovery_steps: int = Field(
+        60, ge=0, le=1_000_000, description="Training steps of the chosen mask in each pruning step."
+    )
+    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of the recovery.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Texts in a training step.")
+    holdout_examples: int = Field(
+        256, ge=1, description="Calibration texts kept out of training, on which candidates are scored."
+    )
+    distillation_weight: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Weight of the dense model's logits in the loss; the labels have the rest.",
+    )
+    distillation_temperature: float = Field(
+        2.0, gt=0, le=100, description="Temperature of the softmax of both models in the distillation."
+    )
+
+
+class PruneConfig(Section):
+    """What is zeroed, and how."""
+
+    algorithm: AlgorithmName = Field(
+        "adaptive", description="adaptive and randomized are the published methods, the others baselines."
+    )
+    pattern: str = Field(
+        "unstructured", description="unstructured, or N:M (N of M weights stay) such as 2:4."
+    )
+    sparsity: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of zeros in each encoder matrix; 0.5 if not given, N:M implies its own.",
+    )
+    calibration_examples: int = Field(
+        512,
+        ge=1,
+        description="Texts of the calibration data that are used, drawn with the seed; randomized trains on all.",
+    )
+    adaptive: AdaptiveConfig = AdaptiveConfig()
+    randomized: RandomizedConfig = RandomizedConfig()
+
+
+class AttackConfig(Section):
+    """Adversarial attack with TextAttack."""
+
+    attack: AttackName = Field("deepwordbug", description="Recipe of TextAttack.")
+    attack_examples: int = Field(200, ge=1, description="Test texts that are attacked, drawn with the seed.")
+    word_vectors: str | None = Field(
+        None,
+        description="textfooler: word vectors, an .npz file with arrays words and vectors; "
+        "computed with the sentence encoder if not given.",
+    )
+    sentence_encoder: str | None = Field(
+        None,
+        description="textfooler: directory of a BERT sentence encoder; MiniLM from its package if not given.",
+    )
+
+
+class ExportConfig(Section):
+    """Export to ONNX."""
+
+    parity_examples: int = Field(256, ge=1, description="Real texts on which parity with PyTorch is proven.")
+    parity_tolerance: float = Field(1e-4, gt=0, le=1, description="Largest difference of a logit.")
+
+
+class ValidateConfig(Section):
+    """Measurement and gates."""
+
+    batch_sizes: list[int] = Field([1, 8], min_length=1, description="Batch sizes of the latency table.")
+    sequence_lengths: list[int] = Field(
+        [32, 128], min_length=1, description="Sequence lengths of the latency table, in tokens."
+    )
+    latency_rounds: int = Field(
+        30, ge=3, le=100_000, description="Timed runs of each variant at each batch size and length."
+    )
+    gates: list[str] = Field(
+        [
+            "dense_over_majority >= 0.05",
+            "accuracy_drop <= 0.01",
+            "accuracy_under_attack_drop <= 0.05",
+        ],
+        description="Bounds on the result, such as 'accuracy_drop <= 0.01'; a broken one gives exit code 1.",
+    )
+
+
+class Recipe(Section):
+    """A whole run: dense model and data in, pruned and proven artifact out."""
+
+    model: str = Field(
+        description="Directory or hub id: a fine-tuned classifier, or an encoder if there is a finetune section."
+    )
+    data: DataConfig
+    run: RunConfig = RunConfig()
+    finetune: FinetuneConfig | None = None
+    prune: PruneConfig = PruneConfig()
+    attack: AttackConfig = AttackConfig()
+    export: ExportConfig = ExportConfig()
+    validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        UserError: no such file, no YAML, an unknown key (the nearest known one is suggested) or a
+            bad value; the line names file, line, key and value.
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a recipe: {error}") from error
+    try:
+        value = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: a recipe is a mapping with the keys {', '.join(_keys(Recipe))}")
+    try:
+        return Recipe.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        location = problem["loc"]
+        raise UserError(f"{path}:{_line(node, location)}: {describe(problem, Recipe)}") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every default written out."""
+    import yaml
+
+    return str(yaml.safe_dump(recipe.model_dump(by_alias=True), sort_keys=False, allow_unicode=True))
+
+
+def describe(problem: Any, model: type[BaseModel]) -> str:
+    """One line on one of pydantic's errors: key, what is wrong, the value, the nearest known key."""
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _keys(_section_at(model, location[:-1]))
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        way_out = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{key}: unknown key; {way_out}"
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    if problem["type"] == "missing":
+        return f"{key}: missing; this key is required"
+    return f"{key}: {message}, not {problem['input']!r}"
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    for part in path:
+        for name, field in model.model_fields.items():
+            if (field.alias or name) == part:
+                options = [field.annotation, *get_args(field.annotation)]
+                model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return model
+
+
+def _line(node: Any, location: tuple[Any, ...]) -> int:
+    """Line, from 1, of the deepest part of `location` that the YAML document has."""
+    line = int(node.start_mark.line) + 1
+    for part in location:
+        children = node.value if isinstance(node.value, list) else []
+        if isinstance(part, int):
+            if part >= len(children):
+                break
+            node = children[part]
+        else:
+            pairs = [pair for pair in children if isinstance(pair, tuple) and pair[0].value == part]
+            if not pairs:
+                break
+            line = int(pairs[0][0].start_mark.line) + 1
+            node = pairs[0][1]
+            continue
+        line = int(node.start_mark.line) + 1
+    return line

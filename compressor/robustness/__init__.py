@@ -1,0 +1,1 @@
+"""Adversarial attacks on PyTorch models and on exported artifacts, on local resources."""

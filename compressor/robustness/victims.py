@@ -1,0 +1,42 @@
+"""Victims: what TextAttack calls to score texts, on PyTorch or on ONNX Runtime.
+
+TextAttack's own wrapper pads every text to the model's full length and takes PyTorch models only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from scipy.special import softmax
+
+from compressor.batching import encode_texts
+from compressor.predictors import Predictor, predict_encoded
+
+
+class Victim:
+    """A model wrapper in TextAttack's sense: texts in, class probabilities out.
+
+    Texts are padded to the longest of a batch of similar lengths. TextAttack's goal function keeps
+    an exact cache of the texts of one example.
+
+    Args:
+        predictor: what classifies.
+        max_length: longest input in tokens.
+        batch_size: texts a forward pass.
+    """
+
+    def __init__(self, predictor: Predictor, max_length: int, batch_size: int = 32) -> None:
+        # TextAttack asks for the class of `model`, to warn of goals that do not fit it.
+        self.model = predictor
+        self._max_length = max_length
+        self._batch_size = batch_size
+
+    def __call__(self, texts: Sequence[str | tuple[str, str]]) -> torch.Tensor:
+        """Probabilities `(texts, labels)` float32; a pair is a tuple of two texts."""
+        is_pair = not isinstance(texts[0], str)
+        first = [text[0] for text in texts] if is_pair else list(texts)
+        second = [text[1] for text in texts] if is_pair else None
+        encoded = encode_texts(self.model.tokenizer, first, second, self._max_length)  # type: ignore[arg-type]
+        logits = predict_encoded(self.model, encoded, self._batch_size)
+        return torch.from_numpy(softmax(logits, axis=1))

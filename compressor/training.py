@@ -1,0 +1,217 @@
+"""Training with fixed masks and distillation, and the stage that fine-tunes a dense classifier."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor.batching import Encoded, encode, pad, shuffled_batches
+from compressor.classifier import (
+    Classifier,
+    linear_at,
+    load_for_finetuning,
+    save_classifier,
+    weights_bytes,
+    weights_fingerprint,
+)
+from compressor.console import Progress
+from compressor.data import TextData, load_text_data
+from compressor.environment import describe_environment, prepare
+from compressor.output import atomic_directory, check_replaceable, write_json
+from compressor.recipe import ColumnsConfig, FinetuneConfig, RunConfig
+
+TRAINING_RECORD = "training.json"
+GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Tokenised examples, and what to learn from them.
+
+    Attributes:
+        encoded: one entry an example.
+        labels: class index of each.
+        teacher_logits: `(examples, labels)` float32 of the dense model, or None.
+    """
+
+    encoded: Sequence[Encoded]
+    labels: Tensor
+    teacher_logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train: AdamW, linear warm-up, linear decay to zero."""
+
+    steps: int
+    learning_rate: float
+    batch_size: int
+    weight_decay: float = 0.01
+    warmup_share: float = 0.1
+    distillation_weight: float = 0.0
+    distillation_temperature: float = 1.0
+
+
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set the masked weights of the named linear layers to exactly zero."""
+    with torch.no_grad():
+        for name, mask in masks.items():
+            weight = linear_at(model, name).weight
+            # Not a product: zero times infinity or NaN would stay.
+            weight.masked_fill_(~mask.to(weight.device), 0.0)
+
+
+def distillation_loss(
+    logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, schedule: Schedule
+) -> Tensor:
+    """Cross entropy mixed with the distance to the teacher (Hinton et al., 2015).
+
+    `(1 - a) CE(logits, labels) + a T^2 KL(softmax(teacher / T) || softmax(logits / T))`.
+
+    Args:
+        logits, teacher_logits: `(batch, labels)`.
+        labels: `(batch,)` int64.
+    """
+    loss = nn.functional.cross_entropy(logits, labels)
+    weight, temperature = schedule.distillation_weight, schedule.distillation_temperature
+    if teacher_logits is None or weight == 0:
+        return loss
+    divergence = nn.functional.kl_div(
+        (logits / temperature).log_softmax(dim=1),
+        (teacher_logits / temperature).log_softmax(dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return (1 - weight) * loss + weight * temperature**2 * divergence
+
+
+def learning_rate_factor(step: int, schedule: Schedule) -> float:
+    """Share of the peak learning rate at `step`, counted from 0."""
+    warmup = max(1, math.ceil(schedule.steps * schedule.warmup_share))
+    return min((step + 1) / warmup, (schedule.steps - step) / max(1, schedule.steps - warmup + 1), 1.0)
+
+
+def train(
+    classifier: Classifier,
+    data: TrainingSet,
+    schedule: Schedule,
+    *,
+    seed: int,
+    masks: Mapping[str, Tensor] | None = None,
+    track: Callable[[Sequence[int]], Iterator[int]] = iter,
+) -> None:
+    """Train in place; masked weights are exactly zero after every optimizer step.
+
+    The global random state, which dropout draws from, is set from `seed` and put back at the end.
+
+    Args:
+        masks: for named linear layers a bool `(out, in)`, False where the weight stays zero.
+        track: shows progress over the steps.
+    """
+    model, device = classifier.model, classifier.device
+    masks = masks or {}
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+    )
+    pad_token_id = int(classifier.tokenizer.pad_token_id)
+    generator = np.random.default_rng(seed)
+    indices = _endless_batches(data.encoded, schedule.batch_size, generator)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model.train()
+        apply_masks(model, masks)
+        for step in track(range(schedule.steps)):
+            batch = next(indices)
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.learning_rate * learning_rate_factor(step, schedule)
+            logits = model(**pad([data.encoded[i] for i in batch], pad_token_id, device)).logits
+            teacher = None if data.teacher_logits is None else data.teacher_logits[batch].to(device)
+            loss = distillation_loss(logits, data.labels[batch].to(device), teacher, schedule)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            apply_masks(model, masks)
+        model.eval()
+
+
+def _endless_batches(
+    encoded: Sequence[Encoded], batch_size: int, generator: np.random.Generator
+) -> Iterator[list[int]]:
+    while True:
+        yield from shuffled_batches(encoded, batch_size, generator)
+
+
+def finetune_classifier(
+    classifier: Classifier,
+    data: TextData,
+    config: FinetuneConfig,
+    max_length: int,
+    seed: int,
+    progress: Progress,
+) -> int:
+    """Fine-tune all weights in place on labelled data; return the number of training steps."""
+    training = TrainingSet(encode(classifier.tokenizer, data, max_length), torch.tensor(data.class_labels))
+    schedule = Schedule(
+        steps=config.epochs * math.ceil(len(data) / config.batch_size),
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        weight_decay=config.weight_decay,
+        warmup_share=config.warmup_share,
+    )
+    train(
+        classifier,
+        training,
+        schedule,
+        seed=seed,
+        track=lambda steps: progress.track(steps, f"Fine-tuning on {len(data)} texts"),
+    )
+    return schedule.steps
+
+
+def finetune_directory(
+    model: str,
+    train_data: str,
+    columns: ColumnsConfig,
+    config: FinetuneConfig,
+    run: RunConfig,
+    output: Path,
+    *,
+    force: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The finetune stage: a BERT checkpoint and labelled texts in, a dense classifier out.
+
+    Writes the classifier and `training.json`, and returns the latter's content.
+
+    Raises:
+        UserError: bad model, data or output.
+    """
+    check_replaceable(output, force)
+    device = prepare(run)
+    data = load_text_data(train_data, columns, "train")
+    classifier = load_for_finetuning(model, data.label_names, run.seed, device)
+    with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
+        start = time.monotonic()
+        steps = finetune_classifier(classifier, data, config, columns.max_length, run.seed, progress)
+        save_classifier(classifier, working)
+        record = {
+            "steps": steps,
+            "seconds": round(time.monotonic() - start, 2),
+            "options": config.model_dump(),
+            "seed": run.seed,
+            "labels": classifier.label_names,
+            "model": {"source": model, "sha256": weights_fingerprint(model)},
+            "data": data.record(columns),
+            "environment": describe_environment(run),
+        }
+        write_json(working / TRAINING_RECORD, record)
+    return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}

@@ -1,0 +1,1 @@
+"""Dense model against artifact: accuracy, robustness, latency, gates and the report."""

@@ -1,0 +1,112 @@
+"""The report of a validation: its form (`report.json`) and what people read besides it.
+
+The JSON schema beside this file is made from these models; a test keeps the two alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+VARIANTS = ("dense", "pruned", "artifact")
+
+Verdict = Literal["pass", "fail"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RobustnessFigures(_Part):
+    """Figures of one attack; shares are 0 to 1."""
+
+    attack: str
+    accuracy: float = Field(ge=0, le=1, description="On the attacked examples, before the attack.")
+    accuracy_under_attack: float = Field(ge=0, le=1)
+    attack_success_rate: float | None = Field(
+        ge=0, le=1, description="Successes among the examples that were right; null if there were none."
+    )
+    queries_per_example: float | None = Field(ge=0, description="Mean over the attacked examples.")
+    examples: int = Field(ge=1)
+
+
+class LatencyFigures(_Part):
+    """Time of one forward pass at one shape."""
+
+    batch_size: int = Field(ge=1)
+    sequence_length: int = Field(ge=1)
+    p50_ms: float = Field(gt=0)
+    p95_ms: float = Field(gt=0)
+    examples_per_second: float = Field(gt=0, description="Batch size over the median time.")
+
+
+class VariantFigures(_Part):
+    """What was measured of one variant."""
+
+    path: str
+    accuracy: float = Field(ge=0, le=1)
+    examples: int = Field(ge=1, description="Test examples behind the accuracy.")
+    robustness: RobustnessFigures
+    latency: list[LatencyFigures]
+    size_bytes: int = Field(ge=0, description="Weights (and graph), without the tokenizer.")
+    sparsity: float = Field(ge=0, le=1, description="Share of zeros in the encoder's matrices.")
+
+
+class Variants(_Part):
+    """The variants side by side; pruned is null where its directory was not at hand."""
+
+    dense: VariantFigures
+    pruned: VariantFigures | None
+    artifact: VariantFigures
+
+
+class GateResult(_Part):
+    """One gate: `value` is the metric's, `bound` reads like `<= 0.01`."""
+
+    metric: str
+    bound: str
+    value: float
+    status: Verdict
+
+
+class Report(_Part):
+    """The result of a validation, as `report.json` holds it and `--json` prints it."""
+
+    schema_version: int = SCHEMA_VERSION
+    verdict: Verdict
+    variants: Variants
+    gates: list[GateResult]
+    environment: dict[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One linear layer of the encoder; the error is relative to the output's energy."""
+
+    name: str
+    sparsity: float
+    relative_error: float | None
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One successful attack; texts of a pair are joined."""
+
+    variant: str
+    label: str
+    original: str
+    perturbed: str
+    queries: int
+
+
+@dataclass(frozen=True)
+class Appendix:
+    """What the readable reports show beyond `report.json`: facts from the stages' own records."""
+
+    layers: list[LayerRow] = field(default_factory=list)
+    attacks: list[AttackRow] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)

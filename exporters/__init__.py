@@ -1,0 +1,1 @@
+"""From a pruned classifier to the files that production loads."""

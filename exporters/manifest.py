@@ -1,0 +1,49 @@
+"""The manifest of an artifact: checksums of its files, where it is from, what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from compressor.errors import UserError
+from compressor.output import read_json, sha256_of, write_json
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+def write_manifest(directory: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write `manifest.json`: `facts`, with size and SHA-256 of every other file in `directory`."""
+    files = {
+        path.relative_to(directory).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    manifest = {"schema_version": SCHEMA_VERSION, **facts, "files": files}
+    write_json(directory / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Read an artifact's manifest after checking each of its files.
+
+    Raises:
+        UserError: no manifest, or a file that is missing, changed or outside the directory.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such artifact directory")
+    manifest = read_json(directory / MANIFEST)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise UserError(f"{directory / MANIFEST}: lists no files; it is no manifest of compress")
+    for name, entry in files.items():
+        path = directory / name
+        if Path(name).is_absolute() or ".." in Path(name).parts or path.is_symlink():
+            raise UserError(f"{directory / MANIFEST}: {name!r} leads out of the artifact")
+        if not path.is_file():
+            raise UserError(f"{path}: is missing, though the manifest lists it")
+        if sha256_of(path) != entry.get("sha256"):
+            raise UserError(
+                f"{path}: is not the file that was exported; its sha256 differs from the manifest's"
+            )
+    return manifest

@@ -1,0 +1,156 @@
+"""PyTorch classifier to an ONNX graph with readable names, and what the graph's weights are."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from compressor.batching import Batch
+from compressor.classifier import Classifier
+from compressor.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
+
+OPSET = 18
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# ONNX's limit on one file; larger graphs need external data.
+LARGEST_GRAPH_BYTES = 2 * 10**9
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_WRAPPER = "model."
+
+
+class _LogitsOnly(nn.Module):
+    """The classifier with plain tensors as inputs and output."""
+
+    def __init__(self, model: BertForSequenceClassification) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        logits: Tensor = output.logits
+        return logits
+
+
+def export_graph(classifier: Classifier, path: Path) -> None:
+    """Write the classifier as ONNX, opset 18, with dynamic batch and sequence.
+
+    Inputs are `input_ids`, `attention_mask` and `token_type_ids`, each `(batch, sequence)` int64;
+    the output is `logits`, `(batch, labels)` float32. Initializers have the names of PyTorch's
+    parameters; the weight of a linear layer is stored transposed, `(in, out)`, unless its node is
+    a Gemm. Only the default operator domain is used.
+
+    Args:
+        classifier: on the CPU, loaded with eager attention (fewer and plainer nodes).
+
+    Raises:
+        UserError: the model is too large for one ONNX file.
+    """
+    config = classifier.model.config
+    size = sum(p.numel() * p.element_size() for p in classifier.model.parameters())
+    if size > LARGEST_GRAPH_BYTES:
+        raise UserError(f"{classifier.source}: {size / 1e9:.1f} GB of weights; one ONNX file holds 2 GB")
+    # Sizes above 1 and unlike each other, so that the exporter sees every dimension as dynamic.
+    example: Batch = {
+        "input_ids": torch.full((2, 7), int(config.pad_token_id or 0)),
+        "attention_mask": torch.ones((2, 7), dtype=torch.long),
+        "token_type_ids": torch.zeros((2, 7), dtype=torch.long),
+    }
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    sequence = torch.export.Dim("sequence", min=1, max=int(config.max_position_embeddings))
+    wrapper = _LogitsOnly(classifier.model).eval()
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            wrapper,
+            tuple(example[name] for name in INPUTS),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=["logits"],
+            dynamic_shapes=tuple({0: batch, 1: sequence} for _ in INPUTS),
+            optimize=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    graph = program.model_proto
+    restore_names(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    path.write_bytes(graph.SerializeToString())
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's chatter from people: it warns of torchvision and of shared axis names."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def restore_names(model: onnx.ModelProto) -> None:
+    """Name initializers as PyTorch's parameters and drop the exporter's metadata, in place.
+
+    The exporter transposes linear weights and calls them `val_28` or so; the layer's name is in
+    the metadata of the node that multiplies by it. The metadata also hold stack traces with paths
+    of the exporting machine, which no artifact should carry.
+    """
+    initializers = {entry.name for entry in model.graph.initializer}
+    names = {name: name.removeprefix(_WRAPPER) for name in initializers}
+    for node in model.graph.node:
+        scopes = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES, "")
+        modules = [name for name in re.findall(r"'([^']*)'", scopes) if name.startswith(_WRAPPER)]
+        weight = node.input[1] if node.op_type == "MatMul" else ""
+        if weight in initializers and not weight.startswith(_WRAPPER) and modules:
+            names[weight] = modules[-1].removeprefix(_WRAPPER) + ".weight"
+    if len(set(names.values())) != len(names):
+        raise RuntimeError("two initializers would get the same name; the exporter's metadata changed")
+    for initializer in model.graph.initializer:
+        initializer.name = names[initializer.name]
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = names.get(name, name)
+        del node.metadata_props[:]
+    graph = model.graph
+    for entry in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del entry.metadata_props[:]
+    del graph.metadata_props[:]
+    kept = [info for info in graph.value_info if info.name not in initializers]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+
+
+def encoder_initializers(path: Path) -> dict[str, Tensor]:
+    """Weights of the encoder's linear layers as the graph holds them, in PyTorch's orientation.
+
+    Returns:
+        For each layer name, such as `bert.encoder.layer.0.output.dense`, `(out, in)` float32.
+    """
+    model = onnx.load(path)
+    transposed = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
+    weights = {}
+    for initializer in model.graph.initializer:
+        name = initializer.name
+        is_linear = ".encoder.layer." in name and name.endswith(".weight") and "LayerNorm" not in name
+        if is_linear and len(initializer.dims) == 2:
+            value = torch.from_numpy(numpy_helper.to_array(initializer).copy())
+            weights[name.removesuffix(".weight")] = value.T if name in transposed else value
+    return weights
