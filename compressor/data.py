@@ -134,10 +134,8 @@ def load_text_data(
             know, one class only, no connection to the hub.
     """
     path = Path(source)
-    if path.suffix.lower() in FORMATS or path.exists():
-        dataset = _load_file(path)
-    else:
-        dataset = _load_hub(source, role)
+    is_file = path.suffix.lower() in FORMATS or path.exists()
+    dataset = _load_file(path) if is_file else _load_hub(source, role)
     if not len(dataset):
         raise UserError(f"{source}: is empty; it must hold at least one example")
     text_column, pair_column = _text_columns(source, dataset.column_names, columns)

@@ -74,7 +74,7 @@ def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[field.annotation, option],  # type: ignore[valid-type]
+        annotation=Annotated[field.annotation, option],
     )
 
 

@@ -148,7 +148,7 @@ class PruneConfig(Section):
     calibration_examples: int = Field(
         512,
         ge=1,
-        description="Texts of the calibration data that are used, drawn with the seed; randomized trains on all.",
+        description="Calibration texts that are used, drawn with the seed; randomized trains on all.",
     )
     adaptive: AdaptiveConfig = AdaptiveConfig()
     randomized: RandomizedConfig = RandomizedConfig()
@@ -201,7 +201,7 @@ class Recipe(Section):
     """A whole run: dense model and data in, pruned and proven artifact out."""
 
     model: str = Field(
-        description="Directory or hub id: a fine-tuned classifier, or an encoder if there is a finetune section."
+        description="Directory or hub id: a fine-tuned classifier, or an encoder to fine-tune."
     )
     data: DataConfig
     run: RunConfig = RunConfig()

@@ -32,7 +32,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such artifact directory")
-    manifest = read_json(directory / MANIFEST)
+    manifest: dict[str, Any] = read_json(directory / MANIFEST)
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise UserError(f"{directory / MANIFEST}: lists no files; it is no manifest of compress")

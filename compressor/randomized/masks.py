@@ -1,0 +1,117 @@
+"""Randomized masks: pure functions of weights, a target and a generator.
+
+Li et al., Findings of EMNLP 2023 (arXiv 2310.13183), section on randomized mask generation. The
+paper states the idea, mild randomness by importance sampling; the exact form of each knob here
+(`sampling_ratio`, `temperature`) is ours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from compressor.patterns import NM, Pattern, Unstructured, pruned_count
+
+
+def draw_mask(
+    weight: Tensor,
+    alive: Tensor,
+    pattern: Pattern,
+    sampling_ratio: float,
+    temperature: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Choose which live weights stay: most by magnitude, a share by chance.
+
+    Unstructured, over the whole matrix: of the k weights that stay, `k - round(sampling_ratio * k)`
+    are the largest; the others are drawn without replacement from the rest of the live weights,
+    with probability proportional to `|w|^(1 / temperature)`. N:M: in a share `sampling_ratio` of
+    the groups all n are drawn so, in the other groups the n largest stay. With `sampling_ratio` 0
+    this is magnitude pruning exactly. Time O(n), by the Gumbel top-k trick.
+
+    Args:
+        weight: `(out, in)`, any floating dtype.
+        alive: `(out, in)` bool, True where a weight may stay.
+        pattern: what the mask must meet.
+        sampling_ratio: in [0, 1].
+        temperature: greater than 0; 1 draws in proportion to magnitude, more is closer to uniform.
+        generator: on weight's device.
+
+    Returns:
+        Bool `(out, in)`, True where the weight stays; never True where `alive` is False.
+
+    Raises:
+        ValueError: fewer live weights than the pattern keeps.
+    """
+    magnitudes = weight.abs().masked_fill(~alive, -1.0)
+    if isinstance(pattern, Unstructured):
+        mask = _draw_unstructured(magnitudes, pattern, sampling_ratio, temperature, generator)
+    else:
+        mask = _draw_groups(magnitudes, pattern, sampling_ratio, temperature, generator)
+    if (mask & ~alive).any():
+        raise ValueError(f"fewer weights are alive than {pattern} at {pattern.sparsity:g} keeps")
+    return mask
+
+
+def _perturbed(magnitudes: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """Gumbel keys: the k largest are a draw of k without replacement; dead weights get -inf."""
+    uniform = torch.rand(magnitudes.shape, generator=generator, device=magnitudes.device, dtype=torch.float64)
+    gumbel = -torch.log(-torch.log(uniform.clamp(min=1e-300)))
+    # A live weight of exactly zero can still be drawn, behind all others.
+    log_weight = magnitudes.double().clamp(min=1e-300).log() / temperature
+    return (log_weight + gumbel).masked_fill(magnitudes < 0, -torch.inf)
+
+
+def _draw_unstructured(
+    magnitudes: Tensor,
+    pattern: Unstructured,
+    sampling_ratio: float,
+    temperature: float,
+    generator: torch.Generator,
+) -> Tensor:
+    flat = magnitudes.flatten()
+    kept = flat.numel() - pruned_count(flat.numel(), pattern.sparsity)
+    drawn = round(sampling_ratio * kept)
+    if drawn == 0:
+        return pattern.mask(magnitudes, scope="layer")
+    ranked = flat.argsort(descending=True, stable=True)[: kept - drawn]
+    keys = _perturbed(flat, temperature, generator)
+    keys[ranked] = -torch.inf
+    chosen = keys.topk(drawn).indices
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    mask[ranked] = True
+    mask[chosen] = True
+    return mask.reshape(magnitudes.shape)
+
+
+def _draw_groups(
+    magnitudes: Tensor, pattern: NM, sampling_ratio: float, temperature: float, generator: torch.Generator
+) -> Tensor:
+    by_magnitude = pattern.mask(magnitudes)
+    if sampling_ratio == 0:
+        return by_magnitude
+    by_chance = pattern.mask(_perturbed(magnitudes, temperature, generator))
+    groups = (magnitudes.shape[0], magnitudes.shape[1] // pattern.m, 1)
+    randomized = torch.rand(groups, generator=generator, device=magnitudes.device) < sampling_ratio
+    shape = (*groups[:2], pattern.m)
+    mixed = torch.where(randomized, by_chance.reshape(shape), by_magnitude.reshape(shape))
+    return mixed.reshape(magnitudes.shape)
+
+
+def step_patterns(pattern: Pattern, steps: int, schedule: str) -> list[Pattern]:
+    """The patterns that lead to `pattern`, sparsity rising, the last one being `pattern`.
+
+    Unstructured: sparsity `s (1 - (1 - t)^3)` after a share t of the steps (cubic, Zhu & Gupta,
+    2017), or the same share of the live weights goes in each step (geometric). N:M: the number of
+    weights that stay in a group falls from m by equal parts, so at most `m - n` steps.
+    """
+    if isinstance(pattern, NM):
+        steps = min(steps, pattern.m - pattern.n)
+        return [
+            NM(pattern.m - round((pattern.m - pattern.n) * (i + 1) / steps), pattern.m) for i in range(steps)
+        ]
+    if schedule == "cubic":
+        sparsities = [pattern.sparsity * (1 - (1 - (i + 1) / steps) ** 3) for i in range(steps)]
+    else:
+        sparsities = [1 - (1 - pattern.sparsity) ** ((i + 1) / steps) for i in range(steps)]
+    return [*(Unstructured(s) for s in sparsities[:-1]), pattern]
