@@ -47,6 +47,12 @@ def check_replaceable(output: Path, force: bool) -> None:
         )
 
 
+def remove_result(output: Path) -> None:
+    """Remove a result of ours that `check_replaceable` let pass; nothing if there is none."""
+    if output.exists():
+        shutil.rmtree(output)
+
+
 def check_space(output: Path, needed_bytes: int) -> None:
     """Raise a `UserError` if the disk under `output` has less than `needed_bytes` free."""
     existing = output.absolute()

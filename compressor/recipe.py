@@ -212,8 +212,12 @@ class Recipe(Section):
     validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, run: dict[str, Any] | None = None) -> Recipe:
     """Read and check a recipe.
+
+    Args:
+        path: the YAML file.
+        run: values in place of those of the recipe's run section.
 
     Raises:
         UserError: no such file, no YAML, an unknown key (the nearest known one is suggested) or a
@@ -232,6 +236,8 @@ def load_recipe(path: Path) -> Recipe:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: a recipe is a mapping with the keys {', '.join(_keys(Recipe))}")
+    if run and isinstance(value.get("run", {}), dict):
+        value["run"] = value.get("run", {}) | run
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:

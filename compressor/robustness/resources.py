@@ -26,12 +26,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compressor.assets import encoder_directory
 from compressor.batching import encode_texts, pad, sorted_batches
 from compressor.console import Progress
 from compressor.environment import cache_directory
 from compressor.errors import UserError
 from compressor.output import sha256_of
-from compressor.quickstart import encoder_directory
 
 STOPWORDS = Path(__file__).with_name("stopwords.txt")
 NEIGHBOURS = 50

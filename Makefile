@@ -1,0 +1,38 @@
+# Works on a machine with Python 3.11 or 3.12, pip and make. PYTHON=python3.12 takes another one;
+# RUNTIME=gpu installs onnxruntime-gpu in place of onnxruntime.
+PYTHON ?= python3
+RUNTIME ?= cpu
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: quickstart test check format clean
+
+quickstart: .venv/installed ## the main job, end to end; the result is in runs/quickstart
+	$(BIN)/compress quickstart --output runs/quickstart --force
+
+test: check ## all tests
+	$(BIN)/python -m pytest
+
+check: .venv/installed-dev ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed-dev ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# torch comes first and alone, so that its pinned build is what everything else finds.
+.venv/installed: pyproject.toml constraints.txt requirements-assets.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) --constraint constraints.txt torch
+	$(PIP) --constraint constraints.txt --editable '.[$(RUNTIME)]'
+	$(PIP) --no-deps --require-hashes --requirement requirements-assets.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) --constraint constraints.txt --editable '.[$(RUNTIME),dev]'
+	touch $@
+
+clean: ## remove the environment and the results
+	rm -rf .venv runs

@@ -1,0 +1,401 @@
+"""The command line. Parses, calls one function, prints; heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compressor import __version__
+from compressor.console import terminal_progress
+from compressor.errors import GateFailed, UserError
+from compressor.flags import section_flags
+from compressor.recipe import (
+    AttackConfig,
+    ColumnsConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PruneConfig,
+    RunConfig,
+    ValidateConfig,
+)
+
+if TYPE_CHECKING:
+    from compressor.validation.report import Report
+
+app = typer.Typer(
+    name="compress",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Prune a BERT classifier, attack it, export it to ONNX, and prove what the artifact does. "
+    "Exit codes: 0 done, 1 a gate failed, 2 bad input.",
+)
+
+Model = Annotated[
+    str, typer.Argument(help="BERT classifier: directory or hub id, safetensors.", show_default=False)
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data", help="Labelled texts: csv, tsv, jsonl or parquet file, or hub id.", show_default=False
+    ),
+]
+Output = Annotated[
+    Path, typer.Option("--output", help="Directory for the result; must not exist.", show_default=False)
+]
+OptionalOutput = Annotated[
+    Path | None, typer.Option("--output", help="Directory for the result as JSON; must not exist.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that an earlier command wrote.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        print(f"compress {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@section_flags
+def finetune(
+    model: Annotated[str, typer.Argument(help="BERT checkpoint: directory or hub id.", show_default=False)],
+    data: Data,
+    output: Output,
+    options: FinetuneConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a BERT checkpoint into a dense classifier."""
+    from compressor.training import finetune_directory
+
+    with _results_only(as_json):
+        record = finetune_directory(
+            model, data, columns, options, run, output, force=force, progress=terminal_progress()
+        )
+    _print(
+        as_json,
+        record,
+        f"{record['steps']} training steps in {record['seconds']:.0f} s; classifier in {output}",
+    )
+
+
+@app.command()
+@section_flags
+def prune(
+    model: Model,
+    calibration: Annotated[
+        str,
+        typer.Option(
+            "--calibration",
+            help="Texts to prune with (randomized: labelled): file or hub id.",
+            show_default=False,
+        ),
+    ],
+    output: Output,
+    options: PruneConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Prune the encoder of a classifier with one of the published methods, or a baseline."""
+    from compressor.pruning import prune_directory
+
+    with _results_only(as_json):
+        record = prune_directory(
+            model, calibration, columns, options, run, output, force=force, progress=terminal_progress()
+        )
+    _print(
+        as_json,
+        record,
+        f"{record['algorithm']}, {record['pattern']}: {record['sparsity']:.2%} of the encoder is zero; "
+        f"{record['seconds']:.0f} s; classifier in {output}",
+    )
+
+
+@app.command()
+@section_flags
+def attack(
+    model: Annotated[
+        str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
+    ],
+    data: Data,
+    output: Output,
+    options: AttackConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Attack a classifier or an exported artifact with TextAttack, without any download."""
+    from compressor.robustness.run import attack_directory
+
+    with _results_only(as_json):
+        record = attack_directory(
+            model, data, columns, options, run, output, force=force, progress=terminal_progress()
+        )
+    success, queries = record["attack_success_rate"], record["queries_per_example"]
+    _print(
+        as_json,
+        record,
+        f"{record['attack']} on {record['examples']} examples: accuracy {record['accuracy']:.1%}, "
+        f"under attack {record['accuracy_under_attack']:.1%}, "
+        + (
+            f"success rate {success:.1%}, {queries:.1f} queries an example"
+            if success is not None
+            else "none attacked"
+        )
+        + f"; records in {output}",
+    )
+
+
+@app.command()
+@section_flags
+def export(
+    model: Model,
+    output: Output,
+    options: ExportConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Real texts for the proof of parity; those that the model was made with if not given.",
+        ),
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Export a classifier to ONNX and prove its parity with PyTorch."""
+    from exporters.artifact import export_directory
+
+    with _results_only(as_json):
+        manifest = export_directory(
+            model, data, columns, options, run, output, force=force, progress=terminal_progress()
+        )
+    parity = manifest["parity"]
+    _print(
+        as_json,
+        manifest,
+        f"model.onnx, opset {manifest['opset']}, {manifest['sparsity']:.2%} zeros in the encoder; "
+        f"logits within {parity['max_difference']:.1e} of PyTorch's on {parity['examples']} texts; "
+        f"artifact in {output}",
+    )
+
+
+@app.command()
+@section_flags
+def validate(
+    dense: Annotated[
+        str, typer.Argument(help="The dense classifier: directory or hub id.", show_default=False)
+    ],
+    artifact: Annotated[Path, typer.Argument(help="The exported artifact's directory.", show_default=False)],
+    data: Data,
+    options: ValidateConfig,
+    attacked: AttackConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", help="Directory for the report; ARTIFACT-validation beside the artifact if not given."
+        ),
+    ] = None,
+    pruned: Annotated[
+        Path | None,
+        typer.Option(
+            "--pruned", help="The pruned classifier; found through the artifact's manifest if not given."
+        ),
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Hold the artifact against the dense classifier: accuracy, robustness, latency, size, gates."""
+    from compressor.validation.run import ValidationJob, validate_directories
+
+    output = output or artifact.with_name(f"{artifact.name}-validation")
+    job = ValidationJob(dense, artifact, pruned, data, columns, options, attacked, run)
+    with _results_only(as_json):
+        report = validate_directories(job, output, force=force, progress=terminal_progress())
+    _print_report(as_json, report, output)
+
+
+@app.command()
+@section_flags
+def inspect(
+    model: Annotated[
+        str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
+    ],
+    run: RunConfig,
+    output: OptionalOutput = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a classifier or an artifact holds, layer by layer."""
+    from compressor.environment import prepare
+    from compressor.inspection import inspect_directory
+    from compressor.tables import inspection_table
+
+    with _results_only(as_json):
+        prepare(run)
+        facts = inspect_directory(model)
+        _write_optional(output, force, "inspection.json", facts)
+    _print(as_json, facts, "" if as_json else inspection_table(facts))
+
+
+@app.command("run")
+@section_flags
+def run_command(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
+    output: Output,
+    device: Annotated[str | None, typer.Option("--device", help="In place of the recipe's device.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Run a whole recipe: fine-tune, prune, export, attack, validate."""
+    from compressor.pipeline import run_recipe
+    from compressor.recipe import load_recipe
+
+    changes = {key: value for key, value in (("device", device), ("seed", seed)) if value is not None}
+    with _results_only(as_json):
+        loaded = load_recipe(recipe, changes)
+        report = run_recipe(loaded, output, force=force, progress=terminal_progress())
+    _print_report(as_json, report, output)
+
+
+@app.command()
+@section_flags
+def quickstart(
+    options: PruneConfig,
+    attacked: AttackConfig,
+    run: RunConfig,
+    output: Annotated[
+        Path, typer.Option("--output", help="Directory for the result; must not exist.")
+    ] = Path("runs/quickstart"),
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """The main job on real input: MiniLM on critic quotes, fine-tuned, pruned, attacked, validated."""
+    from compressor.quickstart import run_quickstart
+
+    with _results_only(as_json):
+        report = run_quickstart(output, options, attacked, run, force=force, progress=terminal_progress())
+    _print_report(as_json, report, output)
+
+
+@app.command()
+@section_flags
+def doctor(
+    run: RunConfig, output: OptionalOutput = None, force: Force = False, as_json: Json = False
+) -> None:
+    """Check whether this machine can do the main job."""
+    from dataclasses import asdict
+
+    from compressor.doctor import examine
+    from compressor.tables import doctor_table
+
+    with _results_only(as_json):
+        checks = examine(run)
+        result = {"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}
+        _write_optional(output, force, "inspection.json", result)
+    _print(as_json, result, "" if as_json else doctor_table(checks))
+    failed = [check.name for check in checks if not check.ok]
+    if failed:
+        raise GateFailed(f"not ready: {', '.join(failed)}")
+
+
+@contextmanager
+def _results_only(as_json: bool) -> Iterator[None]:
+    """With `--json`, send whatever libraries print to stderr, so that stdout holds one object."""
+    if not as_json:
+        yield
+        return
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
+
+def _print(as_json: bool, value: Any, text: Any) -> None:
+    if as_json:
+        print(json.dumps(value, allow_nan=False, ensure_ascii=False))
+    elif isinstance(text, str):
+        print(text)
+    else:
+        from rich.console import Console
+
+        Console().print(text)
+
+
+def _print_report(as_json: bool, report: Report, output: Path) -> None:
+    from compressor.tables import report_table
+    from compressor.validation.run import failed_gates
+
+    _print(as_json, report.model_dump(), "" if as_json else report_table(report))
+    if not as_json:
+        print(f"Report: {output / 'report.html'}")
+    failed = [f"{gate.metric} is {gate.value:g}, bound {gate.bound}" for gate in failed_gates(report)]
+    if failed:
+        raise GateFailed("; ".join(failed))
+
+
+def _write_optional(output: Path | None, force: bool, name: str, value: Any) -> None:
+    if output is None:
+        return
+    from compressor.output import atomic_directory, write_json
+
+    with atomic_directory(output, force=force) as working:
+        write_json(working / name, value)
+
+
+def execute(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; errors of people get one line, no traceback."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        return int(code or 0)
+    except GateFailed as error:
+        print(f"gate failed: {error}", file=sys.stderr)
+        return 1
+    except (UserError, typer.TyperException) as error:
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        line = " ".join(message.split())
+        print(f"error: {line}", file=sys.stderr)
+        if "--json" in arguments:
+            print(json.dumps({"error": line}, ensure_ascii=False))
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped; run the same command again", file=sys.stderr)
+        return 130
+
+
+def main() -> None:
+    """Entry point of `compress`."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

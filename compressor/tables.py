@@ -1,0 +1,98 @@
+"""Results as tables for terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from compressor.doctor import Check
+from compressor.validation.report import Report, VariantFigures
+
+MISSING = "-"
+
+
+def _share(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.1%}"
+
+
+def report_table(report: Report) -> Group:
+    """Verdict, variants side by side, and gates."""
+    variants = {
+        name: figures
+        for name in ("dense", "pruned", "artifact")
+        if (figures := getattr(report.variants, name)) is not None
+    }
+    table = Table(title="Dense model against artifact", title_justify="left")
+    table.add_column("")
+    for name in variants:
+        table.add_column(name, justify="right")
+    for label, values in _rows(list(variants.values())):
+        table.add_row(label, *values)
+    gates = Table(title="Gates", title_justify="left")
+    for column in ("metric", "value", "bound", "status"):
+        gates.add_column(column, justify="right" if column == "value" else "left")
+    for gate in report.gates:
+        gates.add_row(gate.metric, f"{gate.value:.4f}", gate.bound, gate.status)
+    verdict = Text(
+        f"Verdict: {report.verdict}", style="bold green" if report.verdict == "pass" else "bold red"
+    )
+    return Group(table, gates, verdict)
+
+
+def _rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
+    attack = variants[0].robustness
+    rows = [
+        (f"accuracy ({variants[0].examples} texts)", [_share(v.accuracy) for v in variants]),
+        (
+            f"under attack ({attack.attack}, {attack.examples})",
+            [_share(v.robustness.accuracy_under_attack) for v in variants],
+        ),
+        ("attack success rate", [_share(v.robustness.attack_success_rate) for v in variants]),
+        (
+            "queries an example",
+            [
+                MISSING
+                if v.robustness.queries_per_example is None
+                else f"{v.robustness.queries_per_example:.1f}"
+                for v in variants
+            ],
+        ),
+        ("zeros in the encoder", [_share(v.sparsity) for v in variants]),
+        ("size", [f"{v.size_bytes / 1e6:.1f} MB" for v in variants]),
+    ]
+    for index, shape in enumerate(variants[0].latency):
+        rows.append(
+            (
+                f"p50 of {shape.batch_size} x {shape.sequence_length} tokens",
+                [f"{v.latency[index].p50_ms:.1f} ms" for v in variants],
+            )
+        )
+    return rows
+
+
+def inspection_table(facts: dict[str, Any]) -> Group:
+    """One row a linear layer."""
+    table = Table(title=f"{facts['path']}: {facts['kind']}", title_justify="left")
+    for column in ("layer", "shape", "zeros", "sparsity", "patterns"):
+        table.add_column(column, justify="left" if column in ("layer", "patterns") else "right")
+    for layer in facts["layers"]:
+        shape = " x ".join(map(str, layer["shape"]))
+        patterns = ", ".join(layer["patterns"]) or MISSING
+        table.add_row(layer["name"], shape, f"{layer['zeros']:,}", f"{layer['sparsity']:.2%}", patterns)
+    labels, size = ", ".join(facts["labels"]), facts["size_bytes"] / 1e6
+    summary = f"labels {labels}; {size:.1f} MB; {facts['sparsity']:.2%} zeros"
+    return Group(table, Text(summary))
+
+
+def doctor_table(checks: Sequence[Check]) -> Table:
+    """One row a check."""
+    table = Table()
+    for column in ("check", "", "found"):
+        table.add_column(column)
+    for check in checks:
+        table.add_row(check.name, "ok" if check.ok else "NOT OK", check.detail)
+    return table
