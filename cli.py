@@ -372,8 +372,18 @@ def _write_optional(output: Path | None, force: bool, name: str, value: Any) -> 
         write_json(working / name, value)
 
 
+# What libraries would print besides; a user's own settings win. No telemetry.
+QUIET = {
+    "HF_HUB_VERBOSITY": "error",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
+
+
 def execute(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors of people get one line, no traceback."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         code = app(arguments, standalone_mode=False)
         return int(code or 0)

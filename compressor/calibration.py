@@ -106,7 +106,8 @@ class SideBySide:
 
     Args:
         dense: the model to reproduce; is not changed.
-        pruned: a copy of it, pruned by the caller from the first layer on.
+        pruned: a copy of it, pruned by the caller from the first layer on; or the same model, where
+            there is nothing to reproduce.
         batches: calibration data, padded.
     """
 
@@ -146,7 +147,9 @@ class SideBySide:
             self._tokens, self._arguments, self._hidden, strict=True
         ):
             dense_input = _input_of(dense_block, linear_name, dense, arguments)
-            pruned_input = _input_of(pruned_block, linear_name, pruned, arguments)
+            pruned_input = dense_input
+            if pruned_block is not dense_block:
+                pruned_input = _input_of(pruned_block, linear_name, pruned, arguments)
             moments.add(dense_input[tokens], pruned_input[tokens])
         return moments
 
@@ -155,10 +158,10 @@ class SideBySide:
         """Run the next encoder layer of both models; the one behind it is next."""
         dense_block, pruned_block = self.blocks
         for i, (arguments, (dense, pruned)) in enumerate(zip(self._arguments, self._hidden, strict=True)):
-            self._hidden[i] = (
-                _run(dense_block, dense, arguments),
-                _run(pruned_block, pruned, arguments),
-            )
+            dense_output = pruned_output = _run(dense_block, dense, arguments)
+            if pruned_block is not dense_block:
+                pruned_output = _run(pruned_block, pruned, arguments)
+            self._hidden[i] = (dense_output, pruned_output)
         self._index += 1
 
     def first_tokens(self) -> tuple[Tensor, Tensor]:

@@ -70,7 +70,10 @@ def latency_plot(figures: Mapping[str, VariantFigures]) -> str:
             axes.plot(p95, places, "|", color=colour, markersize=7, markeredgewidth=1.5)
             axes.plot(p50, places, _MARKERS[name], color=colour, markersize=5, label=name)
         axes.set_yticks(range(len(shapes)), [f"{batch} × {length}" for batch, length in shapes])
-        axes.set_ylim(len(shapes) - 0.45, -0.55)
+        axes.set_ylim(len(shapes) - 0.5, -0.5)
+        for row in range(1, len(shapes)):
+            axes.axhline(row - 0.5, color=_INK, alpha=0.2, linewidth=0.6)
+        axes.tick_params(axis="y", length=0)
         axes.set_ylabel("batch × length")
         axes.set_xlabel("milliseconds: marker p50, end of the line p95")
         _scale(axes, times)
@@ -134,12 +137,14 @@ def _drawing(width: float, height: float) -> Iterator[Figure]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
-        settings: dict[str, Any] = {
+        settings: Any = {
             **dict.fromkeys(ink, _INK),
             **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
             "axes.axisbelow": True,
             "font.size": 9,
             "svg.fonttype": "none",
+            # A name with dollars in it is a name.
+            "text.parse_math": False,
         }
         matplotlib.rcParams.update(settings)
         yield Figure(figsize=(width, height), layout="constrained")

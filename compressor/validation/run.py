@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from compressor.batching import encode
-from compressor.classifier import WEIGHTS, encoder_weights, load_classifier, sparsity_of, weights_fingerprint
+from compressor.classifier import (
+    WEIGHTS,
+    encoder_weights,
+    load_classifier,
+    sparsity_of,
+    weights_bytes,
+    weights_fingerprint,
+)
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare, thread_count
@@ -93,7 +100,7 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     directories = {"dense": job.dense, "pruned": str(pruned), "artifact": str(job.artifact)}
     if pruned is None:
         del directories["pruned"]
-    predictors, sparsity = _load(directories, job.run)
+    predictors, contents = _load(directories, job.run)
     _check_labels(predictors, directories)
     label_names = predictors["dense"].label_names
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)
@@ -122,8 +129,8 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
             examples=len(data),
             robustness=_figures(robustness[name]),
             latency=latency[name],
-            size_bytes=model_bytes(Path(path)),
-            sparsity=sparsity[name],
+            size_bytes=contents[name].size_bytes,
+            sparsity=contents[name].sparsity,
         )
         for name, path in directories.items()
     }
@@ -173,20 +180,32 @@ def _pruned_directory(artifact: Path, manifest: Mapping[str, Any]) -> Path | Non
     return directory if fingerprint and fingerprint == lineage.get("weights_sha256") else None
 
 
-def _load(directories: Mapping[str, str], run: RunConfig) -> tuple[dict[str, Predictor], dict[str, float]]:
-    """Predictor and sparsity of each variant."""
+@dataclass(frozen=True)
+class Contents:
+    """Size of the weights (and graph) as stored, and the share of zeros in the encoder's matrices."""
+
+    size_bytes: int
+    sparsity: float
+
+
+def _load(directories: Mapping[str, str], run: RunConfig) -> tuple[dict[str, Predictor], dict[str, Contents]]:
+    """Predictor and contents of each variant."""
     device = prepare(run)
     predictors: dict[str, Predictor] = {}
-    sparsity = {}
+    contents = {}
     for name, directory in directories.items():
         if name == "artifact":
+            graph = Path(directory) / ARTIFACT_GRAPH
             predictors[name] = OnnxPredictor(Path(directory), thread_count(run), device.type)
-            sparsity[name] = sparsity_of(encoder_initializers(Path(directory) / ARTIFACT_GRAPH))
+            contents[name] = Contents(graph.stat().st_size, sparsity_of(encoder_initializers(graph)))
         else:
             classifier = load_classifier(directory, device)
+            stored = Path(directory) / WEIGHTS
+            # A hub id has no directory of ours; its weights are stored as they are in memory.
+            size = stored.stat().st_size if stored.is_file() else weights_bytes(classifier)
             predictors[name] = TorchPredictor(classifier)
-            sparsity[name] = sparsity_of(encoder_weights(classifier.model))
-    return predictors, sparsity
+            contents[name] = Contents(size, sparsity_of(encoder_weights(classifier.model)))
+    return predictors, contents
 
 
 def _check_labels(predictors: Mapping[str, Predictor], directories: Mapping[str, str]) -> None:
@@ -201,12 +220,6 @@ def _check_labels(predictors: Mapping[str, Predictor], directories: Mapping[str,
 
 def _figures(record: Mapping[str, Any]) -> RobustnessFigures:
     return RobustnessFigures(**{name: record[name] for name in Robustness.__dataclass_fields__})
-
-
-def model_bytes(directory: Path) -> int:
-    """Size of the files that hold weights and graph; 0 for a hub id."""
-    names = (WEIGHTS, ARTIFACT_GRAPH)
-    return sum((directory / name).stat().st_size for name in names if (directory / name).is_file())
 
 
 def _appendix(

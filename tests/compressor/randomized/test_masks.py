@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from compressor.patterns import NM, Unstructured, pruned_count
+from compressor.randomized.masks import draw_mask, step_patterns
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def all_alive(weight: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(weight, dtype=torch.bool)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    sparsity=st.floats(0, 0.99),
+    ratio=st.floats(0, 1),
+    temperature=st.floats(0.1, 10),
+    seed=st.integers(0, 1000),
+)
+def test_unstructured_draw_has_the_exact_count(rows, columns, sparsity, ratio, temperature, seed):
+    weight = torch.randn(rows, columns, generator=generator(seed))
+    mask = draw_mask(weight, all_alive(weight), Unstructured(sparsity), ratio, temperature, generator(seed))
+    assert int((~mask).sum()) == pruned_count(rows * columns, sparsity)
+
+
+@settings(deadline=None, max_examples=50)
+@given(ratio=st.floats(0, 1), seed=st.integers(0, 1000), n=st.integers(1, 3))
+def test_group_draw_keeps_exactly_n_of_m(ratio, seed, n):
+    weight = torch.randn(6, 16, generator=generator(seed))
+    mask = draw_mask(weight, all_alive(weight), NM(n, 4), ratio, 1.0, generator(seed))
+    assert (mask.reshape(6, 4, 4).sum(dim=2) == n).all()
+
+
+@pytest.mark.parametrize("pattern", [Unstructured(0.4), NM(2, 4)])
+def test_ratio_zero_is_magnitude_pruning_bit_for_bit(pattern):
+    weight = torch.randn(32, 64, generator=generator(3))
+    mask = draw_mask(weight, all_alive(weight), pattern, 0.0, 1.0, generator())
+    assert torch.equal(mask, pattern.mask(weight.abs(), scope="layer"))
+
+
+def test_ratio_keeps_at_least_its_share_by_magnitude():
+    weight = torch.randn(50, 40, generator=generator(1))
+    mask = draw_mask(weight, all_alive(weight), Unstructured(0.5), 0.1, 1.0, generator())
+    largest = weight.abs().flatten().argsort(descending=True)[:900]
+    assert mask.flatten()[largest].all()
+    assert not torch.equal(mask, Unstructured(0.5).mask(weight.abs(), scope="layer"))
+
+
+@pytest.mark.parametrize("pattern", [Unstructured(0.75), NM(1, 4)])
+def test_dead_weights_stay_dead(pattern):
+    weight = torch.randn(16, 32, generator=generator(5))
+    alive = NM(2, 4).mask(torch.rand(16, 32, generator=generator(6)))
+    mask = draw_mask(weight, alive, pattern, 1.0, 1.0, generator())
+    assert not (mask & ~alive).any()
+    assert pattern.is_met_by(mask)
+
+
+def test_too_few_live_weights_is_an_error():
+    weight = torch.ones(2, 4)
+    with pytest.raises(ValueError, match="alive"):
+        draw_mask(weight, torch.zeros(2, 4, dtype=torch.bool), Unstructured(0.5), 0.5, 1.0, generator())
+
+
+def test_same_seed_same_mask_and_another_seed_another():
+    weight = torch.randn(64, 64, generator=generator(0))
+    masks = [
+        draw_mask(weight, all_alive(weight), Unstructured(0.5), 0.2, 1.0, generator(s)) for s in (1, 1, 2)
+    ]
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_single_draws_follow_the_stated_probabilities(temperature):
+    """One weight of four is drawn: its distribution is |w|^(1/temperature), normalised."""
+    weight = torch.tensor([[1.0, -2.0, 3.0, 4.0]])
+    source = generator(7)
+    counts = np.zeros(4)
+    for _ in range(4000):
+        counts += (
+            draw_mask(weight, all_alive(weight), Unstructured(0.75), 1.0, temperature, source)[0]
+            .numpy()
+            .astype(float)
+        )
+    expected = np.array([1.0, 2.0, 3.0, 4.0]) ** (1 / temperature)
+    assert chisquare(counts, expected / expected.sum() * counts.sum()).pvalue > 1e-3
+
+
+def test_pairs_are_drawn_without_replacement_by_the_successive_law():
+    """P(first i, then j) = p_i p_j / (1 - p_i): the law of sampling without replacement."""
+    values = np.array([1.0, 2.0, 3.0])
+    p = values / values.sum()
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    law = [p[i] * p[j] / (1 - p[i]) + p[j] * p[i] / (1 - p[j]) for i, j in pairs]
+    weight, source = torch.tensor([values], dtype=torch.float64), generator(8)
+    counts = dict.fromkeys(pairs, 0)
+    for _ in range(4000):
+        mask = draw_mask(weight, all_alive(weight), Unstructured(0.34), 1.0, 1.0, source)[0]
+        counts[tuple(mask.nonzero().flatten().tolist())] += 1
+    assert chisquare([counts[pair] for pair in pairs], np.array(law) * 4000).pvalue > 1e-3
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    sparsity=st.floats(0.01, 0.99), steps=st.integers(1, 20), schedule=st.sampled_from(["cubic", "geometric"])
+)
+def test_sparsity_rises_to_the_target(sparsity, steps, schedule):
+    target = Unstructured(sparsity)
+    patterns = step_patterns(target, steps, schedule)
+    sparsities = [pattern.sparsity for pattern in patterns]
+    assert patterns[-1] == target
+    assert len(patterns) == steps
+    assert sparsities == sorted(sparsities)
+
+
+def test_group_steps_end_at_the_pattern_and_never_repeat():
+    assert step_patterns(NM(2, 4), 5, "cubic") == [NM(3, 4), NM(2, 4)]
+    assert step_patterns(NM(32, 64), 2, "cubic") == [NM(48, 64), NM(32, 64)]

@@ -1,0 +1,116 @@
+"""The whole run on a small real model: every stage, the report, the gates, going on after a stop."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import compressor.pipeline as pipeline
+from compressor.console import SilentProgress
+from compressor.errors import UserError
+from compressor.pipeline import run_recipe
+from compressor.recipe import (
+    AttackConfig,
+    DataConfig,
+    ExportConfig,
+    PruneConfig,
+    Recipe,
+    RunConfig,
+    ValidateConfig,
+)
+from compressor.validation.report import Report
+
+
+@pytest.fixture(scope="module")
+def recipe(critic_quotes, small_classifier_dir) -> Recipe:
+    return Recipe(
+        model=str(small_classifier_dir),
+        data=DataConfig(
+            calibration=str(critic_quotes / "train.tsv"), test=str(critic_quotes / "test.tsv"), max_length=48
+        ),
+        run=RunConfig(threads=2),
+        prune=PruneConfig(calibration_examples=128),
+        attack=AttackConfig(attack_examples=12),
+        export=ExportConfig(parity_examples=40),
+        validate=ValidateConfig(batch_sizes=[1, 2], sequence_lengths=[16], latency_rounds=3),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory) -> tuple[Path, Report]:
+    output = tmp_path_factory.mktemp("run") / "out"
+    return output, run_recipe(recipe, output, force=False, progress=SilentProgress())
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    output, _ = finished
+    names = {path.name for path in output.iterdir()}
+    assert names == {"recipe.yaml", "pruned", "artifact", "attack", "report.json", "report.md", "report.html"}
+    assert (output / "artifact" / "model.onnx").is_file()
+
+
+def test_the_report_keeps_to_its_schema_and_its_form(finished):
+    output, report = finished
+    value = json.loads((output / "report.json").read_text())
+    jsonschema.validate(value, Report.model_json_schema())
+    assert value == report.model_dump()
+    assert set(value) == {"schema_version", "verdict", "variants", "gates", "environment", "seed"}
+    assert set(value["variants"]) == {"dense", "pruned", "artifact"}
+    for figures in value["variants"].values():
+        assert set(figures) == {
+            "path", "accuracy", "examples", "robustness", "latency", "size_bytes", "sparsity",
+        }  # fmt: skip
+
+
+def test_pruned_and_artifact_are_the_same_function(finished):
+    _, report = finished
+    pruned, artifact = report.variants.pruned, report.variants.artifact
+    assert pruned is not None
+    assert pruned.sparsity == artifact.sparsity == 0.5
+    assert report.variants.dense.sparsity < 0.01
+    assert abs(pruned.accuracy - artifact.accuracy) < 0.002
+    assert pruned.robustness.accuracy_under_attack == artifact.robustness.accuracy_under_attack
+    assert report.variants.dense.accuracy - artifact.accuracy < 0.05
+
+
+def test_a_stopped_run_goes_on_behind_its_last_stage(recipe, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "export_directory", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe, output, force=False, progress=SilentProgress())
+    assert {path.name for path in output.iterdir()} == {"recipe.yaml", "pruned"}
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "prune_directory", stop)
+        report = run_recipe(recipe, output, force=False, progress=SilentProgress())
+    assert report.variants.artifact.sparsity == 0.5
+
+
+def test_a_finished_run_is_not_overwritten(recipe, finished):
+    output, _ = finished
+    before = (output / "report.json").read_bytes()
+    with pytest.raises(UserError, match="--force"):
+        run_recipe(recipe, output, force=False, progress=SilentProgress())
+    assert (output / "report.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "says"),
+    [
+        ("prune", {"pattern": "7:3"}, "0 < N < M"),
+        ("prune", {"pattern": "5:7"}, "does not divide"),
+        ("validate_", {"gates": ["accuracy_dorp <= 1"]}, "did you mean"),
+        ("data", {"test": "missing.tsv"}, "no such file"),
+        ("data", {"label_column": "lable"}, "no column 'lable'"),
+    ],
+)
+def test_bad_input_writes_nothing(recipe, tmp_path, section, change, says):
+    broken = recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=change)})
+    with pytest.raises(UserError, match=says):
+        run_recipe(broken, tmp_path / "out", force=False, progress=SilentProgress())
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,357 @@
+"""The readable reports: what they say, that they are well-formed, and that text cannot break out."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from compressor.validation.plots import accuracy_plot, latency_plot, layers_plot, short_names
+from compressor.validation.render import (
+    LATENCY_NOTE,
+    escape_markdown,
+    gate_value,
+    mark_changes,
+    measured_variants,
+    render_html,
+    render_markdown,
+)
+from compressor.validation.report import (
+    Appendix,
+    AttackRow,
+    GateResult,
+    LatencyFigures,
+    LayerRow,
+    Report,
+    RobustnessFigures,
+    VariantFigures,
+    Variants,
+)
+
+SHAPES = [(1, 32), (1, 128), (8, 32), (8, 128)]
+VOID_TAGS = {"meta", "br", "wbr", "link", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes, text in order, and what is left open."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and self.open[-1] not in ("style", "title"):
+            self.texts.append(" ".join(data.split()))
+
+
+def variant(path: str, speed: float = 1.0, **changes: Any) -> VariantFigures:
+    latency = [
+        LatencyFigures(
+            batch_size=batch,
+            sequence_length=length,
+            p50_ms=batch * length / 2 / speed,
+            p95_ms=batch * length / 1.8 / speed,
+            examples_per_second=2000 * speed / length,
+        )
+        for batch, length in SHAPES
+    ]
+    figures: dict[str, Any] = {
+        "path": path,
+        "accuracy": 0.9243,
+        "examples": 872,
+        "latency": latency,
+        "size_bytes": 437_951_328,
+        "sparsity": 0.5,
+        "robustness": RobustnessFigures(
+            attack="deepwordbug",
+            accuracy=0.92,
+            accuracy_under_attack=0.21,
+            attack_success_rate=0.7717,
+            queries_per_example=41.27,
+            examples=100,
+        ),
+    }
+    return VariantFigures(**(figures | changes))
+
+
+def make_report(**changes: Any) -> Report:
+    fields: dict[str, Any] = {
+        "verdict": "fail",
+        "variants": Variants(
+            dense=variant("runs/dense"),
+            pruned=variant("runs/pruned"),
+            artifact=variant("runs/artifact", speed=2.0, size_bytes=110_402_117),
+        ),
+        "gates": [
+            GateResult(metric="accuracy_drop", bound="<= 0.01", value=0.0149, status="fail"),
+            GateResult(metric="sparsity", bound=">= 0.4", value=0.5, status="pass"),
+            GateResult(metric="size_ratio", bound="<= 0.3", value=0.2521, status="pass"),
+        ],
+        "environment": {
+            "device": "cpu",
+            "threads": 2,
+            "packages": {"torch": "2.9.1", "onnxruntime": "1.23.2"},
+            "data": {"source": "a|b.csv", "columns": {"text": "text", "text_pair": None}},
+        },
+        "seed": 13,
+    }
+    return Report(**(fields | changes))
+
+
+def make_appendix() -> Appendix:
+    names = ("attention.self.query", "attention.output.dense", "output.dense")
+    layers = [
+        LayerRow(f"bert.encoder.layer.{block}.{name}", 0.1 * (block + 1), 10.0**-block)
+        for block in range(4)
+        for name in names
+    ]
+    layers[1] = LayerRow(layers[1].name, 0.0, None)
+    layers[2] = LayerRow(layers[2].name, 0.0, 0.0)
+    attack = AttackRow(
+        variant="artifact",
+        label="<b>positive</b>",
+        original="a fine <script>alert(1)</script> film | really",
+        perturbed="a fnie <script>alert(1)</script> film | realyl",
+        queries=23,
+    )
+    return Appendix(layers, [attack], {"Parity | PyTorch": "within 3e-5 <on> *256* texts"})
+
+
+def svgs_of(page: str) -> list[str]:
+    return re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+
+
+def test_html_loads_nothing_and_runs_nothing() -> None:
+    source = render_html(make_report(), make_appendix())
+    page = Page(source)
+    assert page.open == []
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "img", "iframe", "object", "base"}
+    for _, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith("#")
+    assert "@import" not in source
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", source))
+
+
+def test_html_ids_are_unique_and_every_reference_has_its_target() -> None:
+    source = render_html(make_report(), make_appendix())
+    ids = [attributes["id"] for _, attributes in Page(source).tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    references = re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', source)
+    assert references
+    assert {first or second for first, second in references} <= set(ids)
+
+
+def test_html_says_the_verdict_first() -> None:
+    failed = Page(render_html(make_report(), Appendix())).texts
+    assert failed[0] == "FAIL"
+    assert " ".join(failed[2:6]) == "1 of 3 gates failed: accuracy_drop is 0.0149, must be <= 0.01 Gates"
+    passed = make_report(verdict="pass", gates=make_report().gates[1:])
+    texts = Page(render_html(passed, Appendix())).texts
+    assert texts[0] == "PASS"
+    assert "All gates hold: 2 of 2." in texts
+
+
+def test_html_has_every_gate_with_value_bound_and_result() -> None:
+    source = render_html(make_report(), Appendix())
+    rows = re.findall(r'<tr class="gate">.*?</tr>', source, flags=re.DOTALL)
+    cells = [" ".join(Page(row.replace("<wbr>", "")).texts) for row in rows]
+    assert cells == [
+        "accuracy_drop 0.0149 <= 0.01 fail",
+        "sparsity 0.5 >= 0.4 pass",
+        "size_ratio 0.2521 <= 0.3 pass",
+    ]
+
+
+def test_html_escapes_text_and_marks_changed_words() -> None:
+    source = render_html(make_report(), make_appendix())
+    assert "<script>" not in source
+    assert "<b>positive" not in source
+    assert "a <mark>fine</mark> &lt;script&gt;alert(1)&lt;/script&gt; film | <mark>really</mark>" in source
+    assert "<mark>fnie</mark>" in source
+    assert "within 3e-5 &lt;on&gt;" in source
+
+
+def test_html_table_of_variants_and_latency() -> None:
+    texts = " ".join(Page(render_html(make_report(), Appendix())).texts)
+    assert "Accuracy under attack 21.0% 21.0% 21.0%" in texts
+    assert "Queries per example 41.3" in texts
+    assert "Size, MB 438.0 438.0 110.4" in texts
+    assert "1 × 32 dense 16.00 17.78 62.5 1.00×" in texts
+    assert "artifact 8.00 8.89 125.0 2.00×" in texts
+    assert LATENCY_NOTE in texts
+
+
+@pytest.mark.parametrize("render", [render_html, render_markdown])
+def test_without_the_pruned_model(render: Any) -> None:
+    variants = Variants(dense=variant("dense"), pruned=None, artifact=variant("artifact"))
+    text = render(make_report(variants=variants), make_appendix())
+    assert "was not at hand" in text
+    assert "None" not in text
+    assert list(measured_variants(make_report(variants=variants))) == ["dense", "artifact"]
+
+
+@pytest.mark.parametrize("render", [render_html, render_markdown])
+def test_figures_that_are_unknown_are_dashes(render: Any) -> None:
+    robustness = RobustnessFigures(
+        attack="textfooler",
+        accuracy=0,
+        accuracy_under_attack=0,
+        attack_success_rate=None,
+        queries_per_example=None,
+        examples=4,
+    )
+    # A model from the hub: its size is not known. And no shape at all was timed.
+    bare = variant("org/model", robustness=robustness, latency=[], size_bytes=0)
+    report = make_report(variants=Variants(dense=bare, pruned=None, artifact=bare), gates=[], environment={})
+    text = render(report, Appendix())
+    assert "No gate was set." in text
+    assert "No shape was timed." in text
+    assert "None" not in text
+    size = next(line for line in text.splitlines() if "Size, MB" in line)
+    assert size.count("–") == 3
+
+
+def test_markdown_starts_with_the_verdict_and_the_failed_gates() -> None:
+    lines = render_markdown(make_report(), Appendix()).splitlines()
+    assert lines[0] == "## Validation: FAIL"
+    assert "1 of 3 gates failed:" in lines
+    assert "- `accuracy_drop` is 0.0149, must be `<= 0.01`" in lines
+    assert "| `sparsity` | 0.5 | `>= 0.4` | pass |" in lines
+
+
+def test_markdown_tables_are_well_formed() -> None:
+    report = make_report(
+        gates=[GateResult(metric="odd|metric", bound="<= 1", value=0.5, status="pass")],
+    )
+    text = render_markdown(report, make_appendix())
+    blocks = [block.splitlines() for block in re.split(r"\n\s*\n", text)]
+    tables = [block for block in blocks if block[0].startswith("|")]
+    assert len(tables) == 3
+    for table in tables:
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in table} == {table[0].count("|")}
+        assert re.fullmatch(r"\|( -{3}:? \|)+", table[1])
+    assert len(tables[2]) == 2 + 3 * len(SHAPES)
+    assert "- Parity \\| PyTorch: within 3e-5 \\<on> \\*256\\* texts" in text
+
+
+def test_markdown_tells_the_environment_in_one_line() -> None:
+    text = render_markdown(make_report(), Appendix())
+    assert text.splitlines()[-1] == (
+        "Environment: device cpu; threads 2; torch 2.9.1; onnxruntime 1.23.2; seed 13."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a | b", r"a \| b"),
+        ("a \\| b", r"a \\\| b"),
+        ("two\nlines", "two lines"),
+        ("accuracy_drop", "accuracy_drop"),
+        ("_this_", r"\_this\_"),
+        ("<script>", r"\<script>"),
+        ("x <= 1 & y", "x <= 1 & y"),
+        ("&lt; [a](b)", r"\&lt; \[a\](b)"),
+    ],
+)
+def test_escape_markdown(text: str, escaped: str) -> None:
+    assert escape_markdown(text) == escaped
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.014908, "0.01491"), (0.01, "0.01"), (0.010000004, "0.010000004"), (0.0, "0")]
+)
+def test_gate_value_is_told_from_its_bound(value: float, shown: str) -> None:
+    gate = GateResult(metric="accuracy_drop", bound="<= 0.01", value=value, status="fail")
+    assert gate_value(gate) == shown
+
+
+@pytest.mark.parametrize(
+    ("original", "perturbed", "marked"),
+    [
+        ("a b c", "a b c", ("a b c", "a b c")),
+        ("a b c", "a x c", ("a <mark>b</mark> c", "a <mark>x</mark> c")),
+        ("a b c d", "a d", ("a <mark>b c</mark> d", "a d")),
+        ("a", "a b", ("a", "a <mark>b</mark>")),
+        ("", "<i>", ("", "<mark>&lt;i&gt;</mark>")),
+    ],
+)
+def test_mark_changes(original: str, perturbed: str, marked: tuple[str, str]) -> None:
+    assert mark_changes(original, perturbed) == marked
+
+
+def test_svgs_are_accessible_xml_in_the_page_s_colours() -> None:
+    svgs = svgs_of(render_html(make_report(), make_appendix()))
+    assert len(svgs) == 3
+    for svg in svgs:
+        root = ElementTree.fromstring(svg)  # noqa: S314 -- made by this test
+        assert root.get("role") == "img"
+        assert root[0].tag.endswith("title")
+        assert root[0].text == root.get("aria-label")
+        assert "currentColor" in svg
+        assert "#010203" not in svg
+        assert "#000000" not in svg
+        assert "#ffffff" not in svg
+        assert not re.search(r"<metadata|<style|dc:date|<\?xml", svg)
+
+
+def test_plots_are_the_same_bytes_whatever_the_user_s_settings() -> None:
+    import matplotlib
+
+    figures = measured_variants(make_report())
+    layers = make_appendix().layers
+
+    def draw() -> list[str]:
+        return [accuracy_plot(figures), latency_plot(figures), layers_plot(layers)]
+
+    first = draw()
+    with matplotlib.rc_context({"font.size": 20, "svg.fonttype": "path", "ytick.direction": "in"}):
+        before = dict(matplotlib.rcParams)
+        assert draw() == first
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_plots_hold_the_figures() -> None:
+    figures = measured_variants(make_report())
+    assert accuracy_plot(figures).count("92.4%") == 3
+    latency = latency_plot(figures)
+    assert all(f">{batch} × {length}<" in latency for batch, length in SHAPES)
+    layers = layers_plot(make_appendix().layers)
+    assert ">0.attention.self.query<" in layers
+    assert "relative reconstruction error<" in layers
+
+
+@pytest.mark.parametrize("errors", [[None, None], [0.0, 0.0], [0.0, None], [float("inf"), 0.1], [1e-6, 0.9]])
+def test_layers_plot_with_any_errors(errors: list[float | None]) -> None:
+    layers = [LayerRow(f"encoder.{number}", 0.5, error) for number, error in enumerate(errors)]
+    svg = layers_plot(layers)
+    assert ("relative reconstruction error<" in svg) == any(error is not None for error in errors)
+    ElementTree.fromstring(svg)  # noqa: S314 -- made by this test
+
+
+def test_short_names() -> None:
+    assert short_names(["a.b.0.c", "a.b.1.c"]) == ["0.c", "1.c"]
+    assert short_names(["a.b.c"]) == ["c"]
+    assert short_names(["a", "a.b"]) == ["a", "a.b"]
+    assert short_names(["layer.1.x", "layer.10.x"]) == ["1.x", "10.x"]
