@@ -185,7 +185,7 @@ class ValidateConfig(Section):
         [32, 128], min_length=1, description="Sequence lengths of the latency table, in tokens."
     )
     latency_rounds: int = Field(
-        30, ge=3, le=100_000, description="Timed runs of each variant at each batch size and length."
+        20, ge=3, le=100_000, description="Timed runs of each variant at each batch size and length."
     )
     gates: list[str] = Field(
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tu
     Raises:
         UserError: a resource is missing or broken.
     """
+    if "textattack" not in sys.modules:
+        progress.log("Loading TextAttack")
     textattack = import_textattack()
     recipes = textattack.attack_recipes
     if config.attack == "deepwordbug":

@@ -167,7 +167,7 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
         axes.set_xlim(0, max(values) * 1.08 or 1)
         return
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if spread < 200 else (1,), numticks=12))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if spread < 50 else (1,), numticks=12))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     # The default, powers of ten with raised exponents, is many small texts in an SVG.

@@ -33,7 +33,7 @@ def test_variants_take_turns_and_every_shape_is_measured(small_classifier):
     encoded = encode_texts(small_classifier.tokenizer, ["a fine film"], None, 16)
     predictors = {name: Recorder(name, predictor, log) for name in ("a", "b")}
     figures = measure_latency(predictors, encoded, [1, 2], [8], 4, SilentProgress())
-    assert log == ["a", "b"] * (2 * (WARMUP_ROUNDS + 4))
+    assert log == ["a", "a", "b", "b"] * (2 * (WARMUP_ROUNDS + 4))
     for name in ("a", "b"):
         assert [(f.batch_size, f.sequence_length) for f in figures[name]] == [(1, 8), (2, 8)]
         for f in figures[name]:
