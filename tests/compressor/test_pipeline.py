@@ -23,14 +23,17 @@ from compressor.validation.report import Report
 
 
 @pytest.fixture(scope="module")
-def recipe(critic_quotes, small_classifier_dir) -> Recipe:
+def recipe(critic_quotes, small_classifier_dir, tmp_path_factory) -> Recipe:
+    test = tmp_path_factory.mktemp("texts") / "test.tsv"
+    lines = (critic_quotes / "test.tsv").read_text(encoding="utf-8").splitlines()
+    test.write_text("\n".join(lines[:401]) + "\n", encoding="utf-8")
     return Recipe(
         model=str(small_classifier_dir),
         data=DataConfig(
-            calibration=str(critic_quotes / "train.tsv"), test=str(critic_quotes / "test.tsv"), max_length=48
+            calibration=str(critic_quotes / "small.tsv"), test=str(test), max_length=48
         ),
         run=RunConfig(threads=2),
-        prune=PruneConfig(calibration_examples=128),
+        prune=PruneConfig(calibration_examples=64),
         attack=AttackConfig(attack_examples=12),
         export=ExportConfig(parity_examples=40),
         validate=ValidateConfig(batch_sizes=[1, 2], sequence_lengths=[16], latency_rounds=3),
@@ -69,7 +72,7 @@ def test_pruned_and_artifact_are_the_same_function(finished):
     assert pruned is not None
     assert pruned.sparsity == artifact.sparsity == 0.5
     assert report.variants.dense.sparsity < 0.01
-    assert abs(pruned.accuracy - artifact.accuracy) < 0.002
+    assert abs(pruned.accuracy - artifact.accuracy) < 0.004
     assert pruned.robustness.accuracy_under_attack == artifact.robustness.accuracy_under_attack
     assert report.variants.dense.accuracy - artifact.accuracy < 0.05
 

@@ -101,7 +101,7 @@ def test_pairs_are_drawn_without_replacement_by_the_successive_law():
     p = values / values.sum()
     pairs = [(0, 1), (0, 2), (1, 2)]
     law = [p[i] * p[j] / (1 - p[i]) + p[j] * p[i] / (1 - p[j]) for i, j in pairs]
-    weight, source = torch.tensor([values], dtype=torch.float64), generator(8)
+    weight, source = torch.from_numpy(values)[None], generator(8)
     counts = dict.fromkeys(pairs, 0)
     for _ in range(4000):
         mask = draw_mask(weight, all_alive(weight), Unstructured(0.34), 1.0, 1.0, source)[0]

@@ -1,0 +1,154 @@
+"""A real small classifier and real texts, made once a session; no test needs the network."""
+
+import os
+import shutil
+
+# Before torch and the Hugging Face libraries are imported, which read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Threads that wait for each other sleep; spinning takes minutes where other processes run too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from compressor.classifier import Classifier, load_classifier
+from compressor.console import SilentProgress
+from compressor.data import TextData, load_text_data
+from compressor.pruning import prune_directory
+from compressor.quickstart import encoder_directory, write_data
+from compressor.recipe import ColumnsConfig, ExportConfig, FinetuneConfig, PruneConfig, RunConfig
+from compressor.training import finetune_directory
+from exporters.artifact import export_directory
+
+THREADS = 2
+MAX_LENGTH = 48
+SMALL_EXAMPLES = 600
+FINETUNE_EXAMPLES = 1000
+ENCODER_LAYERS = 2
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches in a folder of the session, and the number of threads of a small machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPRESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        torch.set_num_threads(THREADS)
+        yield
+
+
+@pytest.fixture(scope="session")
+def critic_quotes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `train.tsv`, `test.tsv` and `small.tsv`, 600 of the training quotes."""
+    folder = tmp_path_factory.mktemp("quotes")
+    write_data(folder)
+    lines = (folder / "train.tsv").read_text(encoding="utf-8").splitlines()
+    (folder / "small.tsv").write_text("\n".join(lines[: 1 + SMALL_EXAMPLES]) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MiniLM's first two encoder layers, without a classification head."""
+    from transformers import AutoTokenizer, BertModel
+
+    folder = tmp_path_factory.mktemp("encoder")
+    source = encoder_directory()
+    model = BertModel.from_pretrained(source)
+    model.encoder.layer = model.encoder.layer[:ENCODER_LAYERS]
+    model.config.num_hidden_layers = ENCODER_LAYERS
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_classifier_dir(
+    critic_quotes: Path, small_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The small encoder, fine-tuned on critic quotes through the finetune stage."""
+    folder = tmp_path_factory.mktemp("small")
+    lines = (critic_quotes / "train.tsv").read_text(encoding="utf-8").splitlines()
+    data = folder / "finetune.tsv"
+    data.write_text("\n".join(lines[: 1 + FINETUNE_EXAMPLES]) + "\n", encoding="utf-8")
+    finetune_directory(
+        str(small_encoder_dir),
+        str(data),
+        ColumnsConfig(max_length=MAX_LENGTH),
+        FinetuneConfig(epochs=3, learning_rate=3e-4),
+        RunConfig(device="cpu", threads=THREADS),
+        folder / "classifier",
+        force=False,
+        progress=SilentProgress(),
+    )
+    return folder / "classifier"
+
+
+@pytest.fixture
+def small_classifier(small_classifier_dir: Path) -> Classifier:
+    """A fresh copy of the small classifier, to be changed at will."""
+    return load_classifier(str(small_classifier_dir))
+
+
+@pytest.fixture(scope="session")
+def quotes(critic_quotes: Path) -> TextData:
+    """The 600 training quotes in memory."""
+    return load_text_data(
+        str(critic_quotes / "small.tsv"), ColumnsConfig(), "train", label_names=["fresh", "rotten"]
+    )
+
+
+@pytest.fixture(scope="session")
+def test_quotes(critic_quotes: Path) -> TextData:
+    """500 test quotes in memory."""
+    data = load_text_data(
+        str(critic_quotes / "test.tsv"), ColumnsConfig(), "test", label_names=["fresh", "rotten"]
+    )
+    return data.sample(500, seed=0)
+
+
+@pytest.fixture(scope="session")
+def small_pruned_dir(
+    critic_quotes: Path, small_classifier_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The small classifier, half of whose encoder weights the adaptive algorithm has zeroed."""
+    output = tmp_path_factory.mktemp("pruned") / "classifier"
+    prune_directory(
+        str(small_classifier_dir),
+        str(critic_quotes / "small.tsv"),
+        ColumnsConfig(max_length=MAX_LENGTH),
+        PruneConfig(sparsity=0.5, calibration_examples=64),
+        RunConfig(device="cpu", threads=THREADS),
+        output,
+        force=False,
+        progress=SilentProgress(),
+    )
+    return output
+
+
+@pytest.fixture(scope="session")
+def small_artifact_dir(small_pruned_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pruned small classifier, exported to ONNX."""
+    output = tmp_path_factory.mktemp("artifact") / "artifact"
+    export_directory(
+        str(small_pruned_dir),
+        None,
+        ColumnsConfig(max_length=MAX_LENGTH),
+        ExportConfig(parity_examples=50),
+        RunConfig(device="cpu", threads=THREADS),
+        output,
+        force=False,
+        progress=SilentProgress(),
+    )
+    return output
+
+
+@pytest.fixture
+def writable_copy(small_classifier_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the small classifier's directory, to be damaged at will."""
+    return Path(shutil.copytree(small_classifier_dir, tmp_path / "copy"))

@@ -1,0 +1,131 @@
+"""The export stage: a proven artifact, or nothing at all."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from compressor.classifier import encoder_weights, load_classifier, weights_fingerprint
+from compressor.console import SilentProgress
+from compressor.data import load_text_data
+from compressor.errors import UserError
+from compressor.predictors import OnnxPredictor, TorchPredictor, predict
+from compressor.recipe import ColumnsConfig, ExportConfig, RunConfig
+from exporters.artifact import export_directory
+from exporters.manifest import read_manifest
+
+RUN = RunConfig(device="cpu", threads=2)
+COLUMNS = ColumnsConfig(max_length=48)
+
+
+def export(model, output, data=None, **options):
+    config = ExportConfig(**{"parity_examples": 20, **options})
+    data = None if data is None else str(data)
+    return export_directory(
+        str(model), data, COLUMNS, config, RUN, output, force=False, progress=SilentProgress()
+    )
+
+
+def test_the_artifact_holds_graph_config_tokenizer_and_a_true_manifest(small_artifact_dir):
+    names = {path.name for path in small_artifact_dir.iterdir()}
+    assert {"model.onnx", "config.json", "tokenizer.json", "manifest.json"} <= names
+    assert set(read_manifest(small_artifact_dir)["files"]) == names - {"manifest.json"}
+
+
+def test_the_manifest_counts_zeros_exactly(small_artifact_dir, small_pruned_dir):
+    manifest = read_manifest(small_artifact_dir)
+    weights = encoder_weights(load_classifier(str(small_pruned_dir)).model)
+    assert manifest["sparsity"] == 0.5
+    assert manifest["layers"] == dict.fromkeys(weights, 0.5)
+    assert manifest["opset"] == 18
+    assert manifest["labels"] == ["fresh", "rotten"]
+
+
+def test_the_manifest_tells_of_model_and_data(
+    small_artifact_dir, small_pruned_dir, small_classifier_dir, quotes
+):
+    manifest = read_manifest(small_artifact_dir)
+    lineage = manifest["lineage"]
+    assert lineage["weights_sha256"] == weights_fingerprint(str(small_pruned_dir))
+    assert lineage["dense_sha256"] == weights_fingerprint(str(small_classifier_dir))
+    assert lineage["data_fingerprint"] == quotes.fingerprint
+    assert lineage["pruning"]["sparsity"] == 0.5
+    assert (small_artifact_dir / lineage["model"]).resolve() == small_pruned_dir.resolve()
+    assert manifest["parity"]["max_difference"] <= 1e-4
+    assert manifest["parity"]["examples"] == 50
+
+
+def test_no_path_of_this_machine_is_in_any_file(small_artifact_dir, small_pruned_dir):
+    for path in small_artifact_dir.iterdir():
+        assert str(small_pruned_dir).encode() not in path.read_bytes(), path.name
+
+
+def test_the_artifact_classifies_as_the_model_does(small_artifact_dir, small_pruned_dir, test_quotes):
+    data = test_quotes.select(range(60))
+    expected = predict(TorchPredictor(load_classifier(str(small_pruned_dir))), data, 48)
+    found = predict(OnnxPredictor(small_artifact_dir, threads=2), data, 48, batch_size=7)
+    assert np.abs(expected - found).max() <= 1e-4
+
+
+def test_parity_that_fails_names_a_text_and_leaves_nothing(small_pruned_dir, quotes, tmp_path):
+    with pytest.raises(UserError, match="export failed: logits differ") as caught:
+        export(small_pruned_dir, tmp_path / "new" / "artifact", parity_tolerance=1e-12)
+    assert any(text[:40] in str(caught.value).replace("\\'", "'") for text in quotes.texts)
+    assert not any(tmp_path.iterdir())
+
+
+def test_parity_data_may_be_given(small_pruned_dir, critic_quotes, tmp_path):
+    source = critic_quotes / "test.tsv"
+    manifest = export(small_pruned_dir, tmp_path / "a", source, parity_examples=9)
+    data = load_text_data(str(source), COLUMNS, "test", label_names=["fresh", "rotten"])
+    assert manifest["parity"]["examples"] == 9
+    assert manifest["parity"]["data_fingerprint"] == data.sample(9, 0).fingerprint
+
+
+def test_parity_data_needs_no_labels(small_pruned_dir, tmp_path):
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in ("a film", "b")) + "\n")
+    manifest = export(small_pruned_dir, tmp_path / "a", tmp_path / "texts.jsonl")
+    assert manifest["parity"]["examples"] == 2
+
+
+def test_a_dense_model_is_exported_from_its_training_record(small_classifier_dir, tmp_path):
+    manifest = export(small_classifier_dir, tmp_path / "a")
+    assert manifest["sparsity"] == 0.0
+    assert manifest["lineage"]["dense_sha256"] is None
+    assert manifest["lineage"]["pruning"] is None
+
+
+def test_a_model_without_record_needs_data(writable_copy, tmp_path):
+    (writable_copy / "training.json").unlink()
+    with pytest.raises(UserError, match="no record of the data it was made with; give real texts"):
+        export(writable_copy, tmp_path / "a")
+
+
+def test_a_model_whose_data_is_gone_needs_data(writable_copy, tmp_path):
+    record = json.loads((writable_copy / "training.json").read_text())
+    record["data"]["source"] = str(tmp_path / "gone.tsv")
+    (writable_copy / "training.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"gone\.tsv: no such file, though"):
+        export(writable_copy, tmp_path / "a")
+
+
+def test_a_model_with_nan_weights_is_not_exported(writable_copy, tmp_path):
+    path = writable_copy / "model.safetensors"
+    weights = load_file(path)
+    weights["classifier.bias"] = torch.full_like(weights["classifier.bias"], torch.nan)
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"classifier\.bias holds NaN"):
+        export(writable_copy, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_tampered_artifact_is_refused(small_artifact_dir, tmp_path):
+    copy = shutil.copytree(small_artifact_dir, tmp_path / "copy")
+    with (copy / "model.onnx").open("r+b") as stream:
+        stream.seek(1000)
+        stream.write(b"\xff")
+    with pytest.raises(UserError, match=r"model\.onnx: is not the file that was exported"):
+        read_manifest(copy)
