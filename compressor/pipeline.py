@@ -47,8 +47,9 @@ def run_recipe(recipe: Recipe, output: Path, *, force: bool, progress: Progress)
             first stage is done.
     """
     check_recipe(recipe)
-    for source in (recipe.data.calibration, recipe.data.test):
-        load_text_data(source, recipe.data, "test", needs_labels=source == recipe.data.test)
+    trains = recipe.prune.algorithm == "randomized"
+    load_text_data(recipe.data.calibration, recipe.data, "calibration", needs_labels=trains)
+    load_text_data(recipe.data.test, recipe.data, "test")
     start_run(recipe, output, force=force, progress=progress)
     try:
         return run_stages(recipe, output, progress)

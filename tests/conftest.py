@@ -17,12 +17,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from compressor.classifier import Classifier, load_classifier
+from compressor.classifier import Classifier, load_classifier, save_classifier
 from compressor.console import SilentProgress
 from compressor.data import TextData, load_text_data
 from compressor.pruning import prune_directory
 from compressor.quickstart import encoder_directory, write_data
-from compressor.recipe import ColumnsConfig, ExportConfig, FinetuneConfig, PruneConfig, RunConfig
+from compressor.recipe import (
+    AdaptiveConfig,
+    ColumnsConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PruneConfig,
+    RunConfig,
+)
 from compressor.training import finetune_directory
 from exporters.artifact import export_directory
 
@@ -31,6 +38,7 @@ MAX_LENGTH = 48
 SMALL_EXAMPLES = 600
 FINETUNE_EXAMPLES = 1000
 ENCODER_LAYERS = 2
+NARROW_WIDTH = 256
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -113,6 +121,22 @@ def test_quotes(critic_quotes: Path) -> TextData:
 
 
 @pytest.fixture(scope="session")
+def narrow_classifier_dir(small_classifier_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small classifier with its largest intermediate neurons alone, for what is slow at full width."""
+    classifier = load_classifier(str(small_classifier_dir))
+    for block in classifier.model.bert.encoder.layer:
+        inner, outer = block.intermediate.dense, block.output.dense
+        kept = (inner.weight.norm(dim=1) * outer.weight.norm(dim=0)).topk(NARROW_WIDTH).indices.sort().values
+        inner.weight = torch.nn.Parameter(inner.weight[kept].detach().clone())
+        inner.bias = torch.nn.Parameter(inner.bias[kept].detach().clone())
+        outer.weight = torch.nn.Parameter(outer.weight[:, kept].detach().clone())
+    classifier.model.config.intermediate_size = NARROW_WIDTH
+    folder = tmp_path_factory.mktemp("narrow")
+    save_classifier(classifier, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def small_pruned_dir(
     critic_quotes: Path, small_classifier_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -122,7 +146,7 @@ def small_pruned_dir(
         str(small_classifier_dir),
         str(critic_quotes / "small.tsv"),
         ColumnsConfig(max_length=MAX_LENGTH),
-        PruneConfig(sparsity=0.5, calibration_examples=64),
+        PruneConfig(sparsity=0.5, calibration_examples=64, adaptive=AdaptiveConfig(iterations=10)),
         RunConfig(device="cpu", threads=THREADS),
         output,
         force=False,

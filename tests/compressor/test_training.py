@@ -1,5 +1,7 @@
 """Training: masks hold after every step, the loss is its formula, and nothing global is left behind."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from compressor.batching import encode
 from compressor.classifier import encoder_linears, load_classifier
 from compressor.output import read_json
 from compressor.patterns import Unstructured
-from compressor.predictors import TorchPredictor, predict
+from compressor.predictors import TorchPredictor, predict, predict_encoded
 from compressor.training import (
     Schedule,
     TrainingSet,
@@ -161,8 +163,8 @@ def test_learning_rate_rises_to_its_peak_once_and_falls(steps, warmup_share):
     factors = [learning_rate_factor(step, schedule) for step in range(steps)]
     peak = int(np.argmax(factors))
     assert factors[peak] == pytest.approx(1.0)
-    assert all(a < b for a, b in zip(factors[:peak], factors[1 : peak + 1], strict=True))
-    assert all(a >= b for a, b in zip(factors[peak:], factors[peak + 1 :], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(factors[: peak + 1]))
+    assert all(a >= b for a, b in itertools.pairwise(factors[peak:]))
 
 
 def test_learning_rate_by_hand():
@@ -206,6 +208,4 @@ def test_distillation_follows_the_teacher_and_not_the_labels(small_classifier, t
     data = TrainingSet(training_set.encoded, torch.ones(32, dtype=torch.long), teacher)
     train(small_classifier, data, Schedule(20, 5e-4, 8, distillation_weight=1.0), seed=0)
     found = TorchPredictor(small_classifier)
-    from compressor.predictors import predict_encoded
-
     assert (predict_encoded(found, data.encoded, 32).argmax(axis=1) == 0).all()
