@@ -29,9 +29,7 @@ def recipe(critic_quotes, small_classifier_dir, tmp_path_factory) -> Recipe:
     test.write_text("\n".join(lines[:401]) + "\n", encoding="utf-8")
     return Recipe(
         model=str(small_classifier_dir),
-        data=DataConfig(
-            calibration=str(critic_quotes / "small.tsv"), test=str(test), max_length=48
-        ),
+        data=DataConfig(calibration=str(critic_quotes / "small.tsv"), test=str(test), max_length=48),
         run=RunConfig(threads=2),
         prune=PruneConfig(calibration_examples=64),
         attack=AttackConfig(attack_examples=12),
