@@ -1,6 +1,6 @@
 """Accuracy on unseen films after pruning, by method and sparsity, and the time of pruning.
 
-    python benchmarks/algorithms.py DENSE DATA [--quick] [--output FILE]
+    python benchmarks/algorithms.py DENSE DATA [--quick] [--methods NAME]... [--output FILE]
 
 DENSE is a fine-tuned classifier and DATA a folder with train.tsv and test.tsv, such as `dense/` and
 `data/` of the quickstart's output. Every method gets the same texts; randomized also trains on them.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,13 +27,16 @@ from compressor.pruning import PruningJob, prune_classifier
 from compressor.recipe import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
 from compressor.validation.accuracy import measure_accuracy
 
-METHODS: tuple[AlgorithmName, ...] = ("magnitude", "wanda", "sparsegpt", "randomized", "adaptive")
+METHODS: list[AlgorithmName] = ["magnitude", "wanda", "sparsegpt", "randomized", "adaptive"]
+SEEDS = [0]
 SETTINGS = (("unstructured", 0.5), ("2:4", 0.5), ("unstructured", 0.75), ("unstructured", 0.875))
 QUICK_SETTINGS = SETTINGS[:1]
 MAX_LENGTH = 64
 
 
-def benchmark(dense: str, data: Path, quick: bool, seeds: tuple[int, ...]) -> dict[str, Any]:
+def benchmark(
+    dense: str, data: Path, methods: Sequence[AlgorithmName], quick: bool, seeds: Sequence[int]
+) -> dict[str, Any]:
     """Prune with each method at each setting and measure; with `quick` one setting and seed."""
     run, columns, progress = RunConfig(), ColumnsConfig(max_length=MAX_LENGTH), terminal_progress()
     prepare(run)
@@ -42,7 +46,7 @@ def benchmark(dense: str, data: Path, quick: bool, seeds: tuple[int, ...]) -> di
     reference = measure_accuracy(TorchPredictor(load_classifier(dense)), test, MAX_LENGTH, progress, "dense")
     rows = []
     for text, sparsity in QUICK_SETTINGS if quick else SETTINGS:
-        for method in METHODS:
+        for method in methods:
             for seed in seeds[:1] if quick or method == "magnitude" else seeds:
                 classifier = load_classifier(dense)
                 config = PruneConfig(algorithm=method, pattern=text, sparsity=sparsity)
@@ -97,10 +101,14 @@ def main(
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = Path(
         "benchmarks/results/algorithms.json"
     ),
+    methods: Annotated[list[AlgorithmName], typer.Option(help="Methods to compare.")] = METHODS,
+    seeds: Annotated[
+        list[int], typer.Option(help="Seeds; magnitude draws nothing and takes the first.")
+    ] = SEEDS,
     quick: Annotated[bool, typer.Option("--quick", help="One setting, one seed.")] = False,
 ) -> None:
     """Compare the pruning methods on one classifier."""
-    result = benchmark(dense, data, quick, seeds=(0, 1))
+    result = benchmark(dense, data, methods, quick, seeds)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))

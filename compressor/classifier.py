@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -225,12 +224,3 @@ def sparsity_of(weights: Mapping[str, Tensor]) -> float:
 def encoder_weights(model: nn.Module) -> dict[str, Tensor]:
     """Weight of each pruned layer, `(out_features, in_features)`, by the layer's name."""
     return {name: linear.weight.detach() for name, linear in encoder_linears(model).items()}
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A directory's `config.json`, or an empty mapping where there is none."""
-    try:
-        value = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return value if isinstance(value, dict) else {}
