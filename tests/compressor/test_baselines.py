@@ -68,12 +68,10 @@ def test_only_encoder_weights_change(pruned, narrow_classifier_dir):
 
 def test_same_seed_same_weights(algorithm, narrow_classifier_dir, quotes):
     one, other = (
-        prune(narrow_classifier_dir, quotes, algorithm, "2:4", None, seed=2, examples=16)[
-            0
-        ].model.state_dict()
-        for _ in range(2)
+        prune(narrow_classifier_dir, quotes, algorithm, "2:4", None, seed=2, examples=16)[0] for _ in range(2)
     )
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    expected = other.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in one.model.state_dict().items())
 
 
 def test_magnitude_keeps_the_largest_and_changes_none(small_classifier_dir, small_classifier, quotes):
@@ -182,11 +180,11 @@ def test_sparsegpt_unstructured_is_the_sweep_on_its_mask(sparsity):
 
 @pytest.mark.parametrize("sparsity", [0.29, 0.5, 0.77])
 def test_sparsegpt_over_several_blocks_has_exactly_its_zeros(sparsity):
-    weight, hessian = problem(3, 7, 300)
+    weight, hessian = problem(3, 7, 160)
     found, mask = sparsegpt_weight(
         torch.from_numpy(weight), torch.from_numpy(hessian), Unstructured(sparsity)
     )
-    assert int((~mask).sum()) == round(2100 * sparsity * 1e6) // 10**6
+    assert int((~mask).sum()) == round(1120 * sparsity * 1e6) // 10**6
     assert torch.equal(found == 0, ~mask)
     assert found.numpy() == pytest.approx(
         sweep_unstructured(weight, hessian, mask.numpy()), rel=1e-5, abs=1e-6
