@@ -105,7 +105,7 @@ def _load_config(source: str) -> Any:
     try:
         # trust_remote_code stays at its default, off: a checkpoint's own code never runs here.
         config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{source}: no such directory, and no model could be loaded: {line}") from error
     if config.model_type != "bert":
@@ -144,17 +144,24 @@ def _load(
                 dtype=torch.float32,
             )
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{source}: cannot be loaded: {line}") from error
     absent = sorted(str(key) for key in report["missing_keys"])
-    absent += sorted(str(key[0]) for key in report["mismatched_keys"])
+    # Names up to transformers 4.57, and tuples of a name and two shapes in other versions.
+    absent += sorted(key if isinstance(key, str) else str(key[0]) for key in report["mismatched_keys"])
     if allow_new_head:
         absent = [name for name in absent if not name.startswith(("classifier.", "bert.pooler."))]
     if absent:
         raise UserError(
             f"{source}: {len(absent)} weights are missing or of another shape ({', '.join(absent[:3])}); "
             f"it is no complete BERT classifier"
+        )
+    surplus = sorted(str(key) for key in report["unexpected_keys"] if "encoder.layer." in str(key))
+    if surplus:
+        raise UserError(
+            f"{source}: holds {len(surplus)} encoder weights that its config.json has no place for "
+            f"({', '.join(surplus[:3])}); the two do not belong together"
         )
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():

@@ -6,6 +6,7 @@ in GLUE: a quote mark is part of the text. A csv file has the usual quoting.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import tempfile
 from collections.abc import Sequence
@@ -145,8 +146,8 @@ def load_text_data(
     labels: list[int] | None = None
     names = list(label_names or [])
     if label_column is not None:
-        labels, names = _label_values(source, dataset, label_column, label_names)
-        if needs_labels and len(set(labels)) < 2:
+        labels, names = _label_values(source, dataset, label_column, label_names, needs_labels)
+        if needs_labels and labels is not None and len(set(labels)) < 2:
             raise UserError(
                 f"{source}: column {label_column!r} has one class only ({names[labels[0]]}); "
                 f"a classifier needs at least two"
@@ -166,12 +167,7 @@ def _load_file(path: Path) -> Dataset:
         raise UserError(f"{path}: unknown kind of file; known are {', '.join(FORMATS)}")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; it must hold at least one example")
-    options: dict[str, Any] = {}
-    if builder == "csv":
-        # Nothing but an empty field is missing: "null" and "NA" are texts.
-        options = {"keep_default_na": False, "encoding": "utf-8"}
-        if path.suffix.lower() == ".tsv":
-            options |= {"sep": "\t", "quoting": 3}
+    options = _csv_options(path) if builder == "csv" else {}
     try:
         # A cache of its own: the shared one would return an old copy of a file whose size and time match.
         with tempfile.TemporaryDirectory(prefix="compress-data-") as cache:
@@ -182,6 +178,31 @@ def _load_file(path: Path) -> Dataset:
         cause = error.__cause__ or error
         raise UserError(f"{path}: cannot be read as {builder}: {_first_line(cause)}") from error
     return loaded
+
+
+def _csv_options(path: Path) -> dict[str, Any]:
+    """How pandas reads the file: every field as the text that it is, whatever it looks like."""
+    import datasets
+
+    is_tsv = path.suffix.lower() == ".tsv"
+    layout: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if is_tsv else {}
+    separator = "\t" if is_tsv else ","
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            names = next(csv.reader(stream, delimiter=separator, **layout), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as text in UTF-8: {error}") from error
+    if len(set(names)) != len(names):
+        raise UserError(f"{path}: two columns have the same name; it has {', '.join(map(repr, names))}")
+    features = datasets.Features({name: datasets.Value("string") for name in names})
+    # Nothing is missing but what is empty: "null" and "NA" are texts.
+    return {
+        "sep": separator,
+        "features": features,
+        "keep_default_na": False,
+        "encoding": "utf-8-sig",
+        **layout,
+    }
 
 
 def _load_hub(source: str, role: Role) -> Dataset:
@@ -257,16 +278,22 @@ def _text_values(source: str, dataset: Dataset, column: str) -> list[str]:
 
 
 def _label_values(
-    source: str, dataset: Dataset, column: str, label_names: Sequence[str] | None
-) -> tuple[list[int], list[str]]:
+    source: str, dataset: Dataset, column: str, label_names: Sequence[str] | None, needed: bool
+) -> tuple[list[int] | None, list[str]]:
+    """Class indices and names; no indices where a label is missing and none are needed."""
     feature_names = getattr(dataset.features[column], "names", None)
     raw = [feature_names[v] if feature_names and v >= 0 else v for v in dataset[column]]
     keys = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v).strip() for v in raw]
+    for row, (value, key) in enumerate(zip(raw, keys, strict=True)):
+        if value is None or key in ("", "nan", "-1"):
+            if not needed:
+                return None, list(label_names or [])
+            raise UserError(
+                f"{source}: row {row + 1}: column {column!r} has no label; drop the row or fill it"
+            )
     numeric = all(key.isdecimal() for key in keys)
     if label_names is None:
         known = feature_names or sorted(set(keys), key=(lambda k: (int(k), k)) if numeric else str)
-        if numeric and not feature_names:
-            known = [str(i) for i in range(max(map(int, keys)) + 1)]
         label_names = known
     by_name = {name: index for index, name in enumerate(label_names)}
     by_number = {str(index): index for index in range(len(label_names))}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -64,6 +64,14 @@ def _fields(section: type[BaseModel], panel: str | None = None) -> Iterator[tupl
             yield name, field, heading
 
 
+def _plain(annotation: Any) -> Any:
+    """`list[Annotated[int, ...]]` as `list[int]`: bounds are pydantic's to check, not Typer's."""
+    if get_origin(annotation) is not list:
+        return annotation
+    (item,) = get_args(annotation)
+    return list[get_args(item)[0]] if get_origin(item) is Annotated else annotation  # type: ignore[misc]
+
+
 def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     names = [flag_name(name)]
     if field.annotation is bool:
@@ -74,7 +82,7 @@ def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[field.annotation, option],
+        annotation=Annotated[_plain(field.annotation), option],
     )
 
 

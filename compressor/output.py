@@ -124,7 +124,12 @@ def _replace(output: Path, working: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".old", dir=output.parent))
     output.rename(old / "old")
-    working.rename(output)
+    try:
+        working.rename(output)
+    except BaseException:
+        (old / "old").rename(output)
+        old.rmdir()
+        raise
     shutil.rmtree(old)
 
 

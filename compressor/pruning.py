@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from compressor.adaptive.solvers import UnsolvableError
 from compressor.classifier import (
     Classifier,
     encoder_linears,
@@ -29,6 +30,7 @@ from compressor.classifier import (
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
+from compressor.errors import UserError
 from compressor.output import atomic_directory, check_replaceable, write_json
 from compressor.patterns import Pattern, parse_pattern
 from compressor.recipe import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
@@ -114,7 +116,10 @@ def prune_classifier(
     linears = encoder_linears(classifier.model)
     for name, linear in linears.items():
         job.pattern.check_shape(name, linear.weight)
-    result = algorithm(job.config.algorithm)(classifier, data, job, progress)
+    try:
+        result = algorithm(job.config.algorithm)(classifier, data, job, progress)
+    except UnsolvableError as error:
+        raise UserError(f"{job.config.algorithm}: {error}; use more calibration texts") from error
     if set(result.masks) != set(linears):
         raise RuntimeError(f"{job.config.algorithm}: masks are missing for some layers")
     for name, linear in linears.items():

@@ -10,7 +10,7 @@ import difflib
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from compressor.errors import UserError
 
@@ -180,8 +180,10 @@ class ExportConfig(Section):
 class ValidateConfig(Section):
     """Measurement and gates."""
 
-    batch_sizes: list[int] = Field([1, 8], min_length=1, description="Batch sizes of the latency table.")
-    sequence_lengths: list[int] = Field(
+    batch_sizes: list[PositiveInt] = Field(
+        [1, 8], min_length=1, description="Batch sizes of the latency table."
+    )
+    sequence_lengths: list[PositiveInt] = Field(
         [32, 128], min_length=1, description="Sequence lengths of the latency table, in tokens."
     )
     latency_rounds: int = Field(
@@ -232,7 +234,8 @@ def load_recipe(path: Path, run: dict[str, Any] | None = None) -> Recipe:
     try:
         value = yaml.safe_load(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        # PyYAML lets what its constructors raise through, for such as `2024-99-99` or `!!bool x`.
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: a recipe is a mapping with the keys {', '.join(_keys(Recipe))}")
@@ -256,7 +259,7 @@ def dump_recipe(recipe: Recipe) -> str:
 def describe(problem: Any, model: type[BaseModel]) -> str:
     """One line on one of pydantic's errors: key, what is wrong, the value, the nearest known key."""
     location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
+    key = ".".join(part if part.isprintable() and part.strip() else repr(part) for part in location)
     if problem["type"] == "extra_forbidden":
         known = _keys(_section_at(model, location[:-1]))
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
@@ -286,16 +289,15 @@ def _line(node: Any, location: tuple[Any, ...]) -> int:
     line = int(node.start_mark.line) + 1
     for part in location:
         children = node.value if isinstance(node.value, list) else []
-        if isinstance(part, int):
-            if part >= len(children):
+        pairs = [child for child in children if isinstance(child, tuple)]
+        if pairs:
+            found = next((pair for pair in pairs if pair[0].value == str(part)), None)
+            if found is None:
                 break
+            line, node = int(found[0].start_mark.line) + 1, found[1]
+        elif isinstance(part, int) and part < len(children):
             node = children[part]
+            line = int(node.start_mark.line) + 1
         else:
-            pairs = [pair for pair in children if isinstance(pair, tuple) and pair[0].value == part]
-            if not pairs:
-                break
-            line = int(pairs[0][0].start_mark.line) + 1
-            node = pairs[0][1]
-            continue
-        line = int(node.start_mark.line) + 1
+            break
     return line

@@ -38,7 +38,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise UserError(f"{directory / MANIFEST}: lists no files; it is no manifest of compress")
     for name, entry in files.items():
         path = directory / name
-        if Path(name).is_absolute() or ".." in Path(name).parts or path.is_symlink():
+        if Path(name).is_absolute() or path.resolve() != directory.resolve() / name:
             raise UserError(f"{directory / MANIFEST}: {name!r} leads out of the artifact")
         if not path.is_file():
             raise UserError(f"{path}: is missing, though the manifest lists it")

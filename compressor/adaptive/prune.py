@@ -61,15 +61,9 @@ def _solve_group(
 ) -> list[tuple[LayerRecord, Tensor]]:
     """Prune linear layers that share their input; stacked, they share one factorisation too."""
     options = job.config.adaptive
-    first = names[linears[0]]
     weight = torch.cat([linear.weight for linear in linears]).double()
     bias = torch.cat([linear.bias for linear in linears]).double()
-    try:
-        hessian, ridge = damped(moments.hessian, options.damping)
-    except UnsolvableError as error:
-        raise UserError(
-            f"{first}: cannot be solved: {error}; use more calibration texts, or a larger --damping"
-        ) from error
+    hessian, ridge = _damped(names[linears[0]], moments, options.damping)
     target = adapted_weight(weight, hessian, moments.centred_cross, ridge)
     pruned, mask = solve(target, hessian, job.pattern, options.solver, options.iterations)
     new_bias = weight @ moments.dense_mean + bias - pruned @ moments.pruned_mean
@@ -91,16 +85,25 @@ def _resolve_heads(
     """Re-solve pooler and classifier (eq. 5) for the [CLS] states that the pruned encoder yields."""
     dense_input, pruned_input = walk.first_tokens()
     pooler, dense_pooler = classifier.model.bert.pooler, dense.bert.pooler
-    _resolve(pooler.dense, dense_input, pruned_input, damping)
+    _resolve("bert.pooler.dense", pooler.dense, dense_input, pruned_input, damping)
     dense_input = dense_pooler.activation(dense_pooler.dense(dense_input))
     pruned_input = pooler.activation(pooler.dense(pruned_input))
-    _resolve(classifier.model.classifier, dense_input, pruned_input, damping)
+    _resolve("classifier", classifier.model.classifier, dense_input, pruned_input, damping)
 
 
-def _resolve(linear: nn.Linear, dense_input: Tensor, pruned_input: Tensor, damping: float) -> None:
+def _damped(name: str, moments: Moments, damping: float) -> tuple[Tensor, float]:
+    try:
+        return damped(moments.hessian, damping)
+    except UnsolvableError as error:
+        raise UserError(
+            f"{name}: cannot be solved: {error}; use more calibration texts, or a larger --damping"
+        ) from error
+
+
+def _resolve(name: str, linear: nn.Linear, dense_input: Tensor, pruned_input: Tensor, damping: float) -> None:
     moments = Moments.zeros(linear.in_features, linear.weight.device)
     moments.add(dense_input, pruned_input)
-    hessian, ridge = damped(moments.hessian, damping)
+    hessian, ridge = _damped(name, moments, damping)
     weight = linear.weight.double()
     target = adapted_weight(weight, hessian, moments.centred_cross, ridge)
     bias = weight @ moments.dense_mean + linear.bias.double() - target @ moments.pruned_mean

@@ -19,6 +19,22 @@ from compressor.robustness.victims import Victim
 if TYPE_CHECKING:
     from textattack import Attack
 
+# TextBlob's short names of the universal tags; TextAttack compares with the long ones.
+UNIVERSAL_TAGS = {
+    "NN": "NOUN",
+    "VB": "VERB",
+    "JJ": "ADJ",
+    "RB": "ADV",
+    "PR": "PRON",
+    "DT": "DET",
+    "PP": "ADP",
+    "NO": "NUM",
+    "CJ": "CONJ",
+    "UH": "X",
+    "PT": "PRT",
+    ".": ".",
+    "X": "X",
+}
 _EMBEDDING_SLOT = "textattack_counterfitted_GLOVE_embedding"
 
 
@@ -111,4 +127,6 @@ def universal_tags(words: Sequence[str]) -> list[str]:
     tagged = tag(" ".join(words), tokenize=False)
     if len(tagged) != len(words):
         raise ValueError(f"the tagger made {len(tagged)} words of {len(words)}: {' '.join(words)!r}")
-    return [str(penntreebank2universal(word, penn)[1]) for word, penn in tagged]
+    short = [str(penntreebank2universal(word, penn)[1]) for word, penn in tagged]
+    # A proper noun carries its kind behind a hyphen, as in NN-PERS.
+    return [UNIVERSAL_TAGS[name.split("-")[0]] for name in short]
