@@ -8,14 +8,61 @@ from typing import Any
 from torch import Tensor
 
 from compressor.classifier import WEIGHTS, encoder_weights, load_classifier, sparsity_of
-from compressor.output import read_json
+from compressor.console import Progress
+from compressor.environment import prepare
+from compressor.knowledge import compare_directories
+from compressor.knowledge_texts import KnowledgeOptions
+from compressor.output import atomic_directory, check_replaceable, read_json, write_json
 from compressor.patterns import NM
 from compressor.predictors import ARTIFACT_GRAPH
 from compressor.pruning import PRUNING_RECORD
+from compressor.recipe import ColumnsConfig, RunConfig
 from exporters.manifest import MANIFEST, read_manifest
 from exporters.onnx import encoder_initializers
 
+INSPECTION_RECORD = "inspection.json"
 KNOWN_GROUPS = (NM(1, 4), NM(2, 4), NM(4, 8), NM(32, 64))
+
+
+def inspect_stage(
+    model: str,
+    knowledge: KnowledgeOptions | None,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    output: Path | None,
+    *,
+    force: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The inspect stage: a classifier or artifact in, facts out; with options, held against a dense model.
+
+    Returns the facts and, where asked for, under `knowledge` the record of `compare_directories`.
+    With an output it writes both to `inspection.json`, and plots of the latter.
+
+    Raises:
+        UserError: bad models, texts or output.
+    """
+    if output is not None:
+        check_replaceable(output, force)
+    device = prepare(run)
+    facts = inspect_directory(model)
+    if knowledge is not None:
+        facts["knowledge"] = compare_directories(model, knowledge, columns, run, device, progress)
+    if output is not None:
+        with atomic_directory(output, force=force) as working:
+            write_json(working / INSPECTION_RECORD, facts)
+            for name, svg in _plots(facts).items():
+                (working / name).write_text(svg, encoding="utf-8")
+    return facts
+
+
+def _plots(facts: dict[str, Any]) -> dict[str, str]:
+    if "knowledge" not in facts:
+        return {}
+    # Matplotlib takes a second to import, which only plots are worth.
+    from compressor.knowledge_plots import knowledge_plots
+
+    return knowledge_plots(facts["knowledge"])
 
 
 def inspect_directory(directory: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -85,7 +86,49 @@ def inspection_table(facts: dict[str, Any]) -> Group:
         table.add_row(layer["name"], shape, f"{layer['zeros']:,}", f"{layer['sparsity']:.2%}", patterns)
     labels, size = ", ".join(facts["labels"]), facts["size_bytes"] / 1e6
     summary = f"labels {labels}; {size:.1f} MB; {facts['sparsity']:.2%} zeros"
-    return Group(table, Text(summary))
+    kept = [knowledge_tables(facts["knowledge"])] if "knowledge" in facts else []
+    return Group(table, Text(summary), *kept)
+
+
+def knowledge_tables(knowledge: Mapping[str, Any]) -> Group:
+    """Distances of [CLS], then reconstruction errors of each set of texts, one row an encoder layer."""
+    sets = knowledge["sets"]
+    parts: list[Table | Text] = [_distance_table(knowledge)]
+    for name, entry in sets.items():
+        parts.append(_reconstruction_table(name, entry["reconstruction"]))
+    reasons = Counter(row["skipped"] for row in next(iter(sets.values()))["reconstruction"] if row["skipped"])
+    for reason, count in reasons.items():
+        parts.append(Text(f"{MISSING}: {count} linear layers are not compared, since {reason}"))
+    return Group(*parts)
+
+
+def _distance_table(knowledge: Mapping[str, Any]) -> Table:
+    sets = knowledge["sets"]
+    counts = " and ".join(f"{entry['texts']} {name}" for name, entry in sets.items())
+    title = Text(f"Distance of [CLS] to that of {knowledge['against']}, {counts} texts", style="table.title")
+    table = Table(title=title, title_justify="left")
+    table.add_column("layer")
+    for measure in ("cosine", "relative Euclidean"):
+        for name in sets:
+            table.add_column(f"{measure}, {name}", justify="right")
+    for rows in zip(*(entry["cls_distance"] for entry in sets.values()), strict=True):
+        layer = rows[0]["layer"]
+        cells = [f"{row[key]:.4f}" for key in ("cosine", "relative_euclidean") for row in rows]
+        table.add_row(str(layer) if layer else "embeddings", *cells)
+    return table
+
+
+def _reconstruction_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    errors = {(row["layer"], row["matrix"]): row["relative_error"] for row in rows}
+    matrices = list(dict.fromkeys(row["matrix"] for row in rows))
+    table = Table(title=f"Relative reconstruction error, {name} texts", title_justify="left")
+    table.add_column("layer")
+    for matrix in matrices:
+        table.add_column(matrix, justify="right")
+    for layer in sorted({row["layer"] for row in rows}):
+        cells = [errors[layer, matrix] for matrix in matrices]
+        table.add_row(str(layer), *(MISSING if error is None else f"{error:.4f}" for error in cells))
+    return table
 
 
 def doctor_table(checks: Sequence[Check]) -> Table:

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import takewhile
-from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
+from compressor.drawing import BLUE, GREY, INK, ORANGE, drawing, legend_above, quiet, scale_to, svg_of
 from compressor.validation.report import LatencyFigures, LayerRow, VariantFigures
 
 Shape = tuple[int, int]
 
-# Stands for the page's text colour, which only the browser knows; no series has this colour.
-_INK = "#010203"
-# Okabe and Ito's colours or near them, with at least 3:1 against both of the page's backgrounds.
-_COLOURS = {"dense": "#808080", "pruned": "#2f7fc1", "artifact": "#d55e00"}
+_COLOURS = {"dense": GREY, "pruned": BLUE, "artifact": ORANGE}
 _MARKERS = {"dense": "o", "pruned": "s", "artifact": "D"}
-_WIDE_RANGE = 20.0
 
 
 def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
     """Return an SVG with bars of each variant's accuracy and accuracy under attack."""
-    with _drawing(4.4, 3.0) as figure:
+    with drawing(4.4, 3.0) as figure:
         axes = figure.add_subplot()
         width = 0.8 / len(figures)
         for number, (name, variant) in enumerate(figures.items()):
@@ -45,15 +37,15 @@ def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
         axes.set_ylim(0, 1.08)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        _quiet(axes, grid="y")
-        _legend_above(figure, axes, len(figures))
+        quiet(axes, grid="y")
+        legend_above(figure, axes, len(figures))
         return _inline(figure, "accuracy-plot", "Accuracy and accuracy under attack of each variant")
 
 
 def latency_plot(figures: Mapping[str, VariantFigures]) -> str:
     """Return an SVG with each variant's median time at each shape and a whisker to its 95th percentile."""
     shapes = latency_shapes(figures)
-    with _drawing(4.4, 1.1 + 0.5 * len(shapes)) as figure:
+    with drawing(4.4, 1.1 + 0.5 * len(shapes)) as figure:
         axes = figure.add_subplot()
         step = 0.7 / len(figures)
         times: list[float] = []
@@ -72,13 +64,13 @@ def latency_plot(figures: Mapping[str, VariantFigures]) -> str:
         axes.set_yticks(range(len(shapes)), [f"{batch} × {length}" for batch, length in shapes])
         axes.set_ylim(len(shapes) - 0.5, -0.5)
         for row in range(1, len(shapes)):
-            axes.axhline(row - 0.5, color=_INK, alpha=0.2, linewidth=0.6)
+            axes.axhline(row - 0.5, color=INK, alpha=0.2, linewidth=0.6)
         axes.tick_params(axis="y", length=0)
         axes.set_ylabel("batch × length")
         axes.set_xlabel("milliseconds: marker p50, end of the line p95")
-        _scale(axes, times)
-        _quiet(axes, grid="x")
-        _legend_above(figure, axes, len(figures))
+        scale_to(axes, "x", times)
+        quiet(axes, grid="x")
+        legend_above(figure, axes, len(figures))
         return _inline(figure, "latency-plot", "Latency of each variant at each batch size and length")
 
 
@@ -93,7 +85,7 @@ def layers_plot(layers: Sequence[LayerRow]) -> str:
         for row, layer in enumerate(layers)
         if layer.relative_error is not None and math.isfinite(layer.relative_error)
     ]
-    with _drawing(6.4, 0.8 + 0.165 * len(layers)) as figure:
+    with drawing(6.4, 0.8 + 0.165 * len(layers)) as figure:
         panels = figure.subplots(1, 2 if known else 1, sharey=True, squeeze=False)[0]
         rows = range(len(layers))
         panels[0].barh(rows, [layer.sparsity for layer in layers], 0.7, color=_COLOURS["pruned"])
@@ -106,10 +98,10 @@ def layers_plot(layers: Sequence[LayerRow]) -> str:
             places, errors = zip(*known, strict=True)
             panels[1].plot(errors, places, "D", color=_COLOURS["artifact"], markersize=3.5)
             panels[1].set_xlabel("relative reconstruction error")
-            _scale(panels[1], errors)
+            scale_to(panels[1], "x", errors)
         for panel in panels:
             panel.tick_params(axis="y", length=0)
-            _quiet(panel, grid="x")
+            quiet(panel, grid="x")
         return _inline(figure, "layers-plot", "Sparsity and relative reconstruction error of each layer")
 
 
@@ -131,58 +123,11 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [".".join(part[shared:]) for part in parts]
 
 
-@contextmanager
-def _drawing(width: float, height: float) -> Iterator[Figure]:
-    """A figure in inches, drawn with these settings whatever the user's matplotlibrc holds."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
-        settings: Any = {
-            **dict.fromkeys(ink, _INK),
-            **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
-            "axes.axisbelow": True,
-            "font.size": 9,
-            "svg.fonttype": "none",
-            # A name with dollars in it is a name.
-            "text.parse_math": False,
-        }
-        matplotlib.rcParams.update(settings)
-        yield Figure(figsize=(width, height), layout="constrained")
-
-
-def _quiet(axes: Axes, grid: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y" if grid == "y" else "x", alpha=0.2, linewidth=0.6)
-
-
-def _legend_above(figure: Figure, axes: Axes, columns: int) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=columns, frameon=False)
-
-
-def _scale(axes: Axes, values: Sequence[float]) -> None:
-    """From nought if the values are close together; logarithmic, with plain numbers, if they are not."""
-    positive = [value for value in values if value > 0]
-    spread = max(positive) / min(positive) if positive else 1.0
-    if spread <= _WIDE_RANGE:
-        axes.set_xlim(0, max(values) * 1.08 or 1)
-        return
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if spread < 50 else (1,), numticks=12))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    # The default, powers of ten with raised exponents, is many small texts in an SVG.
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
 def _inline(figure: Figure, name: str, title: str) -> str:
     """`figure` as SVG to put into a page: no prolog, no metadata, ids of its own, the page's ink."""
-    matplotlib.rcParams["svg.hashsalt"] = name
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=nothing)
-    svg = buffer.getvalue()
+    svg = svg_of(figure, name)
     svg = svg[svg.index("<svg") :].strip()
-    svg = svg.replace(_INK, "currentColor").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    svg = svg.replace(INK, "currentColor").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
     # A rule for `*` would hold for the whole page; the drawing inherits the same from its root.
     svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
     # Matplotlib numbers the groups of every figure alike, and a page holds several figures.
