@@ -58,6 +58,9 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")
 ]
 
+# Heading of the options that compare two models.
+KNOWLEDGE = "Knowledge kept of a dense model"
+
 
 @app.callback(invoke_without_command=True)
 def root(
@@ -112,6 +115,10 @@ def prune(
     options: PruneConfig,
     columns: ColumnsConfig,
     run: RunConfig,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on behind the last finished layer of a run that was stopped."),
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +127,15 @@ def prune(
 
     with _results_only(as_json):
         record = prune_directory(
-            model, calibration, columns, options, run, output, force=force, progress=terminal_progress()
+            model,
+            calibration,
+            columns,
+            options,
+            run,
+            output,
+            force=force,
+            progress=terminal_progress(),
+            resume=resume,
         )
     _print(
         as_json,
@@ -244,20 +259,88 @@ def inspect(
     model: Annotated[
         str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
     ],
+    columns: ColumnsConfig,
     run: RunConfig,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            help="Dense classifier to compare with on texts: directory or hub id.",
+            rich_help_panel=KNOWLEDGE,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Clean texts, labels not needed: file or hub id; the originals of --attacked if not given.",
+            rich_help_panel=KNOWLEDGE,
+        ),
+    ] = None,
+    attacked: Annotated[
+        Path | None,
+        typer.Option(
+            "--attacked",
+            help="Directory from `compress attack`, whose successful attacks are the attacked texts.",
+            rich_help_panel=KNOWLEDGE,
+        ),
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option(
+            "--examples",
+            min=1,
+            help="Most texts of a kind that are compared, drawn with the seed.",
+            show_default="256",
+            rich_help_panel=KNOWLEDGE,
+        ),
+    ] = None,
+    sentence: Annotated[
+        str | None,
+        typer.Option(
+            "--sentence",
+            help="Text of the attention maps; the first one if not given.",
+            rich_help_panel=KNOWLEDGE,
+        ),
+    ] = None,
+    attacked_sentence: Annotated[
+        str | None,
+        typer.Option(
+            "--attacked-sentence",
+            help="What an attack made of --sentence.",
+            rich_help_panel=KNOWLEDGE,
+        ),
+    ] = None,
+    attention_layer: Annotated[
+        int | None,
+        typer.Option(
+            "--attention-layer",
+            help="Encoder layer of the attention maps, from 1; the last if not given.",
+            rich_help_panel=KNOWLEDGE,
+        ),
+    ] = None,
     output: OptionalOutput = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a classifier or an artifact holds, layer by layer."""
-    from compressor.environment import prepare
-    from compressor.inspection import inspect_directory
+    """Show what a classifier or an artifact holds, and what it keeps of a dense model's knowledge."""
+    from compressor.inspection import inspect_stage
+    from compressor.knowledge_texts import knowledge_options
     from compressor.tables import inspection_table
 
+    asked = {
+        "data": data,
+        "attacked": attacked,
+        "examples": examples,
+        "sentence": sentence,
+        "attacked_sentence": attacked_sentence,
+        "attention_layer": attention_layer,
+    }
     with _results_only(as_json):
-        prepare(run)
-        facts = inspect_directory(model)
-        _write_optional(output, force, "inspection.json", facts)
+        knowledge = knowledge_options(against, columns, asked)
+        facts = inspect_stage(
+            model, knowledge, columns, run, output, force=force, progress=terminal_progress()
+        )
     _print(as_json, facts, "" if as_json else inspection_table(facts))
 
 

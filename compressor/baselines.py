@@ -7,41 +7,75 @@ do; none re-solves for the dense model's outputs, and none trains.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from compressor.adaptive.solvers import damped, reconstruction_error
-from compressor.batching import encode
-from compressor.calibration import LINEAR_GROUPS, SideBySide, calibration_batches
-from compressor.classifier import Classifier, encoder_linears, linear_at
+from compressor.adaptive.solvers import UnsolvableError, column_sweep, damped, reconstruction_error
+from compressor.calibration import Moments
+from compressor.classifier import Classifier, encoder_linears
 from compressor.console import Progress
 from compressor.data import TextData
-from compressor.patterns import NM, Pattern, Unstructured, pruned_count
+from compressor.errors import UserError
+from compressor.layerwise import (
+    GroupSolver,
+    LinearGroup,
+    Solution,
+    group_names,
+    prune_layerwise,
+    set_linears,
+)
+from compressor.patterns import Structured
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
+from compressor.structure import head_size, remove_heads, remove_neurons, set_intermediate_size
 
-CALIBRATION_BATCH_SIZE = 32
-SPARSEGPT_BLOCK = 128
 SPARSEGPT_DAMPING = 0.01
 
 
 @torch.no_grad()
 def magnitude(classifier: Classifier, data: TextData, job: PruningJob, progress: Progress) -> PruningResult:
-    """Zero the smallest weights of each matrix; needs no data."""
+    """Zero the smallest weights of each matrix, or take out heads and neurons of small norm; no data."""
     del data
+    if isinstance(job.pattern, Structured):
+        return _smallest_structures(classifier, job.pattern)
     masks, records = {}, []
     for name, linear in progress.track(encoder_linears(classifier.model).items(), "Pruning by magnitude"):
-        masks[name] = job.pattern.mask(linear.weight.abs(), scope="layer")
+        masks[name] = job.mask_pattern.mask(linear.weight.abs(), scope="layer")
         linear.weight *= masks[name]
         records.append(LayerRecord(name, 1.0 - float(masks[name].double().mean())))
     return PruningResult(masks, records)
 
 
+def _smallest_structures(classifier: Classifier, pattern: Structured) -> PruningResult:
+    """Take out the heads and neurons whose weights, on the way in and out, have the smallest norm."""
+    model, records = classifier.model, []
+    for index, layer in enumerate(model.bert.encoder.layer):
+        attention = layer.attention.self
+        inputs = torch.cat([attention.query.weight, attention.key.weight, attention.value.weight], dim=1)
+        squares = inputs.square().sum(dim=1) + layer.attention.output.dense.weight.square().sum(dim=0)
+        heads = squares.reshape(-1, head_size(model)).sum(dim=1)
+        neurons = layer.intermediate.dense.weight.square().sum(dim=1)
+        neurons += layer.output.dense.weight.square().sum(dim=0)
+        remove_heads(model, index, _smallest(heads, pattern))
+        remove_neurons(model, index, _smallest(neurons, pattern))
+        records += [LayerRecord(name, pattern.sparsity) for names in group_names(index) for name in names]
+    set_intermediate_size(model)
+    return PruningResult({}, records)
+
+
+def _smallest(squares: Tensor, pattern: Structured) -> list[int]:
+    chosen: list[int] = squares.argsort(stable=True)[: pattern.removed_count(len(squares))].tolist()
+    return chosen
+
+
 def wanda(classifier: Classifier, data: TextData, job: PruningJob, progress: Progress) -> PruningResult:
     """Zero the smallest `|w| * ||x||` of each output row (Sun et al., ICLR 2024, eq. 1)."""
 
+    pattern = job.mask_pattern
+
     def solve(weight: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
-        mask = job.pattern.mask(weight.abs() * square.diagonal().sqrt())
+        mask = pattern.mask(weight.abs() * square.diagonal().sqrt())
         return weight * mask, mask
 
     return _layer_by_layer(classifier, data, job, progress, solve)
@@ -50,87 +84,46 @@ def wanda(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
 def sparsegpt(classifier: Classifier, data: TextData, job: PruningJob, progress: Progress) -> PruningResult:
     """One pass over the columns with optimal-brain-surgeon updates (Frantar & Alistarh, ICML 2023)."""
 
+    pattern = job.mask_pattern
+
     def solve(weight: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
         hessian, _ = damped(square, SPARSEGPT_DAMPING)
-        return sparsegpt_weight(weight, hessian, job.pattern)
+        return column_sweep(weight, hessian, pattern)
 
     return _layer_by_layer(classifier, data, job, progress, solve)
 
 
-def sparsegpt_weight(weight: Tensor, hessian: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor]:
-    """SparseGPT's sweep (algorithm 1 of its paper) on one matrix.
+@dataclass(frozen=True)
+class _FromSquare(GroupSolver):
+    """Solves each layer on its own from `Xh^T Xh`, float64; biases stay."""
 
-    Columns are taken from left to right. A column's dropped weights are compensated in the columns
-    to its right, through the upper Cholesky factor U of H^-1. Masks are chosen block by block
-    (unstructured: over the whole block, so that rows may differ; N:M: at each group's start), by
-    `w^2 / U_jj^2`.
+    solve_weight: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
-    Args:
-        weight: `(out, in)`.
-        hessian: `(in, in)`, positive definite, of weight's dtype.
-        pattern: unstructured or N:M.
+    def solve(self, group: LinearGroup, moments: Moments) -> Solution:
+        weights, masks, records = [], [], []
+        for name, linear in zip(group.names, group.linears, strict=True):
+            weight = linear.weight.double()
+            try:
+                pruned, mask = self.solve_weight(weight, moments.square)
+            except UnsolvableError as error:
+                raise UserError(f"{name}: cannot be solved: {error}; use more calibration texts") from error
+            error_share = reconstruction_error(pruned, weight, moments.square)
+            weights.append(pruned.to(linear.weight.dtype))
+            masks.append(mask)
+            records.append(LayerRecord(name, 1.0 - float(mask.double().mean()), error_share))
+        return Solution(weights, [linear.bias.clone() for linear in group.linears], masks, records)
 
-    Returns:
-        The pruned weight, and its mask.
-    """
-    weight = weight.clone()
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
-    upper = torch.linalg.cholesky(inverse, upper=True)
-    out_features, in_features = weight.shape
-    mask = torch.ones_like(weight, dtype=torch.bool)
-    width = pattern.m if isinstance(pattern, NM) else SPARSEGPT_BLOCK
-    for start in range(0, in_features, width):
-        stop = min(start + width, in_features)
-        block = slice(start, stop)
-        scores = weight[:, block].square() / upper.diagonal()[block].square()
-        if isinstance(pattern, Unstructured):
-            # Cumulative counts make the layer's total exact whatever the block's share is.
-            count = pruned_count(out_features * stop, pattern.sparsity)
-            count -= pruned_count(out_features * start, pattern.sparsity)
-            drop = scores.flatten().argsort(stable=True)[:count]
-            mask[:, block] = (
-                torch.ones(scores.numel(), dtype=torch.bool, device=weight.device)
-                .scatter_(0, drop, False)
-                .reshape(scores.shape)
-            )
-        else:
-            mask[:, block] = pattern.mask(scores)
-        for column in range(start, stop):
-            dropped = weight[:, column] * ~mask[:, column]
-            error = dropped / upper[column, column]
-            weight[:, column + 1 :] -= error[:, None] * upper[column, column + 1 :]
-            weight[:, column] -= dropped
-    return weight * mask, mask
+    def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
+        set_linears(classifier, group, solution)
 
 
-@torch.no_grad()
 def _layer_by_layer(
     classifier: Classifier,
     data: TextData,
     job: PruningJob,
     progress: Progress,
-    solve: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    solve_weight: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> PruningResult:
     """Prune each linear layer from the second moments of its inputs behind the pruned part."""
-    data = data.sample(job.config.calibration_examples, job.seed)
-    encoded = encode(classifier.tokenizer, data, job.max_length)
-    pad_token_id = int(classifier.tokenizer.pad_token_id)
-    batches = calibration_batches(encoded, CALIBRATION_BATCH_SIZE, pad_token_id, classifier.device)
-    walk = SideBySide(classifier.model, classifier.model, batches)
-    blocks = classifier.model.bert.encoder.layer
-    names = {module: name for name, module in encoder_linears(classifier.model).items()}
-    masks: dict[str, Tensor] = {}
-    records: list[LayerRecord] = []
-    for block in progress.track(blocks, f"Pruning {len(blocks)} encoder layers"):
-        for group in LINEAR_GROUPS:
-            square = walk.moments(group[0]).square
-            for linear_name in group:
-                linear = linear_at(block, linear_name)
-                weight = linear.weight.double()
-                pruned, mask = solve(weight, square)
-                linear.weight.copy_(pruned)
-                masks[names[linear]] = mask
-                error = reconstruction_error(pruned, weight, square)
-                records.append(LayerRecord(names[linear], 1.0 - float(mask.double().mean()), error))
-        walk.advance()
-    return PruningResult(masks, records, {"calibration_examples": len(data)})
+    found = prune_layerwise(classifier, data, job, _FromSquare(solve_weight), progress, beside_dense=False)
+    return PruningResult(found.masks, found.records, {"calibration_examples": found.examples})

@@ -1,12 +1,15 @@
 """Walks the dense and the pruned model side by side, encoder layer by encoder layer.
 
 Each linear layer's inputs are seen in both models for the same tokens: `X` in the dense model, and
-`Xh`, drifted, behind the part that is pruned already. Only their second moments are kept, and only
-the hidden states between two encoder layers are stored. Padding never enters a moment.
+`Xh`, drifted, behind the part that is pruned already. Only their second moments are kept; the hidden
+states between two encoder layers are in a file that is mapped into memory, so that the memory in use
+does not grow with the calibration data. Padding never enters a moment.
 """
 
 from __future__ import annotations
 
+import math
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,18 +121,25 @@ class SideBySide:
         batches: Sequence[Batch],
     ) -> None:
         self._models = (dense, pruned)
+        self.batches = batches
         self._tokens = [batch["attention_mask"].bool() for batch in batches]
         self._index = 0
-        # Embeddings are never pruned, so both models start from the same hidden states.
+        self._device = dense.device
         self._arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        self._hidden: list[tuple[Tensor, Tensor]] = []
-        for batch in batches:
+        shapes = [(*batch["input_ids"].shape, dense.config.hidden_size) for batch in batches]
+        self._dense_states = _mapped_tensors(shapes, dense.dtype)
+        self._pruned_states = self._dense_states if dense is pruned else _mapped_tensors(shapes, dense.dtype)
+        for batch, *states in zip(batches, self._dense_states, self._pruned_states, strict=True):
+            # Embeddings are never pruned, so both models start from the same hidden states.
             hidden, arguments = _enter_encoder(dense, batch)
             self._arguments.append(arguments)
-            self._hidden.append((hidden, hidden))
+            for state in states:
+                state.copy_(hidden)
 
-    def __len__(self) -> int:
-        return len(self._hidden)
+    @property
+    def dense(self) -> BertForSequenceClassification:
+        """The model to reproduce."""
+        return self._models[0]
 
     @property
     def blocks(self) -> tuple[nn.Module, nn.Module]:
@@ -138,18 +148,25 @@ class SideBySide:
         return dense, pruned
 
     @torch.no_grad()
-    def moments(self, linear_name: str) -> Moments:
-        """Moments of the inputs of a linear layer of the next encoder layer, over real tokens."""
+    def moments(self, linear_name: str, *, drifted: bool = True) -> Moments:
+        """Moments of the inputs of a linear layer of the next encoder layer, over real tokens.
+
+        Args:
+            linear_name: as in BertLayer.
+            drifted: if not, the dense model's inputs stand for the pruned model's as well.
+        """
         dense_block, pruned_block = self.blocks
-        weight = linear_at(pruned_block, linear_name).weight
+        weight = linear_at(dense_block, linear_name).weight
         moments = Moments.zeros(weight.shape[1], weight.device)
-        for tokens, arguments, (dense, pruned) in zip(
-            self._tokens, self._arguments, self._hidden, strict=True
-        ):
-            dense_input = _input_of(dense_block, linear_name, dense, arguments)
+        apart = drifted and pruned_block is not dense_block
+        for i, (tokens, arguments) in enumerate(zip(self._tokens, self._arguments, strict=True)):
+            dense_input = _input_of(
+                dense_block, linear_name, self._dense_states[i].to(self._device), arguments
+            )
             pruned_input = dense_input
-            if pruned_block is not dense_block:
-                pruned_input = _input_of(pruned_block, linear_name, pruned, arguments)
+            if apart:
+                pruned_state = self._pruned_states[i].to(self._device)
+                pruned_input = _input_of(pruned_block, linear_name, pruned_state, arguments)
             moments.add(dense_input[tokens], pruned_input[tokens])
         return moments
 
@@ -157,17 +174,30 @@ class SideBySide:
     def advance(self) -> None:
         """Run the next encoder layer of both models; the one behind it is next."""
         dense_block, pruned_block = self.blocks
-        for i, (arguments, (dense, pruned)) in enumerate(zip(self._arguments, self._hidden, strict=True)):
-            dense_output = pruned_output = _run(dense_block, dense, arguments)
-            if pruned_block is not dense_block:
-                pruned_output = _run(pruned_block, pruned, arguments)
-            self._hidden[i] = (dense_output, pruned_output)
+        passes = [(dense_block, self._dense_states)]
+        if pruned_block is not dense_block:
+            passes.append((pruned_block, self._pruned_states))
+        for block, states in passes:
+            for state, arguments in zip(states, self._arguments, strict=True):
+                state.copy_(_run(block, state.to(self._device), arguments))
         self._index += 1
 
     def first_tokens(self) -> tuple[Tensor, Tensor]:
         """Hidden states of [CLS], `(texts, hidden)`, in the dense and in the pruned model."""
-        dense, pruned = zip(*self._hidden, strict=True)
-        return torch.cat([h[:, 0] for h in dense]), torch.cat([h[:, 0] for h in pruned])
+        dense, pruned = (
+            torch.cat([state[:, 0] for state in states]).to(self._device)
+            for states in (self._dense_states, self._pruned_states)
+        )
+        return dense, pruned
+
+
+def _mapped_tensors(shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> list[Tensor]:
+    """Tensors whose content is in one temporary file; it is gone once they are."""
+    sizes = [math.prod(shape) for shape in shapes]
+    with tempfile.NamedTemporaryFile(prefix="compress-states-") as file:
+        # The mapping outlives the file's name.
+        flat = torch.from_file(file.name, shared=True, size=sum(sizes), dtype=dtype)
+    return [part.reshape(shape) for part, shape in zip(flat.split(sizes), shapes, strict=True)]
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 A pattern turns scores into a mask with an exact number of zeros, and checks a mask. Matrices are
 PyTorch's, `(out_features, in_features)`; groups and rows run along `in_features`, the reduction
-axis, which is the one that sparse tensor cores and reconstruction need.
+axis, which is the one that sparse tensor cores and reconstruction need. A structured pattern takes
+heads and neurons out instead.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from compressor.errors import UserError
-
-Scope: TypeAlias = Literal["row", "layer"]
+from compressor.recipe import Scope
 
 
 def pruned_count(size: int, sparsity: float) -> int:
@@ -30,9 +30,14 @@ def pruned_count(size: int, sparsity: float) -> int:
 
 @dataclass(frozen=True)
 class Unstructured:
-    """Any weight may go: a share `sparsity`, of every row or of the layer as a whole."""
+    """Any weight may go: a share `sparsity`, of every row or of the layer as a whole.
+
+    Attributes:
+        scope: where weights are ranked; None leaves it to the algorithm.
+    """
 
     sparsity: float
+    scope: Scope | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.sparsity < 1.0:
@@ -49,25 +54,25 @@ class Unstructured:
 
         Args:
             scores: `(out_features, in_features)`, any floating dtype; higher means kept.
-            scope: rank within each row, or over the whole matrix.
+            scope: rank within each row, or over the whole matrix, if the pattern does not say.
 
         Returns:
             Bool tensor of the same shape, True where the weight stays. Each row has exactly
             `pruned_count(in_features, sparsity)` zeros; with scope "layer" the matrix has
             `pruned_count(out_features * in_features, sparsity)`.
         """
-        ranked = scores if scope == "row" else scores.reshape(1, -1)
+        ranked = scores if (self.scope or scope) == "row" else scores.reshape(1, -1)
         pruned = pruned_count(ranked.shape[1], self.sparsity)
-        order = ranked.argsort(dim=1, stable=True)[:, :pruned]
-        mask = torch.ones_like(ranked, dtype=torch.bool).scatter_(1, order, False)
+        lowest = ranked.topk(pruned, dim=1, largest=False, sorted=False).indices
+        mask = torch.ones_like(ranked, dtype=torch.bool).scatter_(1, lowest, False)
         return mask.reshape(scores.shape)
 
     def is_met_by(self, mask: Tensor) -> bool:
-        """Whether `mask` has the layer's number of zeros, or each row's."""
+        """Whether `mask` has each row's number of zeros, or the layer's, as `scope` says; None takes both."""
         zeros = mask.logical_not()
-        by_row = (zeros.sum(dim=1) == pruned_count(mask.shape[1], self.sparsity)).all()
-        by_layer = zeros.sum() == pruned_count(mask.numel(), self.sparsity)
-        return bool(by_row or by_layer)
+        by_row = bool((zeros.sum(dim=1) == pruned_count(mask.shape[1], self.sparsity)).all())
+        by_layer = bool(zeros.sum() == pruned_count(mask.numel(), self.sparsity))
+        return by_row if self.scope == "row" else by_layer if self.scope == "layer" else by_row or by_layer
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,8 @@ class NM:
         """Keep the `n` highest scores of each group of `m`; `scope` has no effect on groups."""
         del scope
         groups = scores.reshape(scores.shape[0], -1, self.m)
-        order = groups.argsort(dim=2, stable=True)[:, :, : self.m - self.n]
-        mask = torch.ones_like(groups, dtype=torch.bool).scatter_(2, order, False)
+        lowest = groups.topk(self.m - self.n, dim=2, largest=False, sorted=False).indices
+        mask = torch.ones_like(groups, dtype=torch.bool).scatter_(2, lowest, False)
         return mask.reshape(scores.shape)
 
     def is_met_by(self, mask: Tensor) -> bool:
@@ -112,24 +117,55 @@ class NM:
         return bool((mask.reshape(mask.shape[0], -1, self.m).sum(dim=2) == self.n).all())
 
 
-Pattern: TypeAlias = Unstructured | NM
+@dataclass(frozen=True)
+class Structured:
+    """Whole attention heads and whole neurons of the feed-forward part are taken out of each layer.
+
+    The model gets smaller, and no weight in it is zero for it.
+    """
+
+    sparsity: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.sparsity < 1.0:
+            raise UserError(f"sparsity {self.sparsity}: must be at least 0 and less than 1")
+
+    def __str__(self) -> str:
+        return "structured"
+
+    def check_shape(self, name: str, weight: Tensor) -> None:
+        """Every model has heads and neurons."""
+
+    def removed_count(self, size: int) -> int:
+        """How many of a layer's heads, or neurons, go."""
+        return pruned_count(size, self.sparsity)
 
 
-def parse_pattern(text: str, sparsity: float | None) -> Pattern:
+# Patterns that zero weights, and all of them.
+MaskPattern: TypeAlias = Unstructured | NM
+Pattern: TypeAlias = MaskPattern | Structured
+
+
+def parse_pattern(text: str, sparsity: float | None, scope: Scope | None = None) -> Pattern:
     """Make a pattern of what a person wrote.
 
     Args:
-        text: `unstructured`, or `N:M` such as `2:4`.
+        text: `unstructured`, `structured`, or `N:M` such as `2:4`.
         sparsity: share of zeros, in [0, 1); None means 0.5, or what N:M implies.
+        scope: where the weights of an unstructured pattern are ranked.
 
     Raises:
         UserError: unknown pattern, sparsity out of bounds, or sparsity at odds with N:M.
     """
     if text == "unstructured":
-        return Unstructured(0.5 if sparsity is None else sparsity)
+        return Unstructured(0.5 if sparsity is None else sparsity, scope)
+    if scope is not None:
+        raise UserError(f"scope {scope}: only weights of pattern unstructured are ranked so; leave it out")
+    if text == "structured":
+        return Structured(0.5 if sparsity is None else sparsity)
     match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", text)
     if not match:
-        raise UserError(f"pattern {text!r}: unknown; say unstructured, or N:M such as 2:4 or 32:64")
+        raise UserError(f"pattern {text!r}: unknown; say unstructured, structured, or N:M such as 2:4")
     pattern = NM(int(match[1]), int(match[2]))
     if sparsity is not None and abs(sparsity - pattern.sparsity) > 1e-6:
         raise UserError(

@@ -32,7 +32,7 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         UserError: pattern, gates, device, or a finetune section without training data.
     """
-    parse_pattern(recipe.prune.pattern, recipe.prune.sparsity)
+    parse_pattern(recipe.prune.pattern, recipe.prune.sparsity, recipe.prune.scope)
     parse_gates(recipe.validate_.gates)
     resolve_device(recipe.run.device)
     if recipe.finetune is not None and recipe.data.train is None:
@@ -101,6 +101,7 @@ def run_stages(recipe: Recipe, output: Path, progress: Progress) -> Report:
             output / PRUNED,
             force=False,
             progress=progress,
+            resume=True,
         )
     if not (output / ARTIFACT).exists():
         export_directory(

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from compressor.adaptive.solvers import UnsolvableError
+from compressor.checkpoint import NoCheckpoint, kept_until_whole
 from compressor.classifier import (
     Classifier,
     encoder_linears,
@@ -31,9 +31,10 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
-from compressor.output import atomic_directory, check_replaceable, write_json
-from compressor.patterns import Pattern, parse_pattern
+from compressor.output import atomic_directory, check_replaceable, check_space, write_json
+from compressor.patterns import MaskPattern, Pattern, Structured, parse_pattern
 from compressor.recipe import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
+from compressor.structure import head_size
 
 PRUNING_RECORD = "pruning.json"
 
@@ -47,12 +48,28 @@ class PruningJob:
         config: the prune section of the recipe.
         max_length: longest input in tokens.
         seed: of everything that is drawn.
+        checkpoint: where finished layers are kept.
     """
 
     pattern: Pattern
     config: PruneConfig
     max_length: int
     seed: int
+    checkpoint: NoCheckpoint = field(default_factory=NoCheckpoint)
+
+    @property
+    def mask_pattern(self) -> MaskPattern:
+        """The pattern, for an algorithm that can only zero weights.
+
+        Raises:
+            UserError: it is structured.
+        """
+        if isinstance(self.pattern, Structured):
+            raise UserError(
+                f"pattern structured: algorithm {self.config.algorithm} cannot take heads and neurons out; "
+                f"use --algorithm adaptive or magnitude, or another --pattern"
+            )
+        return self.pattern
 
 
 @dataclass(frozen=True)
@@ -78,11 +95,14 @@ class PruningResult:
         masks: for each encoder matrix a bool `(out, in)`, True where the weight may be non-zero.
         layers: one record a linear layer.
         details: facts of the algorithm's own, ready for JSON.
+        patterns: the pattern of each group of layers that have their zeros together; of layers that
+            are not named, each has the job's.
     """
 
     masks: dict[str, Tensor]
     layers: list[LayerRecord]
     details: dict[str, Any] = field(default_factory=dict)
+    patterns: dict[tuple[str, ...], MaskPattern] = field(default_factory=dict)
 
 
 Algorithm: TypeAlias = Callable[[Classifier, TextData, PruningJob, Progress], PruningResult]
@@ -113,24 +133,45 @@ def prune_classifier(
         RuntimeError: the algorithm broke its promise: wrong count of zeros, or a weight that is
             not finite (a bug).
     """
+    before = {name: linear.weight.shape for name, linear in encoder_linears(classifier.model).items()}
+    for name, linear in encoder_linears(classifier.model).items():
+        job.pattern.check_shape(name, linear.weight)
+    result = algorithm(job.config.algorithm)(classifier, data, job, progress)
     linears = encoder_linears(classifier.model)
     for name, linear in linears.items():
-        job.pattern.check_shape(name, linear.weight)
-    try:
-        result = algorithm(job.config.algorithm)(classifier, data, job, progress)
-    except UnsolvableError as error:
-        raise UserError(f"{job.config.algorithm}: {error}; use more calibration texts") from error
-    if set(result.masks) != set(linears):
-        raise RuntimeError(f"{job.config.algorithm}: masks are missing for some layers")
-    for name, linear in linears.items():
-        mask = result.masks[name]
-        if not job.pattern.is_met_by(mask):
-            raise RuntimeError(f"{job.config.algorithm}: the mask of {name} does not meet {job.pattern}")
-        if linear.weight[~mask].count_nonzero():
-            raise RuntimeError(f"{job.config.algorithm}: {name} is not zero where its mask is")
         if not torch.isfinite(linear.weight).all():
             raise RuntimeError(f"{job.config.algorithm}: {name} holds NaN or infinity")
+    if isinstance(job.pattern, Structured):
+        _check_sizes(classifier, before, job.pattern)
+    else:
+        _check_masks(linears, result, job.pattern)
     return result
+
+
+def _check_masks(linears: dict[str, nn.Linear], result: PruningResult, pattern: MaskPattern) -> None:
+    """Raise a `RuntimeError` if a mask does not meet its pattern, or a weight its mask."""
+    if set(result.masks) != set(linears):
+        raise RuntimeError("masks are missing for some layers")
+    grouped = {name for names in result.patterns for name in names}
+    patterns = result.patterns | {(name,): pattern for name in linears if name not in grouped}
+    for names, own in patterns.items():
+        if not own.is_met_by(torch.cat([result.masks[name] for name in names])):
+            raise RuntimeError(f"the mask of {', '.join(names)} does not meet {own}")
+    for name, linear in linears.items():
+        if linear.weight[~result.masks[name]].count_nonzero():
+            raise RuntimeError(f"{name} is not zero where its mask is")
+
+
+def _check_sizes(classifier: Classifier, before: dict[str, torch.Size], pattern: Structured) -> None:
+    """Raise a `RuntimeError` if a layer has not lost its heads or neurons."""
+    width = head_size(classifier.model)
+    for name, linear in encoder_linears(classifier.model).items():
+        if name.endswith("output.dense"):
+            size = width if name.endswith("attention.output.dense") else 1
+            whole = before[name][1] // size
+            expected = (whole - pattern.removed_count(whole)) * size
+            if linear.in_features != expected:
+                raise RuntimeError(f"{name} has {linear.in_features} inputs and not {expected}")
 
 
 def prune_directory(
@@ -143,16 +184,18 @@ def prune_directory(
     *,
     force: bool,
     progress: Progress,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """The prune stage: a classifier and calibration texts in, a pruned classifier out.
 
-    Writes the classifier and `pruning.json`, and returns the latter's content.
+    Writes the classifier and `pruning.json`, and returns the latter's content. Finished layers are
+    kept beside `output` until it is whole; with `resume` the run goes on behind them.
 
     Raises:
         UserError: bad model, data, pattern or output.
     """
     check_replaceable(output, force)
-    pattern = parse_pattern(config.pattern, config.sparsity)
+    pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
     device = prepare(run)
     classifier = load_classifier(model, device)
     for name, linear in encoder_linears(classifier.model).items():
@@ -164,24 +207,29 @@ def prune_directory(
         label_names=classifier.label_names,
         needs_labels=config.algorithm == "randomized",
     )
-    with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
+    facts = {
+        "options": config.model_dump(),
+        "seed": run.seed,
+        "model": {"source": model, "sha256": weights_fingerprint(model)},
+        "data": data.record(columns),
+        "environment": describe_environment(run),
+    }
+    # The model, and its layers beside it until they are whole.
+    check_space(output, 2 * weights_bytes(classifier))
+    with kept_until_whole(output, facts, resume=resume, force=force) as checkpoint:
         start = time.monotonic()
-        job = PruningJob(pattern, config, columns.max_length, run.seed)
+        job = PruningJob(pattern, config, columns.max_length, run.seed, checkpoint)
         result = prune_classifier(classifier, data, job, progress)
-        seconds = time.monotonic() - start
-        save_classifier(classifier, working)
         record = {
             "algorithm": config.algorithm,
             "pattern": str(pattern),
             "sparsity": sparsity_of(encoder_weights(classifier.model)),
-            "seconds": round(seconds, 2),
+            "seconds": round(time.monotonic() - start, 2),
             "layers": [asdict(layer) for layer in result.layers],
             "details": result.details,
-            "options": config.model_dump(),
-            "seed": run.seed,
-            "model": {"source": model, "sha256": weights_fingerprint(model)},
-            "data": data.record(columns),
-            "environment": describe_environment(run),
+            **facts,
         }
-        write_json(working / PRUNING_RECORD, record)
+        with atomic_directory(output, force=force) as working:
+            save_classifier(classifier, working)
+            write_json(working / PRUNING_RECORD, record)
     return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}

@@ -17,6 +17,7 @@ from compressor.errors import UserError
 AlgorithmName = Literal["adaptive", "randomized", "magnitude", "wanda", "sparsegpt"]
 AttackName = Literal["deepwordbug", "textfooler"]
 DeviceName = Literal["auto", "cpu", "cuda"]
+Scope = Literal["row", "layer"]
 
 
 class Section(BaseModel):
@@ -71,10 +72,21 @@ class FinetuneConfig(Section):
 class AdaptiveConfig(Section):
     """Adaptive knowledge-retention pruning (algorithm 1)."""
 
-    solver: Literal["fast", "exact"] = Field(
+    solver: Literal["fast", "exact", "greedy"] = Field(
         "fast",
-        description="fast: ADMM mask search with exact least squares; exact: the paper's elimination, "
-        "cubic in the layer's width and very slow past small models.",
+        description="fast: ADMM mask search, swaps and exact least squares; exact: the paper's elimination, "
+        "cubic in the layer's width and very slow past small models; greedy: one pass, the least exact.",
+    )
+    allocation: Literal["uniform", "error"] = Field(
+        "uniform",
+        description="uniform: the same sparsity everywhere, as in the paper; error: more zeros where the "
+        "measured error is cheapest, the same number in all (unstructured only).",
+    )
+    adaptive_hessian: bool = Field(
+        True, description="Second moments of the drifted inputs; if not, of the dense model's."
+    )
+    resolve_weight: bool = Field(
+        True, description="Re-solve each dense weight for the drifted inputs before it is pruned."
     )
     damping: float = Field(
         0.01,
@@ -137,13 +149,20 @@ class PruneConfig(Section):
         "adaptive", description="adaptive and randomized are the published methods, the others baselines."
     )
     pattern: str = Field(
-        "unstructured", description="unstructured, or N:M (N of M weights stay) such as 2:4."
+        "unstructured",
+        description="unstructured; N:M (N of M stay) such as 2:4; or structured (heads and neurons go).",
     )
     sparsity: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Share of zeros in each encoder matrix; 0.5 if not given, N:M implies its own.",
+        description="Share of zeros in the encoder, or of heads and neurons that go; 0.5 if not given, "
+        "N:M implies its own.",
+    )
+    scope: Scope | None = Field(
+        None,
+        description="Where unstructured weights are ranked: each row (as in the paper), or the layer; "
+        "the algorithm's own if not given.",
     )
     calibration_examples: int = Field(
         512,

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from compressor.adaptive.allocation import allocate
 from compressor.adaptive.solvers import UnsolvableError, adapted_weight, damped, reconstruction_error, solve
-from compressor.batching import encode
-from compressor.calibration import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
-from compressor.classifier import Classifier, encoder_linears, linear_at
+from compressor.adaptive.structured import remove_columns
+from compressor.calibration import Moments, SideBySide
+from compressor.classifier import Classifier
 from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError
+from compressor.layerwise import (
+    GroupSolver,
+    LinearGroup,
+    Solution,
+    group_names,
+    prune_layerwise,
+    set_linears,
+)
+from compressor.patterns import NM, MaskPattern, Structured, Unstructured
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
-
-if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
-
-CALIBRATION_BATCH_SIZE = 32
+from compressor.recipe import AdaptiveConfig
+from compressor.structure import head_size, remove_heads, remove_neurons, set_intermediate_size
 
 
 @torch.no_grad()
@@ -32,80 +38,176 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     elimination. Pooler and classifier are re-solved for their drifted inputs at the end.
     """
     options = job.config.adaptive
-    data = data.sample(job.config.calibration_examples, job.seed)
-    encoded = encode(classifier.tokenizer, data, job.max_length)
-    pad_token_id = int(classifier.tokenizer.pad_token_id)
-    batches = calibration_batches(encoded, CALIBRATION_BATCH_SIZE, pad_token_id, classifier.device)
-    dense = copy.deepcopy(classifier.model)
-    walk = SideBySide(dense, classifier.model, batches)
-    blocks = classifier.model.bert.encoder.layer
-    names = {module: name for name, module in encoder_linears(classifier.model).items()}
-    masks: dict[str, Tensor] = {}
-    records: list[LayerRecord] = []
-    steps = [(index, group) for index in range(len(blocks)) for group in LINEAR_GROUPS]
-    for index, group in progress.track(steps, f"Pruning {len(blocks)} encoder layers"):
-        linears = [linear_at(blocks[index], name) for name in group]
-        moments = walk.moments(group[0])
-        for record, mask in _solve_group(linears, moments, job, names):
-            masks[record.name] = mask
-            records.append(record)
-        if group == LINEAR_GROUPS[-1]:
-            walk.advance()
+    details: dict[str, object] = {}
+    patterns: dict[tuple[str, ...], MaskPattern] = {}
+    solver: GroupSolver
+    if isinstance(job.pattern, Structured):
+        solver = _StructuredSolver(options, job.pattern, head_size(classifier.model))
+    else:
+        patterns = _group_patterns(classifier, data, job, progress)
+        details["sparsities"] = {names[0]: pattern.sparsity for names, pattern in patterns.items()}
+        solver = _SparseSolver(options, patterns)
+    found = prune_layerwise(
+        classifier, data, job, solver, progress, beside_dense=True, drifted=options.adaptive_hessian
+    )
+    if isinstance(job.pattern, Structured):
+        set_intermediate_size(classifier.model)
     if options.resolve_heads:
-        _resolve_heads(classifier, dense, walk, options.damping)
-    return PruningResult(masks, records, {"calibration_examples": len(data)})
+        _resolve_heads(classifier, found.walk, options.damping)
+    details["calibration_examples"] = found.examples
+    return PruningResult(found.masks, found.records, details, patterns)
 
 
-def _solve_group(
-    linears: list[nn.Linear], moments: Moments, job: PruningJob, names: dict[nn.Linear, str]
-) -> list[tuple[LayerRecord, Tensor]]:
-    """Prune linear layers that share their input; stacked, they share one factorisation too."""
-    options = job.config.adaptive
-    weight = torch.cat([linear.weight for linear in linears]).double()
-    bias = torch.cat([linear.bias for linear in linears]).double()
-    hessian, ridge = _damped(names[linears[0]], moments, options.damping)
-    target = adapted_weight(weight, hessian, moments.centred_cross, ridge)
-    pruned, mask = solve(target, hessian, job.pattern, options.solver, options.iterations)
-    new_bias = weight @ moments.dense_mean + bias - pruned @ moments.pruned_mean
-    sizes = [linear.out_features for linear in linears]
-    parts = zip(*(t.split(sizes) for t in (pruned, mask, new_bias, target)), strict=True)
-    solved = []
-    for linear, (part, part_mask, part_bias, part_target) in zip(linears, parts, strict=True):
-        linear.weight.copy_(part)
-        linear.bias.copy_(part_bias)
-        error_share = reconstruction_error(part, part_target, hessian)
-        sparsity = 1.0 - float(part_mask.double().mean())
-        solved.append((LayerRecord(names[linear], sparsity, error_share, ridge), part_mask))
-    return solved
+def _group_patterns(
+    classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
+) -> dict[tuple[str, ...], MaskPattern]:
+    """The pattern of each group of layers that share their input; they share their zeros as well."""
+    pattern = job.mask_pattern
+    if isinstance(pattern, Unstructured):
+        # Measured: ranking a layer as a whole loses less than ranking each of its rows.
+        pattern = replace(pattern, scope=pattern.scope or "layer")
+    if job.config.adaptive.allocation == "error":
+        if isinstance(pattern, NM):
+            raise UserError(f"allocation error: pattern {pattern} has the same sparsity everywhere")
+        return allocate(classifier, data, job, pattern, progress)
+    layers = len(classifier.model.bert.encoder.layer)
+    return {names: pattern for index in range(layers) for names in group_names(index)}
 
 
-def _resolve_heads(
-    classifier: Classifier, dense: BertForSequenceClassification, walk: SideBySide, damping: float
-) -> None:
-    """Re-solve pooler and classifier (eq. 5) for the [CLS] states that the pruned encoder yields."""
-    dense_input, pruned_input = walk.first_tokens()
-    pooler, dense_pooler = classifier.model.bert.pooler, dense.bert.pooler
-    _resolve("bert.pooler.dense", pooler.dense, dense_input, pruned_input, damping)
-    dense_input = dense_pooler.activation(dense_pooler.dense(dense_input))
-    pruned_input = pooler.activation(pooler.dense(pruned_input))
-    _resolve("classifier", classifier.model.classifier, dense_input, pruned_input, damping)
+@dataclass(frozen=True)
+class _Problem:
+    """A layer-wise problem, float64: the target weight, its Hessian and ridge, and the means for the bias."""
+
+    target: Tensor
+    hessian: Tensor
+    ridge: float
+    output_mean: Tensor
+    input_mean: Tensor
+
+    def bias(self, solved: Tensor) -> Tensor:
+        """The bias that keeps the mean of the output."""
+        return self.output_mean - solved @ self.input_mean
 
 
-def _damped(name: str, moments: Moments, damping: float) -> tuple[Tensor, float]:
+def _problem(name: str, weight: Tensor, bias: Tensor, moments: Moments, options: AdaptiveConfig) -> _Problem:
+    """What a linear layer is to reproduce, and from which inputs (4.3.2, 4.3.3).
+
+    Raises:
+        UserError: the Hessian cannot be made positive definite.
+    """
     try:
-        return damped(moments.hessian, damping)
+        hessian, ridge = damped(moments.hessian, options.damping)
     except UnsolvableError as error:
         raise UserError(
             f"{name}: cannot be solved: {error}; use more calibration texts, or a larger --damping"
         ) from error
+    if not options.resolve_weight:
+        output_mean = weight @ moments.pruned_mean + bias
+        return _Problem(weight, hessian, ridge, output_mean, moments.pruned_mean)
+    target = adapted_weight(weight, hessian, moments.centred_cross, ridge)
+    return _Problem(target, hessian, ridge, weight @ moments.dense_mean + bias, moments.pruned_mean)
+
+
+@dataclass(frozen=True)
+class _SparseSolver(GroupSolver):
+    """Zeroes weights of a group; stacked, its layers share one factorisation and their zeros."""
+
+    options: AdaptiveConfig
+    patterns: dict[tuple[str, ...], MaskPattern]
+
+    def solve(self, group: LinearGroup, moments: Moments) -> Solution:
+        problem = _problem(group.names[0], group.weight, group.bias, moments, self.options)
+        pruned, mask = solve(
+            problem.target,
+            problem.hessian,
+            self.patterns[group.names],
+            self.options.solver,
+            self.options.iterations,
+        )
+        return _split(group, problem, pruned, mask)
+
+    def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
+        set_linears(classifier, group, solution)
+
+
+@dataclass(frozen=True)
+class _StructuredSolver(GroupSolver):
+    """Removes heads in front of the attention's output layer, and neurons in front of the other one.
+
+    Layers whose inputs stay whole are re-solved without a zero.
+    """
+
+    options: AdaptiveConfig
+    pattern: Structured
+    head_size: int
+
+    def solve(self, group: LinearGroup, moments: Moments) -> Solution:
+        problem = _problem(group.names[0], group.weight, group.bias, moments, self.options)
+        size = self._removable_size(group)
+        if size is None:
+            return replace(_split(group, problem, problem.target, None), masks=[])
+        count = self.pattern.removed_count(problem.target.shape[1] // size)
+        pruned, removed = remove_columns(problem.target, problem.hessian, size, count)
+        kept = _kept_columns(problem.target.shape[1], size, removed)
+        whole = torch.zeros_like(problem.target)
+        whole[:, kept] = pruned
+        solution = _split(group, problem, whole, kept.to(whole.device).expand_as(whole))
+        return replace(solution, weights=[w[:, kept] for w in solution.weights], masks=[], removed=removed)
+
+    def _removable_size(self, group: LinearGroup) -> int | None:
+        """Columns that go together in front of a group, or None where nothing goes."""
+        if group.names[0].endswith("attention.output.dense"):
+            return self.head_size
+        return 1 if group.names[0].endswith("output.dense") else None
+
+    def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
+        if solution.removed and self._removable_size(group) == 1:
+            remove_neurons(classifier.model, group.index, solution.removed)
+        elif solution.removed:
+            remove_heads(classifier.model, group.index, solution.removed)
+        set_linears(classifier, group, solution)
+
+
+def _kept_columns(in_features: int, size: int, removed: list[int]) -> Tensor:
+    kept = torch.ones(in_features // size, dtype=torch.bool)
+    kept[removed] = False
+    return kept.repeat_interleave(size)
+
+
+def _split(group: LinearGroup, problem: _Problem, solved: Tensor, mask: Tensor | None) -> Solution:
+    """A stacked solution as one for each layer of the group."""
+    sizes = [linear.out_features for linear in group.linears]
+    mask = torch.ones_like(solved, dtype=torch.bool) if mask is None else mask
+    weights, biases, masks, targets = (
+        tensor.split(sizes) for tensor in (solved, problem.bias(solved), mask, problem.target)
+    )
+    dtype = group.linears[0].weight.dtype
+    records = [
+        LayerRecord(
+            name,
+            sparsity=1.0 - float(part_mask.double().mean()),
+            relative_error=reconstruction_error(part, target, problem.hessian),
+            ridge=problem.ridge,
+        )
+        for name, part, part_mask, target in zip(group.names, weights, masks, targets, strict=True)
+    ]
+    return Solution([w.to(dtype) for w in weights], [b.to(dtype) for b in biases], list(masks), records)
+
+
+def _resolve_heads(classifier: Classifier, walk: SideBySide, damping: float) -> None:
+    """Re-solve pooler and classifier (eq. 5) for the [CLS] states that the pruned encoder yields."""
+    dense, model = walk.dense, classifier.model
+    dense_input, pruned_input = walk.first_tokens()
+    _resolve("bert.pooler.dense", model.bert.pooler.dense, dense_input, pruned_input, damping)
+    dense_input = dense.bert.pooler.activation(dense.bert.pooler.dense(dense_input))
+    pruned_input = model.bert.pooler.activation(model.bert.pooler.dense(pruned_input))
+    _resolve("classifier", model.classifier, dense_input, pruned_input, damping)
 
 
 def _resolve(name: str, linear: nn.Linear, dense_input: Tensor, pruned_input: Tensor, damping: float) -> None:
     moments = Moments.zeros(linear.in_features, linear.weight.device)
     moments.add(dense_input, pruned_input)
-    hessian, ridge = _damped(name, moments, damping)
-    weight = linear.weight.double()
-    target = adapted_weight(weight, hessian, moments.centred_cross, ridge)
-    bias = weight @ moments.dense_mean + linear.bias.double() - target @ moments.pruned_mean
-    linear.weight.copy_(target)
-    linear.bias.copy_(bias)
+    options = AdaptiveConfig(damping=damping)
+    problem = _problem(name, linear.weight.double(), linear.bias.double(), moments, options)
+    linear.weight.copy_(problem.target)
+    linear.bias.copy_(problem.bias(problem.target))

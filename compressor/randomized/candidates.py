@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compressor.classifier import Classifier, encoder_weights
-from compressor.patterns import Pattern
+from compressor.patterns import MaskPattern
 from compressor.predictors import TorchPredictor, predict_encoded
 from compressor.randomized.masks import draw_mask
 from compressor.recipe import RandomizedConfig
@@ -29,7 +29,7 @@ class Candidate:
 def draw_candidate(
     classifier: Classifier,
     alive: dict[str, Tensor],
-    pattern: Pattern,
+    pattern: MaskPattern,
     config: RandomizedConfig,
     seed: int,
     step: int,

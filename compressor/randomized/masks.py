@@ -10,13 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compressor.patterns import NM, Pattern, Unstructured, pruned_count
+from compressor.patterns import NM, MaskPattern, Unstructured, pruned_count
 
 
 def draw_mask(
     weight: Tensor,
     alive: Tensor,
-    pattern: Pattern,
+    pattern: MaskPattern,
     sampling_ratio: float,
     temperature: float,
     generator: torch.Generator,
@@ -98,7 +98,7 @@ def _draw_groups(
     return mixed.reshape(magnitudes.shape)
 
 
-def step_patterns(pattern: Pattern, steps: int, schedule: str) -> list[Pattern]:
+def step_patterns(pattern: MaskPattern, steps: int, schedule: str) -> list[MaskPattern]:
     """The patterns that lead to `pattern`, sparsity rising, the last one being `pattern`.
 
     Unstructured: sparsity `s (1 - (1 - t)^3)` after a share t of the steps (cubic, Zhu & Gupta,

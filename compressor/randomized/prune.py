@@ -35,7 +35,7 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     alive = {
         name: torch.ones_like(w, dtype=torch.bool) for name, w in encoder_weights(classifier.model).items()
     }
-    patterns = step_patterns(job.pattern, config.steps, config.schedule)
+    patterns = step_patterns(job.mask_pattern, config.steps, config.schedule)
     steps: list[dict[str, Any]] = []
     for step, pattern in enumerate(patterns):
         name = f"Step {step + 1}/{len(patterns)} to {pattern.sparsity:.1%} sparsity"

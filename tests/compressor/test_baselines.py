@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.baselines import sparsegpt_weight
+from compressor.adaptive.solvers import column_sweep
 from compressor.batching import encode, pad
 from compressor.classifier import encoder_linears, load_classifier, save_classifier
 from compressor.console import SilentProgress
@@ -157,7 +157,7 @@ def problem(seed, rows, width):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_sparsegpt_with_n_of_m_is_the_sweep_by_its_definition(seed, n, m):
     weight, hessian = problem(seed, 5, 12)
-    found, mask = sparsegpt_weight(torch.from_numpy(weight), torch.from_numpy(hessian), NM(n, m))
+    found, mask = column_sweep(torch.from_numpy(weight), torch.from_numpy(hessian), NM(n, m))
     expected = sweep(weight, hessian, n, m)
     assert found.numpy() == pytest.approx(expected, rel=1e-6, abs=1e-8)
     assert np.array_equal(mask.numpy(), expected != 0)
@@ -166,9 +166,7 @@ def test_sparsegpt_with_n_of_m_is_the_sweep_by_its_definition(seed, n, m):
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.9])
 def test_sparsegpt_unstructured_is_the_sweep_on_its_mask(sparsity):
     weight, hessian = problem(2, 6, 20)
-    found, mask = sparsegpt_weight(
-        torch.from_numpy(weight), torch.from_numpy(hessian), Unstructured(sparsity)
-    )
+    found, mask = column_sweep(torch.from_numpy(weight), torch.from_numpy(hessian), Unstructured(sparsity))
     assert int((~mask).sum()) == int(120 * sparsity)
     diagonal = np.array([np.linalg.inv(hessian[j:, j:])[0, 0] for j in range(20)])
     scores = weight**2 / diagonal
@@ -181,9 +179,7 @@ def test_sparsegpt_unstructured_is_the_sweep_on_its_mask(sparsity):
 @pytest.mark.parametrize("sparsity", [0.29, 0.5, 0.77])
 def test_sparsegpt_over_several_blocks_has_exactly_its_zeros(sparsity):
     weight, hessian = problem(3, 7, 160)
-    found, mask = sparsegpt_weight(
-        torch.from_numpy(weight), torch.from_numpy(hessian), Unstructured(sparsity)
-    )
+    found, mask = column_sweep(torch.from_numpy(weight), torch.from_numpy(hessian), Unstructured(sparsity))
     assert int((~mask).sum()) == round(1120 * sparsity * 1e6) // 10**6
     assert torch.equal(found == 0, ~mask)
     assert found.numpy() == pytest.approx(
@@ -194,6 +190,6 @@ def test_sparsegpt_over_several_blocks_has_exactly_its_zeros(sparsity):
 def test_sparsegpt_leaves_its_inputs_alone():
     weight, hessian = (torch.from_numpy(value) for value in problem(4, 3, 8))
     before = weight.clone(), hessian.clone()
-    sparsegpt_weight(weight, hessian, NM(2, 4))
+    column_sweep(weight, hessian, NM(2, 4))
     assert torch.equal(weight, before[0])
     assert torch.equal(hessian, before[1])

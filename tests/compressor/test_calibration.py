@@ -132,9 +132,9 @@ def test_one_model_on_both_sides_has_one_moment(small_classifier, encoded):
 def test_hidden_states_are_the_models_own(small_classifier, drifted, encoded):
     batches = batches_of(small_classifier, encoded, 8, length=60)
     walk = SideBySide(small_classifier.model, drifted, batches)
-    assert len(walk) == 3
+    assert len(walk.batches) == 3
     for step in range(3):
-        found = list(zip(*walk._hidden, strict=True))
+        found = (walk._dense_states, walk._pruned_states)
         for model, states in zip((small_classifier.model, drifted), found, strict=True):
             for batch, state in zip(batches, states, strict=True):
                 with torch.no_grad():

@@ -10,7 +10,7 @@ from compressor.classifier import encoder_linears, load_classifier, save_classif
 from compressor.console import SilentProgress
 from compressor.errors import UserError
 from compressor.output import read_json
-from compressor.patterns import NM, Unstructured, parse_pattern
+from compressor.patterns import NM, Unstructured, parse_pattern, pruned_count
 from compressor.predictors import TorchPredictor, predict
 from compressor.pruning import PruningJob, prune_classifier, prune_directory
 from compressor.recipe import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
@@ -19,14 +19,23 @@ LENGTH = 48
 RUN = RunConfig(device="cpu", threads=2)
 
 
-def prune(directory, data, pattern="unstructured", sparsity=None, seed=0, algorithm="adaptive", **options):
+def prune(
+    directory,
+    data,
+    pattern="unstructured",
+    sparsity=None,
+    seed=0,
+    algorithm="adaptive",
+    scope=None,
+    **options,
+):
     classifier = load_classifier(str(directory))
     examples = options.pop("calibration_examples", 64)
     options = {"iterations": 10, **options}
     config = PruneConfig(
         algorithm=algorithm, calibration_examples=examples, adaptive=AdaptiveConfig(**options)
     )
-    job = PruningJob(parse_pattern(pattern, sparsity), config, LENGTH, seed)
+    job = PruningJob(parse_pattern(pattern, sparsity, scope), config, LENGTH, seed)
     result = prune_classifier(classifier, data, job, SilentProgress())
     return classifier, result
 
@@ -42,10 +51,15 @@ def narrow_classifier(narrow_classifier_dir):
     return load_classifier(str(narrow_classifier_dir))
 
 
-@pytest.fixture(scope="module", params=[("unstructured", 0.5), ("unstructured", 0.3), ("2:4", None)], ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[("unstructured", 0.5, None), ("unstructured", 0.3, "row"), ("2:4", None, None)],
+    ids=str,
+)
 def pruned(request, narrow_classifier_dir, quotes):
-    pattern, sparsity = request.param
-    return parse_pattern(pattern, sparsity), *prune(narrow_classifier_dir, quotes, pattern, sparsity)
+    pattern, sparsity, scope = request.param
+    found = prune(narrow_classifier_dir, quotes, pattern, sparsity, scope=scope)
+    return parse_pattern(pattern, sparsity, scope), *found
 
 
 def test_each_row_or_group_has_exactly_its_zeros(pruned):
@@ -55,19 +69,26 @@ def test_each_row_or_group_has_exactly_its_zeros(pruned):
         assert torch.equal(zeros, ~result.masks[name])
         if isinstance(pattern, NM):
             assert (zeros.reshape(-1, 4).sum(dim=1) == 2).all()
-        else:
+        elif pattern.scope == "row":
             # 384 and 256 inputs: 115 and 76 zeros a row at 0.3.
             assert (zeros.sum(dim=1) == int(zeros.shape[1] * pattern.sparsity)).all()
+    if isinstance(pattern, Unstructured) and pattern.scope is None:
+        # Layers that share their input have their zeros together.
+        assert result.patterns
+        for names in result.patterns:
+            zeros = torch.cat([~result.masks[name] for name in names])
+            assert int(zeros.sum()) == pruned_count(zeros.numel(), pattern.sparsity)
 
 
 def test_records_tell_of_every_layer_in_order(pruned):
-    _, classifier, result = pruned
+    job_pattern, classifier, result = pruned
     assert [record.name for record in result.layers] == list(encoder_linears(classifier.model))
     for record in result.layers:
         assert record.sparsity == pytest.approx(float((~result.masks[record.name]).double().mean()))
         assert 0 < record.relative_error < 0.5
         assert record.ridge > 0
-    assert result.details == {"calibration_examples": 64}
+    assert result.details["calibration_examples"] == 64
+    assert set(result.details["sparsities"].values()) == {job_pattern.sparsity}
 
 
 def test_saved_and_loaded_weights_are_the_same_with_their_zeros(pruned, tmp_path):

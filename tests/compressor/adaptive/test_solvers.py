@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compressor.adaptive import solvers
+from compressor.adaptive import solvers, supports
 from compressor.adaptive.solvers import (
     UnsolvableError,
     adapted_weight,
@@ -134,7 +134,7 @@ def test_exact_is_optimal_on_its_support(pattern):
 def test_exact_in_batches_of_rows_is_the_same(pattern, monkeypatch):
     target, hessian = problem(8, 7, 8)
     whole, whole_mask = exact(target, hessian, pattern)
-    monkeypatch.setattr(solvers, "ROW_BATCH_BYTES", 2 * 8 * 8 * 8)
+    monkeypatch.setattr(solvers, "ELIMINATION_BYTES", 2 * 8 * 8 * 8)
     parts, parts_mask = exact(target, hessian, pattern)
     assert torch.equal(whole_mask, parts_mask)
     torch.testing.assert_close(whole, parts, rtol=1e-12, atol=1e-12)
@@ -218,7 +218,7 @@ def test_least_squares_in_batches_of_rows_is_the_same(monkeypatch):
     target, hessian = problem(6, 11, 12)
     mask = random_mask(6, 11, 12)
     whole = least_squares(target, hessian, mask)
-    monkeypatch.setattr(solvers, "ROW_BATCH_BYTES", 3 * 12 * 12 * 8)
+    monkeypatch.setattr(supports, "ROW_BATCH_BYTES", 3 * 12 * 12 * 8)
     torch.testing.assert_close(least_squares(target, hessian, mask), whole, rtol=1e-12, atol=1e-12)
 
 
@@ -376,7 +376,7 @@ def test_fast_comes_near_the_best_of_all_supports():
 def test_fast_in_batches_of_rows_is_the_same(monkeypatch):
     target, hessian = problem(12, 9, 16)
     whole, whole_mask = fast(target, hessian, Unstructured(0.5))
-    monkeypatch.setattr(solvers, "ROW_BATCH_BYTES", 2 * 8 * 8 * 8)
+    monkeypatch.setattr(supports, "ROW_BATCH_BYTES", 2 * 8 * 8 * 8)
     parts, parts_mask = fast(target, hessian, Unstructured(0.5))
     assert torch.equal(whole_mask, parts_mask)
     torch.testing.assert_close(whole, parts, rtol=1e-12, atol=1e-12)

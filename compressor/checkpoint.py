@@ -1,0 +1,159 @@
+"""Finished parts of a long stage, kept on disk, so that a killed run can go on behind the last one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compressor.errors import UserError
+from compressor.output import read_json, write_json
+
+JOB = "job.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one finished part left: tensors by name, and facts ready for JSON."""
+
+    tensors: dict[str, Tensor]
+    facts: Any = field(default_factory=dict)
+
+
+class NoCheckpoint:
+    """Keeps nothing: for tests and for use as a library."""
+
+    def load(self, name: str, device: torch.device | str = "cpu") -> Part | None:
+        """The part of that name, on `device`; None if it was not finished."""
+        del name, device
+        return None
+
+    def save(self, name: str, part: Part) -> None:
+        """Keep a finished part."""
+        del name, part
+
+
+class Checkpoint(NoCheckpoint):
+    """Keeps each part as one safetensors file, which appears whole or not at all.
+
+    Args:
+        folder: where; is made if it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self, name: str, device: torch.device | str = "cpu") -> Part | None:
+        from safetensors import SafetensorError, safe_open
+
+        path = self._path(name)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                return Part(tensors, json.loads(file.metadata()["facts"]))
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise UserError(
+                f"{path}: cannot be read: {error}; remove {self.folder} and start anew"
+            ) from error
+
+    def save(self, name: str, part: Part) -> None:
+        from safetensors.torch import save_file
+
+        path = self._path(name)
+        unfinished = path.with_suffix(".unfinished")
+        tensors = {key: value.contiguous() for key, value in part.tensors.items()}
+        save_file(tensors, unfinished, metadata={"facts": json.dumps(part.facts, allow_nan=False)})
+        unfinished.replace(path)
+
+    def is_empty(self) -> bool:
+        """Whether no part is finished."""
+        return not any(self.folder.glob("*.safetensors"))
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+
+def checkpoint_folder(output: Path) -> Path:
+    """Where the finished parts of a run into `output` are kept until it is whole."""
+    return output.absolute().with_name(f"{output.name}.progress")
+
+
+def open_checkpoint(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> Checkpoint:
+    """The checkpoint of a run into `output`: the one that a killed run left, or a new one.
+
+    Args:
+        job: everything that decides the result, ready for JSON; a run is resumed by its equal only.
+        resume: go on with what is there.
+        force: throw away what is there, if not `resume`.
+
+    Raises:
+        UserError: something is there and neither was asked for, or it belongs to another job.
+    """
+    folder = checkpoint_folder(output)
+    record = folder / JOB
+    if record.is_file() and Checkpoint(folder).is_empty():
+        shutil.rmtree(folder)
+    elif record.is_file():
+        if not resume and not force:
+            raise UserError(
+                f"{folder}: holds the finished layers of a run that was stopped; go on with --resume, "
+                f"or start anew with --force"
+            )
+        if resume:
+            _check_same(record, read_json(record), dict(job))
+            return Checkpoint(folder)
+        shutil.rmtree(folder)
+    elif folder.exists():
+        raise UserError(f"{folder}: exists and is no checkpoint; remove it, or choose another --output")
+    checkpoint = Checkpoint(folder)
+    write_json(record, dict(job))
+    return checkpoint
+
+
+def _check_same(record: Path, kept: dict[str, Any], job: dict[str, Any]) -> None:
+    """Raise a `UserError` that names the first thing in which the two jobs differ."""
+    before, now = dict(_leaves(kept)), dict(_leaves(json.loads(json.dumps(job))))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise UserError(
+                f"{record}: {key} was {before.get(key)!r} and is {now.get(key)!r} now, so the run cannot go "
+                f"on; give the same command, or start anew with --force instead of --resume"
+            )
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each plain value in nested mappings, with its keys joined by dots."""
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for key, part in value.items():
+        yield from _leaves(part, f"{path}.{key}" if path else str(key))
+
+
+@contextmanager
+def kept_until_whole(
+    output: Path, job: Mapping[str, Any], *, resume: bool, force: bool
+) -> Iterator[Checkpoint]:
+    """A checkpoint that is removed when the block ends well, or fails before a part is finished.
+
+    Raises:
+        UserError: see `open_checkpoint`.
+    """
+    checkpoint = open_checkpoint(output, job, resume=resume, force=force)
+    try:
+        yield checkpoint
+    except BaseException:
+        if checkpoint.is_empty():
+            shutil.rmtree(checkpoint.folder)
+        raise
+    shutil.rmtree(checkpoint.folder)

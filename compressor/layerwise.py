@@ -1,0 +1,190 @@
+"""One walk through the encoder for all layer-wise algorithms: calibrate, solve, apply, go on.
+
+An algorithm says how a group of linear layers is solved from the moments of their input, and how
+the solution is put into the model. The walk takes care of data, of the order, and of going on
+behind the last finished group of a run that was stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from compressor.batching import encode
+from compressor.calibration import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
+from compressor.checkpoint import Part
+from compressor.classifier import Classifier, linear_at
+from compressor.console import Progress
+from compressor.data import TextData
+from compressor.pruning import LayerRecord, PruningJob
+
+CALIBRATION_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class LinearGroup:
+    """Linear layers of one encoder layer that share their input.
+
+    Attributes:
+        index: of the encoder layer.
+        names: of the linear layers in the model.
+        linears: the layers themselves, in the model that is pruned.
+    """
+
+    index: int
+    names: tuple[str, ...]
+    linears: tuple[nn.Linear, ...]
+
+    @property
+    def key(self) -> str:
+        """A name for files: `00-attention.self.query`."""
+        return f"{self.index:02d}-{self.names[0].split('.', 4)[-1]}"
+
+    @property
+    def weight(self) -> Tensor:
+        """All weights of the group, `(sum of out, in)` float64."""
+        return torch.cat([linear.weight for linear in self.linears]).double()
+
+    @property
+    def bias(self) -> Tensor:
+        """All biases of the group, `(sum of out,)` float64."""
+        return torch.cat([linear.bias for linear in self.linears]).double()
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The solved group: one weight, bias, mask and record for each of its layers, in their order.
+
+    Attributes:
+        weights: each `(out, in)`, zero outside its mask.
+        biases: each `(out,)`.
+        masks: each `(out, in)` bool; none where nothing is zeroed but taken out.
+        records: what is told of each layer.
+        removed: heads or neurons that a structured pattern takes out in front of this group.
+    """
+
+    weights: list[Tensor]
+    biases: list[Tensor]
+    masks: list[Tensor]
+    records: list[LayerRecord]
+    removed: list[int] = field(default_factory=list)
+
+    def to_part(self) -> Part:
+        """For the checkpoint."""
+        kinds = {"weight": self.weights, "bias": self.biases, "mask": self.masks}
+        tensors = {f"{i}.{kind}": t for kind, values in kinds.items() for i, t in enumerate(values)}
+        return Part(tensors, {"records": [asdict(r) for r in self.records], "removed": self.removed})
+
+    @classmethod
+    def from_part(cls, part: Part) -> Solution:
+        """The inverse of `to_part`."""
+        count = len(part.facts["records"])
+        weights, biases, masks = (
+            [part.tensors[name] for i in range(count) if (name := f"{i}.{kind}") in part.tensors]
+            for kind in ("weight", "bias", "mask")
+        )
+        records = [LayerRecord(**record) for record in part.facts["records"]]
+        return cls(weights, biases, masks, records, part.facts["removed"])
+
+
+class GroupSolver(Protocol):
+    """What an algorithm does with a group."""
+
+    def solve(self, group: LinearGroup, moments: Moments) -> Solution:
+        """Solve a group; must not change the model. Weights and biases in the model's dtype."""
+
+    def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
+        """Put a solution into the model."""
+
+
+@dataclass(frozen=True)
+class WalkResult:
+    """Masks by layer name, records in order, and the walk, which stands behind the last layer."""
+
+    masks: dict[str, Tensor]
+    records: list[LayerRecord]
+    walk: SideBySide
+    examples: int
+
+
+def set_linears(classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
+    """Copy a solution's weights and biases into the model's layers, found by name."""
+    for name, weight, bias in zip(group.names, solution.weights, solution.biases, strict=True):
+        linear = linear_at(classifier.model, name)
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+
+
+def start_walk(
+    classifier: Classifier, data: TextData, job: PruningJob, *, beside_dense: bool
+) -> tuple[SideBySide, int]:
+    """The walk over the job's calibration texts, and their number.
+
+    Args:
+        beside_dense: keep an unpruned copy to reproduce; otherwise both models are the same one.
+    """
+    data = data.sample(job.config.calibration_examples, job.seed)
+    encoded = encode(classifier.tokenizer, data, job.max_length)
+    pad_token_id = int(classifier.tokenizer.pad_token_id)
+    batches = calibration_batches(encoded, CALIBRATION_BATCH_SIZE, pad_token_id, classifier.device)
+    dense = copy.deepcopy(classifier.model) if beside_dense else classifier.model
+    return SideBySide(dense, classifier.model, batches), len(data)
+
+
+def group_names(index: int) -> Sequence[tuple[str, ...]]:
+    """Names in the model of the groups of encoder layer `index`, in the order in which data flows."""
+    return [tuple(f"bert.encoder.layer.{index}.{name}" for name in group) for group in LINEAR_GROUPS]
+
+
+def linear_groups(classifier: Classifier, index: int) -> list[LinearGroup]:
+    """The groups of encoder layer `index`, in the order in which data flows."""
+    return [
+        LinearGroup(index, names, tuple(linear_at(classifier.model, name) for name in names))
+        for names in group_names(index)
+    ]
+
+
+@torch.no_grad()
+def prune_layerwise(
+    classifier: Classifier,
+    data: TextData,
+    job: PruningJob,
+    solver: GroupSolver,
+    progress: Progress,
+    *,
+    beside_dense: bool,
+    drifted: bool = True,
+) -> WalkResult:
+    """Solve group after group, each from the inputs that what is pruned already feeds it.
+
+    Groups that the job's checkpoint holds are taken from there.
+
+    Args:
+        beside_dense: walk beside an unpruned copy, whose outputs are to be reproduced.
+        drifted: if not, each group gets the dense model's inputs in place of the drifted ones.
+    """
+    walk, examples = start_walk(classifier, data, job, beside_dense=beside_dense)
+    layers = len(classifier.model.bert.encoder.layer)
+    masks: dict[str, Tensor] = {}
+    records: list[LayerRecord] = []
+    steps = [(index, place) for index in range(layers) for place in range(len(LINEAR_GROUPS))]
+    for index, place in progress.track(steps, f"Pruning {layers} encoder layers"):
+        # Made anew each time: a structured step replaces modules.
+        group = linear_groups(classifier, index)[place]
+        part = job.checkpoint.load(group.key, classifier.device)
+        if part is None:
+            solution = solver.solve(group, walk.moments(LINEAR_GROUPS[place][0], drifted=drifted))
+            job.checkpoint.save(group.key, solution.to_part())
+        else:
+            solution = Solution.from_part(part)
+        solver.apply(classifier, group, solution)
+        masks |= dict(zip(group.names, solution.masks, strict=bool(solution.masks)))
+        records += solution.records
+        if place == len(LINEAR_GROUPS) - 1:
+            walk.advance()
+    return WalkResult(masks, records, walk, examples)
