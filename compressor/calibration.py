@@ -94,6 +94,28 @@ class Moments:
         return self.cross - torch.outer(self.dense_sum, self.pruned_mean)
 
 
+@dataclass(frozen=True)
+class BlockPair:
+    """One batch in front of an encoder layer: its hidden states and the output that is wanted.
+
+    Attributes:
+        hidden: `(batch, sequence, hidden)`, what enters the pruned layer.
+        arguments: the other arguments of the layer's call.
+        target: `(batch, sequence, hidden)`, the dense layer's output from dense inputs.
+        tokens: `(batch, sequence)` bool, True for real tokens.
+    """
+
+    hidden: Tensor
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    target: Tensor
+    tokens: Tensor
+
+    def squared_error(self, block: nn.Module) -> Tensor:
+        """Squared difference of the layer's output from the target, summed over real tokens."""
+        difference = (_run(block, self.hidden, self.arguments) - self.target)[self.tokens]
+        return difference.square().sum()
+
+
 def calibration_batches(
     encoded: Sequence[Encoded], batch_size: int, pad_token_id: int, device: torch.device
 ) -> list[Batch]:
@@ -169,6 +191,22 @@ class SideBySide:
                 pruned_input = _input_of(pruned_block, linear_name, pruned_state, arguments)
             moments.add(dense_input[tokens], pruned_input[tokens])
         return moments
+
+    def block_pairs(self) -> list[BlockPair]:
+        """What enters the next encoder layer of the pruned model, and what it is to give, by batch."""
+        dense_block, _ = self.blocks
+        with torch.no_grad():
+            return [
+                BlockPair(
+                    pruned.to(self._device),
+                    arguments,
+                    _run(dense_block, dense.to(self._device), arguments),
+                    tokens,
+                )
+                for dense, pruned, arguments, tokens in zip(
+                    self._dense_states, self._pruned_states, self._arguments, self._tokens, strict=True
+                )
+            ]
 
     @torch.no_grad()
     def advance(self) -> None:

@@ -8,7 +8,7 @@ behind the last finished group of a run that was stopped.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -101,6 +101,18 @@ class GroupSolver(Protocol):
     def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
         """Put a solution into the model."""
 
+    def refine(self, walk: SideBySide, index: int, masks: Mapping[str, Tensor]) -> bool:
+        """Change the encoder layer in front of which `walk` stands once all its groups are solved.
+
+        Args:
+            masks: of the model's layers that are solved, by name.
+
+        Returns:
+            Whether anything was changed.
+        """
+        del walk, index, masks
+        return False
+
 
 @dataclass(frozen=True)
 class WalkResult:
@@ -149,6 +161,18 @@ def linear_groups(classifier: Classifier, index: int) -> list[LinearGroup]:
     ]
 
 
+def _refine(
+    solver: GroupSolver, walk: SideBySide, index: int, masks: Mapping[str, Tensor], job: PruningJob
+) -> None:
+    """Refine an encoder layer, or take what the checkpoint holds of it."""
+    block, key = walk.blocks[1], f"{index:02d}-refined"
+    part = job.checkpoint.load(key, walk.dense.device)
+    if part is not None:
+        block.load_state_dict(part.tensors)
+    elif solver.refine(walk, index, masks):
+        job.checkpoint.save(key, Part({name: value.detach() for name, value in block.state_dict().items()}))
+
+
 @torch.no_grad()
 def prune_layerwise(
     classifier: Classifier,
@@ -186,5 +210,6 @@ def prune_layerwise(
         masks |= dict(zip(group.names, solution.masks, strict=bool(solution.masks)))
         records += solution.records
         if place == len(LINEAR_GROUPS) - 1:
+            _refine(solver, walk, index, masks, job)
             walk.advance()
     return WalkResult(masks, records, walk, examples)

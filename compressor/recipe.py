@@ -94,6 +94,14 @@ class AdaptiveConfig(Section):
         le=10,
         description="Ridge towards the dense weight, as a share of the Hessian's mean diagonal.",
     )
+    reconstruction_passes: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Passes over the calibration texts in which each pruned encoder layer is tuned, "
+        "zeros fixed and without labels, to the dense layer's output.",
+    )
+    reconstruction_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of these passes.")
     resolve_heads: bool = Field(
         True, description="Re-solve pooler and classifier for the inputs that the pruned encoder feeds them."
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from compressor.adaptive.allocation import allocate
+from compressor.adaptive.reconstruction import reconstruct_block
 from compressor.adaptive.solvers import UnsolvableError, adapted_weight, damped, reconstruction_error, solve
 from compressor.adaptive.structured import remove_columns
 from compressor.calibration import Moments, SideBySide
@@ -42,11 +45,11 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     patterns: dict[tuple[str, ...], MaskPattern] = {}
     solver: GroupSolver
     if isinstance(job.pattern, Structured):
-        solver = _StructuredSolver(options, job.pattern, head_size(classifier.model))
+        solver = _StructuredSolver(options, job.pattern, head_size(classifier.model), job.seed)
     else:
         patterns = _group_patterns(classifier, data, job, progress)
         details["sparsities"] = {names[0]: pattern.sparsity for names, pattern in patterns.items()}
-        solver = _SparseSolver(options, patterns)
+        solver = _SparseSolver(options, patterns, job.seed)
     found = prune_layerwise(
         classifier, data, job, solver, progress, beside_dense=True, drifted=options.adaptive_hessian
     )
@@ -108,12 +111,38 @@ def _problem(name: str, weight: Tensor, bias: Tensor, moments: Moments, options:
     return _Problem(target, hessian, ridge, weight @ moments.dense_mean + bias, moments.pruned_mean)
 
 
+class _AdaptiveSolver(GroupSolver, Protocol):
+    """What both kinds of pattern share: the tuning of a whole encoder layer."""
+
+    options: AdaptiveConfig
+    seed: int
+
+    def refine(self, walk: SideBySide, index: int, masks: Mapping[str, Tensor]) -> bool:
+        if not self.options.reconstruction_passes:
+            return False
+        prefix = f"bert.encoder.layer.{index}."
+        own = {
+            f"{name.removeprefix(prefix)}.weight": mask
+            for name, mask in masks.items()
+            if name.startswith(prefix)
+        }
+        reconstruct_block(
+            walk,
+            own,
+            passes=self.options.reconstruction_passes,
+            learning_rate=self.options.reconstruction_rate,
+            generator=torch.Generator().manual_seed(self.seed + index),
+        )
+        return True
+
+
 @dataclass(frozen=True)
-class _SparseSolver(GroupSolver):
+class _SparseSolver(_AdaptiveSolver):
     """Zeroes weights of a group; stacked, its layers share one factorisation and their zeros."""
 
     options: AdaptiveConfig
     patterns: dict[tuple[str, ...], MaskPattern]
+    seed: int
 
     def solve(self, group: LinearGroup, moments: Moments) -> Solution:
         problem = _problem(group.names[0], group.weight, group.bias, moments, self.options)
@@ -131,7 +160,7 @@ class _SparseSolver(GroupSolver):
 
 
 @dataclass(frozen=True)
-class _StructuredSolver(GroupSolver):
+class _StructuredSolver(_AdaptiveSolver):
     """Removes heads in front of the attention's output layer, and neurons in front of the other one.
 
     Layers whose inputs stay whole are re-solved without a zero.
@@ -140,6 +169,7 @@ class _StructuredSolver(GroupSolver):
     options: AdaptiveConfig
     pattern: Structured
     head_size: int
+    seed: int
 
     def solve(self, group: LinearGroup, moments: Moments) -> Solution:
         problem = _problem(group.names[0], group.weight, group.bias, moments, self.options)

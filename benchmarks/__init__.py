@@ -1,0 +1,1 @@
+"""Measurements for the tables: one module a table, run with `python -m benchmarks.NAME`."""

@@ -1,0 +1,95 @@
+"""One pruning of one classifier, measured: the unit of which the accuracy tables are made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results_file import write_result
+from compressor.classifier import encoder_weights, load_classifier, sparsity_of, weights_bytes
+from compressor.console import terminal_progress
+from compressor.data import TextData, load_text_data
+from compressor.environment import describe_environment, prepare
+from compressor.output import read_json
+from compressor.patterns import parse_pattern
+from compressor.predictors import TorchPredictor
+from compressor.pruning import PruningJob, prune_classifier
+from compressor.recipe import ColumnsConfig, PruneConfig, RunConfig
+from compressor.validation.accuracy import measure_accuracy
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A fine-tuned classifier, the texts to prune with and the texts to measure on."""
+
+    dense: str
+    calibration_file: str
+    test_file: str
+    max_length: int = 64
+
+    def _load(self, file: str) -> TextData:
+        columns = ColumnsConfig(max_length=self.max_length)
+        names = load_classifier(self.dense).label_names
+        return load_text_data(file, columns, "test", label_names=names)
+
+    @cached_property
+    def calibration(self) -> TextData:
+        """All texts to prune with; a pruning draws its share."""
+        return self._load(self.calibration_file)
+
+    @cached_property
+    def test(self) -> TextData:
+        """The texts to measure on."""
+        return self._load(self.test_file)
+
+    def dense_accuracy(self) -> float:
+        """Accuracy of the classifier as it is."""
+        return self._accuracy(TorchPredictor(load_classifier(self.dense)))
+
+    def _accuracy(self, predictor: TorchPredictor) -> float:
+        return measure_accuracy(predictor, self.test, self.max_length, terminal_progress(), "accuracy")
+
+    def run(self, config: PruneConfig, seed: int) -> dict[str, Any]:
+        """Prune with `config` and measure: accuracy, seconds, sparsity and size."""
+        classifier = load_classifier(self.dense)
+        pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
+        start = time.perf_counter()
+        job = PruningJob(pattern, config, self.max_length, seed)
+        prune_classifier(classifier, self.calibration, job, terminal_progress())
+        return {
+            "seconds": round(time.perf_counter() - start, 1),
+            "accuracy": self._accuracy(TorchPredictor(classifier)),
+            "sparsity": sparsity_of(encoder_weights(classifier.model)),
+            "megabytes": weights_bytes(classifier) / 1e6,
+        }
+
+
+def run_table(experiment: Experiment, plan: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:
+    """Run every line of a plan and write the table after each; lines that `output` has already are kept.
+
+    Args:
+        plan: each line has `config` (the prune section, as a mapping), `seed`, and what names it.
+        output: the result as JSON.
+    """
+    run = RunConfig()
+    prepare(run)
+    result: dict[str, Any] = {
+        "dense_accuracy": experiment.dense_accuracy(),
+        "test_examples": len(experiment.test),
+        "max_length": experiment.max_length,
+        "environment": describe_environment(run),
+        "rows": [],
+    }
+    known = read_json(output)["rows"] if output.is_file() else []
+    for line in plan:
+        row = next((row for row in known if all(row.get(key) == line[key] for key in line)), None)
+        if row is None:
+            row = line | experiment.run(PruneConfig.model_validate(line["config"]), line["seed"])
+            terminal_progress().log(f"{line} -> {row['accuracy']:.4f} in {row['seconds']} s")
+        result["rows"].append(row)
+        write_result(output, result)
+    return result
