@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from compressor.errors import UserError
 from compressor.flags import flag_name
 from compressor.output import read_json
 from compressor.recipe import ColumnsConfig
-from compressor.robustness.run import EXAMPLES_RECORD, ROBUSTNESS_RECORD
+from compressor.robustness.run import EXAMPLES_RECORD, ROBUSTNESS_RECORD, read_examples
 
 
 @dataclass(frozen=True)
@@ -146,26 +145,15 @@ def _attack_record(directory: Path) -> dict[str, Any]:
 
 def _successes(directory: Path) -> tuple[TextData, TextData]:
     """Originals and perturbed texts of the successful attacks, in the same order."""
-    path = directory / EXAMPLES_RECORD
-    originals: list[tuple[str, str | None]] = []
-    perturbed: list[tuple[str, str | None]] = []
-    try:
-        # Not splitlines: JSON leaves line separators of Unicode as they are.
-        for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
-            example = json.loads(line)
-            if example["outcome"] == "succeeded":
-                originals.append((example["text"], example["text_pair"]))
-                perturbed.append((example["perturbed"], example["perturbed_pair"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: is no record of attacked examples; run compress attack again: {error}"
-        ) from error
-    if not perturbed:
+    successes = [example for example in read_examples(directory) if example.outcome == "succeeded"]
+    if not successes:
         raise UserError(
             f"--attacked {directory}: no attack succeeded there, so it holds no attacked text; attack more "
             f"examples, or give --data alone"
         )
-    return _text_data(originals, path), _text_data(perturbed, path)
+    path = directory / EXAMPLES_RECORD
+    originals = _text_data([(example.text, example.text_pair) for example in successes], path)
+    return originals, _text_data([(e.perturbed, e.perturbed_pair) for e in successes], path)
 
 
 def _text_data(rows: list[tuple[str, str | None]], path: Path) -> TextData:

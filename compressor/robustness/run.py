@@ -156,6 +156,23 @@ def summarize(examples: list[AttackedExample], attack: str) -> Robustness:
     )
 
 
+def read_examples(directory: Path) -> list[AttackedExample]:
+    """The attacked examples that `attack_directory` wrote into `directory`.
+
+    Raises:
+        UserError: there are none, or they are broken.
+    """
+    path = directory / EXAMPLES_RECORD
+    try:
+        # Not splitlines: JSON leaves the line separators of Unicode as they are.
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        return [AttackedExample(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: is no record of attacked examples; run compress attack again: {error}"
+        ) from error
+
+
 def load_predictor(directory: str, run: RunConfig) -> Predictor:
     """A predictor for a classifier (directory or hub id) or for an exported artifact (directory).
 

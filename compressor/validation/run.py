@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,10 @@ from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, Torc
 from compressor.pruning import PRUNING_RECORD
 from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.robustness.run import (
-    EXAMPLES_RECORD,
     ROBUSTNESS_RECORD,
-    AttackedExample,
     Robustness,
     attack_directory,
+    read_examples,
 )
 from compressor.validation.accuracy import measure_accuracy
 from compressor.validation.gates import Measured, parse_gates
@@ -244,14 +242,13 @@ def _appendix(
         }
     resources = read_json(working / ATTACK_FOLDER / "artifact" / ROBUSTNESS_RECORD)["resources"]
     facts |= {f"Attack resource: {name}": value for name, value in resources.items()}
-    attacks = _attack_rows(working / ATTACK_FOLDER / "artifact" / EXAMPLES_RECORD, data.label_names)
+    attacks = _attack_rows(working / ATTACK_FOLDER / "artifact", data.label_names)
     return Appendix(layers, attacks, facts)
 
 
-def _attack_rows(path: Path, label_names: list[str]) -> list[AttackRow]:
+def _attack_rows(directory: Path, label_names: list[str]) -> list[AttackRow]:
     rows: list[AttackRow] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        example = AttackedExample(**json.loads(line))
+    for example in read_examples(directory):
         if example.outcome == "succeeded" and len(rows) < SHOWN_ATTACKS:
             rows.append(
                 AttackRow(

@@ -1,6 +1,7 @@
 """What is kept of the dense model: measures against plain float64, texts of both kinds, plots."""
 
 import copy
+import dataclasses
 import json
 import math
 from xml.etree import ElementTree
@@ -24,6 +25,7 @@ from compressor.knowledge import (
 from compressor.knowledge_plots import knowledge_plots
 from compressor.knowledge_texts import KnowledgeOptions, knowledge_options, load_sets
 from compressor.recipe import ColumnsConfig, RunConfig
+from compressor.robustness.run import AttackedExample
 
 COLUMNS = ColumnsConfig(max_length=48)
 CPU = torch.device("cpu")
@@ -47,6 +49,11 @@ def drifted(small_classifier):
     return model
 
 
+def example_line(text, changed, outcome):
+    example = AttackedExample(text, None, changed, None, 0, outcome, 3, 0.1, 0.5)
+    return json.dumps(dataclasses.asdict(example), ensure_ascii=False)
+
+
 @pytest.fixture
 def attack_dir(tmp_path):
     """What the attack stage writes: the second example was skipped, the fourth withstood."""
@@ -56,8 +63,7 @@ def attack_dir(tmp_path):
     for outcome in outcomes:
         text = next(originals) if outcome == "succeeded" else "left alone"
         changed = next(perturbed) if outcome == "succeeded" else text
-        row = {"text": text, "text_pair": None, "perturbed": changed, "perturbed_pair": None}
-        lines.append(json.dumps(row | {"outcome": outcome}, ensure_ascii=False))
+        lines.append(example_line(text, changed, outcome))
     folder = tmp_path / "attack"
     folder.mkdir()
     (folder / "examples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -259,7 +265,7 @@ def test_options_that_another_is_missing_for(against, columns, values, says):
 def test_a_directory_without_successful_attacks(attack_dir, tmp_path):
     with pytest.raises(UserError, match=r"has no robustness\.json"):
         load_sets(KnowledgeOptions("dense", attacked=tmp_path), COLUMNS, 0)
-    (attack_dir / "examples.jsonl").write_text('{"outcome": "failed"}\n')
+    (attack_dir / "examples.jsonl").write_text(example_line("kept", "kept", "failed") + "\n")
     with pytest.raises(UserError, match="no attack succeeded there"):
         load_sets(KnowledgeOptions("dense", attacked=attack_dir), COLUMNS, 0)
     (attack_dir / "examples.jsonl").write_text('{"outcome": "succeeded"}\n')

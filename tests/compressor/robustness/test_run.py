@@ -1,5 +1,6 @@
 """Attacks on a small real classifier and on its exported artifact."""
 
+import dataclasses
 import json
 import os
 import random
@@ -29,6 +30,7 @@ from compressor.robustness.run import (
     attack_directory,
     attack_victim,
     load_predictor,
+    read_examples,
     summarize,
 )
 from compressor.robustness.victims import Victim
@@ -162,6 +164,14 @@ def test_the_stage_writes_figures_that_its_own_examples_give(artifact, critic_qu
     assert record["queries_per_example"] == sum(e["queries"] for e in right) / len(right)
     stored = json.loads((tmp_path / "out" / "robustness.json").read_text())
     assert stored == {key: value for key, value in record.items() if key != "path"}
+
+
+def test_a_line_separator_in_a_text_does_not_end_its_line(tmp_path):
+    odd = {"text": "one\u2028two\u0085three", "perturbed": "one\u2028tw0", "outcome": "succeeded"}
+    fields = {field.name: None for field in dataclasses.fields(AttackedExample)} | odd
+    lines = [json.dumps(fields, ensure_ascii=False)] * 2
+    (tmp_path / "examples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert [example.text for example in read_examples(tmp_path)] == [odd["text"]] * 2
 
 
 def test_adversarial_texts_really_change_the_prediction(artifact, texts):
