@@ -12,14 +12,16 @@ from compressor.adaptive import solvers, supports
 from compressor.adaptive.solvers import (
     UnsolvableError,
     adapted_weight,
+    column_sweep,
     damped,
     exact,
     fast,
+    greedy,
     least_squares,
     reconstruction_error,
     solve,
 )
-from compressor.patterns import NM, Unstructured
+from compressor.patterns import NM, Unstructured, pruned_count
 
 SEEDS = st.integers(0, 2**31 - 1)
 PATTERNS = [Unstructured(0.5), Unstructured(0.75), Unstructured(0.3), NM(2, 4), NM(1, 4)]
@@ -154,6 +156,140 @@ def test_exact_with_a_diagonal_hessian_drops_the_smallest_and_changes_nothing_el
     weight, _ = exact(target, hessian, Unstructured(0.5))
     # Losses w^2 h are 9, 1, 0.04 and 25.
     assert weight.tolist() == [[3.0, 0.0, 0.0, 0.5]]
+
+
+# exact, with the layer as a whole ranked -----------------------------------------------------------
+
+
+def obs_steps(target: np.ndarray, hessian: np.ndarray) -> tuple[list[int], list[float]]:
+    """Optimal brain surgeon on one row to its end: the places in their order, and what each step cost."""
+    order: list[int] = []
+    costs, before = [], 0.0
+    while len(order) < len(target):
+        alive = [place for place in range(len(target)) if place not in order]
+        rest = [best_on_support(target, hessian, [q for q in alive if q != p]) for p in alive]
+        after = row_losses(np.array(rest), np.repeat(target[None], len(rest), axis=0), hessian)
+        order.append(alive[int(after.argmin())])
+        costs.append(after.min() - before)
+        before = after.min()
+    return order, costs
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(1, 4), st.integers(2, 6), st.floats(0.2, 0.9))
+def test_exact_of_a_layer_takes_the_cheapest_steps_of_all_rows(seed, rows, width, sparsity):
+    target, hessian = problem(seed, rows, width, correlation=0.5)
+    pattern = Unstructured(sparsity, "layer")
+    weight, mask = exact(target, hessian, pattern)
+    matrix = hessian.numpy()
+    steps = [obs_steps(row, matrix) for row in target.numpy()]
+    # A row's next step costs at least what the steps before it did.
+    queue = sorted(
+        (max(costs[: place + 1]), row, place)
+        for row, (_, costs) in enumerate(steps)
+        for place in range(width)
+    )
+    expected = np.ones((rows, width), dtype=bool)
+    for _, row, place in queue[: pruned_count(rows * width, sparsity)]:
+        expected[row, steps[row][0][place]] = False
+    assert mask.numpy().tolist() == expected.tolist()
+    for row in range(rows):
+        best = best_on_support(target[row].numpy(), matrix, np.flatnonzero(expected[row]).tolist())
+        assert weight[row].numpy() == pytest.approx(best, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("sparsity", [0.29, 0.5, 0.9])
+def test_exact_of_a_layer_has_the_layers_count_and_less_error_than_of_rows(sparsity):
+    target, hessian = problem(21, 10, 16)
+    target *= torch.arange(1, 11)[:, None]
+    weight, mask = exact(target, hessian, Unstructured(sparsity, "layer"))
+    assert int((~mask).sum()) == int(160 * sparsity + 1e-9)
+    assert len(set(mask.sum(dim=1).tolist())) > 1
+    by_row, _ = exact(target, hessian, Unstructured(sparsity, "row"))
+    error, row_error = (reconstruction_error(w, target, hessian) for w in (weight, by_row))
+    assert error < 0.9 * row_error
+
+
+def test_exact_of_a_layer_in_batches_of_rows_is_the_same(monkeypatch):
+    target, hessian = problem(22, 7, 8)
+    pattern = Unstructured(0.6, "layer")
+    whole, whole_mask = exact(target, hessian, pattern)
+    monkeypatch.setattr(solvers, "ELIMINATION_BYTES", 2 * 8 * 8 * 8)
+    parts, parts_mask = exact(target, hessian, pattern)
+    assert torch.equal(whole_mask, parts_mask)
+    torch.testing.assert_close(whole, parts, rtol=1e-12, atol=1e-12)
+
+
+# greedy -----------------------------------------------------------------------------------------
+
+SWEEP_PATTERNS = [Unstructured(0.3, "row"), Unstructured(0.5, "layer"), Unstructured(0.55), NM(2, 4)]
+
+
+def plain_sweep(target: np.ndarray, hessian: np.ndarray, pattern, block: int) -> np.ndarray:
+    """SparseGPT column by column; the inverse is made anew on the columns that are left in each step."""
+    weight, (rows, width) = target.copy(), target.shape
+    inverses = [np.linalg.inv(hessian[j:, j:]) for j in range(width)]
+    mask = np.ones((rows, width), dtype=bool)
+    block = pattern.m if isinstance(pattern, NM) else block
+    for j in range(width):
+        if j % block == 0:
+            stop = min(j + block, width)
+            scores = weight[:, j:stop] ** 2 / np.array([inverses[k][0, 0] for k in range(j, stop)])
+            if isinstance(pattern, NM):
+                groups = [(r, slice(None), pattern.m - pattern.n) for r in range(rows)]
+            elif pattern.scope == "row":
+                count = pruned_count(stop, pattern.sparsity) - pruned_count(j, pattern.sparsity)
+                groups = [(r, slice(None), count) for r in range(rows)]
+            else:
+                before, now = (pruned_count(rows * k, pattern.sparsity) for k in (j, stop))
+                groups = [(slice(None), slice(None), now - before)]
+            for where, columns, count in groups:
+                limit = np.sort(scores[where, columns], axis=None)[count - 1] if count else -1.0
+                mask[:, j:stop][where, columns] = scores[where, columns] > limit
+        error = weight[:, j] * ~mask[:, j] / inverses[j][0, 0]
+        weight[:, j:] -= error[:, None] * inverses[j][0]
+    return weight * mask
+
+
+@pytest.mark.parametrize("pattern", SWEEP_PATTERNS, ids=lambda p: f"{p}-{getattr(p, 'scope', '')}")
+@pytest.mark.parametrize("block", [5, 8, 100])
+def test_the_column_sweep_is_the_plain_one(pattern, block, monkeypatch):
+    monkeypatch.setattr(solvers, "SWEEP_BLOCK", block)
+    for seed in range(3):
+        target, hessian = problem(seed, 6, 16)
+        weight, mask = column_sweep(target, hessian, pattern)
+        expected = plain_sweep(target.numpy(), hessian.numpy(), pattern, block)
+        assert mask.numpy().tolist() == (expected != 0).tolist()
+        assert weight.numpy() == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(1, 9), st.integers(1, 9), st.floats(0, 0.95), st.integers(1, 40))
+def test_greedy_counts_are_exact_whatever_the_block(seed, rows, width, sparsity, block):
+    target, hessian = problem(seed, rows, width)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solvers, "SWEEP_BLOCK", block)
+        by_row, by_layer, free = (
+            greedy(target, hessian, Unstructured(sparsity, scope))[1] for scope in ("row", "layer", None)
+        )
+    assert (by_row.logical_not().sum(dim=1) == pruned_count(width, sparsity)).all()
+    assert int(by_layer.logical_not().sum()) == pruned_count(rows * width, sparsity)
+    assert torch.equal(free, by_layer)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_greedy_is_optimal_on_the_support_of_its_sweep(pattern):
+    target, hessian = problem(23, 6, 16)
+    weight, mask = greedy(target, hessian, pattern)
+    swept, sweep_mask = column_sweep(target, hessian, pattern)
+    assert pattern.is_met_by(mask)
+    assert torch.equal(mask, sweep_mask)
+    gradient = (weight - target) @ hessian
+    assert float(gradient[mask].abs().max()) < 1e-9 * float((target @ hessian).abs().max())
+    assert (weight[~mask] == 0).all()
+    # The sweep itself corrects to the right only.
+    error, swept_error = (reconstruction_error(w, target, hessian) for w in (weight, swept))
+    assert error < swept_error
 
 
 # least squares ----------------------------------------------------------------------------------
@@ -373,6 +509,42 @@ def test_fast_comes_near_the_best_of_all_supports():
     assert sum(losses) <= 1.5 * sum(best_losses)
 
 
+@pytest.mark.parametrize(
+    "pattern", [*PATTERNS, Unstructured(0.5, "layer"), Unstructured(0.8, "layer"), Unstructured(0.5, "row")],
+    ids=lambda p: f"{p}-{p.sparsity}-{getattr(p, 'scope', '')}",
+)  # fmt: skip
+@pytest.mark.parametrize("correlation", [0.2, 0.5, 0.8])
+def test_fast_is_in_sum_better_than_least_squares_on_the_largest_weights(pattern, correlation):
+    error = simple = 0.0
+    for seed in range(6):
+        target, hessian = problem(seed, 12, 32, correlation)
+        error += reconstruction_error(fast(target, hessian, pattern)[0], target, hessian)
+        weight = least_squares(target, hessian, pattern.mask(target.abs()))
+        simple += reconstruction_error(weight, target, hessian)
+    assert error <= simple
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(1, 9), st.integers(1, 24), st.floats(0, 0.97))
+def test_fast_counts_in_each_row_or_in_the_layer(seed, rows, width, sparsity):
+    target, hessian = problem(seed, rows, width)
+    target *= torch.arange(1, rows + 1)[:, None]
+    _, by_row = fast(target, hessian, Unstructured(sparsity, "row"), iterations=10)
+    _, by_layer = fast(target, hessian, Unstructured(sparsity, "layer"), iterations=10)
+    assert (by_row.logical_not().sum(dim=1) == pruned_count(width, sparsity)).all()
+    assert int(by_layer.logical_not().sum()) == pruned_count(rows * width, sparsity)
+
+
+def test_ranking_the_layer_spends_its_weights_on_the_large_rows():
+    target, hessian = problem(24, 8, 32)
+    target *= torch.arange(1, 9)[:, None]
+    by_row, _ = fast(target, hessian, Unstructured(0.6, "row"))
+    by_layer, mask = fast(target, hessian, Unstructured(0.6, "layer"))
+    assert int(mask[-1].sum()) > int(mask[0].sum())
+    error, row_error = (reconstruction_error(w, target, hessian) for w in (by_layer, by_row))
+    assert error < 0.9 * row_error
+
+
 def test_fast_in_batches_of_rows_is_the_same(monkeypatch):
     target, hessian = problem(12, 9, 16)
     whole, whole_mask = fast(target, hessian, Unstructured(0.5))
@@ -407,14 +579,20 @@ def test_solve_runs_the_solver_of_that_name():
     pattern = Unstructured(0.75)
     exact_weight, exact_mask = exact(target, hessian, pattern)
     fast_weight, fast_mask = fast(target, hessian, pattern, iterations=2)
+    greedy_weight, greedy_mask = greedy(target, hessian, pattern)
     assert not torch.equal(exact_weight, fast_weight)
-    for name, weight, mask in (("exact", exact_weight, exact_mask), ("fast", fast_weight, fast_mask)):
+    assert not torch.equal(greedy_weight, fast_weight)
+    for name, weight, mask in (
+        ("exact", exact_weight, exact_mask),
+        ("fast", fast_weight, fast_mask),
+        ("greedy", greedy_weight, greedy_mask),
+    ):
         found, found_mask = solve(target, hessian, pattern, name, iterations=2)
         assert torch.equal(found, weight)
         assert torch.equal(found_mask, mask)
 
 
-@pytest.mark.parametrize("solver", ["exact", "fast"])
+@pytest.mark.parametrize("solver", ["exact", "fast", "greedy"])
 def test_solve_without_zeros_returns_the_target(solver):
     target, hessian = problem(16, 3, 6)
     for sparsity in (0.0, 0.1):
