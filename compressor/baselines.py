@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compressor.adaptive.solvers import UnsolvableError, column_sweep, damped, reconstruction_error
+from compressor.adaptive.solvers import column_sweep, reconstruction_error
 from compressor.calibration import Moments
 from compressor.classifier import Classifier, encoder_linears
 from compressor.console import Progress
 from compressor.data import TextData
-from compressor.errors import UserError
 from compressor.layerwise import (
     GroupSolver,
     LinearGroup,
     Solution,
+    damped_hessian,
     group_names,
     prune_layerwise,
     set_linears,
@@ -74,7 +74,8 @@ def wanda(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
 
     pattern = job.mask_pattern
 
-    def solve(weight: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(name: str, weight: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+        del name
         mask = pattern.mask(weight.abs() * square.diagonal().sqrt())
         return weight * mask, mask
 
@@ -86,8 +87,8 @@ def sparsegpt(classifier: Classifier, data: TextData, job: PruningJob, progress:
 
     pattern = job.mask_pattern
 
-    def solve(weight: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
-        hessian, _ = damped(square, SPARSEGPT_DAMPING)
+    def solve(name: str, weight: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+        hessian, _ = damped_hessian(name, square, SPARSEGPT_DAMPING)
         return column_sweep(weight, hessian, pattern)
 
     return _layer_by_layer(classifier, data, job, progress, solve)
@@ -95,18 +96,15 @@ def sparsegpt(classifier: Classifier, data: TextData, job: PruningJob, progress:
 
 @dataclass(frozen=True)
 class _FromSquare(GroupSolver):
-    """Solves each layer on its own from `Xh^T Xh`, float64; biases stay."""
+    """Solves each layer on its own by a function of its weight and `Xh^T Xh`, float64; biases stay."""
 
-    solve_weight: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    solve_weight: Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]]
 
     def solve(self, group: LinearGroup, moments: Moments) -> Solution:
         weights, masks, records = [], [], []
         for name, linear in zip(group.names, group.linears, strict=True):
             weight = linear.weight.double()
-            try:
-                pruned, mask = self.solve_weight(weight, moments.square)
-            except UnsolvableError as error:
-                raise UserError(f"{name}: cannot be solved: {error}; use more calibration texts") from error
+            pruned, mask = self.solve_weight(name, weight, moments.square)
             error_share = reconstruction_error(pruned, weight, moments.square)
             weights.append(pruned.to(linear.weight.dtype))
             masks.append(mask)
@@ -122,7 +120,7 @@ def _layer_by_layer(
     data: TextData,
     job: PruningJob,
     progress: Progress,
-    solve_weight: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    solve_weight: Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> PruningResult:
     """Prune each linear layer from the second moments of its inputs behind the pruned part."""
     found = prune_layerwise(classifier, data, job, _FromSquare(solve_weight), progress, beside_dense=False)

@@ -9,6 +9,7 @@ does not grow with the calibration data. Padding never enters a moment.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from compressor.batching import Batch, Encoded, pad, sorted_batches
 from compressor.classifier import linear_at
+from compressor.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -230,9 +232,22 @@ class SideBySide:
 
 
 def _mapped_tensors(shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> list[Tensor]:
-    """Tensors whose content is in one temporary file; it is gone once they are."""
+    """Tensors whose content is in one temporary file; it is gone once they are.
+
+    Raises:
+        UserError: there is no room for it.
+    """
     sizes = [math.prod(shape) for shape in shapes]
     with tempfile.NamedTemporaryFile(prefix="compress-states-") as file:
+        try:
+            # A write to a mapped file for which there is no room would kill the process.
+            os.posix_fallocate(file.fileno(), 0, sum(sizes) * dtype.itemsize)
+        except OSError as error:
+            raise UserError(
+                f"{tempfile.gettempdir()}: no space for {sum(sizes) * dtype.itemsize / 1e6:.0f} MB of "
+                f"calibration states ({error.strerror}); set TMPDIR to another folder, or use fewer "
+                f"--calibration-examples"
+            ) from error
         # The mapping outlives the file's name.
         flat = torch.from_file(file.name, shared=True, size=sum(sizes), dtype=dtype)
     return [part.reshape(shape) for part, shape in zip(flat.split(sizes), shapes, strict=True)]

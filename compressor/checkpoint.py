@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError
-from compressor.output import read_json, write_json
+from compressor.output import is_disk_full, read_json, write_json
 
 JOB = "job.json"
 
@@ -44,12 +43,13 @@ class Checkpoint(NoCheckpoint):
     """Keeps each part as one safetensors file, which appears whole or not at all.
 
     Args:
-        folder: where; is made if it is missing.
+        folder: where; is made with the first part.
+        job: everything that decides the result, ready for JSON; is kept beside the parts.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, job: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._job = dict(job or {})
 
     def load(self, name: str, device: torch.device | str = "cpu") -> Part | None:
         from safetensors import SafetensorError, safe_open
@@ -67,17 +67,21 @@ class Checkpoint(NoCheckpoint):
             ) from error
 
     def save(self, name: str, part: Part) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         path = self._path(name)
         unfinished = path.with_suffix(".unfinished")
         tensors = {key: value.contiguous() for key, value in part.tensors.items()}
-        save_file(tensors, unfinished, metadata={"facts": json.dumps(part.facts, allow_nan=False)})
-        unfinished.replace(path)
-
-    def is_empty(self) -> bool:
-        """Whether no part is finished."""
-        return not any(self.folder.glob("*.safetensors"))
+        try:
+            if not self.folder.exists():
+                self.folder.mkdir(parents=True)
+                write_json(self.folder / JOB, self._job)
+            save_file(tensors, unfinished, metadata={"facts": json.dumps(part.facts, allow_nan=False)})
+            unfinished.replace(path)
+        except (OSError, SafetensorError) as error:
+            reason = "no space left on its disk" if is_disk_full(error) else f"cannot be written: {error}"
+            raise UserError(f"{path}: {reason}; the layers finished before it are kept") from error
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
@@ -100,24 +104,22 @@ def open_checkpoint(output: Path, job: Mapping[str, Any], *, resume: bool, force
         UserError: something is there and neither was asked for, or it belongs to another job.
     """
     folder = checkpoint_folder(output)
-    record = folder / JOB
-    if record.is_file() and Checkpoint(folder).is_empty():
-        shutil.rmtree(folder)
-    elif record.is_file():
+    if not folder.exists():
+        return Checkpoint(folder, job)
+    names = {path.name for path in folder.iterdir()}
+    if any(name.endswith(".safetensors") for name in names) and JOB in names:
         if not resume and not force:
             raise UserError(
                 f"{folder}: holds the finished layers of a run that was stopped; go on with --resume, "
                 f"or start anew with --force"
             )
         if resume:
-            _check_same(record, read_json(record), dict(job))
-            return Checkpoint(folder)
-        shutil.rmtree(folder)
-    elif folder.exists():
+            _check_same(folder / JOB, read_json(folder / JOB), dict(job))
+            return Checkpoint(folder, job)
+    elif any(name != JOB and not name.endswith(".unfinished") for name in names):
         raise UserError(f"{folder}: exists and is no checkpoint; remove it, or choose another --output")
-    checkpoint = Checkpoint(folder)
-    write_json(record, dict(job))
-    return checkpoint
+    shutil.rmtree(folder)
+    return Checkpoint(folder, job)
 
 
 def _check_same(record: Path, kept: dict[str, Any], job: dict[str, Any]) -> None:
@@ -140,20 +142,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(part, f"{path}.{key}" if path else str(key))
 
 
-@contextmanager
-def kept_until_whole(
-    output: Path, job: Mapping[str, Any], *, resume: bool, force: bool
-) -> Iterator[Checkpoint]:
-    """A checkpoint that is removed when the block ends well, or fails before a part is finished.
-
-    Raises:
-        UserError: see `open_checkpoint`.
-    """
-    checkpoint = open_checkpoint(output, job, resume=resume, force=force)
-    try:
-        yield checkpoint
-    except BaseException:
-        if checkpoint.is_empty():
-            shutil.rmtree(checkpoint.folder)
-        raise
-    shutil.rmtree(checkpoint.folder)
+def remove_checkpoint(checkpoint: Checkpoint) -> None:
+    """Remove the finished parts once the result is whole."""
+    if checkpoint.folder.exists():
+        shutil.rmtree(checkpoint.folder)

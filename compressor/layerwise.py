@@ -15,12 +15,14 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from compressor.adaptive.solvers import UnsolvableError, damped
 from compressor.batching import encode
 from compressor.calibration import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
 from compressor.checkpoint import Part
 from compressor.classifier import Classifier, linear_at
 from compressor.console import Progress
 from compressor.data import TextData
+from compressor.errors import UserError
 from compressor.pruning import LayerRecord, PruningJob
 
 CALIBRATION_BATCH_SIZE = 32
@@ -130,6 +132,20 @@ def set_linears(classifier: Classifier, group: LinearGroup, solution: Solution) 
         linear = linear_at(classifier.model, name)
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)
+
+
+def damped_hessian(name: str, hessian: Tensor, share: float) -> tuple[Tensor, float]:
+    """`damped`, for the layer of that name.
+
+    Raises:
+        UserError: the Hessian cannot be made positive definite.
+    """
+    try:
+        return damped(hessian, share)
+    except UnsolvableError as error:
+        raise UserError(
+            f"{name}: cannot be solved: {error}; use more calibration texts, or a larger --damping"
+        ) from error
 
 
 def start_walk(

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from compressor.checkpoint import NoCheckpoint, kept_until_whole
+from compressor.checkpoint import NoCheckpoint, open_checkpoint, remove_checkpoint
 from compressor.classifier import (
     Classifier,
     encoder_linears,
@@ -216,20 +216,21 @@ def prune_directory(
     }
     # The model, and its layers beside it until they are whole.
     check_space(output, 2 * weights_bytes(classifier))
-    with kept_until_whole(output, facts, resume=resume, force=force) as checkpoint:
-        start = time.monotonic()
-        job = PruningJob(pattern, config, columns.max_length, run.seed, checkpoint)
-        result = prune_classifier(classifier, data, job, progress)
-        record = {
-            "algorithm": config.algorithm,
-            "pattern": str(pattern),
-            "sparsity": sparsity_of(encoder_weights(classifier.model)),
-            "seconds": round(time.monotonic() - start, 2),
-            "layers": [asdict(layer) for layer in result.layers],
-            "details": result.details,
-            **facts,
-        }
-        with atomic_directory(output, force=force) as working:
-            save_classifier(classifier, working)
-            write_json(working / PRUNING_RECORD, record)
+    checkpoint = open_checkpoint(output, facts, resume=resume, force=force)
+    start = time.monotonic()
+    job = PruningJob(pattern, config, columns.max_length, run.seed, checkpoint)
+    result = prune_classifier(classifier, data, job, progress)
+    record = {
+        "algorithm": config.algorithm,
+        "pattern": str(pattern),
+        "sparsity": sparsity_of(encoder_weights(classifier.model)),
+        "seconds": round(time.monotonic() - start, 2),
+        "layers": [asdict(layer) for layer in result.layers],
+        "details": result.details,
+        **facts,
+    }
+    with atomic_directory(output, force=force) as working:
+        save_classifier(classifier, working)
+        write_json(working / PRUNING_RECORD, record)
+    remove_checkpoint(checkpoint)
     return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}

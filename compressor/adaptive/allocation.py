@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.adaptive.solvers import damped, fast, reconstruction_error
+from compressor.adaptive.solvers import fast, reconstruction_error
 from compressor.calibration import LINEAR_GROUPS, Moments
 from compressor.classifier import Classifier
 from compressor.console import Progress
 from compressor.data import TextData
-from compressor.layerwise import LinearGroup, linear_groups, start_walk
+from compressor.errors import UserError
+from compressor.layerwise import LinearGroup, damped_hessian, linear_groups, start_walk
 from compressor.patterns import MaskPattern, Unstructured
 from compressor.pruning import PruningJob
 
@@ -43,7 +44,14 @@ def allocate(
 
     Returns:
         The pattern of each group, by its layers' names.
+
+    Raises:
+        UserError: the budget is more than any group may lose.
     """
+    if pattern.sparsity > MOST:
+        raise UserError(
+            f"sparsity {pattern.sparsity}: allocation error spends {MOST:g} at most; use --allocation uniform"
+        )
     curves, sizes = _measured_curves(classifier, data, job, pattern, progress)
     names = list(curves)
     budget = pattern.sparsity * sum(sizes.values())
@@ -127,7 +135,7 @@ def _error_curve(
     group: LinearGroup, moments: Moments, job: PruningJob, pattern: Unstructured, generator: torch.Generator
 ) -> list[float]:
     """Relative errors at the `MEASURED` sparsities, on a sample of rows."""
-    hessian, _ = damped(moments.hessian, job.config.adaptive.damping)
+    hessian, _ = damped_hessian(group.names[0], moments.hessian, job.config.adaptive.damping)
     rows = torch.randperm(len(group.weight), generator=generator)[:MEASURED_ROWS].to(hessian.device)
     weight = group.weight[rows]
     return [

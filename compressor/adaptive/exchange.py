@@ -13,10 +13,13 @@ from torch import Tensor
 from compressor.adaptive.supports import blocks_of, places_of, row_batches
 from compressor.patterns import NM, MaskPattern
 
-# Share of a row's kept weights that is contested, and as many of the dropped ones; and how many of
-# them may be swapped. Most rows come to rest after swapping 2 or 3 %.
+# Share of a row's kept weights that is contested, and as many of the dropped ones, and the most of
+# them: more of them cost more than they gain. Most rows come to rest after swapping 2 or 3 %.
 CONTESTED_SHARE = 0.4
-SWAP_SHARE = 0.03
+MOST_CONTESTED = 96
+SWAP_SHARE = 0.05
+# Of a refined solution of single precision, relative to the gradient at zero; 1e-9 is usual.
+GRADIENT_TOLERANCE = 1e-7
 # Below this width a factorisation is as fast as the products that would replace it.
 INVERSE_BASE = 48
 
@@ -46,14 +49,22 @@ def exchange(
     right = target @ hessian
     sureness = _sureness(mask, scores, pattern)
     weight, kept = torch.zeros_like(target), mask.clone()
-    for rows in row_batches(mask.sum(dim=1), torch.float32.itemsize):
+    single = hessian.float()
+    for rows in row_batches(mask.sum(dim=1), single.element_size()):
         problem = right[rows], hessian, mask[rows], sureness[rows], pattern
-        solved = _exchange_rows(*problem, torch.float32)
-        if not torch.isfinite(solved[0]).all():
+        solved = _exchange_rows(*problem, working=single)
+        if not _is_least_squares(right[rows], hessian, *solved):
             # The Hessian is too ill-conditioned for single precision.
-            solved = _exchange_rows(*problem, torch.float64)
+            solved = _exchange_rows(*problem, working=hessian)
         weight[rows], kept[rows] = solved
     return weight, kept
+
+
+def _is_least_squares(right: Tensor, hessian: Tensor, weight: Tensor, mask: Tensor) -> bool:
+    """Whether the gradient of every row vanishes on its support, up to `GRADIENT_TOLERANCE`."""
+    gradient = ((right - weight @ hessian) * mask).norm(dim=1)
+    # Written so that NaN is no least squares.
+    return bool((gradient <= GRADIENT_TOLERANCE * right.norm(dim=1)).all())
 
 
 def _sureness(mask: Tensor, scores: Tensor, pattern: MaskPattern) -> Tensor:
@@ -71,17 +82,19 @@ def _sureness(mask: Tensor, scores: Tensor, pattern: MaskPattern) -> Tensor:
 
 
 def _exchange_rows(
-    right: Tensor, hessian: Tensor, mask: Tensor, sureness: Tensor, pattern: MaskPattern, dtype: torch.dtype
+    right: Tensor, hessian: Tensor, mask: Tensor, sureness: Tensor, pattern: MaskPattern, working: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weight and mask of a batch of rows; the weight is not finite where `dtype` was not enough."""
+    """Weight and mask of a batch of rows, searched for with the Hessian `working` in its precision.
+
+    The weight is not finite where that was not enough.
+    """
     kept_mean = float(mask.sum(dim=1).double().mean())
-    contested = max(1, round(CONTESTED_SHARE * kept_mean))
+    contested = min(max(1, round(CONTESTED_SHARE * kept_mean)), MOST_CONTESTED)
     inside = places_of(mask, -sureness, contested)
     outside = places_of(~mask, sureness, contested)
     sure_mask = mask.scatter(1, inside.index, mask.gather(1, inside.index) & ~inside.real)
     sure = places_of(sure_mask, sureness, int(sure_mask.sum(dim=1).max()))
     open_places = inside.joined(outside)
-    working = hessian.to(dtype)
     # Sure weights w_P = H_PP^-1 (r_P - H_PQ w_Q) are solved away: L L^T = H_PP, Y = L^-1 H_PQ.
     factor, info = torch.linalg.cholesky_ex(blocks_of(working, sure, sure))
     factor = torch.where((info == 0)[:, None, None], factor, torch.nan)
@@ -91,7 +104,7 @@ def _exchange_rows(
 
     def reduced(values: Tensor) -> tuple[Tensor, Tensor]:
         """`L^-1 r_P`, and the right side `r_Q - Y^T L^-1 r_P` of the contested places."""
-        values = values.to(dtype)
+        values = values.to(working.dtype)
         own = (values.gather(1, sure.index) * sure.real)[:, :, None]
         own = torch.linalg.solve_triangular(factor, own, upper=False)
         rest = values.gather(1, open_places.index) * open_places.real
@@ -241,8 +254,11 @@ def spd_inverse(matrix: Tensor) -> Tensor:
     size = matrix.shape[-1]
     if size <= INVERSE_BASE:
         factor, info = torch.linalg.cholesky_ex(matrix)
-        inverse = torch.cholesky_inverse(factor)
-        return torch.where((info == 0)[:, None, None], inverse, torch.nan)
+        failed = (info != 0)[:, None, None]
+        # LAPACK's inverse refuses a factor with a zero on its diagonal.
+        identity = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+        inverse = torch.cholesky_inverse(torch.where(failed, identity, factor))
+        return torch.where(failed, torch.nan, inverse)
     half = size // 2
     corner, side, rest = matrix[:, :half, :half], matrix[:, :half, half:], matrix[:, half:, half:]
     corner_inverse = spd_inverse(corner)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compressor.adaptive.allocation import allocate
 from compressor.adaptive.reconstruction import reconstruct_block
-from compressor.adaptive.solvers import UnsolvableError, adapted_weight, damped, reconstruction_error, solve
+from compressor.adaptive.solvers import adapted_weight, reconstruction_error, solve
 from compressor.adaptive.structured import remove_columns
 from compressor.calibration import Moments, SideBySide
 from compressor.classifier import Classifier
@@ -22,11 +22,12 @@ from compressor.layerwise import (
     GroupSolver,
     LinearGroup,
     Solution,
+    damped_hessian,
     group_names,
     prune_layerwise,
     set_linears,
 )
-from compressor.patterns import NM, MaskPattern, Structured, Unstructured
+from compressor.patterns import MaskPattern, Structured, Unstructured
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
 from compressor.recipe import AdaptiveConfig
 from compressor.structure import head_size, remove_heads, remove_neurons, set_intermediate_size
@@ -41,6 +42,11 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     elimination. Pooler and classifier are re-solved for their drifted inputs at the end.
     """
     options = job.config.adaptive
+    if options.allocation == "error" and not isinstance(job.pattern, Unstructured):
+        raise UserError(
+            f"allocation error: pattern {job.pattern} has the same sparsity everywhere; "
+            f"use --allocation uniform, or --pattern unstructured"
+        )
     details: dict[str, object] = {}
     patterns: dict[tuple[str, ...], MaskPattern] = {}
     solver: GroupSolver
@@ -69,9 +75,7 @@ def _group_patterns(
     if isinstance(pattern, Unstructured):
         # Measured: ranking a layer as a whole loses less than ranking each of its rows.
         pattern = replace(pattern, scope=pattern.scope or "layer")
-    if job.config.adaptive.allocation == "error":
-        if isinstance(pattern, NM):
-            raise UserError(f"allocation error: pattern {pattern} has the same sparsity everywhere")
+    if isinstance(pattern, Unstructured) and job.config.adaptive.allocation == "error":
         return allocate(classifier, data, job, pattern, progress)
     layers = len(classifier.model.bert.encoder.layer)
     return {names: pattern for index in range(layers) for names in group_names(index)}
@@ -98,12 +102,7 @@ def _problem(name: str, weight: Tensor, bias: Tensor, moments: Moments, options:
     Raises:
         UserError: the Hessian cannot be made positive definite.
     """
-    try:
-        hessian, ridge = damped(moments.hessian, options.damping)
-    except UnsolvableError as error:
-        raise UserError(
-            f"{name}: cannot be solved: {error}; use more calibration texts, or a larger --damping"
-        ) from error
+    hessian, ridge = damped_hessian(name, moments.hessian, options.damping)
     if not options.resolve_weight:
         output_mean = weight @ moments.pruned_mean + bias
         return _Problem(weight, hessian, ridge, output_mean, moments.pruned_mean)

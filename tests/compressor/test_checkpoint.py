@@ -17,8 +17,8 @@ from compressor.checkpoint import (
     NoCheckpoint,
     Part,
     checkpoint_folder,
-    kept_until_whole,
     open_checkpoint,
+    remove_checkpoint,
 )
 from compressor.console import SilentProgress
 from compressor.errors import UserError
@@ -32,6 +32,10 @@ PARTS = 8
 
 class Stopped(Exception):
     """Stands for whatever ends a run."""
+
+
+def is_empty(checkpoint):
+    return not any(checkpoint.folder.glob("*.safetensors"))
 
 
 # parts ------------------------------------------------------------------------------------------
@@ -57,10 +61,10 @@ def test_a_part_comes_back_bit_by_bit(tmp_path):
 
 def test_a_part_that_is_missing_is_none(tmp_path):
     checkpoint = Checkpoint(tmp_path)
-    assert checkpoint.is_empty()
+    assert is_empty(checkpoint)
     assert checkpoint.load("00-a") is None
     checkpoint.save("00-a", Part({"x": torch.ones(1)}))
-    assert not checkpoint.is_empty()
+    assert not is_empty(checkpoint)
     assert checkpoint.load("00-b") is None
 
 
@@ -73,7 +77,7 @@ def test_a_part_that_is_half_written_does_not_count(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path)
     with pytest.raises(Stopped):
         checkpoint.save("00-a", Part({"x": torch.ones(1)}))
-    assert checkpoint.is_empty()
+    assert is_empty(checkpoint)
     assert checkpoint.load("00-a") is None
 
 
@@ -120,21 +124,21 @@ def test_without_being_asked_nothing_is_taken_or_thrown_away(tmp_path):
     folder = stopped_run(tmp_path / "out")
     with pytest.raises(UserError, match="go on with --resume, or start anew with --force"):
         open_checkpoint(tmp_path / "out", JOB, resume=False, force=False)
-    assert not Checkpoint(folder).is_empty()
+    assert not is_empty(Checkpoint(folder))
 
 
 def test_force_starts_anew(tmp_path):
     stopped_run(tmp_path / "out")
-    assert open_checkpoint(tmp_path / "out", JOB, resume=False, force=True).is_empty()
+    assert is_empty(open_checkpoint(tmp_path / "out", JOB, resume=False, force=True))
 
 
 def test_resume_wins_over_force(tmp_path):
     stopped_run(tmp_path / "out")
-    assert not open_checkpoint(tmp_path / "out", JOB, resume=True, force=True).is_empty()
+    assert not is_empty(open_checkpoint(tmp_path / "out", JOB, resume=True, force=True))
 
 
 def test_resume_without_anything_there_just_starts(tmp_path):
-    assert open_checkpoint(tmp_path / "out", JOB, resume=True, force=False).is_empty()
+    assert is_empty(open_checkpoint(tmp_path / "out", JOB, resume=True, force=False))
 
 
 @pytest.mark.parametrize(
@@ -160,14 +164,20 @@ def test_another_job_is_not_gone_on_with(tmp_path, now, says):
 def test_equal_jobs_are_equal_behind_json(tmp_path):
     job = {"rate": 1e-17, "names": ("a", "b"), 3: {"x": None}}
     stopped_run(tmp_path / "out", job)
-    assert not open_checkpoint(tmp_path / "out", job, resume=True, force=False).is_empty()
+    assert not is_empty(open_checkpoint(tmp_path / "out", job, resume=True, force=False))
 
 
-def test_a_run_that_was_stopped_before_its_first_part_does_not_stand_in_the_way(tmp_path):
-    open_checkpoint(tmp_path / "out", JOB, resume=False, force=False)
+@pytest.mark.parametrize("names", [[], ["job.json"], ["job.json", "00-a.unfinished"]])
+def test_a_run_that_was_stopped_before_its_first_part_does_not_stand_in_the_way(tmp_path, names):
+    folder = checkpoint_folder(tmp_path / "out")
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("{}")
     other = {**JOB, "seed": 1}
-    open_checkpoint(tmp_path / "out", other, resume=False, force=False)
-    assert json.loads((checkpoint_folder(tmp_path / "out") / "job.json").read_text()) == other
+    checkpoint = open_checkpoint(tmp_path / "out", other, resume=False, force=False)
+    checkpoint.save("00-a", Part({"x": torch.ones(1)}))
+    assert json.loads((folder / "job.json").read_text()) == other
+    assert sorted(path.name for path in folder.iterdir()) == ["00-a.safetensors", "job.json"]
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -181,18 +191,13 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path, force):
 
 
 @pytest.mark.parametrize("parts", [0, 1])
-def test_only_finished_parts_are_kept_of_a_run_that_fails(tmp_path, parts):
-    output = tmp_path / "out"
-    with pytest.raises(Stopped), kept_until_whole(output, JOB, resume=False, force=False) as checkpoint:
-        for part in range(parts):
-            checkpoint.save(f"{part}", Part({"x": torch.ones(1)}))
-        raise Stopped
-    assert checkpoint_folder(output).exists() is (parts > 0)
-
-
-def test_a_whole_run_leaves_nothing(tmp_path):
-    with kept_until_whole(tmp_path / "out", JOB, resume=False, force=False) as checkpoint:
-        checkpoint.save("a", Part({"x": torch.ones(1)}))
+def test_a_whole_run_leaves_nothing(tmp_path, parts):
+    checkpoint = open_checkpoint(tmp_path / "out", JOB, resume=False, force=False)
+    assert not any(tmp_path.iterdir())
+    for part in range(parts):
+        checkpoint.save(f"{part}", Part({"x": torch.ones(1)}))
+    assert checkpoint.folder.exists() is (parts > 0)
+    remove_checkpoint(checkpoint)
     assert not any(tmp_path.iterdir())
 
 
