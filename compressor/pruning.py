@@ -1,6 +1,6 @@
 """One interface for all pruning algorithms, and the stage that runs one on a directory.
 
-An algorithm is a function `prune(classifier, data, config, seed, progress) -> PruningResult` that
+An algorithm is a function `prune(classifier, data, job, progress) -> PruningResult` that
 prunes `classifier.model` in place. Adding one takes a module and an entry in `ALGORITHMS`.
 """
 

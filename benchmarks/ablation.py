@@ -1,0 +1,79 @@
+"""What each part of the adaptive walk is worth: accuracy with one of them changed at a time.
+
+    python -m benchmarks.ablation DENSE CALIBRATION TEST [--quick] [--output FILE]
+
+A run that was stopped goes on where it was; delete the output to start anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.experiment import Experiment, run_table
+from benchmarks.results_file import RESULTS, markdown_table
+
+CALIBRATION = 256
+SEEDS = (0, 1, 2)
+SPARSITIES = (0.75, 0.875)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "complete": {},
+    "Hessian of the dense inputs": {"adaptive": {"adaptive_hessian": False}},
+    "dense weights as targets": {"adaptive": {"resolve_weight": False}},
+    "pooler and classifier as they were": {"adaptive": {"resolve_heads": False}},
+    "rows ranked by themselves": {"scope": "row"},
+    "greedy solver": {"adaptive": {"solver": "greedy"}},
+    "allocation by error": {"adaptive": {"allocation": "error"}},
+    "layers tuned": {"adaptive": {"reconstruction_passes": 20, "reconstruction_rate": 1e-3}},
+}
+
+
+def plan(quick: bool) -> list[dict[str, Any]]:
+    """The table's lines; the first seed of everything comes first."""
+    return [
+        {
+            "variant": variant,
+            "seed": seed,
+            "config": {"calibration_examples": CALIBRATION, "sparsity": sparsity, **changes},
+        }
+        for seed in (SEEDS[:1] if quick else SEEDS)
+        for sparsity in (SPARSITIES[:1] if quick else SPARSITIES)
+        for variant, changes in VARIANTS.items()
+    ]
+
+
+def table(result: dict[str, Any]) -> str:
+    """Accuracy in per cent with its spread over seeds; sparsities in columns."""
+    sparsities = list(dict.fromkeys(row["config"]["sparsity"] for row in result["rows"]))
+    rows = []
+    for variant in VARIANTS:
+        cells = [variant]
+        for sparsity in sparsities:
+            accuracies = [
+                100 * row["accuracy"]
+                for row in result["rows"]
+                if (row["variant"], row["config"]["sparsity"]) == (variant, sparsity)
+            ]
+            spread = f" ± {np.std(accuracies, ddof=1):.1f}" if len(accuracies) > 1 else ""
+            cells.append(f"{np.mean(accuracies):.1f}{spread}" if accuracies else "-")
+        rows.append(cells)
+    header = [f"dense {100 * result['dense_accuracy']:.1f}", *(f"{s:.1%}" for s in sparsities)]
+    return markdown_table(header, rows)
+
+
+def main(
+    dense: Annotated[str, typer.Argument(help="The fine-tuned classifier.")],
+    calibration: Annotated[str, typer.Argument(help="File of texts to prune with.")],
+    test: Annotated[str, typer.Argument(help="File of labelled texts to measure on.")],
+    output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "ablation.json",
+    quick: Annotated[bool, typer.Option("--quick", help="One sparsity, one seed.")] = False,
+) -> None:
+    """Change one part of the adaptive walk at a time."""
+    print(table(run_table(Experiment(dense, calibration, test), plan(quick), output)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
