@@ -169,8 +169,8 @@ class PruneConfig(Section):
     )
     scope: Scope | None = Field(
         None,
-        description="Where unstructured weights are ranked: each row (as in the paper), or the layer; "
-        "the algorithm's own if not given.",
+        description="Where unstructured weights are ranked: each row (as in the paper), or the layer (query, "
+        "key and value as one in adaptive); the algorithm's own if not given.",
     )
     calibration_examples: int = Field(
         512,
