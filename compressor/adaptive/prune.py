@@ -73,7 +73,8 @@ def _group_patterns(
     """The pattern of each group of layers that share their input; they share their zeros as well."""
     pattern = job.mask_pattern
     if isinstance(pattern, Unstructured):
-        # Measured: ranking a layer as a whole loses less than ranking each of its rows.
+        # Ranking a layer as a whole loses less output than ranking each of its rows, and more so the
+        # sparser it is.
         pattern = replace(pattern, scope=pattern.scope or "layer")
     if isinstance(pattern, Unstructured) and job.config.adaptive.allocation == "error":
         return allocate(classifier, data, job, pattern, progress)
