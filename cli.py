@@ -21,6 +21,7 @@ from compressor.recipe import (
     ColumnsConfig,
     ExportConfig,
     FinetuneConfig,
+    KnowledgeConfig,
     PruneConfig,
     RunConfig,
     ValidateConfig,
@@ -59,7 +60,6 @@ Json = Annotated[
 ]
 
 # Heading of the options that compare two models.
-KNOWLEDGE = "Knowledge kept of a dense model"
 
 
 @app.callback(invoke_without_command=True)
@@ -259,66 +259,9 @@ def inspect(
     model: Annotated[
         str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
     ],
+    compared: KnowledgeConfig,
     columns: ColumnsConfig,
     run: RunConfig,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            help="Dense classifier to compare with on texts: directory or hub id.",
-            rich_help_panel=KNOWLEDGE,
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            help="Clean texts, labels not needed: file or hub id; the originals of --attacked if not given.",
-            rich_help_panel=KNOWLEDGE,
-        ),
-    ] = None,
-    attacked: Annotated[
-        Path | None,
-        typer.Option(
-            "--attacked",
-            help="Directory from `compress attack`, whose successful attacks are the attacked texts.",
-            rich_help_panel=KNOWLEDGE,
-        ),
-    ] = None,
-    examples: Annotated[
-        int | None,
-        typer.Option(
-            "--examples",
-            min=1,
-            help="Most texts of a kind that are compared, drawn with the seed.",
-            show_default="256",
-            rich_help_panel=KNOWLEDGE,
-        ),
-    ] = None,
-    sentence: Annotated[
-        str | None,
-        typer.Option(
-            "--sentence",
-            help="Text of the attention maps; the first one if not given.",
-            rich_help_panel=KNOWLEDGE,
-        ),
-    ] = None,
-    attacked_sentence: Annotated[
-        str | None,
-        typer.Option(
-            "--attacked-sentence",
-            help="What an attack made of --sentence.",
-            rich_help_panel=KNOWLEDGE,
-        ),
-    ] = None,
-    attention_layer: Annotated[
-        int | None,
-        typer.Option(
-            "--attention-layer",
-            help="Encoder layer of the attention maps, from 1; the last if not given.",
-            rich_help_panel=KNOWLEDGE,
-        ),
-    ] = None,
     output: OptionalOutput = None,
     force: Force = False,
     as_json: Json = False,
@@ -328,16 +271,8 @@ def inspect(
     from compressor.knowledge_texts import knowledge_options
     from compressor.tables import inspection_table
 
-    asked = {
-        "data": data,
-        "attacked": attacked,
-        "examples": examples,
-        "sentence": sentence,
-        "attacked_sentence": attacked_sentence,
-        "attention_layer": attention_layer,
-    }
     with _results_only(as_json):
-        knowledge = knowledge_options(against, columns, asked)
+        knowledge = knowledge_options(compared.against, columns, compared.model_dump(exclude={"against"}))
         facts = inspect_stage(
             model, knowledge, columns, run, output, force=force, progress=terminal_progress()
         )

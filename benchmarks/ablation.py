@@ -7,13 +7,11 @@ A run that was stopped goes on where it was; delete the output to start anew.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
-from benchmarks.experiment import Experiment, run_table
+from benchmarks.experiment import Calibration, Dense, Experiment, Output, Test, accuracy_cell, run_table
 from benchmarks.results_file import RESULTS, markdown_table
 
 CALIBRATION = 256
@@ -52,23 +50,22 @@ def table(result: dict[str, Any]) -> str:
     for variant in VARIANTS:
         cells = [variant]
         for sparsity in sparsities:
-            accuracies = [
-                100 * row["accuracy"]
+            own = [
+                row
                 for row in result["rows"]
                 if (row["variant"], row["config"]["sparsity"]) == (variant, sparsity)
             ]
-            spread = f" ± {np.std(accuracies, ddof=1):.1f}" if len(accuracies) > 1 else ""
-            cells.append(f"{np.mean(accuracies):.1f}{spread}" if accuracies else "-")
+            cells.append(accuracy_cell(own))
         rows.append(cells)
     header = [f"dense {100 * result['dense_accuracy']:.1f}", *(f"{s:.1%}" for s in sparsities)]
     return markdown_table(header, rows)
 
 
 def main(
-    dense: Annotated[str, typer.Argument(help="The fine-tuned classifier.")],
-    calibration: Annotated[str, typer.Argument(help="File of texts to prune with.")],
-    test: Annotated[str, typer.Argument(help="File of labelled texts to measure on.")],
-    output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "ablation.json",
+    dense: Dense,
+    calibration: Calibration,
+    test: Test,
+    output: Output = RESULTS / "ablation.json",
     quick: Annotated[bool, typer.Option("--quick", help="One sparsity, one seed.")] = False,
 ) -> None:
     """Change one part of the adaptive walk at a time."""

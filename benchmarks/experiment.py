@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import numpy as np
+import typer
 
 from benchmarks.results_file import write_result
 from compressor.classifier import encoder_weights, load_classifier, sparsity_of, weights_bytes
@@ -21,6 +24,12 @@ from compressor.pruning import PruningJob, prune_classifier
 from compressor.recipe import ColumnsConfig, PruneConfig, RunConfig
 from compressor.validation.accuracy import measure_accuracy
 
+# What every accuracy table is given on its command line.
+Dense = Annotated[str, typer.Argument(help="The fine-tuned classifier.")]
+Calibration = Annotated[str, typer.Argument(help="File of texts to prune with.")]
+Test = Annotated[str, typer.Argument(help="File of labelled texts to measure on.")]
+Output = Annotated[Path, typer.Option(help="Result as JSON.")]
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -31,10 +40,13 @@ class Experiment:
     test_file: str
     max_length: int = 64
 
+    @cached_property
+    def _label_names(self) -> list[str]:
+        return load_classifier(self.dense).label_names
+
     def _load(self, file: str) -> TextData:
         columns = ColumnsConfig(max_length=self.max_length)
-        names = load_classifier(self.dense).label_names
-        return load_text_data(file, columns, "test", label_names=names)
+        return load_text_data(file, columns, "test", label_names=self._label_names)
 
     @cached_property
     def calibration(self) -> TextData:
@@ -66,6 +78,15 @@ class Experiment:
             "sparsity": sparsity_of(encoder_weights(classifier.model)),
             "megabytes": weights_bytes(classifier) / 1e6,
         }
+
+
+def accuracy_cell(rows: Sequence[dict[str, Any]]) -> str:
+    """Mean accuracy of a table's lines in per cent, with its spread where there are several."""
+    if not rows:
+        return "-"
+    accuracies = [100 * row["accuracy"] for row in rows]
+    spread = f" ± {np.std(accuracies, ddof=1):.1f}" if len(rows) > 1 else ""
+    return f"{np.mean(accuracies):.1f}{spread}"
 
 
 def run_table(experiment: Experiment, plan: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:

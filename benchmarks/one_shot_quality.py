@@ -8,13 +8,12 @@ A run that was stopped goes on where it was; delete the output to start anew.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from benchmarks.experiment import Experiment, run_table
+from benchmarks.experiment import Calibration, Dense, Experiment, Output, Test, accuracy_cell, run_table
 from benchmarks.results_file import RESULTS, markdown_table
 
 CALIBRATION = 256
@@ -62,19 +61,17 @@ def table(result: dict[str, Any]) -> str:
         cells = [setting]
         for method in METHODS:
             own = [r for r in result["rows"] if (r["setting"], r["method"]) == (setting, method)]
-            accuracies = [100 * row["accuracy"] for row in own]
-            spread = f" ± {np.std(accuracies, ddof=1):.1f}" if len(own) > 1 else ""
             seconds = f" ({np.mean([row['seconds'] for row in own]):.0f} s)" if own else ""
-            cells.append(f"{np.mean(accuracies):.1f}{spread}{seconds}" if own else "-")
+            cells.append(accuracy_cell(own) + seconds)
         rows.append(cells)
     return markdown_table([f"dense {100 * result['dense_accuracy']:.1f}", *METHODS], rows)
 
 
 def main(
-    dense: Annotated[str, typer.Argument(help="The fine-tuned classifier.")],
-    calibration: Annotated[str, typer.Argument(help="File of texts to prune with.")],
-    test: Annotated[str, typer.Argument(help="File of labelled texts to measure on.")],
-    output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "one_shot_quality.json",
+    dense: Dense,
+    calibration: Calibration,
+    test: Test,
+    output: Output = RESULTS / "one_shot_quality.json",
     quick: Annotated[bool, typer.Option("--quick", help="Two settings, one seed.")] = False,
 ) -> None:
     """Compare the pruning methods on one classifier."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from compressor.output import write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -14,7 +15,7 @@ def write_result(output: Path, result: dict[str, Any]) -> None:
     """Write a result as JSON, whole or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(unfinished, result)
     unfinished.replace(output)
 
 

@@ -23,12 +23,11 @@ from torch import Tensor
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from compressor.adaptive.solvers import column_sweep, damped, exact, fast, greedy
-from compressor.calibration import LINEAR_GROUPS
 from compressor.classifier import load_classifier
 from compressor.console import terminal_progress
 from compressor.data import load_text_data
 from compressor.environment import describe_environment, prepare
-from compressor.layerwise import linear_groups, start_walk
+from compressor.layerwise import groups_along, start_walk
 from compressor.patterns import NM, MaskPattern, Unstructured
 from compressor.pruning import PruningJob
 from compressor.recipe import ColumnsConfig, PruneConfig, RunConfig
@@ -60,12 +59,10 @@ def layer_problems(dense: str, texts: str) -> list[tuple[str, Tensor, Tensor]]:
     job = PruningJob(Unstructured(0.5), PruneConfig(calibration_examples=CALIBRATION), MAX_LENGTH, seed=0)
     walk, _ = start_walk(classifier, data, job, beside_dense=False)
     problems = []
-    for index in range(len(classifier.model.bert.encoder.layer)):
-        for group, names in zip(linear_groups(classifier, index), LINEAR_GROUPS, strict=True):
-            hessian, _ = damped(walk.moments(names[0]).hessian, DAMPING)
-            weights = [linear.weight.detach().double() for linear in group.linears]
-            problems += [(name, w, hessian) for name, w in zip(group.names, weights, strict=True)]
-        walk.advance()
+    for group in groups_along(walk, classifier, terminal_progress(), "Second moments"):
+        hessian, _ = damped(walk.moments(group.first).hessian, DAMPING)
+        weights = [linear.weight.detach().double() for linear in group.linears]
+        problems += [(name, w, hessian) for name, w in zip(group.names, weights, strict=True)]
     return problems
 
 

@@ -17,7 +17,7 @@ from compressor.patterns import NM
 from compressor.predictors import ARTIFACT_GRAPH
 from compressor.pruning import PRUNING_RECORD
 from compressor.recipe import ColumnsConfig, RunConfig
-from exporters.manifest import MANIFEST, read_manifest
+from exporters.manifest import is_artifact, read_manifest
 from exporters.onnx import encoder_initializers
 
 INSPECTION_RECORD = "inspection.json"
@@ -75,7 +75,7 @@ def inspect_directory(directory: str) -> dict[str, Any]:
     """
     path = Path(directory)
     facts: dict[str, Any] = {"path": directory}
-    if (path / MANIFEST).is_file() or (path / ARTIFACT_GRAPH).is_file():
+    if is_artifact(path):
         manifest = read_manifest(path)
         facts |= {"kind": "artifact", "labels": manifest["labels"], "parity": manifest["parity"]}
         facts["lineage"] = manifest["lineage"]

@@ -23,9 +23,8 @@ from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.knowledge_texts import KnowledgeOptions, load_sets
-from compressor.predictors import ARTIFACT_GRAPH
 from compressor.recipe import ColumnsConfig, RunConfig
-from exporters.manifest import MANIFEST
+from exporters.manifest import is_artifact
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -213,8 +212,7 @@ def compare_directories(
 
 
 def _load(source: str, device: torch.device) -> Classifier:
-    path = Path(source)
-    if (path / MANIFEST).is_file() or (path / ARTIFACT_GRAPH).is_file():
+    if is_artifact(Path(source)):
         raise UserError(
             f"{source}: is an exported artifact, whose layers cannot be looked into; with --against, "
             f"give the classifier that it was exported from"

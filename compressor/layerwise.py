@@ -8,7 +8,7 @@ behind the last finished group of a run that was stopped.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -43,9 +43,19 @@ class LinearGroup:
     linears: tuple[nn.Linear, ...]
 
     @property
+    def first(self) -> str:
+        """Name of the first layer within its encoder layer, such as `attention.self.query`."""
+        return self.names[0].removeprefix(block_prefix(self.index))
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the encoder layer has no group behind this one."""
+        return self.first == LINEAR_GROUPS[-1][0]
+
+    @property
     def key(self) -> str:
         """A name for files: `00-attention.self.query`."""
-        return f"{self.index:02d}-{self.names[0].split('.', 4)[-1]}"
+        return f"{self.index:02d}-{self.first}"
 
     @property
     def weight(self) -> Tensor:
@@ -56,6 +66,11 @@ class LinearGroup:
     def bias(self) -> Tensor:
         """All biases of the group, `(sum of out,)` float64."""
         return torch.cat([linear.bias for linear in self.linears]).double()
+
+    def split(self, stacked: Tensor) -> tuple[Tensor, ...]:
+        """What is stacked as `weight` or `bias` is, layer by layer."""
+        parts: tuple[Tensor, ...] = stacked.split([linear.out_features for linear in self.linears])
+        return parts
 
 
 @dataclass(frozen=True)
@@ -144,7 +159,8 @@ def damped_hessian(name: str, hessian: Tensor, share: float) -> tuple[Tensor, fl
         return damped(hessian, share)
     except UnsolvableError as error:
         raise UserError(
-            f"{name}: cannot be solved: {error}; use more calibration texts, or a larger --damping"
+            f"{name}: cannot be solved: {error}; use more calibration texts, or, in adaptive, a larger "
+            f"--damping"
         ) from error
 
 
@@ -164,17 +180,28 @@ def start_walk(
     return SideBySide(dense, classifier.model, batches), len(data)
 
 
+def block_prefix(index: int) -> str:
+    """What the names in the model begin with of all that is in encoder layer `index`."""
+    return f"bert.encoder.layer.{index}."
+
+
 def group_names(index: int) -> Sequence[tuple[str, ...]]:
     """Names in the model of the groups of encoder layer `index`, in the order in which data flows."""
-    return [tuple(f"bert.encoder.layer.{index}.{name}" for name in group) for group in LINEAR_GROUPS]
+    return [tuple(block_prefix(index) + name for name in group) for group in LINEAR_GROUPS]
 
 
-def linear_groups(classifier: Classifier, index: int) -> list[LinearGroup]:
-    """The groups of encoder layer `index`, in the order in which data flows."""
-    return [
-        LinearGroup(index, names, tuple(linear_at(classifier.model, name) for name in names))
-        for names in group_names(index)
-    ]
+def groups_along(
+    walk: SideBySide, classifier: Classifier, progress: Progress, description: str
+) -> Iterator[LinearGroup]:
+    """Every group in the order in which data flows; the walk goes on behind the last of a layer."""
+    layers = len(classifier.model.bert.encoder.layer)
+    steps = [(index, names) for index in range(layers) for names in group_names(index)]
+    for index, names in progress.track(steps, description):
+        # Looked up only now: a structured step replaces modules.
+        group = LinearGroup(index, names, tuple(linear_at(classifier.model, name) for name in names))
+        yield group
+        if group.is_last:
+            walk.advance()
 
 
 def _refine(
@@ -212,20 +239,16 @@ def prune_layerwise(
     layers = len(classifier.model.bert.encoder.layer)
     masks: dict[str, Tensor] = {}
     records: list[LayerRecord] = []
-    steps = [(index, place) for index in range(layers) for place in range(len(LINEAR_GROUPS))]
-    for index, place in progress.track(steps, f"Pruning {layers} encoder layers"):
-        # Made anew each time: a structured step replaces modules.
-        group = linear_groups(classifier, index)[place]
+    for group in groups_along(walk, classifier, progress, f"Pruning {layers} encoder layers"):
         part = job.checkpoint.load(group.key, classifier.device)
         if part is None:
-            solution = solver.solve(group, walk.moments(LINEAR_GROUPS[place][0], drifted=drifted))
+            solution = solver.solve(group, walk.moments(group.first, drifted=drifted))
             job.checkpoint.save(group.key, solution.to_part())
         else:
             solution = Solution.from_part(part)
         solver.apply(classifier, group, solution)
         masks |= dict(zip(group.names, solution.masks, strict=bool(solution.masks)))
         records += solution.records
-        if place == len(LINEAR_GROUPS) - 1:
-            _refine(solver, walk, index, masks, job)
-            walk.advance()
+        if group.is_last:
+            _refine(solver, walk, group.index, masks, job)
     return WalkResult(masks, records, walk, examples)

@@ -134,8 +134,7 @@ def prune_classifier(
             not finite (a bug).
     """
     before = {name: linear.weight.shape for name, linear in encoder_linears(classifier.model).items()}
-    for name, linear in encoder_linears(classifier.model).items():
-        job.pattern.check_shape(name, linear.weight)
+    _check_shapes(classifier, job.pattern)
     result = algorithm(job.config.algorithm)(classifier, data, job, progress)
     linears = encoder_linears(classifier.model)
     for name, linear in linears.items():
@@ -146,6 +145,12 @@ def prune_classifier(
     else:
         _check_masks(linears, result, job.pattern)
     return result
+
+
+def _check_shapes(classifier: Classifier, pattern: Pattern) -> None:
+    """Raise a `UserError` if the pattern does not fit an encoder matrix."""
+    for name, weight in encoder_weights(classifier.model).items():
+        pattern.check_shape(name, weight)
 
 
 def _check_masks(linears: dict[str, nn.Linear], result: PruningResult, pattern: MaskPattern) -> None:
@@ -198,8 +203,7 @@ def prune_directory(
     pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
     device = prepare(run)
     classifier = load_classifier(model, device)
-    for name, linear in encoder_linears(classifier.model).items():
-        pattern.check_shape(name, linear.weight)
+    _check_shapes(classifier, pattern)
     data = load_text_data(
         calibration,
         columns,

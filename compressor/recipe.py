@@ -204,6 +204,33 @@ class ExportConfig(Section):
     parity_tolerance: float = Field(1e-4, gt=0, le=1, description="Largest difference of a logit.")
 
 
+class KnowledgeConfig(Section):
+    """Knowledge kept of a dense model."""
+
+    against: str | None = Field(
+        None, description="Dense classifier to compare with on texts: directory or hub id."
+    )
+    data: str | None = Field(
+        None,
+        description="Clean texts, labels not needed: file or hub id; the originals of --attacked if not "
+        "given.",
+    )
+    attacked: Path | None = Field(
+        None,
+        description="Directory from `compress attack`, whose successful attacks are the attacked texts.",
+    )
+    examples: int | None = Field(
+        None,
+        ge=1,
+        description="Most texts of a kind that are compared, drawn with the seed; 256 if not given.",
+    )
+    sentence: str | None = Field(None, description="Text of the attention maps; the first one if not given.")
+    attacked_sentence: str | None = Field(None, description="What an attack made of --sentence.")
+    attention_layer: int | None = Field(
+        None, description="Encoder layer of the attention maps, from 1; the last if not given."
+    )
+
+
 class ValidateConfig(Section):
     """Measurement and gates."""
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -30,19 +29,18 @@ def remove_heads(model: BertForSequenceClassification, index: int, heads: Sequen
     model.prune_heads({index: [present[head] for head in heads]})
 
 
-@torch.no_grad()
 def remove_neurons(model: BertForSequenceClassification, index: int, neurons: Sequence[int]) -> None:
     """Take feed-forward neurons out of encoder layer `index`.
 
     Once all layers have lost as many, `set_intermediate_size` makes the configuration fit.
     """
+    from transformers.pytorch_utils import prune_linear_layer
+
     layer = model.bert.encoder.layer[index]
-    intermediate, output = layer.intermediate.dense, layer.output.dense
-    kept = torch.ones(intermediate.out_features, dtype=torch.bool)
-    kept[list(neurons)] = False
-    kept = kept.to(intermediate.weight.device)
-    layer.intermediate.dense = _linear(intermediate.weight[kept], intermediate.bias[kept])
-    layer.output.dense = _linear(output.weight[:, kept], output.bias)
+    gone = set(neurons)
+    kept = torch.tensor([n for n in range(layer.intermediate.dense.out_features) if n not in gone])
+    layer.intermediate.dense = prune_linear_layer(layer.intermediate.dense, kept)
+    layer.output.dense = prune_linear_layer(layer.output.dense, kept, dim=1)
 
 
 def set_intermediate_size(model: BertForSequenceClassification) -> None:
@@ -55,10 +53,3 @@ def set_intermediate_size(model: BertForSequenceClassification) -> None:
     if len(widths) != 1:
         raise RuntimeError(f"feed-forward parts differ in their width: {sorted(widths)}")
     model.config.intermediate_size = widths.pop()
-
-
-def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
-    linear.weight.copy_(weight)
-    linear.bias.copy_(bias)
-    return linear

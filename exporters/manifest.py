@@ -7,9 +7,15 @@ from typing import Any
 
 from compressor.errors import UserError
 from compressor.output import read_json, sha256_of, write_json
+from compressor.predictors import ARTIFACT_GRAPH
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+
+
+def is_artifact(directory: Path) -> bool:
+    """Whether a directory is an exported artifact, whole or not: it holds a graph or a manifest."""
+    return (directory / MANIFEST).is_file() or (directory / ARTIFACT_GRAPH).is_file()
 
 
 def write_manifest(directory: Path, facts: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A real small classifier and real texts, made once a session; no test needs the network."""
 
+import copy
 import os
 import shutil
 
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compressor.classifier import Classifier, load_classifier, save_classifier
+from compressor.classifier import Classifier, encoder_linears, load_classifier, save_classifier
 from compressor.console import SilentProgress
 from compressor.data import TextData, load_text_data
 from compressor.pruning import prune_directory
@@ -176,3 +177,18 @@ def small_artifact_dir(small_pruned_dir: Path, tmp_path_factory: pytest.TempPath
 def writable_copy(small_classifier_dir: Path, tmp_path: Path) -> Path:
     """A copy of the small classifier's directory, to be damaged at will."""
     return Path(shutil.copytree(small_classifier_dir, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def drifted_copy():
+    """A function that copies a model and moves all its encoder weights by a normal of some scale."""
+
+    def drift(model, scale):
+        model = copy.deepcopy(model)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for linear in encoder_linears(model).values():
+                linear.weight += scale * torch.randn(linear.weight.shape, generator=generator)
+        return model
+
+    return drift

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from compressor.adaptive.solvers import fast, reconstruction_error
-from compressor.calibration import LINEAR_GROUPS, Moments
+from compressor.calibration import Moments
 from compressor.classifier import Classifier
 from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError
-from compressor.layerwise import LinearGroup, damped_hessian, linear_groups, start_walk
+from compressor.layerwise import LinearGroup, damped_hessian, groups_along, start_walk
 from compressor.patterns import MaskPattern, Unstructured
 from compressor.pruning import PruningJob
 
@@ -116,18 +116,15 @@ def _measured_curves(
     walk, _ = start_walk(classifier, data, job, beside_dense=False)
     generator = torch.Generator().manual_seed(job.seed)
     curves, sizes = {}, {}
-    layers = len(classifier.model.bert.encoder.layer)
-    steps = [(index, place) for index in range(layers) for place in range(len(LINEAR_GROUPS))]
-    for index, place in progress.track(steps, "Measuring error curves"):
-        group = linear_groups(classifier, index)[place]
-        moments = walk.moments(LINEAR_GROUPS[place][0])
+    probes = walk.batches[-PROBE_BATCHES:]
+    states = [_cls(classifier, batch) for batch in probes]
+    for group in groups_along(walk, classifier, progress, "Measuring error curves"):
+        moments = walk.moments(group.first)
         errors = _error_curve(group, moments, job, pattern, generator)
         # Of a loss that is a sum over outputs of unlike scale, each counts by what it does in the end.
-        price = _price(classifier, group, moments, walk.batches[-PROBE_BATCHES:])
+        price = _price(classifier, group, moments, probes, states)
         curves[group.names] = price * _interpolated(errors)
         sizes[group.names] = sum(linear.weight.numel() for linear in group.linears)
-        if place == len(LINEAR_GROUPS) - 1:
-            walk.advance()
     return curves, sizes
 
 
@@ -156,19 +153,24 @@ def _interpolated(errors: Sequence[float]) -> np.ndarray:
 
 
 def _price(
-    classifier: Classifier, group: LinearGroup, moments: Moments, batches: Sequence[Mapping[str, Tensor]]
+    classifier: Classifier,
+    group: LinearGroup,
+    moments: Moments,
+    batches: Sequence[Mapping[str, Tensor]],
+    before: Sequence[Tensor],
 ) -> float:
     """Relative change of the last [CLS] states for each unit of the group's relative error.
 
     Measured with half of the group's weights zeroed, those with the smallest `|w| ||x||`.
+
+    Args:
+        before: the dense model's last [CLS] states on `batches`.
     """
-    before = [_cls(classifier, batch) for batch in batches]
     weight, hessian = group.weight, moments.hessian
     mask = Unstructured(PROBE_SPARSITY, "layer").mask(weight.abs() * moments.square.diagonal().sqrt())
     error = reconstruction_error(weight * mask, weight, hessian)
     kept = [linear.weight.clone() for linear in group.linears]
-    parts = mask.split([linear.out_features for linear in group.linears])
-    for linear, part in zip(group.linears, parts, strict=True):
+    for linear, part in zip(group.linears, group.split(mask), strict=True):
         linear.weight.mul_(part)
     after = [_cls(classifier, batch) for batch in batches]
     for linear, whole in zip(group.linears, kept, strict=True):

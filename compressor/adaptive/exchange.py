@@ -86,7 +86,7 @@ def _exchange_rows(
 ) -> tuple[Tensor, Tensor]:
     """Weight and mask of a batch of rows, searched for with the Hessian `working` in its precision.
 
-    The weight is not finite where that was not enough.
+    The weight is no least squares, or not finite, where that was not enough.
     """
     kept_mean = float(mask.sum(dim=1).double().mean())
     contested = min(max(1, round(CONTESTED_SHARE * kept_mean)), MOST_CONTESTED)

@@ -22,6 +22,7 @@ from compressor.layerwise import (
     GroupSolver,
     LinearGroup,
     Solution,
+    block_prefix,
     damped_hessian,
     group_names,
     prune_layerwise,
@@ -120,7 +121,7 @@ class _AdaptiveSolver(GroupSolver, Protocol):
     def refine(self, walk: SideBySide, index: int, masks: Mapping[str, Tensor]) -> bool:
         if not self.options.reconstruction_passes:
             return False
-        prefix = f"bert.encoder.layer.{index}."
+        prefix = block_prefix(index)
         own = {
             f"{name.removeprefix(prefix)}.weight": mask
             for name, mask in masks.items()
@@ -206,10 +207,9 @@ def _kept_columns(in_features: int, size: int, removed: list[int]) -> Tensor:
 
 def _split(group: LinearGroup, problem: _Problem, solved: Tensor, mask: Tensor | None) -> Solution:
     """A stacked solution as one for each layer of the group."""
-    sizes = [linear.out_features for linear in group.linears]
     mask = torch.ones_like(solved, dtype=torch.bool) if mask is None else mask
     weights, biases, masks, targets = (
-        tensor.split(sizes) for tensor in (solved, problem.bias(solved), mask, problem.target)
+        group.split(tensor) for tensor in (solved, problem.bias(solved), mask, problem.target)
     )
     dtype = group.linears[0].weight.dtype
     records = [

@@ -21,11 +21,11 @@ from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
 from compressor.output import atomic_directory, check_replaceable, write_json
-from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
+from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
 from compressor.robustness.attacks import build_attack
 from compressor.robustness.victims import Victim
-from exporters.manifest import MANIFEST, read_manifest
+from exporters.manifest import is_artifact, read_manifest
 
 ROBUSTNESS_RECORD = "robustness.json"
 EXAMPLES_RECORD = "examples.jsonl"
@@ -181,7 +181,7 @@ def load_predictor(directory: str, run: RunConfig) -> Predictor:
     """
     path = Path(directory)
     device = prepare(run)
-    if (path / ARTIFACT_GRAPH).is_file() or (path / MANIFEST).is_file():
+    if is_artifact(path):
         read_manifest(path)
         return OnnxPredictor(path, thread_count(run), device.type)
     return TorchPredictor(load_classifier(directory, device))

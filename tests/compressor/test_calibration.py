@@ -8,7 +8,7 @@ import torch
 
 from compressor.batching import encode, pad
 from compressor.calibration import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
-from compressor.classifier import encoder_linears, linear_at
+from compressor.classifier import linear_at
 
 LENGTH = 48
 FIRSTS = [group[0] for group in LINEAR_GROUPS]
@@ -20,14 +20,9 @@ def encoded(small_classifier, quotes):
 
 
 @pytest.fixture
-def drifted(small_classifier):
+def drifted(small_classifier, drifted_copy):
     """A copy whose encoder weights are all a little off, as behind a pruned part."""
-    model = copy.deepcopy(small_classifier.model)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for linear in encoder_linears(model).values():
-            linear.weight += 0.01 * torch.randn(linear.weight.shape, generator=generator)
-    return model
+    return drifted_copy(small_classifier.model, 0.01)
 
 
 def batches_of(classifier, encoded, size, length=None):

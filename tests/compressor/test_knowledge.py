@@ -39,14 +39,9 @@ def encoded(small_classifier, quotes):
 
 
 @pytest.fixture
-def drifted(small_classifier):
+def drifted(small_classifier, drifted_copy):
     """A copy whose encoder weights are all off, as in a pruned model."""
-    model = copy.deepcopy(small_classifier.model)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for linear in encoder_linears(model).values():
-            linear.weight += 0.02 * torch.randn(linear.weight.shape, generator=generator)
-    return model
+    return drifted_copy(small_classifier.model, 0.02)
 
 
 def example_line(text, changed, outcome):

@@ -12,7 +12,7 @@ from compressor.layerwise import (
     GroupSolver,
     Solution,
     group_names,
-    linear_groups,
+    groups_along,
     prune_layerwise,
     set_linears,
     start_walk,
@@ -78,8 +78,9 @@ def walk(classifier, quotes, solver, checkpoint=None, beside_dense=True, drifted
 # groups -----------------------------------------------------------------------------------------
 
 
-def test_groups_hold_all_layers_in_the_order_of_the_data(classifier):
-    groups = [group for index in range(2) for group in linear_groups(classifier, index)]
+def test_groups_hold_all_layers_in_the_order_of_the_data(classifier, quotes):
+    steps, _ = start_walk(classifier, quotes, job(), beside_dense=False)
+    groups = list(groups_along(steps, classifier, SilentProgress(), "groups"))
     linears = encoder_linears(classifier.model)
     assert [name for group in groups for name in group.names] == list(linears)
     assert [names for index in range(2) for names in group_names(index)] == [g.names for g in groups]
