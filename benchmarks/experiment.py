@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.modelopt_rival import prune_with_modelopt
 from benchmarks.results_file import write_result
 from compressor.classifier import encoder_weights, load_classifier, sparsity_of, weights_bytes
 from compressor.console import terminal_progress
@@ -65,13 +66,20 @@ class Experiment:
     def _accuracy(self, predictor: TorchPredictor) -> float:
         return measure_accuracy(predictor, self.test, self.max_length, terminal_progress(), "accuracy")
 
-    def run(self, config: PruneConfig, seed: int) -> dict[str, Any]:
-        """Prune with `config` and measure: accuracy, seconds, sparsity and size."""
+    def run(self, config: PruneConfig, seed: int, *, modelopt: bool = False) -> dict[str, Any]:
+        """Prune with `config` and measure: accuracy, seconds, sparsity and size.
+
+        Args:
+            modelopt: leave the pruning itself to NVIDIA Model Optimizer.
+        """
         classifier = load_classifier(self.dense)
         pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
         start = time.perf_counter()
         job = PruningJob(pattern, config, self.max_length, seed)
-        prune_classifier(classifier, self.calibration, job, terminal_progress())
+        if modelopt:
+            prune_with_modelopt(classifier, self.calibration, job)
+        else:
+            prune_classifier(classifier, self.calibration, job, terminal_progress())
         return {
             "seconds": round(time.perf_counter() - start, 1),
             "accuracy": self._accuracy(TorchPredictor(classifier)),
@@ -93,7 +101,8 @@ def run_table(experiment: Experiment, plan: Sequence[dict[str, Any]], output: Pa
     """Run every line of a plan and write the table after each; lines that `output` has already are kept.
 
     Args:
-        plan: each line has `config` (the prune section, as a mapping), `seed`, and what names it.
+        plan: each line has `config` (the prune section, as a mapping), `seed`, what names it, and may
+            have `modelopt`, as in `Experiment.run`.
         output: the result as JSON.
     """
     run = RunConfig()
@@ -109,7 +118,9 @@ def run_table(experiment: Experiment, plan: Sequence[dict[str, Any]], output: Pa
     for line in plan:
         row = next((row for row in known if all(row.get(key) == line[key] for key in line)), None)
         if row is None:
-            row = line | experiment.run(PruneConfig.model_validate(line["config"]), line["seed"])
+            row = line | experiment.run(
+                PruneConfig.model_validate(line["config"]), line["seed"], modelopt=line.get("modelopt", False)
+            )
             terminal_progress().log(f"{line} -> {row['accuracy']:.4f} in {row['seconds']} s")
         result["rows"].append(row)
         write_result(output, result)

@@ -2,26 +2,31 @@
 
     python -m benchmarks.one_shot_quality DENSE CALIBRATION TEST [--quick] [--output FILE]
 
-DENSE is a fine-tuned classifier, CALIBRATION and TEST are files of texts; nothing was chosen on TEST.
+DENSE is a fine-tuned classifier, CALIBRATION and TEST are files of texts. With `nvidia-modelopt`
+installed, its SparseGPT has a column.
 A run that was stopped goes on where it was; delete the output to start anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from benchmarks.experiment import Calibration, Dense, Experiment, Output, Test, accuracy_cell, run_table
+from benchmarks.modelopt_rival import is_installed
 from benchmarks.results_file import RESULTS, markdown_table
 
 CALIBRATION = 256
 TUNED = {"reconstruction_passes": 20, "reconstruction_rate": 1e-3}
+MODELOPT = "modelopt SparseGPT"
 METHODS: dict[str, dict[str, Any]] = {
     "magnitude": {"algorithm": "magnitude"},
     "Wanda": {"algorithm": "wanda"},
     "SparseGPT": {"algorithm": "sparsegpt"},
+    MODELOPT: {"algorithm": "sparsegpt"},
     "adaptive": {"algorithm": "adaptive"},
     "adaptive, tuned": {"algorithm": "adaptive", "adaptive": TUNED},
 }
@@ -35,23 +40,31 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "structured 50 %": {"pattern": "structured", "sparsity": 0.5},
 }
 QUICK_SETTINGS = ("75 %", "structured 25 %")
-SEVERAL_SEEDS = ("SparseGPT", "adaptive", "adaptive, tuned")
-SEEDS = (0, 1, 2)
+SEVERAL_SEEDS = ("SparseGPT", MODELOPT, "adaptive", "adaptive, tuned")
 
 
-def plan(quick: bool) -> list[dict[str, Any]]:
+def plan(settings: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
     """The table's lines; the first seed of everything comes first."""
-    lines = []
-    for seed in SEEDS[:1] if quick else SEEDS:
-        for setting in QUICK_SETTINGS if quick else SETTINGS:
-            for method, config in METHODS.items():
-                if seed and method not in SEVERAL_SEEDS:
-                    continue
-                if setting.startswith("structured") and method in ("Wanda", "SparseGPT"):
-                    continue
-                whole = {"calibration_examples": CALIBRATION, **config, **SETTINGS[setting]}
-                lines.append({"setting": setting, "method": method, "seed": seed, "config": whole})
-    return lines
+    return [
+        {
+            "setting": setting,
+            "method": method,
+            "seed": seed,
+            "config": {"calibration_examples": CALIBRATION, **METHODS[method], **SETTINGS[setting]},
+            "modelopt": method == MODELOPT,
+        }
+        for seed in seeds
+        for setting in settings
+        for method in methods
+        if applies(method, setting) and (seed == seeds[0] or method in SEVERAL_SEEDS)
+    ]
+
+
+def applies(method: str, setting: str) -> bool:
+    """Whether a method can do what a setting asks for."""
+    if method == MODELOPT:
+        return setting == "2:4"
+    return not setting.startswith("structured") or method not in ("Wanda", "SparseGPT")
 
 
 def table(result: dict[str, Any]) -> str:
@@ -72,10 +85,16 @@ def main(
     calibration: Calibration,
     test: Test,
     output: Output = RESULTS / "one_shot_quality.json",
+    setting: Annotated[list[str] | None, typer.Option(help="A line of the table; repeatable.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="A column of the table; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the methods that draw calibration texts.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Two settings, one seed.")] = False,
 ) -> None:
     """Compare the pruning methods on one classifier."""
-    print(table(run_table(Experiment(dense, calibration, test), plan(quick), output)))
+    methods = method or [name for name in METHODS if name != MODELOPT or is_installed()]
+    settings = setting or (QUICK_SETTINGS if quick else list(SETTINGS))
+    lines = plan(settings, methods, range(1 if quick else seeds))
+    print(table(run_table(Experiment(dense, calibration, test), lines, output)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ same rows. A second table has time and memory on BERT-base's shapes with random 
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 import typer
 from torch import Tensor
 
+from benchmarks.alone import measured_alone, peak_mb
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from compressor.adaptive.solvers import column_sweep, damped, exact, fast, greedy
 from compressor.classifier import load_classifier
@@ -130,13 +130,8 @@ def random_problem(out_features: int, in_features: int) -> tuple[Tensor, Tensor]
     return weight, hessian
 
 
-def peak_mb() -> float:
-    """Most memory this process has had so far; unlike getrusage's, not inherited from its parent."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
-def _measure(out_features: int, in_features: int, solver: str, threads: int, connection: Any) -> None:
+def measure_shape(out_features: int, in_features: int, solver: str, threads: int) -> dict[str, Any]:
+    """Time of one solver on one shape at 50 %, and the memory it takes above that of the problem."""
     torch.set_num_threads(threads)
     weight, hessian = random_problem(out_features, in_features)
     before = peak_mb()
@@ -144,18 +139,8 @@ def _measure(out_features: int, in_features: int, solver: str, threads: int, con
     start = time.perf_counter()
     {"exact": exact, **RIVALS}[solver](weight[:rows], hessian, PATTERNS["50 %"])
     seconds = (time.perf_counter() - start) * out_features / rows
-    connection.send({"seconds": seconds, "peak_mb": peak_mb(), "rise_mb": peak_mb() - before})
-
-
-def measured_alone(out_features: int, in_features: int, solver: str, threads: int) -> dict[str, Any]:
-    """Time and peak memory of one solver on one shape at 50 %, in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(out_features, in_features, solver, threads, sender))
-    process.start()
-    figures: dict[str, Any] = receiver.recv()
-    process.join()
-    return {"out": out_features, "in": in_features, "solver": solver} | figures
+    shape = {"out": out_features, "in": in_features, "solver": solver}
+    return shape | {"seconds": seconds, "rise_mb": peak_mb() - before}
 
 
 def print_tables(result: dict[str, Any]) -> None:
@@ -212,7 +197,11 @@ def main(
     if not quick:
         shapes = [(*shape, solver) for shape in SHAPES for solver in ("fast", "greedy", "exact")]
         shapes += [(SCALING_ROWS, width, "fast") for width in WIDTHS]
-        result["shapes"] = [measured_alone(*shape, threads) for shape in shapes]
+        names = ("out_features", "in_features", "solver")
+        result["shapes"] = [
+            measured_alone(measure_shape, dict(zip(names, shape, strict=True)) | {"threads": threads})
+            for shape in shapes
+        ]
         write_result(output, result)
     print_tables(result)
 

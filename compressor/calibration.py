@@ -222,6 +222,17 @@ class SideBySide:
                 state.copy_(_run(block, state.to(self._device), arguments))
         self._index += 1
 
+    @torch.no_grad()
+    def last_first_tokens(self) -> Tensor:
+        """Last hidden states of [CLS], `(texts, hidden)`, of the dense model, from where the walk stands."""
+        behind = []
+        for state, arguments in zip(self._dense_states, self._arguments, strict=True):
+            hidden = state.to(self._device)
+            for block in self.dense.bert.encoder.layer[self._index :]:
+                hidden = _run(block, hidden, arguments)
+            behind.append(hidden[:, 0])
+        return torch.cat(behind)
+
     def first_tokens(self) -> tuple[Tensor, Tensor]:
         """Hidden states of [CLS], `(texts, hidden)`, in the dense and in the pruned model."""
         dense, pruned = (

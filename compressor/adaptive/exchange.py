@@ -10,13 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compressor.adaptive.supports import blocks_of, places_of, row_batches
+from compressor.adaptive.supports import blocks_of, for_each_batch, places_of, row_batches
 from compressor.patterns import NM, MaskPattern
 
 # Share of a row's kept weights that is contested, and as many of the dropped ones, and the most of
 # them: more of them cost more than they gain. Most rows come to rest after swapping 2 or 3 %.
 CONTESTED_SHARE = 0.4
-MOST_CONTESTED = 96
+MOST_CONTESTED = 32
 SWAP_SHARE = 0.05
 # Of a refined solution of single precision, relative to the gradient at zero; 1e-9 is usual.
 GRADIENT_TOLERANCE = 1e-7
@@ -50,13 +50,16 @@ def exchange(
     sureness = _sureness(mask, scores, pattern)
     weight, kept = torch.zeros_like(target), mask.clone()
     single = hessian.float()
-    for rows in row_batches(mask.sum(dim=1), single.element_size()):
+
+    def solve(rows: Tensor) -> None:
         problem = right[rows], hessian, mask[rows], sureness[rows], pattern
         solved = _exchange_rows(*problem, working=single)
         if not _is_least_squares(right[rows], hessian, *solved):
             # The Hessian is too ill-conditioned for single precision.
             solved = _exchange_rows(*problem, working=hessian)
         weight[rows], kept[rows] = solved
+
+    for_each_batch(solve, row_batches(mask.sum(dim=1), single.element_size()))
     return weight, kept
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +13,8 @@ from torch import Tensor
 # Rows are solved together as long as their private matrices stay under this size; larger batches
 # are no faster, since they do not fit the processor's cache.
 ROW_BATCH_BYTES = 32 * 2**20
+# Each has such matrices of its own.
+MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,13 @@ def places_of(among: Tensor, priority: Tensor, count: int) -> Places:
 
 def blocks_of(hessian: Tensor, rows: Places, columns: Places) -> Tensor:
     """The Hessian between places, `(batch, rows, columns)`; fillers stand alone, with a one."""
-    blocks = hessian[rows.index[:, :, None], columns.index[:, None, :]]
+    if hessian.is_cuda:
+        blocks = hessian[rows.index[:, :, None], columns.index[:, None, :]]
+    else:
+        # Copies of whole rows, and then columns, are several times faster here.
+        blocks = hessian.new_empty(*rows.index.shape, columns.index.shape[1])
+        for block, row_index, column_index in zip(blocks, rows.index, columns.index, strict=True):
+            torch.index_select(hessian.index_select(0, row_index), 1, column_index, out=block)
     if not (rows.real.all() and columns.real.all()):
         blocks.masked_fill_(~(rows.real[:, :, None] & columns.real[:, None, :]), 0.0)
         if rows is columns:
@@ -70,6 +81,29 @@ def row_batches(counts: Tensor, element_size: int) -> list[Tensor]:
     return batches
 
 
+def for_each_batch(solve: Callable[[Tensor], None], batches: Sequence[Tensor]) -> None:
+    """Run `solve` on every batch of rows; on a processor, one batch a thread.
+
+    The factorisations of a batch are too small to gain from threads of their own.
+
+    Args:
+        solve: is given the rows' indices; writes its results to those rows alone.
+        batches: as `row_batches` makes them.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, MOST_WORKERS, len(batches))
+    if workers < 2 or batches[0].is_cuda:
+        for rows in batches:
+            solve(rows)
+        return
+    try:
+        # Sets the threads of the worker that calls it, and those of threads that are yet to come.
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            deque(pool.map(solve, batches), maxlen=0)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def least_squares(target: Tensor, hessian: Tensor, mask: Tensor) -> Tensor:
     """The best weights on a given support: each row's exact least squares.
 
@@ -86,12 +120,15 @@ def least_squares(target: Tensor, hessian: Tensor, mask: Tensor) -> Tensor:
     """
     right = target @ hessian
     result = torch.zeros_like(target)
-    for rows in row_batches(mask.sum(dim=1), target.element_size()):
+
+    def solve(rows: Tensor) -> None:
         support = places_of(mask[rows], torch.zeros_like(right[rows]), int(mask[rows].sum(dim=1).max()))
         if not support.index.shape[1]:
-            continue
+            return
         factor = torch.linalg.cholesky(blocks_of(hessian, support, support))
         values = right[rows].gather(1, support.index) * support.real
         solved = torch.cholesky_solve(values[:, :, None], factor)[:, :, 0]
         result[rows] = torch.zeros_like(result[rows]).scatter_add_(1, support.index, solved * support.real)
+
+    for_each_batch(solve, row_batches(mask.sum(dim=1), target.element_size()))
     return result

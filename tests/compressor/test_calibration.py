@@ -171,3 +171,13 @@ def test_the_walk_leaves_no_hooks_behind(small_classifier, drifted, encoded):
     all_moments(small_classifier.model, drifted, batches_of(small_classifier, encoded, 8))
     for model in (small_classifier.model, drifted):
         assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_last_cls_states_are_the_models_own_wherever_the_walk_stands(small_classifier, encoded):
+    model, batches = small_classifier.model, batches_of(small_classifier, encoded, 8)
+    with torch.no_grad():
+        expected = torch.cat([model.bert(**batch).last_hidden_state[:, 0] for batch in batches])
+    walk = SideBySide(model, model, batches)
+    torch.testing.assert_close(walk.last_first_tokens(), expected, rtol=1e-4, atol=1e-5)
+    walk.advance()
+    torch.testing.assert_close(walk.last_first_tokens(), expected, rtol=1e-4, atol=1e-5)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from compressor.adaptive import allocation
 from compressor.adaptive.allocation import GRID_STEP, MEASURED, MOST, allocate, cheapest, grid
-from compressor.classifier import encoder_linears, load_classifier
+from compressor.adaptive.solvers import damped, greedy
+from compressor.classifier import encoder_linears, linear_at, load_classifier
 from compressor.console import SilentProgress
 from compressor.errors import UserError
+from compressor.layerwise import group_names, start_walk
 from compressor.patterns import Unstructured, parse_pattern
 from compressor.pruning import PruningJob, prune_classifier
 from compressor.recipe import AdaptiveConfig, PruneConfig
@@ -99,13 +101,11 @@ def test_a_curve_rises_from_nothing_and_is_finite(errors):
     assert (np.diff(curve) >= -1e-12).all()
 
 
-def test_a_curve_runs_through_what_was_measured():
-    errors = [1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5, 0.8]
-    curve = allocation._interpolated(errors)
-    # 0.5 is on the grid; half-way between two measurements lies their geometric mean.
-    assert curve[32] == pytest.approx(1e-2)
-    logarithm = np.interp(0.4, grid()[1:], np.log(curve[1:]))
-    assert logarithm == pytest.approx(np.log(np.sqrt(1e-3 * 1e-2)), rel=1e-3)
+def test_a_curve_runs_through_what_was_measured(monkeypatch):
+    monkeypatch.setattr(allocation, "MEASURED", (0.25, 0.5, 0.75))
+    curve = allocation._interpolated([1e-3, 1e-2, 0.1])
+    # Half-way between two measurements lies their geometric mean.
+    assert curve[[16, 32, 40, 48]] == pytest.approx([1e-3, 1e-2, np.sqrt(1e-3), 0.1])
 
 
 # a whole prune ----------------------------------------------------------------------------------
@@ -114,14 +114,36 @@ def test_a_curve_runs_through_what_was_measured():
 @pytest.fixture
 def few_measurements(monkeypatch):
     monkeypatch.setattr(allocation, "MEASURED", (0.3, 0.6, 0.9))
-    monkeypatch.setattr(allocation, "MEASURED_ROWS", 12)
-    monkeypatch.setattr(allocation, "PROBE_BATCHES", 1)
 
 
 def job(pattern="unstructured", sparsity=None, **options):
     adaptive = AdaptiveConfig(**{"allocation": "error", "solver": "greedy", "iterations": 5, **options})
     config = PruneConfig(calibration_examples=16, adaptive=adaptive)
     return PruningJob(parse_pattern(pattern, sparsity), config, 32, seed=0)
+
+
+def test_what_a_group_costs_is_what_it_does_to_the_last_cls(narrow_classifier_dir, quotes, monkeypatch):
+    monkeypatch.setattr(allocation, "MEASURED", (0.5,))
+    classifier = load_classifier(str(narrow_classifier_dir))
+    last = list(group_names(1))[-1]
+    with torch.no_grad():
+        curves, sizes = allocation._measured_curves(
+            classifier, quotes, job(), Unstructured(0.5, "layer"), SilentProgress()
+        )
+        walk, _ = start_walk(classifier, quotes, job(), beside_dense=False)
+        whole = torch.cat([classifier.model.bert(**b).last_hidden_state[:, 0] for b in walk.batches])
+        walk.advance()
+        moments = walk.moments("output.dense")
+        linear = linear_at(classifier.model, last[0])
+        hessian, _ = damped(moments.hessian, 0.01)
+        pruned, _ = greedy(linear.weight.double(), hessian, Unstructured(0.5, "layer"))
+        linear.bias += ((linear.weight.double() - pruned) @ moments.pruned_mean).float()
+        linear.weight.copy_(pruned)
+        moved = torch.cat([classifier.model.bert(**b).last_hidden_state[:, 0] for b in walk.batches])
+    expected = float((moved - whole).square().sum() / whole.square().sum())
+    assert expected > 0
+    assert curves[last][32] == pytest.approx(expected, rel=1e-3)
+    assert sizes[last] == linear.weight.numel()
 
 
 @pytest.mark.usefixtures("few_measurements")

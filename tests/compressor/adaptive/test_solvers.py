@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from problems import best_on_support, problem, row_losses
 
 from compressor.adaptive import solvers, supports
 from compressor.adaptive.solvers import (
@@ -25,32 +26,6 @@ from compressor.patterns import NM, Unstructured, pruned_count
 
 SEEDS = st.integers(0, 2**31 - 1)
 PATTERNS = [Unstructured(0.5), Unstructured(0.75), Unstructured(0.3), NM(2, 4), NM(1, 4)]
-
-
-def problem(seed: int, rows: int, width: int, correlation: float = 0.7) -> tuple[torch.Tensor, torch.Tensor]:
-    """A random weight and the Hessian of inputs that share a few directions, float64."""
-    generator = np.random.default_rng(seed)
-    shared = generator.standard_normal((4 * width, max(1, width // 4)))
-    mixing = generator.standard_normal((shared.shape[1], width))
-    own = generator.standard_normal((4 * width, width))
-    inputs = correlation * shared @ mixing + (1 - correlation) * own
-    hessian = inputs.T @ inputs
-    hessian += 0.01 * np.diag(hessian).mean() * np.eye(width)
-    weight = generator.standard_normal((rows, width))
-    return torch.from_numpy(weight), torch.from_numpy(hessian)
-
-
-def random_mask(seed: int, rows: int, width: int) -> torch.Tensor:
-    """Rows keep different numbers of weights; the first keeps none, the last all."""
-    generator = np.random.default_rng(seed)
-    mask = generator.random((rows, width)) < generator.random((rows, 1))
-    mask[0] = False
-    mask[-1] = True
-    return torch.from_numpy(mask)
-
-
-def row_losses(weight: np.ndarray, target: np.ndarray, hessian: np.ndarray) -> np.ndarray:
-    return np.array([(w - t) @ hessian @ (w - t) for w, t in zip(weight, target, strict=True)])
 
 
 def obs_row(target: np.ndarray, hessian: np.ndarray, count: int, n: int = 0, m: int = 0) -> np.ndarray:
@@ -73,15 +48,6 @@ def obs_row(target: np.ndarray, hessian: np.ndarray, count: int, n: int = 0, m: 
             weight[q] -= step * column[place]
         weight[alive[best]] = 0.0
         del alive[best]
-    return weight
-
-
-def best_on_support(target: np.ndarray, hessian: np.ndarray, support: list[int]) -> np.ndarray:
-    """One row's least squares on a support, by NumPy's lstsq on the Cholesky factor."""
-    root = np.linalg.cholesky(hessian).T
-    weight = np.zeros_like(target)
-    if support:
-        weight[support] = np.linalg.lstsq(root[:, support], root @ target, rcond=None)[0]
     return weight
 
 
@@ -290,80 +256,6 @@ def test_greedy_is_optimal_on_the_support_of_its_sweep(pattern):
     # The sweep itself corrects to the right only.
     error, swept_error = (reconstruction_error(w, target, hessian) for w in (weight, swept))
     assert error < swept_error
-
-
-# least squares ----------------------------------------------------------------------------------
-
-
-@settings(max_examples=40, deadline=None)
-@given(SEEDS, st.integers(2, 6), st.integers(1, 12))
-def test_least_squares_is_numpys_on_any_support(seed, rows, width):
-    target, hessian = problem(seed, rows, width)
-    mask = random_mask(seed, rows, width)
-    weight = least_squares(target, hessian, mask)
-    for row in range(rows):
-        support = np.flatnonzero(mask[row].numpy()).tolist()
-        expected = best_on_support(target[row].numpy(), hessian.numpy(), support)
-        assert weight[row].numpy() == pytest.approx(expected, rel=1e-6, abs=1e-8)
-
-
-def test_least_squares_meets_the_normal_equations():
-    target, hessian = problem(1, 9, 20)
-    mask = random_mask(1, 9, 20)
-    weight = least_squares(target, hessian, mask)
-    for row in range(1, 9):
-        kept = mask[row].numpy()
-        block = hessian.numpy()[np.ix_(kept, kept)]
-        right = (hessian.numpy() @ target[row].numpy())[kept]
-        assert weight[row].numpy()[kept] == pytest.approx(np.linalg.solve(block, right), rel=1e-8)
-
-
-def test_least_squares_has_no_gradient_on_the_support_and_is_zero_off_it():
-    target, hessian = problem(2, 9, 20)
-    mask = random_mask(2, 9, 20)
-    weight = least_squares(target, hessian, mask)
-    gradient = (weight - target) @ hessian
-    assert float(gradient[mask].abs().max()) < 1e-9 * float((target @ hessian).abs().max())
-    assert (weight[~mask] == 0).all()
-
-
-def test_least_squares_cannot_be_bettered_by_a_nudge():
-    target, hessian = problem(3, 4, 10)
-    mask = random_mask(3, 4, 10)
-    weight = least_squares(target, hessian, mask)
-    best = row_losses(weight.numpy(), target.numpy(), hessian.numpy())
-    generator = np.random.default_rng(0)
-    for _ in range(50):
-        nudge = 1e-3 * generator.standard_normal((4, 10)) * mask.numpy()
-        nudged = row_losses(weight.numpy() + nudge, target.numpy(), hessian.numpy())
-        assert (nudged >= best).all()
-
-
-def test_least_squares_on_an_empty_support_is_zero():
-    target, hessian = problem(4, 3, 6)
-    assert not least_squares(target, hessian, torch.zeros(3, 6, dtype=torch.bool)).any()
-
-
-def test_least_squares_on_the_full_support_is_the_target():
-    target, hessian = problem(5, 3, 6)
-    weight = least_squares(target, hessian, torch.ones(3, 6, dtype=torch.bool))
-    torch.testing.assert_close(weight, target, rtol=1e-9, atol=1e-9)
-
-
-def test_least_squares_in_batches_of_rows_is_the_same(monkeypatch):
-    target, hessian = problem(6, 11, 12)
-    mask = random_mask(6, 11, 12)
-    whole = least_squares(target, hessian, mask)
-    monkeypatch.setattr(supports, "ROW_BATCH_BYTES", 3 * 12 * 12 * 8)
-    torch.testing.assert_close(least_squares(target, hessian, mask), whole, rtol=1e-12, atol=1e-12)
-
-
-def test_least_squares_of_stacked_rows_is_that_of_each():
-    target, hessian = problem(7, 10, 12)
-    mask = random_mask(7, 10, 12)
-    stacked = least_squares(target, hessian, mask)
-    apart = [least_squares(target[r : r + 1], hessian, mask[r : r + 1]) for r in range(10)]
-    torch.testing.assert_close(stacked, torch.cat(apart), rtol=1e-10, atol=1e-10)
 
 
 # adapted weight ---------------------------------------------------------------------------------
