@@ -22,6 +22,8 @@ from compressor.patterns import NM, MaskPattern, Unstructured, pruned_count
 ELIMINATION_BYTES = 128 * 2**20
 DAMPING_ATTEMPTS = 4
 SWEEP_BLOCK = 128
+# ADMM steps between two looks at the support, after each of which the penalty rises.
+RHO_INTERVAL = 3
 
 
 class UnsolvableError(ArithmeticError):
@@ -238,14 +240,18 @@ def _admm_scores(target: Tensor, hessian: Tensor, pattern: MaskPattern, iteratio
     sparse = target.float()
     multipliers = torch.zeros_like(sparse)
     mask = torch.ones_like(sparse, dtype=torch.bool)
+    # One product with (H + rho)^-1, or two with its factors: what is less work until rho changes.
+    made = hessian.shape[0] < RHO_INTERVAL * target.shape[0]
     for step in range(iterations):
         right = gradient - multipliers + rho * sparse
-        dense = ((right @ vectors) / (eigenvalues + rho)) @ vectors.T
+        if made and step % RHO_INTERVAL == 0:
+            inverse = (vectors / (eigenvalues + rho)) @ vectors.T
+        dense = right @ inverse if made else ((right @ vectors) / (eigenvalues + rho)) @ vectors.T
         candidate = dense + multipliers / rho
         new_mask = pattern.mask(candidate.abs())
         sparse = candidate * new_mask
         multipliers = multipliers + rho * (dense - sparse)
-        if step % 3 == 2:
+        if step % RHO_INTERVAL == RHO_INTERVAL - 1:
             changed = int((new_mask ^ mask).sum()) / kept
             mask = new_mask
             if changed == 0:
