@@ -15,7 +15,16 @@ import numpy as np
 import typer
 from matplotlib.axes import Axes
 
-from benchmarks.experiment import Calibration, Dense, Experiment, Output, Test, accuracy_cell, run_table
+from benchmarks.experiment import (
+    Calibration,
+    Dense,
+    Experiment,
+    Output,
+    Seeds,
+    Test,
+    accuracy_cell,
+    run_table,
+)
 from benchmarks.results_file import RESULTS, markdown_table
 from compressor.drawing import BLUE, GREY, ORANGE, drawing, legend_above, quiet, svg_file
 
@@ -23,15 +32,14 @@ CALIBRATION = 256
 SPARSITY = 0.75
 SIZES = (16, 64, 256, 1024, 2048)
 SPARSITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-SEEDS = (0, 1, 2)
 COLOURS = {"adaptive": ORANGE, "SparseGPT": BLUE, "magnitude": GREY}
 MARKERS = {"adaptive": "o", "SparseGPT": "s", "magnitude": "^"}
 
 
-def plan(quick: bool) -> list[dict[str, Any]]:
+def plan(seeds: int, quick: bool) -> list[dict[str, Any]]:
     """The lines of both curves; the first seed of everything comes first."""
     lines = []
-    for seed in SEEDS[:1] if quick else SEEDS:
+    for seed in range(1 if quick else seeds):
         points = [("calibration", size, SPARSITY) for size in (SIZES[:2] if quick else SIZES)]
         points += [("sparsity", CALIBRATION, share) for share in (SPARSITIES[2:3] if quick else SPARSITIES)]
         for curve, size, sparsity in points:
@@ -117,10 +125,11 @@ def main(
     calibration: Calibration,
     test: Test,
     output: Output = RESULTS / "curves.json",
+    seeds: Seeds = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Three points, one seed.")] = False,
 ) -> None:
     """Draw accuracy by number of calibration texts and by sparsity."""
-    result = run_table(Experiment(dense, calibration, test), plan(quick), output)
+    result = run_table(Experiment(dense, calibration, test), plan(seeds, quick), output)
     for curve in ("calibration", "sparsity"):
         print(table(result, curve), end="\n\n")
         svg: Path = output.with_name(f"{output.stem}_{curve}.svg")

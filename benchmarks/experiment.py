@@ -30,6 +30,7 @@ Dense = Annotated[str, typer.Argument(help="The fine-tuned classifier.")]
 Calibration = Annotated[str, typer.Argument(help="File of texts to prune with.")]
 Test = Annotated[str, typer.Argument(help="File of labelled texts to measure on.")]
 Output = Annotated[Path, typer.Option(help="Result as JSON.")]
+Seeds = Annotated[int, typer.Option(min=1, help="How many draws of calibration texts; more can be added.")]
 
 
 @dataclass(frozen=True)

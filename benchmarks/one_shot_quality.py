@@ -15,7 +15,16 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.experiment import Calibration, Dense, Experiment, Output, Test, accuracy_cell, run_table
+from benchmarks.experiment import (
+    Calibration,
+    Dense,
+    Experiment,
+    Output,
+    Seeds,
+    Test,
+    accuracy_cell,
+    run_table,
+)
 from benchmarks.modelopt_rival import is_installed
 from benchmarks.results_file import RESULTS, markdown_table
 
@@ -64,6 +73,8 @@ def applies(method: str, setting: str) -> bool:
     """Whether a method can do what a setting asks for."""
     if method == MODELOPT:
         return setting == "2:4"
+    if method == "adaptive, tuned":
+        return "sparsity" in SETTINGS[setting] and not setting.startswith("structured")
     return not setting.startswith("structured") or method not in ("Wanda", "SparseGPT")
 
 
@@ -87,7 +98,7 @@ def main(
     output: Output = RESULTS / "one_shot_quality.json",
     setting: Annotated[list[str] | None, typer.Option(help="A line of the table; repeatable.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="A column of the table; repeatable.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the methods that draw calibration texts.")] = 3,
+    seeds: Seeds = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Two settings, one seed.")] = False,
 ) -> None:
     """Compare the pruning methods on one classifier."""

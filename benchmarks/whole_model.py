@@ -49,11 +49,11 @@ SHAPES: dict[Shape, dict[str, int]] = {
 }
 
 
-def random_classifier(shape: Shape, device: torch.device) -> Classifier:
-    """A classifier of that shape with random weights and BERT's vocabulary."""
+def random_classifier(shape: Shape, layers: int | None, device: torch.device) -> Classifier:
+    """A classifier of that shape with random weights and BERT's vocabulary, or of its first layers."""
     tokenizer = AutoTokenizer.from_pretrained(encoder_directory())
     torch.manual_seed(0)
-    sizes = SHAPES[shape]
+    sizes = SHAPES[shape] | ({"num_hidden_layers": layers} if layers else {})
     config = BertConfig(
         vocab_size=len(tokenizer), intermediate_size=4 * sizes["hidden_size"], num_labels=2, **sizes
     )
@@ -69,11 +69,11 @@ def random_texts(classifier: Classifier) -> TextData:
     return TextData(texts, None, None, classifier.label_names, "random words")
 
 
-def measure(shape: Shape, solver: str, run: RunConfig) -> dict[str, Any]:
+def measure(shape: Shape, layers: int | None, solver: str, run: RunConfig) -> dict[str, Any]:
     """Seconds of pruning, and on CUDA the most memory that tensors took there."""
     prepare(run)
     device = resolve_device(run.device)
-    classifier = random_classifier(shape, device)
+    classifier = random_classifier(shape, layers, device)
     config = PruneConfig.model_validate(
         {"calibration_examples": TEXTS, "sparsity": SPARSITY, "adaptive": {"solver": solver}}
     )
@@ -81,7 +81,13 @@ def measure(shape: Shape, solver: str, run: RunConfig) -> dict[str, Any]:
     start = time.perf_counter()
     prune_classifier(classifier, random_texts(classifier), job, terminal_progress())
     seconds = time.perf_counter() - start
-    figures = {"shape": shape.value, "solver": solver, "device": device.type, "seconds": seconds}
+    figures = {
+        "shape": shape.value,
+        "layers": classifier.model.config.num_hidden_layers,
+        "solver": solver,
+        "device": device.type,
+        "seconds": seconds,
+    }
     if device.type == "cuda":
         figures["device_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
     return figures
@@ -89,12 +95,13 @@ def measure(shape: Shape, solver: str, run: RunConfig) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """One line a measurement."""
-    header = ["shape", "solver", "device", "seconds", "peak MB", "peak MB on the device"]
+    header = ["shape", "layers", "solver", "device", "seconds", "peak MB", "peak MB on the device"]
     return markdown_table(
         header,
         [
             [
                 row["shape"],
+                row["layers"],
                 row["solver"],
                 row["device"],
                 f"{row['seconds']:.0f}",
@@ -108,6 +115,9 @@ def table(result: dict[str, Any]) -> str:
 
 def main(
     shape: Annotated[Shape, typer.Option(help="Shape to measure.")] = Shape.BASE,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Encoder layers, if not all: each takes the same time.")
+    ] = None,
     solver: Annotated[str, typer.Option(help="Solver to measure.")] = "fast",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "whole_model.json",
@@ -118,9 +128,14 @@ def main(
     rows = read_json(output)["rows"] if output.is_file() else []
     result = {"texts": TEXTS, "tokens": TOKENS, "sparsity": SPARSITY, "rows": rows}
     shape = Shape.MINI if quick else shape
-    wanted = (shape.value, solver, resolve_device(run.device).type)
-    if wanted not in [(row["shape"], row["solver"], row["device"]) for row in rows]:
-        figures = measured_alone(measure, {"shape": shape, "solver": solver, "run": run})
+    wanted = (
+        shape.value,
+        layers or SHAPES[shape]["num_hidden_layers"],
+        solver,
+        resolve_device(run.device).type,
+    )
+    if wanted not in [tuple(row[key] for key in ("shape", "layers", "solver", "device")) for row in rows]:
+        figures = measured_alone(measure, {"shape": shape, "layers": layers, "solver": solver, "run": run})
         rows.append(figures | {"environment": describe_environment(run)})
         write_result(output, result)
     print(table(result))
