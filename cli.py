@@ -156,29 +156,35 @@ def attack(
     options: AttackConfig,
     columns: ColumnsConfig,
     run: RunConfig,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Output of the same attack on another model, to compare with: the difference with its "
+            "interval, and how many of the texts that fooled the other one fool this one."
+        ),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Attack a classifier or an exported artifact with TextAttack, without any download."""
     from compressor.robustness.run import attack_directory
+    from compressor.tables import attack_table
 
     with _results_only(as_json):
         record = attack_directory(
-            model, data, columns, options, run, output, force=force, progress=terminal_progress()
+            model,
+            data,
+            columns,
+            options,
+            run,
+            output,
+            against=against,
+            force=force,
+            progress=terminal_progress(),
         )
-    success, queries = record["attack_success_rate"], record["queries_per_example"]
-    _print(
-        as_json,
-        record,
-        f"{record['attack']} on {record['examples']} examples: accuracy {record['accuracy']:.1%}, "
-        f"under attack {record['accuracy_under_attack']:.1%}, "
-        + (
-            f"success rate {success:.1%}, {queries:.1f} queries an example"
-            if success is not None
-            else "none attacked"
-        )
-        + f"; records in {output}",
-    )
+    _print(as_json, record, "" if as_json else attack_table(record))
+    if not as_json:
+        print(f"Records: {output}")
 
 
 @app.command()

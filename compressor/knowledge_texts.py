@@ -14,7 +14,7 @@ from compressor.errors import UserError
 from compressor.flags import flag_name
 from compressor.output import read_json
 from compressor.recipe import ColumnsConfig
-from compressor.robustness.run import EXAMPLES_RECORD, ROBUSTNESS_RECORD, read_examples
+from compressor.robustness.records import EXAMPLES_RECORD, ROBUSTNESS_RECORD, read_examples
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from compressor.errors import UserError
 
 AlgorithmName = Literal["adaptive", "randomized", "magnitude", "wanda", "sparsegpt"]
-AttackName = Literal["deepwordbug", "textfooler"]
+AttackName = Literal["deepwordbug", "textfooler", "textbugger", "bertattack", "pruthi", "inputreduction"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 Scope = Literal["row", "layer"]
 
@@ -184,16 +184,30 @@ class PruneConfig(Section):
 class AttackConfig(Section):
     """Adversarial attack with TextAttack."""
 
-    attack: AttackName = Field("deepwordbug", description="Recipe of TextAttack.")
+    attack: AttackName = Field(
+        "deepwordbug",
+        description="Recipe of TextAttack. inputreduction removes words as long as the class stays, and "
+        "succeeds if one word is left; all others look for another class.",
+    )
     attack_examples: int = Field(200, ge=1, description="Test texts that are attacked, drawn with the seed.")
+    max_words_changed: float | None = Field(
+        None, gt=0, le=1, description="Largest share of a text's words that may change, one word at least."
+    )
+    query_budget: int | None = Field(
+        None, ge=1, description="Most texts of an example that the attack may have scored."
+    )
     word_vectors: str | None = Field(
         None,
-        description="textfooler: word vectors, an .npz file with arrays words and vectors; "
+        description="textfooler, textbugger: word vectors, an .npz file with arrays words and vectors; "
         "computed with the sentence encoder if not given.",
     )
     sentence_encoder: str | None = Field(
         None,
-        description="textfooler: directory of a BERT sentence encoder; MiniLM from its package if not given.",
+        description="textfooler, textbugger, bertattack: directory of a BERT sentence encoder; MiniLM from "
+        "its package if not given.",
+    )
+    masked_language_model: str = Field(
+        "bert-base-uncased", description="bertattack: directory or hub id of a masked language model."
     )
 
 

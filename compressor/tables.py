@@ -11,13 +11,49 @@ from rich.table import Table
 from rich.text import Text
 
 from compressor.doctor import Check
-from compressor.validation.report import Report, VariantFigures
+from compressor.validation.report import IntervalFigures, Report, VariantFigures
 
 MISSING = "-"
 
 
 def _share(value: float | None) -> str:
     return MISSING if value is None else f"{value:.1%}"
+
+
+def _interval(ends: IntervalFigures | None) -> str:
+    return MISSING if ends is None else f"{ends.low:.1%} to {ends.high:.1%}"
+
+
+def _drop(variant: VariantFigures) -> str:
+    against = variant.against_dense
+    return MISSING if against is None else _interval(against.accuracy_under_attack_drop.interval)
+
+
+def attack_table(record: Mapping[str, Any]) -> Table:
+    """Figures of one attack, their intervals, and the comparison with another model if there is one."""
+    title = Text(f"{record['attack']} on {record['examples']} examples of {record['model']}")
+    table = Table(title=title, title_justify="left", title_style="none")
+    for column in ("figure", "value", "95 % interval"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for name in ("accuracy", "accuracy_under_attack", "attack_success_rate"):
+        _add_share(table, name.replace("_", " "), record[name], record[f"{name}_interval"])
+    queries = record["queries_per_example"]
+    table.add_row("queries an example", MISSING if queries is None else f"{queries:.1f}", "")
+    if "against" in record:
+        against = record["against"]
+        drop, transfer = against["accuracy_under_attack_drop"], against["transfer"]
+        table.add_section()
+        table.add_row(Text(f"against {against['model']}"), "", "")
+        name = f"drop of accuracy under attack (p = {drop['p_value']:.2g})"
+        _add_share(table, name, drop["difference"], drop["interval"])
+        name = f"fooled by its {transfer['texts']} adversarial texts"
+        _add_share(table, name, transfer["rate"], transfer["interval"])
+    return table
+
+
+def _add_share(table: Table, name: str, share: float | None, ends: Mapping[str, float] | None) -> None:
+    interval = None if ends is None else IntervalFigures.model_validate(ends)
+    table.add_row(name, _share(share), _interval(interval))
 
 
 def report_table(report: Report) -> Group:
@@ -52,6 +88,8 @@ def _rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
             f"under attack ({attack.attack}, {attack.examples})",
             [_share(v.robustness.accuracy_under_attack) for v in variants],
         ),
+        ("  its 95 % interval", [_interval(v.robustness.accuracy_under_attack_interval) for v in variants]),
+        ("  drop to dense, 95 % interval", [_drop(v) for v in variants]),
         ("attack success rate", [_share(v.robustness.attack_success_rate) for v in variants]),
         (
             "queries an example",

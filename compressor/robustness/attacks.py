@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from compressor.console import Progress
-from compressor.recipe import AttackConfig
+from compressor.recipe import AttackConfig, AttackName
 from compressor.robustness.resources import (
+    AttackResources,
     SentenceEncoder,
-    TextFoolerResources,
+    WordVectors,
+    attack_resources,
     import_textattack,
-    textfooler_resources,
 )
 from compressor.robustness.victims import Victim
 
@@ -36,10 +39,21 @@ UNIVERSAL_TAGS = {
     "X": "X",
 }
 _EMBEDDING_SLOT = "textattack_counterfitted_GLOVE_embedding"
+RECIPES: dict[AttackName, str] = {
+    "deepwordbug": "DeepWordBugGao2018",
+    "textfooler": "TextFoolerJin2019",
+    "textbugger": "TextBuggerLi2018",
+    "bertattack": "BERTAttackLi2020",
+    "pruthi": "Pruthi2019",
+    "inputreduction": "InputReductionFeng2018",
+}
 
 
 def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tuple[Attack, dict[str, str]]:
     """The attack of that name on `victim`, and a description of the resources it uses.
+
+    The recipes are TextAttack's, with their published constraints. What they would download is
+    replaced by parts of the same settings on local resources.
 
     Raises:
         UserError: a resource is missing or broken.
@@ -47,33 +61,90 @@ def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tu
     if "textattack" not in sys.modules:
         progress.log("Loading TextAttack")
     textattack = import_textattack()
-    recipes = textattack.attack_recipes
-    if config.attack == "deepwordbug":
-        return recipes.DeepWordBugGao2018.build(victim), {}
-    resources = textfooler_resources(config.word_vectors, config.sentence_encoder, progress)
-    return _textfooler(textattack, victim, resources), resources.description
+    resources = attack_resources(config, progress)
+    if resources.word_vectors is not None:
+        _provide_word_vectors(textattack, resources.word_vectors)
+    recipe = getattr(textattack.attack_recipes, RECIPES[config.attack])
+    with _local_transformations(textattack, recipe, resources):
+        attack = recipe.build(victim)
+    attack.constraints = [_localized(c, resources.encoder) for c in attack.constraints]
+    attack.pre_transformation_constraints.append(_words_seen(victim.max_length))
+    if config.max_words_changed is not None:
+        overlap = textattack.constraints.overlap
+        attack.constraints.append(overlap.MaxWordsPerturbed(max_percent=config.max_words_changed))
+    if config.query_budget is not None:
+        attack.goal_function.query_budget = config.query_budget
+    return attack, resources.description
 
 
-def _textfooler(textattack: Any, victim: Victim, resources: TextFoolerResources) -> Attack:
-    """TextFooler as published, with local word vectors, sentence encoder and tagger.
+def _words_seen(max_length: int) -> Any:
+    """A constraint to words that the model may see, at a token a word: changing others changes nothing.
 
-    The recipe takes its word vectors from a slot of TextAttack's; its two other downloads, the
-    Universal Sentence Encoder and NLTK's tagger, are replaced by constraints of the same settings.
+    Without it a text of ten thousand words is searched through to its end.
     """
-    vectors = resources.word_vectors
+    from textattack.constraints import PreTransformationConstraint
+
+    class WordsSeen(PreTransformationConstraint):
+        """The first words of each text of the input."""
+
+        def _get_modifiable_indices(self, current_text: Any) -> set[int]:
+            indices, start = set(), 0
+            for words in current_text.words_per_input:
+                indices |= set(range(start, start + min(len(words), max_length)))
+                start += len(words)
+            return indices
+
+    return WordsSeen()
+
+
+def _provide_word_vectors(textattack: Any, vectors: WordVectors) -> None:
+    """Put word vectors into the slot of TextAttack's from which its recipes take them."""
     textattack.shared.utils.GLOBAL_OBJECTS[_EMBEDDING_SLOT] = textattack.shared.WordEmbedding(
         vectors.vectors,
         {word: index for index, word in enumerate(vectors.words)},
         dict(enumerate(vectors.words)),
         vectors.neighbours,
     )
-    attack = textattack.attack_recipes.TextFoolerJin2019.build(victim)
-    attack.constraints = [_localized(c, resources.encoder) for c in attack.constraints]
-    return attack
 
 
-def _localized(constraint: Any, encoder: SentenceEncoder) -> Any:
-    """`constraint`, or one of ours with the same settings where it would download something."""
+@contextmanager
+def _local_transformations(textattack: Any, recipe: Any, resources: AttackResources) -> Iterator[None]:
+    """While a recipe is built, the transformations that would download something are local ones."""
+    swaps = textattack.transformations
+
+    class HomoglyphSwap(swaps.WordSwapHomoglyphSwap):  # type: ignore[name-defined]
+        """TextAttack's, without the table for whole texts that its package lacks: words need none."""
+
+        def __init__(self, **settings: Any) -> None:
+            try:
+                super().__init__(**settings)
+            except FileNotFoundError:
+                self.homos_intentional: dict[str, list[str]] = {}
+
+    local: dict[str, Any] = {"WordSwapHomoglyphSwap": HomoglyphSwap}
+    if resources.masked_language_model is not None:
+        local["WordSwapMaskedLM"] = partial(
+            swaps.WordSwapMaskedLM,
+            masked_language_model=resources.masked_language_model.model,
+            tokenizer=resources.masked_language_model.tokenizer,
+        )
+    module = sys.modules[recipe.__module__]
+    replaced = {name: getattr(module, name) for name in local if hasattr(module, name)}
+    try:
+        for name in replaced:
+            setattr(module, name, local[name])
+        yield
+    finally:
+        for name, own in replaced.items():
+            setattr(module, name, own)
+
+
+def _localized(constraint: Any, encoder: SentenceEncoder | None) -> Any:
+    """`constraint`, or one of ours with the same settings where it would download something.
+
+    Args:
+        encoder: is there for each recipe that has a constraint on sentence embeddings.
+    """
     from textattack.constraints.grammaticality import PartOfSpeech
     from textattack.constraints.semantics.sentence_encoders import (
         SentenceEncoder as EncoderConstraint,
@@ -85,12 +156,12 @@ def _localized(constraint: Any, encoder: SentenceEncoder) -> Any:
     class LocalSentenceEncoder(EncoderConstraint):
         """TextAttack's encoder constraint over a local encoder."""
 
-        def __init__(self, **settings: Any) -> None:
+        def __init__(self, model: SentenceEncoder, **settings: Any) -> None:
             super().__init__(**settings)
-            self.model = encoder
+            self.model = model
 
         def encode(self, sentences: Sequence[str]) -> Any:
-            return encoder.encode(sentences)
+            return self.model.encode(sentences)
 
     class TextBlobPartOfSpeech(PartOfSpeech):
         """TextAttack's part-of-speech constraint over TextBlob's tagger."""
@@ -98,10 +169,11 @@ def _localized(constraint: Any, encoder: SentenceEncoder) -> Any:
         def _get_pos(self, before_ctx: list[str], word: str, after_ctx: list[str]) -> str:
             return universal_tags((*before_ctx, word, *after_ctx))[len(before_ctx)]
 
-    if isinstance(constraint, UniversalSentenceEncoder):
+    if isinstance(constraint, UniversalSentenceEncoder) and encoder is not None:
         return LocalSentenceEncoder(
+            encoder,
             threshold=constraint.threshold,
-            metric="angular",
+            metric=constraint.metric,
             compare_against_original=constraint.compare_against_original,
             window_size=constraint.window_size,
             skip_text_shorter_than_window=constraint.skip_text_shorter_than_window,
@@ -113,6 +185,11 @@ def _localized(constraint: Any, encoder: SentenceEncoder) -> Any:
             compare_against_original=constraint.compare_against_original,
         )
     return constraint
+
+
+def has_words(text: str) -> bool:
+    """Whether TextAttack finds a word in `text`."""
+    return bool(import_textattack().shared.utils.words_from_text(text))
 
 
 def universal_tags(words: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import os
 import sys
 import tempfile
@@ -32,10 +33,16 @@ from compressor.console import Progress
 from compressor.environment import cache_directory
 from compressor.errors import UserError
 from compressor.output import sha256_of
+from compressor.recipe import AttackConfig
 
 STOPWORDS = Path(__file__).with_name("stopwords.txt")
 NEIGHBOURS = 50
 LONGEST_ENCODED = 128
+NEEDS = {
+    "textfooler": frozenset({"word_vectors", "sentence_encoder", "part_of_speech"}),
+    "textbugger": frozenset({"word_vectors", "sentence_encoder"}),
+    "bertattack": frozenset({"sentence_encoder", "masked_language_model"}),
+}
 _TEXTATTACK_READY = "post_install_check_3"
 
 
@@ -57,6 +64,8 @@ def import_textattack() -> ModuleType:
         os.environ["TA_CACHE_DIR"] = str(folder)
         textattack = importlib.import_module("textattack")
     textattack.shared.utils.logger.setLevel("ERROR")
+    # It segments Chinese, and tells at length how it loads.
+    logging.getLogger("jieba").setLevel("ERROR")
     return textattack
 
 
@@ -215,33 +224,72 @@ def nearest_neighbours(vectors: NDArray[np.float32], count: int, progress: Progr
 
 
 @dataclass(frozen=True)
-class TextFoolerResources:
-    """What TextFooler needs besides a victim."""
+class MaskedLanguageModel:
+    """What proposes words in their context."""
 
-    encoder: SentenceEncoder
-    word_vectors: WordVectors
+    model: Any
+    tokenizer: Any
+
+
+def load_masked_language_model(source: str) -> MaskedLanguageModel:
+    """Load a masked language model from a directory or from the hub; safetensors only.
+
+    Raises:
+        UserError: it is not there, or it is none.
+    """
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    try:
+        model = AutoModelForMaskedLM.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{source}: cannot be loaded as a masked language model: {str(error).splitlines()[0]}; give the "
+            f"directory of one with --masked-language-model"
+        ) from error
+    return MaskedLanguageModel(model.eval(), tokenizer)
+
+
+@dataclass(frozen=True)
+class AttackResources:
+    """What an attack needs besides a victim; None is what it does not need.
+
+    Attributes:
+        description: of each, for the records; figures under different ones do not compare.
+    """
+
+    word_vectors: WordVectors | None
+    encoder: SentenceEncoder | None
+    masked_language_model: MaskedLanguageModel | None
     description: dict[str, str]
 
 
-def textfooler_resources(
-    word_vectors: str | None, sentence_encoder: str | None, progress: Progress
-) -> TextFoolerResources:
-    """Load or make TextFooler's resources.
+def attack_resources(config: AttackConfig, progress: Progress) -> AttackResources:
+    """Load or make what the attack of that name needs.
 
-    Args:
-        word_vectors: .npz file, or None for vectors of the sentence encoder.
-        sentence_encoder: directory, or None for MiniLM from its package.
+    Raises:
+        UserError: a resource is missing or broken.
     """
-    directory = Path(sentence_encoder) if sentence_encoder else encoder_directory()
-    encoder = SentenceEncoder(directory)
-    if word_vectors:
-        vectors = load_word_vectors(Path(word_vectors), progress)
-    else:
-        vectors = encoded_word_vectors(directory, encoder, progress)
-    name = directory.name if sentence_encoder else "all-MiniLM-L6-v2"
-    description = {
-        "word_vectors": vectors.description,
-        "sentence_encoder": f"{name} (sha256 {sha256_of(directory / 'model.safetensors')[:12]})",
-        "part_of_speech": f"TextBlob {version('textblob')}",
-    }
-    return TextFoolerResources(encoder, vectors, description)
+    needs = NEEDS.get(config.attack, frozenset())
+    vectors = encoder = masked = None
+    description = {}
+    if "sentence_encoder" in needs:
+        directory = Path(config.sentence_encoder) if config.sentence_encoder else encoder_directory()
+        encoder = SentenceEncoder(directory)
+        if "word_vectors" in needs:
+            if config.word_vectors:
+                vectors = load_word_vectors(Path(config.word_vectors), progress)
+            else:
+                vectors = encoded_word_vectors(directory, encoder, progress)
+            description["word_vectors"] = vectors.description
+        name = directory.name if config.sentence_encoder else "all-MiniLM-L6-v2"
+        digest = sha256_of(directory / "model.safetensors")[:12]
+        description["sentence_encoder"] = f"{name} (sha256 {digest})"
+    if "part_of_speech" in needs:
+        description["part_of_speech"] = f"TextBlob {version('textblob')}"
+    if "masked_language_model" in needs:
+        masked = load_masked_language_model(config.masked_language_model)
+        weights = Path(config.masked_language_model) / "model.safetensors"
+        digest = f" (sha256 {sha256_of(weights)[:12]})" if weights.is_file() else ""
+        description["masked_language_model"] = f"{Path(config.masked_language_model).name}{digest}"
+    return AttackResources(vectors, encoder, masked, description)

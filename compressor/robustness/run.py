@@ -6,9 +6,10 @@ import json
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -23,53 +24,13 @@ from compressor.errors import UserError
 from compressor.output import atomic_directory, check_replaceable, write_json
 from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
-from compressor.robustness.attacks import build_attack
+from compressor.robustness.attacks import build_attack, has_words
+from compressor.robustness.comparison import compare, load_attack
+from compressor.robustness.records import EXAMPLES_RECORD, ROBUSTNESS_RECORD, AttackedExample, summarize
 from compressor.robustness.victims import Victim
 from exporters.manifest import is_artifact, read_manifest
 
-ROBUSTNESS_RECORD = "robustness.json"
-EXAMPLES_RECORD = "examples.jsonl"
 RECORD_BYTES = 10**6
-
-
-@dataclass(frozen=True)
-class AttackedExample:
-    """What an attack did to one example.
-
-    Attributes:
-        outcome: "skipped" (the model was wrong before), "succeeded" or "failed".
-        queries: texts that the attack had scored.
-        words_changed: share of the words of the attacked text that differ.
-    """
-
-    text: str
-    text_pair: str | None
-    perturbed: str
-    perturbed_pair: str | None
-    label: int
-    outcome: str
-    queries: int
-    words_changed: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """Summary of an attack; shares are 0 to 1.
-
-    Attributes:
-        accuracy: on the attacked examples, before the attack.
-        accuracy_under_attack: share of all examples that stay right.
-        attack_success_rate: successes among the examples that were right; None if there were none.
-        queries_per_example: mean over the examples that were attacked; None if there were none.
-    """
-
-    attack: str
-    accuracy: float
-    accuracy_under_attack: float
-    attack_success_rate: float | None
-    queries_per_example: float | None
-    examples: int
 
 
 def attack_victim(
@@ -89,11 +50,23 @@ def attack_victim(
         source = data.texts[index]
         text = source if pair is None else OrderedDict(premise=source, hypothesis=pair)
         start = time.monotonic()
+        if not has_words(f"{source} {pair or ''}"):
+            # Not every recipe bears a text without words.
+            results.append(_held_out(victim, source, pair, labels[index]))
+            continue
         with _random_state(seed, index):
             attack.clear_cache()
             result = attack.attack(text, labels[index])
         results.append(_record(result, source, pair, labels[index], time.monotonic() - start))
     return results, resources
+
+
+def _held_out(victim: Victim, text: str, pair: str | None, label: int) -> AttackedExample:
+    """The record of a text in which there is nothing to change: one query tells whether it is right."""
+    start = time.monotonic()
+    right = int(victim([text if pair is None else (text, pair)]).argmax()) == label
+    outcome = "failed" if right else "skipped"
+    return AttackedExample(text, pair, text, pair, label, outcome, 1, 0.0, round(time.monotonic() - start, 4))
 
 
 @contextmanager
@@ -112,65 +85,42 @@ def _random_state(seed: int, index: int) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
-def _record(result: Any, text: str, pair: str | None, label: int, seconds: float) -> AttackedExample:
-    original, perturbed = result.original_result.attacked_text, result.perturbed_result.attacked_text
-    outcome = {
+def _outcome(result: Any) -> str:
+    kind = type(result).__name__
+    if kind == "MaximizedAttackResult":
+        # Input reduction: TextAttack goes as far as it gets, and leaves it open how far that must be.
+        return "succeeded" if result.perturbed_result.attacked_text.num_words <= 1 else "failed"
+    return {
         "SkippedAttackResult": "skipped",
         "SuccessfulAttackResult": "succeeded",
         "FailedAttackResult": "failed",
-    }[type(result).__name__]
-    succeeded = outcome == "succeeded"
+    }[kind]
+
+
+def _record(result: Any, text: str, pair: str | None, label: int, seconds: float) -> AttackedExample:
+    original, perturbed = result.original_result.attacked_text, result.perturbed_result.attacked_text
+    outcome = _outcome(result)
+    # What input reduction took away is told even where more than one word is left.
+    told = outcome == "succeeded" or type(result).__name__ == "MaximizedAttackResult"
     texts = list(perturbed._text_input.values())
-    changed = len(original.all_words_diff(perturbed)) / max(1, len(original.words)) if succeeded else 0.0
     return AttackedExample(
         text=text,
         text_pair=pair,
-        perturbed=texts[0] if succeeded else text,
-        perturbed_pair=pair if pair is None or not succeeded else texts[1],
+        perturbed=texts[0] if told else text,
+        perturbed_pair=pair if pair is None or not told else texts[1],
         label=label,
         outcome=outcome,
         queries=int(result.num_queries),
-        words_changed=changed,
+        words_changed=_share_changed(original.words, perturbed.words) if told else 0.0,
         seconds=round(seconds, 4),
     )
 
 
-def summarize(examples: list[AttackedExample], attack: str) -> Robustness:
-    """The figures of an attack.
-
-    Raises:
-        ValueError: no examples.
-    """
-    if not examples:
-        raise ValueError("no examples were attacked")
-    attempted = [example for example in examples if example.outcome != "skipped"]
-    succeeded = sum(example.outcome == "succeeded" for example in attempted)
-    count = len(examples)
-    return Robustness(
-        attack=attack,
-        accuracy=len(attempted) / count,
-        accuracy_under_attack=(len(attempted) - succeeded) / count,
-        attack_success_rate=succeeded / len(attempted) if attempted else None,
-        queries_per_example=sum(e.queries for e in attempted) / len(attempted) if attempted else None,
-        examples=count,
-    )
-
-
-def read_examples(directory: Path) -> list[AttackedExample]:
-    """The attacked examples that `attack_directory` wrote into `directory`.
-
-    Raises:
-        UserError: there are none, or they are broken.
-    """
-    path = directory / EXAMPLES_RECORD
-    try:
-        # Not splitlines: JSON leaves the line separators of Unicode as they are.
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-        return [AttackedExample(**json.loads(line)) for line in lines]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path}: is no record of attacked examples; run compress attack again: {error}"
-        ) from error
+def _share_changed(before: Sequence[str], after: Sequence[str]) -> float:
+    """Share of the words that are gone or others; a space put into one does not count for those behind it."""
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    kept = sum(block.size for block in matcher.get_matching_blocks())
+    return 1 - kept / len(before)
 
 
 def load_predictor(directory: str, run: RunConfig) -> Predictor:
@@ -195,12 +145,16 @@ def attack_directory(
     run: RunConfig,
     output: Path,
     *,
+    against: Path | None = None,
     force: bool,
     progress: Progress,
 ) -> dict[str, Any]:
     """The attack stage: a classifier or artifact and labelled texts in, figures and examples out.
 
     Writes `robustness.json`, whose content is returned, and `examples.jsonl`, one line an example.
+
+    Args:
+        against: what this stage wrote for another model, with which this one is compared.
 
     Raises:
         UserError: bad model, data, resources or output.
@@ -211,6 +165,8 @@ def attack_directory(
         raise UserError(f"{model}: has fewer than two classes; there is nothing to attack")
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
     sample = data.sample(config.attack_examples, run.seed)
+    options = config.model_dump()
+    other = None if against is None else load_attack(against, options, run.seed, sample)
     with atomic_directory(output, force=force, needed_bytes=RECORD_BYTES) as working:
         victim = Victim(predictor, columns.max_length)
         examples, resources = attack_victim(victim, sample, config, run.seed, progress, Path(model).name)
@@ -218,11 +174,14 @@ def attack_directory(
             **asdict(summarize(examples, config.attack)),
             "model": model,
             "data": data.record(columns),
-            "options": config.model_dump(),
+            "options": options,
             "resources": resources,
             "seed": run.seed,
             "environment": describe_environment(run),
         }
+        if other is not None:
+            other.check("resources", resources)
+            record["against"] = compare(other, examples, victim)
         write_json(working / ROBUSTNESS_RECORD, record)
         lines = [json.dumps(asdict(example), ensure_ascii=False) for example in examples]
         (working / EXAMPLES_RECORD).write_text("\n".join(lines) + "\n", encoding="utf-8")

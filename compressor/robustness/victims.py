@@ -29,7 +29,7 @@ class Victim:
     def __init__(self, predictor: Predictor, max_length: int, batch_size: int = 32) -> None:
         # TextAttack asks for the class of `model`, to warn of goals that do not fit it.
         self.model = predictor
-        self._max_length = max_length
+        self.max_length = max_length
         self._batch_size = batch_size
 
     def __call__(self, texts: Sequence[str | tuple[str, str]]) -> torch.Tensor:
@@ -37,6 +37,6 @@ class Victim:
         is_pair = not isinstance(texts[0], str)
         first = [text[0] for text in texts] if is_pair else list(texts)
         second = [text[1] for text in texts] if is_pair else None
-        encoded = encode_texts(self.model.tokenizer, first, second, self._max_length)  # type: ignore[arg-type]
+        encoded = encode_texts(self.model.tokenizer, first, second, self.max_length)  # type: ignore[arg-type]
         logits = predict_encoded(self.model, encoded, self._batch_size)
         return torch.from_numpy(softmax(logits, axis=1))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compressor.errors import UserError
-from compressor.validation.report import GateResult, Variants
+from compressor.validation.report import AgainstFigures, GateResult, Variants
 
 _GATE = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=)\s*([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*")
 
@@ -28,6 +28,13 @@ def _success_rate_rise(m: Measured) -> float:
     return (artifact or 0.0) - (dense or 0.0)
 
 
+def _against_dense(m: Measured) -> AgainstFigures:
+    against = m.variants.artifact.against_dense
+    if against is None:
+        raise ValueError("the artifact's attack was not compared with that on the dense model")
+    return against
+
+
 def _latency_ratio(m: Measured) -> float:
     """Worst ratio of median times, artifact over dense, over all shapes."""
     pairs = zip(m.variants.artifact.latency, m.variants.dense.latency, strict=True)
@@ -43,6 +50,10 @@ METRICS: dict[str, Callable[[Measured], float]] = {
         m.variants.dense.robustness.accuracy_under_attack
         - m.variants.artifact.robustness.accuracy_under_attack
     ),
+    # What the drop may still be, given the number of examples: a bound on it tests "no less robust".
+    "accuracy_under_attack_drop_upper": lambda m: _against_dense(m).accuracy_under_attack_drop.interval.high,
+    # Where no attack on the dense model succeeded, none fools the artifact.
+    "transfer_rate": lambda m: _against_dense(m).transfer.rate or 0.0,
     "attack_success_rate": lambda m: m.variants.artifact.robustness.attack_success_rate or 0.0,
     "attack_success_rate_rise": _success_rate_rise,
     # A dense model that is no better than a constant answer is the wrong checkpoint.

@@ -21,9 +21,11 @@ from compressor.validation.plots import (
 )
 from compressor.validation.report import (
     VARIANTS,
+    AgainstFigures,
     Appendix,
     AttackRow,
     GateResult,
+    IntervalFigures,
     LatencyFigures,
     LayerRow,
     Report,
@@ -31,6 +33,9 @@ from compressor.validation.report import (
 )
 
 NOTHING = "–"
+INTERVAL = "Its 95 % interval"
+DROP = "Drop under attack to dense"
+TRANSFER = "Fooled by the attacks on dense"
 LATENCY_NOTE = (
     "Dense and pruned run in PyTorch, the artifact in ONNX Runtime. Unstructured and N:M zeros do not "
     "speed up ONNX Runtime; structured removal and int8 do."
@@ -126,6 +131,11 @@ def percent(share: float | None) -> str:
     return NOTHING if share is None else f"{share:.1%}"
 
 
+def interval(ends: IntervalFigures | None) -> str:
+    """Return both ends of an interval of shares as percentages, None as a dash."""
+    return NOTHING if ends is None else f"{ends.low:.1%} to {ends.high:.1%}"
+
+
 def number(value: float | None, form: str) -> str:
     """Return `value` in that format, None as a dash."""
     return NOTHING if value is None else format(value, form)
@@ -166,6 +176,8 @@ def _variant_cells(figures: VariantFigures) -> dict[str, str]:
         "Accuracy": percent(figures.accuracy),
         "Test examples": str(figures.examples),
         "Accuracy under attack": percent(attack.accuracy_under_attack),
+        INTERVAL: interval(attack.accuracy_under_attack_interval),
+        **_against_cells(figures.against_dense),
         "Accuracy before the attack": percent(attack.accuracy),
         "Attack success rate": percent(attack.attack_success_rate),
         "Queries per example": number(attack.queries_per_example, ".1f"),
@@ -173,6 +185,18 @@ def _variant_cells(figures: VariantFigures) -> dict[str, str]:
         "Sparsity of the encoder": percent(figures.sparsity),
         # A model from the hub has no directory to measure.
         "Size, MB": number(figures.size_bytes / 1e6 if figures.size_bytes else None, ".1f"),
+    }
+
+
+def _against_cells(against: AgainstFigures | None) -> dict[str, str]:
+    """The comparison with the dense model; its own column has dashes."""
+    if against is None:
+        return dict.fromkeys((DROP, f"{DROP}, 95 % interval", TRANSFER), NOTHING)
+    drop, transfer = against.accuracy_under_attack_drop, against.transfer
+    return {
+        DROP: percent(drop.difference),
+        f"{DROP}, 95 % interval": interval(drop.interval),
+        TRANSFER: f"{percent(transfer.rate)} of {transfer.texts}",
     }
 
 

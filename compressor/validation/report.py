@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VARIANTS = ("dense", "pruned", "artifact")
 
 Verdict = Literal["pass", "fail"]
@@ -18,6 +18,13 @@ Verdict = Literal["pass", "fail"]
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IntervalFigures(_Part):
+    """Both ends of a 95 % confidence interval."""
+
+    low: float
+    high: float
 
 
 class RobustnessFigures(_Part):
@@ -31,6 +38,36 @@ class RobustnessFigures(_Part):
     )
     queries_per_example: float | None = Field(ge=0, description="Mean over the attacked examples.")
     examples: int = Field(ge=1)
+    accuracy_interval: IntervalFigures
+    accuracy_under_attack_interval: IntervalFigures
+    attack_success_rate_interval: IntervalFigures | None
+
+
+class DifferenceFigures(_Part):
+    """Two shares on the same examples, the dense model's minus this variant's."""
+
+    difference: float = Field(ge=-1, le=1)
+    interval: IntervalFigures
+    p_value: float = Field(ge=0, le=1, description="McNemar's exact test that the two are the same.")
+    only_first: int = Field(ge=0, description="Examples that count for the dense model alone.")
+    only_second: int = Field(ge=0, description="Examples that count for this variant alone.")
+    examples: int = Field(ge=1)
+
+
+class TransferFigures(_Part):
+    """The dense model's adversarial texts, replayed on this variant."""
+
+    texts: int = Field(ge=0, description="Successes whose original this variant gets right.")
+    fooled: int = Field(ge=0, description="Those whose perturbed text it gets wrong.")
+    rate: float | None = Field(ge=0, le=1, description="Their share; null if there were no such texts.")
+    interval: IntervalFigures | None
+
+
+class AgainstFigures(_Part):
+    """An attack held against the same attack on the dense model."""
+
+    accuracy_under_attack_drop: DifferenceFigures
+    transfer: TransferFigures
 
 
 class LatencyFigures(_Part):
@@ -50,6 +87,7 @@ class VariantFigures(_Part):
     accuracy: float = Field(ge=0, le=1)
     examples: int = Field(ge=1, description="Test examples behind the accuracy.")
     robustness: RobustnessFigures
+    against_dense: AgainstFigures | None = Field(description="Null for the dense model itself.")
     latency: list[LatencyFigures]
     size_bytes: int = Field(ge=0, description="Weights (and graph), without the tokenizer.")
     sparsity: float = Field(ge=0, le=1, description="Share of zeros in the encoder's matrices.")

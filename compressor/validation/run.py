@@ -24,17 +24,14 @@ from compressor.output import atomic_directory, check_replaceable, read_json
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
 from compressor.pruning import PRUNING_RECORD
 from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
-from compressor.robustness.run import (
-    ROBUSTNESS_RECORD,
-    Robustness,
-    attack_directory,
-    read_examples,
-)
+from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness, read_examples
+from compressor.robustness.run import attack_directory
 from compressor.validation.accuracy import measure_accuracy
 from compressor.validation.gates import Measured, parse_gates
 from compressor.validation.latency import measure_latency
 from compressor.validation.render import render_html, render_markdown
 from compressor.validation.report import (
+    AgainstFigures,
     Appendix,
     AttackRow,
     GateResult,
@@ -107,6 +104,7 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
         for name, predictor in predictors.items()
     }
     latency = _latency(predictors, data, job, progress)
+    folder = directory / ATTACK_FOLDER
     robustness = {
         name: attack_directory(
             path,
@@ -114,7 +112,9 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
             job.columns,
             job.attack,
             job.run,
-            directory / ATTACK_FOLDER / name,
+            folder / name,
+            # The dense model comes first.
+            against=None if name == "dense" else folder / "dense",
             force=True,
             progress=progress,
         )
@@ -126,6 +126,7 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
             accuracy=accuracies[name],
             examples=len(data),
             robustness=_figures(robustness[name]),
+            against_dense=_against(robustness[name]),
             latency=latency[name],
             size_bytes=contents[name].size_bytes,
             sparsity=contents[name].sparsity,
@@ -218,6 +219,12 @@ def _check_labels(predictors: Mapping[str, Predictor], directories: Mapping[str,
 
 def _figures(record: Mapping[str, Any]) -> RobustnessFigures:
     return RobustnessFigures(**{name: record[name] for name in Robustness.__dataclass_fields__})
+
+
+def _against(record: Mapping[str, Any]) -> AgainstFigures | None:
+    if "against" not in record:
+        return None
+    return AgainstFigures(**{name: record["against"][name] for name in AgainstFigures.model_fields})
 
 
 def _appendix(

@@ -60,7 +60,8 @@ def test_the_report_keeps_to_its_schema_and_its_form(finished):
     assert set(value["variants"]) == {"dense", "pruned", "artifact"}
     for figures in value["variants"].values():
         assert set(figures) == {
-            "path", "accuracy", "examples", "robustness", "latency", "size_bytes", "sparsity",
+            "path", "accuracy", "examples", "robustness", "against_dense", "latency", "size_bytes",
+            "sparsity",
         }  # fmt: skip
 
 

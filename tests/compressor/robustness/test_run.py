@@ -19,20 +19,14 @@ from compressor.errors import UserError
 from compressor.predictors import OnnxPredictor, TorchPredictor
 from compressor.recipe import AttackConfig, ColumnsConfig, ExportConfig, RunConfig
 from compressor.robustness.attacks import universal_tags
+from compressor.robustness.records import AttackedExample, read_examples, summarize
 from compressor.robustness.resources import (
     STOPWORDS,
     SentenceEncoder,
     load_word_vectors,
     nearest_neighbours,
 )
-from compressor.robustness.run import (
-    AttackedExample,
-    attack_directory,
-    attack_victim,
-    load_predictor,
-    read_examples,
-    summarize,
-)
+from compressor.robustness.run import attack_directory, attack_victim, load_predictor
 from compressor.robustness.victims import Victim
 from exporters.artifact import export_directory
 
@@ -43,18 +37,6 @@ EXAMPLES = 8
 @pytest.fixture(scope="module")
 def texts(test_quotes: TextData) -> TextData:
     return test_quotes.select(range(EXAMPLES))
-
-
-@pytest.fixture(scope="module")
-def word_vectors(tmp_path_factory, texts) -> Path:
-    """Vectors of the attacked words and of frequent ones, by the packaged encoder."""
-    encoder = SentenceEncoder(encoder_directory())
-    words = {word.lower() for text in texts.texts for word in text.split() if word.isalpha()}
-    vocabulary = [w for w in encoder.tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 3]
-    words |= set(sorted(vocabulary)[::40])
-    path = tmp_path_factory.mktemp("vectors") / "words.npz"
-    np.savez(path, words=np.array(sorted(words)), vectors=encoder.encode(sorted(words)).numpy())
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,37 @@ from hypothesis import strategies as st
 from compressor.errors import UserError
 from compressor.recipe import ValidateConfig
 from compressor.validation.gates import METRICS, Gate, Measured, parse_gate, parse_gates
-from compressor.validation.report import LatencyFigures, RobustnessFigures, VariantFigures, Variants
+from compressor.validation.report import (
+    AgainstFigures,
+    IntervalFigures,
+    LatencyFigures,
+    RobustnessFigures,
+    VariantFigures,
+    Variants,
+)
+
+ANY_INTERVAL = IntervalFigures(low=0.0, high=1.0)
+AGAINST = AgainstFigures.model_validate(
+    {
+        "accuracy_under_attack_drop": {
+            "difference": 0.05,
+            "interval": {"low": -0.01, "high": 0.11},
+            "p_value": 0.18,
+            "only_first": 8,
+            "only_second": 3,
+            "examples": 100,
+        },
+        "transfer": {"texts": 40, "fooled": 30, "rate": 0.75, "interval": {"low": 0.6, "high": 0.86}},
+    }
+)
 
 
 def variant(
-    accuracy: float, under_attack: float, p50: float = 10.0, rate: float | None = 0.5
+    accuracy: float,
+    under_attack: float,
+    p50: float = 10.0,
+    rate: float | None = 0.5,
+    against: AgainstFigures | None = None,
 ) -> VariantFigures:
     return VariantFigures(
         path="somewhere",
@@ -22,7 +48,11 @@ def variant(
             attack_success_rate=rate,
             queries_per_example=20.0,
             examples=100,
+            accuracy_interval=ANY_INTERVAL,
+            accuracy_under_attack_interval=ANY_INTERVAL,
+            attack_success_rate_interval=None,
         ),
+        against_dense=against,
         latency=[
             LatencyFigures(batch_size=1, sequence_length=32, p50_ms=p50, p95_ms=p50, examples_per_second=1.0)
         ],
@@ -33,7 +63,8 @@ def variant(
 
 @pytest.fixture
 def measured() -> Measured:
-    variants = Variants(dense=variant(0.82, 0.3, 10.0), pruned=None, artifact=variant(0.81, 0.25, 5.0))
+    artifact = variant(0.81, 0.25, 5.0, against=AGAINST)
+    variants = Variants(dense=variant(0.82, 0.3, 10.0), pruned=None, artifact=artifact)
     return Measured(variants, majority_share=0.6)
 
 
@@ -45,6 +76,10 @@ def measured() -> Measured:
         ("accuracy >= 0.81", 0.81, "pass"),
         ("accuracy_under_attack_drop<=0.04", 0.05, "fail"),
         ("accuracy_under_attack_drop<=0.05", 0.05, "pass"),
+        # The drop is 0.05, but so few examples cannot exclude 0.11.
+        ("accuracy_under_attack_drop_upper <= 0.1", 0.11, "fail"),
+        ("accuracy_under_attack_drop_upper <= 0.12", 0.11, "pass"),
+        ("transfer_rate <= 0.8", 0.75, "pass"),
         ("attack_success_rate_rise <= 0", 0.0, "pass"),
         ("dense_over_majority >= 0.2", 0.22, "pass"),
         ("latency_ratio <= 0.5", 0.5, "pass"),

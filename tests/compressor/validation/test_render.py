@@ -20,9 +20,11 @@ from compressor.validation.render import (
     render_markdown,
 )
 from compressor.validation.report import (
+    AgainstFigures,
     Appendix,
     AttackRow,
     GateResult,
+    IntervalFigures,
     LatencyFigures,
     LayerRow,
     Report,
@@ -87,7 +89,11 @@ def variant(path: str, speed: float = 1.0, **changes: Any) -> VariantFigures:
             attack_success_rate=0.7717,
             queries_per_example=41.27,
             examples=100,
+            accuracy_interval=IntervalFigures(low=0.85, high=0.959),
+            accuracy_under_attack_interval=IntervalFigures(low=0.142, high=0.3),
+            attack_success_rate_interval=IntervalFigures(low=0.675, high=0.847),
         ),
+        "against_dense": None,
     }
     return VariantFigures(**(figures | changes))
 
@@ -220,6 +226,9 @@ def test_figures_that_are_unknown_are_dashes(render: Any) -> None:
         attack_success_rate=None,
         queries_per_example=None,
         examples=4,
+        accuracy_interval=IntervalFigures(low=0, high=0.49),
+        accuracy_under_attack_interval=IntervalFigures(low=0, high=0.49),
+        attack_success_rate_interval=None,
     )
     # A model from the hub: its size is not known. And no shape at all was timed.
     bare = variant("org/model", robustness=robustness, latency=[], size_bytes=0)
@@ -355,3 +364,26 @@ def test_short_names() -> None:
     assert short_names(["a.b.c"]) == ["c"]
     assert short_names(["a", "a.b"]) == ["a", "a.b"]
     assert short_names(["layer.1.x", "layer.10.x"]) == ["1.x", "10.x"]
+
+
+@pytest.mark.parametrize("render", [render_html, render_markdown])
+def test_the_comparison_with_the_dense_model_is_shown_with_its_interval(render: Any) -> None:
+    against = AgainstFigures.model_validate(
+        {
+            "accuracy_under_attack_drop": {
+                "difference": 0.02,
+                "interval": {"low": -0.011, "high": 0.052},
+                "p_value": 0.5,
+                "only_first": 4,
+                "only_second": 2,
+                "examples": 100,
+            },
+            "transfer": {"texts": 71, "fooled": 50, "rate": 50 / 71, "interval": {"low": 0.59, "high": 0.8}},
+        }
+    )
+    variants = Variants(
+        dense=variant("dense"), pruned=None, artifact=variant("artifact", against_dense=against)
+    )
+    text = render(make_report(variants=variants), Appendix())
+    for cell in ("14.2% to 30.0%", "2.0%", "-1.1% to 5.2%", "70.4% of 71"):
+        assert cell in text

@@ -1,0 +1,98 @@
+"""What an attack leaves behind: a record of each example, their summary, and how both are read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from compressor.errors import UserError
+from compressor.robustness.statistics import Interval, wilson_interval
+
+ROBUSTNESS_RECORD = "robustness.json"
+EXAMPLES_RECORD = "examples.jsonl"
+
+
+@dataclass(frozen=True)
+class AttackedExample:
+    """What an attack did to one example.
+
+    Attributes:
+        outcome: "skipped" (the model was wrong before), "succeeded" or "failed".
+        queries: texts that the attack had scored.
+        words_changed: share of the words of the attacked text that differ.
+    """
+
+    text: str
+    text_pair: str | None
+    perturbed: str
+    perturbed_pair: str | None
+    label: int
+    outcome: str
+    queries: int
+    words_changed: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Summary of an attack; shares are 0 to 1.
+
+    Attributes:
+        accuracy: on the attacked examples, before the attack.
+        accuracy_under_attack: share of all examples that stay right.
+        attack_success_rate: successes among the examples that were right; None if there were none.
+        queries_per_example: mean over the examples that were attacked; None if there were none.
+        *_interval: Wilson's, at 95 %, of the share of that name.
+    """
+
+    attack: str
+    accuracy: float
+    accuracy_under_attack: float
+    attack_success_rate: float | None
+    queries_per_example: float | None
+    examples: int
+    accuracy_interval: Interval
+    accuracy_under_attack_interval: Interval
+    attack_success_rate_interval: Interval | None
+
+
+def summarize(examples: list[AttackedExample], attack: str) -> Robustness:
+    """The figures of an attack.
+
+    Raises:
+        ValueError: no examples.
+    """
+    if not examples:
+        raise ValueError("no examples were attacked")
+    attempted = [example for example in examples if example.outcome != "skipped"]
+    succeeded = sum(example.outcome == "succeeded" for example in attempted)
+    count = len(examples)
+    return Robustness(
+        attack=attack,
+        accuracy=len(attempted) / count,
+        accuracy_under_attack=(len(attempted) - succeeded) / count,
+        attack_success_rate=succeeded / len(attempted) if attempted else None,
+        queries_per_example=sum(e.queries for e in attempted) / len(attempted) if attempted else None,
+        examples=count,
+        accuracy_interval=wilson_interval(len(attempted), count),
+        accuracy_under_attack_interval=wilson_interval(len(attempted) - succeeded, count),
+        attack_success_rate_interval=wilson_interval(succeeded, len(attempted)) if attempted else None,
+    )
+
+
+def read_examples(directory: Path) -> list[AttackedExample]:
+    """The attacked examples that `attack_directory` wrote into `directory`.
+
+    Raises:
+        UserError: there are none, or they are broken.
+    """
+    path = directory / EXAMPLES_RECORD
+    try:
+        # Not splitlines: JSON leaves the line separators of Unicode as they are.
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        return [AttackedExample(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: is no record of attacked examples; run compress attack again: {error}"
+        ) from error

@@ -1,0 +1,103 @@
+"""How sure the figures of an attack are: intervals of shares, and paired comparisons. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import binomtest
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Both ends of a confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Two shares measured on the same examples: the first minus the second.
+
+    Attributes:
+        difference: of the shares, -1 to 1.
+        interval: of the difference, at 95 %.
+        p_value: of McNemar's exact test that both shares are the same.
+        only_first, only_second: examples that count for one of the two alone.
+        examples: all of them.
+    """
+
+    difference: float
+    interval: Interval
+    p_value: float
+    only_first: int
+    only_second: int
+    examples: int
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
+    """The score interval of a share (Wilson, JASA 1927); it holds its level at 0 % and 100 % as well.
+
+    Raises:
+        ValueError: no trials, or more successes than trials.
+    """
+    found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return Interval(float(found.low), float(found.high))
+
+
+def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> PairedDifference:
+    """Compare two shares on the same examples, in the same order.
+
+    The interval is Newcombe's for paired proportions (Statistics in Medicine 17, 1998, method 10):
+    two Wilson intervals joined by the correlation of the pairs. The test is McNemar's, exact.
+
+    Args:
+        first, second: for each example, whether it counts.
+
+    Raises:
+        ValueError: no examples, or not as many in both.
+    """
+    pairs = list(zip(first, second, strict=True))
+    both = sum(a and b for a, b in pairs)
+    only_first = sum(a and not b for a, b in pairs)
+    only_second = sum(b and not a for a, b in pairs)
+    discordant = only_first + only_second
+    return PairedDifference(
+        difference=(only_first - only_second) / len(pairs),
+        interval=_newcombe_interval(both, only_first, only_second, len(pairs)),
+        p_value=float(binomtest(only_first, discordant).pvalue) if discordant else 1.0,
+        only_first=only_first,
+        only_second=only_second,
+        examples=len(pairs),
+    )
+
+
+def _newcombe_interval(both: int, only_first: int, only_second: int, count: int) -> Interval:
+    shares = (both + only_first) / count, (both + only_second) / count
+    one, other = (wilson_interval(both + only, count) for only in (only_first, only_second))
+    correlation = _correlation(both, only_first, only_second, count - both - only_first - only_second)
+
+    def distance(of_first: float, of_second: float) -> float:
+        square = of_first**2 - 2 * correlation * of_first * of_second + of_second**2
+        return math.sqrt(max(0.0, square))
+
+    difference = (only_first - only_second) / count
+    below = distance(shares[0] - one.low, other.high - shares[1])
+    above = distance(one.high - shares[0], shares[1] - other.low)
+    return Interval(max(-1.0, difference - below), min(1.0, difference + above))
+
+
+def _correlation(both: int, only_first: int, only_second: int, neither: int) -> float:
+    """Of the pairs, with Newcombe's correction for continuity; nought where a share is 0 or 1."""
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    if not margins:
+        return 0.0
+    product = both * neither - only_first * only_second
+    if product > 0:
+        count = both + only_first + only_second + neither
+        product = max(product - count / 2, 0)  # type: ignore[assignment]
+    return product / math.sqrt(margins)

@@ -1,0 +1,164 @@
+"""Paired comparison and replay: by hand-made examples, by a rule, and on real models."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from compressor.console import SilentProgress
+from compressor.data import TextData
+from compressor.errors import UserError
+from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
+from compressor.robustness.comparison import accuracy_drop, replay
+from compressor.robustness.records import AttackedExample, read_examples, summarize
+from compressor.robustness.run import attack_directory, attack_victim
+
+DEEPWORDBUG = AttackConfig(attack="deepwordbug", attack_examples=8)
+COLUMNS = ColumnsConfig(max_length=48)
+
+
+class RuleVictim:
+    """Class 1 if the text has a word, class 0 if not."""
+
+    model = None
+    max_length = 64
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def __call__(self, texts):
+        ones = torch.tensor([float(self.word in text.lower().split()) for text in texts])
+        return torch.stack([1 - ones, ones], dim=1)
+
+
+def example(outcome, text="a good film", perturbed="a goood film", label=1, pair=None):
+    return AttackedExample(text, pair, perturbed, pair, label, outcome, 10, 0.1, 0.0)
+
+
+def data_of(texts, labels):
+    return TextData(texts, None, labels, ["0", "1"], "here")
+
+
+def test_a_classifier_by_rule_on_one_word_is_as_robust_as_theory_says():
+    # A typo in the word always turns class 1; no typo makes the word where it is not. The last
+    # text has the wrong label, so there is nothing to attack.
+    texts = [
+        "a good film",
+        "good acting all around",
+        "a dull evening",
+        "the plot drags on",
+        "so good",
+        "slow",
+    ]
+    labels = [1, 1, 0, 0, 1, 1]
+    victim = RuleVictim("good")
+    examples, _ = attack_victim(victim, data_of(texts, labels), DEEPWORDBUG, 0, SilentProgress(), "rule")
+    assert [e.outcome for e in examples] == ["succeeded"] * 2 + ["failed"] * 2 + ["succeeded", "skipped"]
+    figures = summarize(examples, "deepwordbug")
+    assert figures.accuracy == 5 / 6
+    assert figures.accuracy_under_attack == 2 / 6
+    assert figures.attack_success_rate == 3 / 5
+    for succeeded in (e for e in examples if e.outcome == "succeeded"):
+        assert "good" not in succeeded.perturbed.lower().split()
+
+
+def test_the_drop_counts_the_examples_that_hold_out_on_one_model_alone():
+    dense = [example(o) for o in ("failed", "failed", "failed", "succeeded", "skipped", "succeeded")]
+    pruned = [example(o) for o in ("failed", "succeeded", "skipped", "failed", "succeeded", "succeeded")]
+    found = accuracy_drop(dense, pruned)
+    assert (found.only_first, found.only_second, found.examples) == (2, 1, 6)
+    assert found.difference == pytest.approx(1 / 6)
+
+
+def test_only_successes_on_texts_that_are_right_here_are_replayed():
+    examples = [
+        example("succeeded"),  # fooled: the word is gone
+        example("succeeded", perturbed="a good movie"),  # not fooled
+        example("succeeded", text="a fine film", perturbed="a fin film"),  # wrong here before
+        example("failed", perturbed="a film"),
+        example("skipped", perturbed="a film"),
+    ]
+    found = replay(examples, RuleVictim("good"))
+    assert (found.texts, found.fooled, found.rate) == (2, 1, 0.5)
+    assert found.interval.low < 0.5 < found.interval.high
+    assert replay(examples[3:], RuleVictim("good")).rate is None
+    assert replay(examples[2:3], RuleVictim("good")).rate is None
+
+
+@pytest.fixture(scope="module")
+def attacked(small_classifier_dir, critic_quotes, tmp_path_factory):
+    """The dense classifier under attack: the function that attacks a model, and its output."""
+
+    def attack(model, output, config=DEEPWORDBUG, seed=0, against=None):
+        return attack_directory(
+            str(model),
+            str(critic_quotes / "test.tsv"),
+            COLUMNS,
+            config,
+            RunConfig(seed=seed, threads=2),
+            output,
+            against=against,
+            force=True,
+            progress=SilentProgress(),
+        )
+
+    output = tmp_path_factory.mktemp("attacked") / "dense"
+    attack(small_classifier_dir, output)
+    return attack, output
+
+
+def test_the_artifact_is_held_against_the_dense_model(attacked, small_artifact_dir, tmp_path):
+    attack, dense = attacked
+    record = attack(small_artifact_dir, tmp_path / "artifact", against=dense)
+    examples, others = read_examples(tmp_path / "artifact"), read_examples(dense)
+    against = record["against"]
+    held = [[e.outcome == "failed" for e in run] for run in (others, examples)]
+    assert against["accuracy_under_attack_drop"]["difference"] == (sum(held[0]) - sum(held[1])) / 8
+    assert against["model"] == json.loads((dense / "robustness.json").read_text())["model"]
+    assert 0 <= against["transfer"]["fooled"] <= against["transfer"]["texts"] <= 8
+
+
+def test_a_model_is_as_robust_as_itself_and_fooled_by_all_its_own_attacks(
+    attacked, small_classifier_dir, tmp_path
+):
+    attack, dense = attacked
+    against = attack(small_classifier_dir, tmp_path / "again", against=dense)["against"]
+    assert against["accuracy_under_attack_drop"]["difference"] == 0
+    assert against["accuracy_under_attack_drop"]["p_value"] == 1
+    assert against["transfer"]["rate"] == 1
+    assert against["transfer"]["texts"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "seed is 0, here it is 1"),
+        ({"config": DEEPWORDBUG.model_copy(update={"attack_examples": 7})}, "options is"),
+    ],
+)
+def test_another_attack_is_refused_before_any_query(
+    attacked, small_classifier_dir, tmp_path, monkeypatch, changes, message
+):
+    attack, dense = attacked
+    monkeypatch.setattr("compressor.robustness.run.attack_victim", None)
+    with pytest.raises(UserError, match=message):
+        attack(small_classifier_dir, tmp_path / "out", against=dense, **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_without_an_attack_is_refused(attacked, small_classifier_dir, tmp_path):
+    attack, _ = attacked
+    with pytest.raises(UserError, match=r"holds no robustness\.json; give the output of compress attack"):
+        attack(small_classifier_dir, tmp_path / "out", against=tmp_path)
+
+
+def test_other_examples_are_refused(attacked, small_classifier_dir, tmp_path):
+    attack, dense = attacked
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "robustness.json").write_text((dense / "robustness.json").read_text())
+    lines = [dataclasses.asdict(e) | {"text": "another"} for e in read_examples(dense)]
+    (other / "examples.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    with pytest.raises(UserError, match="other examples were attacked"):
+        attack(small_classifier_dir, tmp_path / "out", against=other)
