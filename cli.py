@@ -163,10 +163,18 @@ def attack(
             "interval, and how many of the texts that fooled the other one fool this one."
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that share out the examples, and the threads; same outcomes."),
+    ] = 1,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on behind the last finished example of a run that was stopped."),
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Attack a classifier or an exported artifact with TextAttack, without any download."""
+    """Attack a classifier or an exported artifact with TextAttack, on local resources."""
     from compressor.robustness.run import attack_directory
     from compressor.tables import attack_table
 
@@ -179,6 +187,8 @@ def attack(
             run,
             output,
             against=against,
+            processes=processes,
+            resume=resume,
             force=force,
             progress=terminal_progress(),
         )

@@ -16,6 +16,7 @@ from compressor.errors import UserError
 from compressor.output import is_disk_full, read_json, write_json
 
 JOB = "job.json"
+PARTS, LINES = ".safetensors", ".jsonl"
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,18 @@ class NoCheckpoint:
         """Keep a finished part."""
         del name, part
 
+    def lines(self, name: str) -> list[str]:
+        """The lines that were appended under that name."""
+        del name
+        return []
+
+    def append(self, name: str, line: str) -> None:
+        """Keep one more line."""
+        del name, line
+
 
 class Checkpoint(NoCheckpoint):
-    """Keeps each part as one safetensors file, which appears whole or not at all.
+    """Keeps each part as one safetensors file, which appears whole or not at all, and lines in text files.
 
     Args:
         folder: where; is made with the first part.
@@ -74,17 +84,51 @@ class Checkpoint(NoCheckpoint):
         unfinished = path.with_suffix(".unfinished")
         tensors = {key: value.contiguous() for key, value in part.tensors.items()}
         try:
-            if not self.folder.exists():
-                self.folder.mkdir(parents=True)
-                write_json(self.folder / JOB, self._job)
+            self._open()
             save_file(tensors, unfinished, metadata={"facts": json.dumps(part.facts, allow_nan=False)})
             unfinished.replace(path)
         except (OSError, SafetensorError) as error:
-            reason = "no space left on its disk" if is_disk_full(error) else f"cannot be written: {error}"
-            raise UserError(f"{path}: {reason}; the layers finished before it are kept") from error
+            raise _unwritable(path, error) from error
+
+    def lines(self, name: str) -> list[str]:
+        path = self.folder / f"{name}{LINES}"
+        if not path.is_file():
+            return []
+        try:
+            whole, _, rest = path.read_text(encoding="utf-8").rpartition("\n")
+            if rest:
+                # Half of a line: the run was stopped while it wrote.
+                unfinished = path.with_suffix(".unfinished")
+                unfinished.write_text(whole + "\n" if whole else "", encoding="utf-8")
+                unfinished.replace(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{path}: cannot be read: {error}; remove {self.folder} and start anew"
+            ) from error
+        # Not splitlines: JSON leaves the line separators of Unicode as they are.
+        return whole.split("\n") if whole else []
+
+    def append(self, name: str, line: str) -> None:
+        path = self.folder / f"{name}{LINES}"
+        try:
+            self._open()
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def _open(self) -> None:
+        if not self.folder.exists():
+            self.folder.mkdir(parents=True)
+            write_json(self.folder / JOB, self._job)
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.safetensors"
+        return self.folder / f"{name}{PARTS}"
+
+
+def _unwritable(path: Path, error: Exception) -> UserError:
+    reason = "no space left on its disk" if is_disk_full(error) else f"cannot be written: {error}"
+    return UserError(f"{path}: {reason}; what was finished before it is kept")
 
 
 def checkpoint_folder(output: Path) -> Path:
@@ -107,10 +151,10 @@ def open_checkpoint(output: Path, job: Mapping[str, Any], *, resume: bool, force
     if not folder.exists():
         return Checkpoint(folder, job)
     names = {path.name for path in folder.iterdir()}
-    if any(name.endswith(".safetensors") for name in names) and JOB in names:
+    if any(name.endswith((PARTS, LINES)) for name in names) and JOB in names:
         if not resume and not force:
             raise UserError(
-                f"{folder}: holds the finished layers of a run that was stopped; go on with --resume, "
+                f"{folder}: holds the finished part of a run that was stopped; go on with --resume, "
                 f"or start anew with --force"
             )
         if resume:

@@ -1,126 +1,122 @@
-"""Runs an attack on a victim, example by example, and the stage that does so for a directory."""
+"""Runs an attack on all examples, in one process or several, and the stage that does so for a directory."""
 
 from __future__ import annotations
 
 import json
-import random
-import time
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from compressor.classifier import load_classifier
-from compressor.console import Progress
+from compressor.checkpoint import NoCheckpoint, open_checkpoint, remove_checkpoint
+from compressor.classifier import load_classifier, weights_fingerprint
+from compressor.console import Progress, SilentProgress
 from compressor.data import TextData, load_text_data
-from compressor.environment import describe_environment, prepare, thread_count
+from compressor.environment import describe_environment, package_versions, prepare, thread_count
 from compressor.errors import UserError
-from compressor.output import atomic_directory, check_replaceable, write_json
-from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
+from compressor.output import atomic_directory, check_replaceable, check_space, sha256_of, write_json
+from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
 from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
-from compressor.robustness.attacks import build_attack, has_words
+from compressor.robustness.attacker import Attacker
 from compressor.robustness.comparison import compare, load_attack
 from compressor.robustness.records import EXAMPLES_RECORD, ROBUSTNESS_RECORD, AttackedExample, summarize
+from compressor.robustness.resources import attack_resources
 from compressor.robustness.victims import Victim
 from exporters.manifest import is_artifact, read_manifest
 
 RECORD_BYTES = 10**6
+FINISHED_EXAMPLES = "examples"
 
 
 def attack_victim(
-    victim: Victim, data: TextData, config: AttackConfig, seed: int, progress: Progress, name: str
+    victim: Victim,
+    data: TextData,
+    config: AttackConfig,
+    seed: int,
+    progress: Progress,
+    name: str,
+    checkpoint: NoCheckpoint | None = None,
 ) -> tuple[list[AttackedExample], dict[str, str]]:
     """Attack each example of `data`; return what became of them, and the resources that were used.
 
-    Each example has its own random state, drawn from the seed and its place, so that its outcome
-    does not depend on the examples before it.
+    Args:
+        checkpoint: has the examples that are done already, and is given each that gets done.
     """
-    attack, resources = build_attack(config, victim, progress)
-    labels = data.class_labels
-    results = []
-    for index in progress.track(range(len(data)), f"{config.attack} on {name}"):
-        pair = None if data.pairs is None else data.pairs[index]
-        # TextFooler leaves the first text of a pair alone if the two are named so.
-        source = data.texts[index]
-        text = source if pair is None else OrderedDict(premise=source, hypothesis=pair)
-        start = time.monotonic()
-        if not has_words(f"{source} {pair or ''}"):
-            # Not every recipe bears a text without words.
-            results.append(_held_out(victim, source, pair, labels[index]))
-            continue
-        with _random_state(seed, index):
-            attack.clear_cache()
-            result = attack.attack(text, labels[index])
-        results.append(_record(result, source, pair, labels[index], time.monotonic() - start))
-    return results, resources
+    attacker = Attacker(victim, config, seed, progress)
+    log = _Log(data, checkpoint or NoCheckpoint())
+    for index in progress.track(log.open, f"{config.attack} on {name}"):
+        log.add(index, attacker.attack(index, *example_at(data, index)))
+    return log.examples(), attacker.resources
 
 
-def _held_out(victim: Victim, text: str, pair: str | None, label: int) -> AttackedExample:
-    """The record of a text in which there is nothing to change: one query tells whether it is right."""
-    start = time.monotonic()
-    right = int(victim([text if pair is None else (text, pair)]).argmax()) == label
-    outcome = "failed" if right else "skipped"
-    return AttackedExample(text, pair, text, pair, label, outcome, 1, 0.0, round(time.monotonic() - start, 4))
+class _Log:
+    """The examples that are done, by their place in the data, kept in a checkpoint as well."""
+
+    def __init__(self, data: TextData, checkpoint: NoCheckpoint) -> None:
+        self._checkpoint = checkpoint
+        entries = [json.loads(line) for line in checkpoint.lines(FINISHED_EXAMPLES)]
+        self._done = {entry.pop("index"): AttackedExample(**entry) for entry in entries}
+        self.open = [index for index in range(len(data)) if index not in self._done]
+
+    def add(self, index: int, example: AttackedExample) -> None:
+        self._done[index] = example
+        entry = {"index": index, **asdict(example)}
+        self._checkpoint.append(FINISHED_EXAMPLES, json.dumps(entry, ensure_ascii=False))
+
+    def examples(self) -> list[AttackedExample]:
+        """All of them in the order of the data."""
+        return [self._done[index] for index in sorted(self._done)]
 
 
-@contextmanager
-def _random_state(seed: int, index: int) -> Iterator[None]:
-    """TextAttack draws from the global generators; set them, and put them back."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        value = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
-        random.seed(value)
-        np.random.seed(value)
-        torch.manual_seed(value)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
+def attack_in_processes(
+    model: str,
+    max_length: int,
+    data: TextData,
+    config: AttackConfig,
+    run: RunConfig,
+    processes: int,
+    progress: Progress,
+    checkpoint: NoCheckpoint,
+) -> list[AttackedExample]:
+    """As `attack_victim`, each example in one of several processes; the outcomes are the same.
+
+    Each process has a model of its own, and its share of the threads.
+    """
+    share = run.model_copy(update={"threads": max(1, thread_count(run) // processes)})
+    log = _Log(data, checkpoint)
+    with ProcessPoolExecutor(
+        processes,
+        # A forked process would inherit the threads' locks, and CUDA does not work in it.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(model, max_length, config, share),
+    ) as pool:
+        futures = {
+            pool.submit(_attack_in_worker, index, *example_at(data, index)): index for index in log.open
+        }
+        name = f"{config.attack} on {Path(model).name} in {processes} processes"
+        for future in progress.track(as_completed(futures), name, len(futures)):
+            log.add(futures[future], future.result())
+    return log.examples()
 
 
-def _outcome(result: Any) -> str:
-    kind = type(result).__name__
-    if kind == "MaximizedAttackResult":
-        # Input reduction: TextAttack goes as far as it gets, and leaves it open how far that must be.
-        return "succeeded" if result.perturbed_result.attacked_text.num_words <= 1 else "failed"
-    return {
-        "SkippedAttackResult": "skipped",
-        "SuccessfulAttackResult": "succeeded",
-        "FailedAttackResult": "failed",
-    }[kind]
+_worker: Attacker
 
 
-def _record(result: Any, text: str, pair: str | None, label: int, seconds: float) -> AttackedExample:
-    original, perturbed = result.original_result.attacked_text, result.perturbed_result.attacked_text
-    outcome = _outcome(result)
-    # What input reduction took away is told even where more than one word is left.
-    told = outcome == "succeeded" or type(result).__name__ == "MaximizedAttackResult"
-    texts = list(perturbed._text_input.values())
-    return AttackedExample(
-        text=text,
-        text_pair=pair,
-        perturbed=texts[0] if told else text,
-        perturbed_pair=pair if pair is None or not told else texts[1],
-        label=label,
-        outcome=outcome,
-        queries=int(result.num_queries),
-        words_changed=_share_changed(original.words, perturbed.words) if told else 0.0,
-        seconds=round(seconds, 4),
-    )
+def _start_worker(model: str, max_length: int, config: AttackConfig, run: RunConfig) -> None:
+    global _worker
+    victim = Victim(load_predictor(model, run), max_length)
+    _worker = Attacker(victim, config, run.seed, SilentProgress())
 
 
-def _share_changed(before: Sequence[str], after: Sequence[str]) -> float:
-    """Share of the words that are gone or others; a space put into one does not count for those behind it."""
-    matcher = SequenceMatcher(None, before, after, autojunk=False)
-    kept = sum(block.size for block in matcher.get_matching_blocks())
-    return 1 - kept / len(before)
+def _attack_in_worker(index: int, text: str, pair: str | None, label: int) -> AttackedExample:
+    return _worker.attack(index, text, pair, label)
+
+
+def example_at(data: TextData, index: int) -> tuple[str, str | None, int]:
+    """Text, second text if there is one, and label."""
+    return data.texts[index], data.pairs[index] if data.pairs else None, data.class_labels[index]
 
 
 def load_predictor(directory: str, run: RunConfig) -> Predictor:
@@ -146,6 +142,8 @@ def attack_directory(
     output: Path,
     *,
     against: Path | None = None,
+    processes: int = 1,
+    resume: bool = False,
     force: bool,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -153,8 +151,11 @@ def attack_directory(
 
     Writes `robustness.json`, whose content is returned, and `examples.jsonl`, one line an example.
 
+    Finished examples are kept beside `output` until it is whole; with `resume` the run goes on behind them.
+
     Args:
         against: what this stage wrote for another model, with which this one is compared.
+        processes: among which the examples are shared out.
 
     Raises:
         UserError: bad model, data, resources or output.
@@ -167,22 +168,43 @@ def attack_directory(
     sample = data.sample(config.attack_examples, run.seed)
     options = config.model_dump()
     other = None if against is None else load_attack(against, options, run.seed, sample)
-    with atomic_directory(output, force=force, needed_bytes=RECORD_BYTES) as working:
-        victim = Victim(predictor, columns.max_length)
-        examples, resources = attack_victim(victim, sample, config, run.seed, progress, Path(model).name)
-        record = {
-            **asdict(summarize(examples, config.attack)),
-            "model": model,
-            "data": data.record(columns),
-            "options": options,
-            "resources": resources,
-            "seed": run.seed,
-            "environment": describe_environment(run),
-        }
-        if other is not None:
-            other.check("resources", resources)
-            record["against"] = compare(other, examples, victim)
+    facts = {
+        "model": model,
+        "data": data.record(columns),
+        "options": options,
+        "seed": run.seed,
+    }
+    check_space(output, RECORD_BYTES)
+    job = facts | {"weights": _weights_sha256(model), "packages": package_versions()}
+    checkpoint = open_checkpoint(output, job, resume=resume, force=force)
+    victim = Victim(predictor, columns.max_length)
+    if processes == 1:
+        name = Path(model).name
+        examples, resources = attack_victim(victim, sample, config, run.seed, progress, name, checkpoint)
+    else:
+        # Makes what is cached on disk, so that the processes need not each make it.
+        resources = attack_resources(config, progress).description
+        examples = attack_in_processes(
+            model, columns.max_length, sample, config, run, processes, progress, checkpoint
+        )
+    record = {
+        **asdict(summarize(examples, config.attack)),
+        **facts,
+        "resources": resources,
+        "environment": describe_environment(run),
+    }
+    if other is not None:
+        other.check("resources", resources)
+        record["against"] = compare(other, examples, victim)
+    with atomic_directory(output, force=force) as working:
         write_json(working / ROBUSTNESS_RECORD, record)
         lines = [json.dumps(asdict(example), ensure_ascii=False) for example in examples]
         (working / EXAMPLES_RECORD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    remove_checkpoint(checkpoint)
     return {**record, "path": str(output)}
+
+
+def _weights_sha256(model: str) -> str | None:
+    """Of a classifier's weights or an artifact's graph; None for a hub id."""
+    graph = Path(model) / ARTIFACT_GRAPH
+    return sha256_of(graph) if graph.is_file() else weights_fingerprint(model)

@@ -22,6 +22,7 @@ from compressor.checkpoint import (
 )
 from compressor.console import SilentProgress
 from compressor.errors import UserError
+from compressor.output import read_json
 from compressor.pruning import prune_directory
 from compressor.recipe import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
 
@@ -96,6 +97,26 @@ def test_a_broken_part_is_a_user_error(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"00-a\.safetensors: cannot be read: .*; remove .* and start anew"):
         checkpoint.load("00-a")
+
+
+def test_lines_are_kept_in_their_order_with_their_odd_characters(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "out", JOB)
+    assert checkpoint.lines("a") == []
+    lines = ["one\u2028two", "", "thr\u00e9e\x85"]
+    for line in lines:
+        checkpoint.append("a", line)
+    assert Checkpoint(tmp_path / "out").lines("a") == lines
+    assert read_json(tmp_path / "out" / "job.json") == JOB
+
+
+@pytest.mark.parametrize("whole", [["one", "two"], []])
+def test_half_of_a_line_is_dropped_and_the_next_one_is_whole(tmp_path, whole):
+    checkpoint = Checkpoint(tmp_path)
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f"{line}\n" for line in whole) + "hal", encoding="utf-8")
+    assert checkpoint.lines("a") == whole
+    checkpoint.append("a", "next")
+    assert checkpoint.lines("a") == [*whole, "next"]
 
 
 def test_no_checkpoint_keeps_nothing():
