@@ -43,7 +43,7 @@ class Attacker:
         # TextFooler leaves the first text of a pair alone if the two are named so.
         given = text if pair is None else OrderedDict(premise=text, hypothesis=pair)
         start = time.monotonic()
-        with _random_state(self._seed, index):
+        with random_state(self._seed, index):
             self._attack.clear_cache()
             result = self._attack.attack(given, label)
         return _record(result, text, pair, label, time.monotonic() - start)
@@ -58,7 +58,7 @@ def _held_out(victim: Victim, text: str, pair: str | None, label: int) -> Attack
 
 
 @contextmanager
-def _random_state(seed: int, index: int) -> Iterator[None]:
+def random_state(seed: int, index: int) -> Iterator[None]:
     """TextAttack draws from the global generators; set them, and put them back."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):

@@ -118,9 +118,15 @@ class SentenceEncoder:
             raise UserError(f"{directory}: cannot be loaded as a sentence encoder: {error}") from error
         self._model.eval()
 
-    @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
         """`(texts, hidden)` float32, each of unit length."""
+        # TextAttack gives the original once for every candidate that it is compared with.
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        return self.encode_each(list(places))[[places[text] for text in texts]]
+
+    @torch.inference_mode()
+    def encode_each(self, texts: Sequence[str]) -> Tensor:
+        """As `encode`, without a look for texts that are alike."""
         encoded = encode_texts(self.tokenizer, texts, None, LONGEST_ENCODED)
         result = torch.empty(len(encoded), int(self._model.config.hidden_size))
         for indices in sorted_batches(encoded, 64):
