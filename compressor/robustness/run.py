@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -106,8 +108,17 @@ _worker: Attacker
 
 def _start_worker(model: str, max_length: int, config: AttackConfig, run: RunConfig) -> None:
     global _worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     victim = Victim(load_predictor(model, run), max_length)
     _worker = Attacker(victim, config, run.seed, SilentProgress())
+
+
+def _end_with_parent() -> None:
+    """A worker waits for work without end, also where its parent was killed and can give none."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _attack_in_worker(index: int, text: str, pair: str | None, label: int) -> AttackedExample:

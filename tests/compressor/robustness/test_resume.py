@@ -1,7 +1,7 @@
 """Attacks in pieces and in several processes end as those in one piece."""
 
 import dataclasses
-import os
+import json
 import signal
 import subprocess
 import sys
@@ -99,37 +99,59 @@ def test_another_attack_does_not_go_on(attack, tmp_path, monkeypatch):
         attack(tmp_path / "out", CONFIG.model_copy(update={"query_budget": 5}), resume=True)
 
 
+@pytest.fixture
+def killed(small_classifier_dir, critic_quotes, tmp_path):
+    """A function that starts the command, kills it after three examples, and tells how many were done."""
+
+    def kill(output, processes):
+        command = [sys.executable, "cli.py", "attack", str(small_classifier_dir)]
+        options = {
+            "--data": critic_quotes / "test.tsv",
+            "--attack-examples": EXAMPLES,
+            "--max-length": 48,
+            "--device": "cpu",
+            "--threads": 2,
+            "--processes": processes,
+            "--output": output,
+        }
+        for name, value in options.items():
+            command += [name, str(value)]
+        process = subprocess.Popen(
+            command, cwd=Path(__file__).parents[3], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        log = checkpoint_folder(output) / "examples.jsonl"
+        while process.poll() is None and not (log.is_file() and log.read_bytes().count(b"\n") >= 3):
+            time.sleep(0.005)
+        children = children_of(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return [json.loads(line)["index"] for line in log.read_text().split("\n")[:-1]], children
+
+    return kill
+
+
+def children_of(parent):
+    children = Path(f"/proc/{parent}/task/{parent}/children")
+    return [int(child) for child in children.read_text().split()]
+
+
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("processes", [1, 2])
 def test_after_kill_9_nothing_that_was_done_is_done_again(
-    attack, whole, small_classifier_dir, critic_quotes, tmp_path, monkeypatch
+    attack, whole, killed, tmp_path, monkeypatch, processes
 ):
-    output = tmp_path / "out"
-    command = [sys.executable, "cli.py", "attack", str(small_classifier_dir)]
-    options = {
-        "--data": critic_quotes / "test.tsv",
-        "--attack-examples": EXAMPLES,
-        "--max-length": 48,
-        "--device": "cpu",
-        "--threads": 2,
-        "--output": output,
-    }
-    for name, value in options.items():
-        command += [name, str(value)]
-    process = subprocess.Popen(
-        command, cwd=Path(__file__).parents[3], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    log = checkpoint_folder(output) / "examples.jsonl"
-    while process.poll() is None and not (log.is_file() and log.read_bytes().count(b"\n") >= 3):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    finished = log.read_bytes().count(b"\n")
-    assert finished >= 3
+    finished, children = killed(tmp_path / "out", processes)
+    assert len(finished) >= 3
     done = stop_after(monkeypatch, EXAMPLES)
-    attack(output, resume=True)
-    assert done == list(range(finished, EXAMPLES))
-    assert timeless(read_examples(output)) == timeless(whole[1])
+    attack(tmp_path / "out", resume=True)
+    assert done == [index for index in range(EXAMPLES) if index not in finished]
+    assert timeless(read_examples(tmp_path / "out")) == timeless(whole[1])
+    # Workers do not outlive who gave them work.
+    assert len(children) >= (2 if processes == 2 else 0)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and any(Path(f"/proc/{child}").exists() for child in children):
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
 def test_two_processes_find_what_one_finds(attack, whole, tmp_path):
