@@ -32,7 +32,7 @@ from compressor.robustness.victims import Victim
 MAX_LENGTH = 64
 SEED = 0
 ATTACKS: tuple[AttackName, ...] = ("deepwordbug", "textfooler")
-EXAMPLES, QUICK_EXAMPLES = 100, 10
+EXAMPLES, QUICK_EXAMPLES = 50, 10
 # Outcome and queries of each example.
 Found: TypeAlias = list[tuple[str, int]]
 OUTCOMES = {"SkippedAttackResult": "skipped", "SuccessfulAttackResult": "succeeded"}
