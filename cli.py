@@ -59,8 +59,6 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")
 ]
 
-# Heading of the options that compare two models.
-
 
 @app.callback(invoke_without_command=True)
 def root(

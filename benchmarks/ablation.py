@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.experiment import (
+    CALIBRATION_TEXTS,
     Calibration,
     Dense,
     Experiment,
@@ -24,7 +25,6 @@ from benchmarks.experiment import (
 )
 from benchmarks.results_file import RESULTS, markdown_table
 
-CALIBRATION = 256
 SPARSITIES = (0.75, 0.875)
 VARIANTS: dict[str, dict[str, Any]] = {
     "complete": {},
@@ -43,7 +43,7 @@ def plan(sparsities: Sequence[float], seeds: int) -> list[dict[str, Any]]:
         {
             "variant": variant,
             "seed": seed,
-            "config": {"calibration_examples": CALIBRATION, "sparsity": sparsity, **changes},
+            "config": {"calibration_examples": CALIBRATION_TEXTS, "sparsity": sparsity, **changes},
         }
         for seed in range(seeds)
         for sparsity in sparsities

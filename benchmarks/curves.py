@@ -16,6 +16,7 @@ import typer
 from matplotlib.axes import Axes
 
 from benchmarks.experiment import (
+    CALIBRATION_TEXTS,
     Calibration,
     Dense,
     Experiment,
@@ -28,7 +29,6 @@ from benchmarks.experiment import (
 from benchmarks.results_file import RESULTS, markdown_table
 from compressor.drawing import BLUE, GREY, ORANGE, drawing, legend_above, quiet, svg_file
 
-CALIBRATION = 256
 SPARSITY = 0.75
 SIZES = (16, 64, 256, 1024, 2048)
 SPARSITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -41,7 +41,9 @@ def plan(seeds: int, quick: bool) -> list[dict[str, Any]]:
     lines = []
     for seed in range(1 if quick else seeds):
         points = [("calibration", size, SPARSITY) for size in (SIZES[:2] if quick else SIZES)]
-        points += [("sparsity", CALIBRATION, share) for share in (SPARSITIES[2:3] if quick else SPARSITIES)]
+        points += [
+            ("sparsity", CALIBRATION_TEXTS, share) for share in (SPARSITIES[2:3] if quick else SPARSITIES)
+        ]
         for curve, size, sparsity in points:
             for method in COLOURS:
                 # It neither reads the calibration texts nor draws anything.
@@ -114,7 +116,7 @@ def plot(result: dict[str, Any], curve: str) -> str:
             title = "Accuracy by number of calibration texts"
         else:
             axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
-            axes.set_xlabel(f"zeros in per cent, with {CALIBRATION} calibration texts")
+            axes.set_xlabel(f"zeros in per cent, with {CALIBRATION_TEXTS} calibration texts")
             title = "Accuracy by sparsity"
         legend_above(figure, axes, 4)
         return svg_file(figure, f"curve-{curve}", title)

@@ -25,6 +25,8 @@ from compressor.pruning import PruningJob, prune_classifier
 from compressor.recipe import ColumnsConfig, PruneConfig, RunConfig
 from compressor.validation.accuracy import measure_accuracy
 
+# Calibration texts of a pruning, unless a table varies them.
+CALIBRATION_TEXTS = 256
 # What every accuracy table is given on its command line.
 Dense = Annotated[str, typer.Argument(help="The fine-tuned classifier.")]
 Calibration = Annotated[str, typer.Argument(help="File of texts to prune with.")]

@@ -16,6 +16,7 @@ import numpy as np
 import typer
 
 from benchmarks.experiment import (
+    CALIBRATION_TEXTS,
     Calibration,
     Dense,
     Experiment,
@@ -28,7 +29,6 @@ from benchmarks.experiment import (
 from benchmarks.modelopt_rival import is_installed
 from benchmarks.results_file import RESULTS, markdown_table
 
-CALIBRATION = 256
 TUNED = {"reconstruction_passes": 20, "reconstruction_rate": 1e-3}
 MODELOPT = "modelopt SparseGPT"
 METHODS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ def plan(settings: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) 
             "setting": setting,
             "method": method,
             "seed": seed,
-            "config": {"calibration_examples": CALIBRATION, **METHODS[method], **SETTINGS[setting]},
+            "config": {"calibration_examples": CALIBRATION_TEXTS, **METHODS[method], **SETTINGS[setting]},
             "modelopt": method == MODELOPT,
         }
         for seed in seeds

@@ -17,7 +17,7 @@ from compressor.console import Progress
 from compressor.recipe import AttackConfig
 from compressor.robustness.attacks import build_attack, has_words
 from compressor.robustness.records import AttackedExample
-from compressor.robustness.victims import Victim
+from compressor.robustness.victims import Victim, as_input
 
 
 class Attacker:
@@ -52,7 +52,7 @@ class Attacker:
 def _held_out(victim: Victim, text: str, pair: str | None, label: int) -> AttackedExample:
     """The record of a text in which there is nothing to change: one query tells whether it is right."""
     start = time.monotonic()
-    right = int(victim([text if pair is None else (text, pair)]).argmax()) == label
+    right = int(victim([as_input(text, pair)]).argmax()) == label
     outcome = "failed" if right else "skipped"
     return AttackedExample(text, pair, text, pair, label, outcome, 1, 0.0, round(time.monotonic() - start, 4))
 

@@ -12,7 +12,7 @@ from compressor.errors import UserError
 from compressor.output import read_json
 from compressor.robustness.records import ROBUSTNESS_RECORD, AttackedExample, read_examples
 from compressor.robustness.statistics import Interval, PairedDifference, paired_difference, wilson_interval
-from compressor.robustness.victims import Victim
+from compressor.robustness.victims import Victim, as_input
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ def replay(examples: Sequence[AttackedExample], victim: Victim) -> Transfer:
     succeeded = [example for example in examples if example.outcome == "succeeded"]
     if not succeeded:
         return Transfer(0, 0, None, None)
-    originals = victim([_both(e.text, e.text_pair) for e in succeeded]).argmax(dim=1).tolist()
-    perturbed = victim([_both(e.perturbed, e.perturbed_pair) for e in succeeded]).argmax(dim=1).tolist()
+    originals = victim([as_input(e.text, e.text_pair) for e in succeeded]).argmax(dim=1).tolist()
+    perturbed = victim([as_input(e.perturbed, e.perturbed_pair) for e in succeeded]).argmax(dim=1).tolist()
     fooled = [
         after != example.label
         for example, before, after in zip(succeeded, originals, perturbed, strict=True)
@@ -54,10 +54,6 @@ def replay(examples: Sequence[AttackedExample], victim: Victim) -> Transfer:
         return Transfer(0, 0, None, None)
     count = sum(fooled)
     return Transfer(len(fooled), count, count / len(fooled), wilson_interval(count, len(fooled)))
-
-
-def _both(text: str, pair: str | None) -> str | tuple[str, str]:
-    return text if pair is None else (text, pair)
 
 
 @dataclass(frozen=True)

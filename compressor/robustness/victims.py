@@ -14,6 +14,11 @@ from compressor.batching import encode_texts
 from compressor.predictors import Predictor, predict_encoded
 
 
+def as_input(text: str, pair: str | None) -> str | tuple[str, str]:
+    """What a victim is given for a text, or for two of them."""
+    return text if pair is None else (text, pair)
+
+
 class Victim:
     """A model wrapper in TextAttack's sense: texts in, class probabilities out.
 
