@@ -24,6 +24,7 @@ from compressor.recipe import (
     KnowledgeConfig,
     PruneConfig,
     RunConfig,
+    SoupConfig,
     ValidateConfig,
 )
 
@@ -53,6 +54,12 @@ Output = Annotated[
 ]
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", help="Directory for the result as JSON; must not exist.")
+]
+Processes = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes that share out the attacked examples, and the threads; same outcomes."
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that an earlier command wrote.")]
 Json = Annotated[
@@ -95,6 +102,44 @@ def finetune(
         record,
         f"{record['steps']} training steps in {record['seconds']:.0f} s; classifier in {output}",
     )
+
+
+@app.command()
+@section_flags
+def soup(
+    model: Annotated[str, typer.Argument(help="BERT checkpoint: directory or hub id.", show_default=False)],
+    data: Data,
+    output: Output,
+    options: SoupConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    processes: Processes = 1,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Make a robust dense classifier: fine-tune several times, average by accuracy under attack.
+
+    The texts that are attacked are drawn from the data and not trained on. Runs and attacks are kept in
+    OUTPUT.runs: the same command goes on where it was stopped, and another one takes what it needs of them.
+    """
+    from compressor.souping import soup_directory
+    from compressor.tables import soup_table
+
+    with _results_only(as_json):
+        record = soup_directory(
+            model,
+            data,
+            columns,
+            options,
+            run,
+            output,
+            processes=processes,
+            force=force,
+            progress=terminal_progress(),
+        )
+    _print(as_json, record, "" if as_json else soup_table(record))
+    if not as_json:
+        print(f"Classifier: {output}")
 
 
 @app.command()
@@ -161,10 +206,7 @@ def attack(
             "interval, and how many of the texts that fooled the other one fool this one."
         ),
     ] = None,
-    processes: Annotated[
-        int,
-        typer.Option(min=1, help="Processes that share out the examples, and the threads; same outcomes."),
-    ] = 1,
+    processes: Processes = 1,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on behind the last finished example of a run that was stopped."),

@@ -97,6 +97,24 @@ class TextData:
             return self
         return self.select(np.random.default_rng(seed).permutation(len(self))[:count].tolist())
 
+    def hold_out(self, count: int, seed: int) -> tuple[TextData, TextData]:
+        """All examples but `count` that are drawn with the seed, and those; a text is on one side only.
+
+        Raises:
+            UserError: nothing would be left.
+        """
+        order = np.random.default_rng(seed).permutation(len(self)).tolist()
+        pairs = self.pairs or [""] * len(self)
+        held = order[:count]
+        texts = {(self.texts[i], pairs[i]) for i in held}
+        rest = [i for i in range(len(self)) if (self.texts[i], pairs[i]) not in texts]
+        if not rest:
+            raise UserError(
+                f"{self.source}: has {len(self)} examples, of which {count} would be held out; give more "
+                f"data, or hold out fewer"
+            )
+        return self.select(rest), self.select(held)
+
     def record(self, columns: ColumnsConfig) -> dict[str, Any]:
         """Where the data is from and what it is, for a stage's record."""
         path = Path(self.source)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -65,11 +65,14 @@ def _fields(section: type[BaseModel], panel: str | None = None) -> Iterator[tupl
 
 
 def _plain(annotation: Any) -> Any:
-    """`list[Annotated[int, ...]]` as `list[int]`: bounds are pydantic's to check, not Typer's."""
+    """`list[Annotated[int, ...]]` as `list[int]`, and names as `list[str]`: pydantic checks, not Typer."""
     if get_origin(annotation) is not list:
         return annotation
     (item,) = get_args(annotation)
-    return list[get_args(item)[0]] if get_origin(item) is Annotated else annotation  # type: ignore[misc]
+    if get_origin(item) not in (Annotated, Literal):
+        return annotation
+    first = get_args(item)[0]
+    return list[first] if get_origin(item) is Annotated else list[type(first)]  # type: ignore[misc,valid-type]
 
 
 def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:

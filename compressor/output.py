@@ -18,6 +18,7 @@ from compressor.errors import UserError
 # Every directory that `compress` writes holds one of these; `--force` replaces no other directory.
 RECORDS = (
     "training.json",
+    "soup.json",
     "pruning.json",
     "robustness.json",
     "manifest.json",

@@ -16,6 +16,7 @@ from compressor.output import check_replaceable, remove_result
 from compressor.patterns import parse_pattern
 from compressor.pruning import prune_directory
 from compressor.recipe import Recipe, dump_recipe
+from compressor.souping import soup_directory
 from compressor.training import finetune_directory
 from compressor.validation.gates import parse_gates
 from compressor.validation.report import Report
@@ -30,13 +31,47 @@ def check_recipe(recipe: Recipe) -> None:
     """Find what is wrong with a recipe's values before anything runs.
 
     Raises:
-        UserError: pattern, gates, device, or a finetune section without training data.
+        UserError: pattern, gates, device, a finetune or soup section without training data, or both.
     """
     parse_pattern(recipe.prune.pattern, recipe.prune.sparsity, recipe.prune.scope)
     parse_gates(recipe.validate_.gates)
     resolve_device(recipe.run.device)
-    if recipe.finetune is not None and recipe.data.train is None:
-        raise UserError("data.train: missing; the finetune section needs texts to train on")
+    if recipe.finetune is not None and recipe.soup is not None:
+        raise UserError(
+            "soup: there is a finetune section as well; the dense model is made by one of the two"
+        )
+    if trains_dense(recipe):
+        training_texts(recipe)
+
+
+def trains_dense(recipe: Recipe) -> bool:
+    """Whether the dense model is to be made, and is not the recipe's model itself."""
+    return recipe.finetune is not None or recipe.soup is not None
+
+
+def training_texts(recipe: Recipe) -> str:
+    """The data to train the dense model on.
+
+    Raises:
+        UserError: the recipe names none.
+    """
+    if recipe.data.train is None:
+        section = "finetune" if recipe.soup is None else "soup"
+        raise UserError(f"data.train: missing; the {section} section needs texts to train on")
+    return recipe.data.train
+
+
+def train_dense(recipe: Recipe, output: Path, progress: Progress) -> None:
+    """Make the dense model by one fine-tuning, or as the average of several.
+
+    Raises:
+        UserError: bad model, data or output.
+    """
+    given = recipe.model, training_texts(recipe), recipe.data
+    if recipe.finetune is not None:
+        finetune_directory(*given, recipe.finetune, recipe.run, output, force=False, progress=progress)
+    elif recipe.soup is not None:
+        soup_directory(*given, recipe.soup, recipe.run, output, force=False, progress=progress)
 
 
 def run_recipe(recipe: Recipe, output: Path, *, force: bool, progress: Progress) -> Report:
@@ -77,20 +112,9 @@ def start_run(recipe: Recipe, output: Path, *, force: bool, progress: Progress) 
 
 def run_stages(recipe: Recipe, output: Path, progress: Progress) -> Report:
     """Run the stages that have no directory in `output` yet, then validate."""
-    dense = recipe.model
-    if recipe.finetune is not None and recipe.data.train is not None:
-        dense = str(output / DENSE)
-        if not (output / DENSE).exists():
-            finetune_directory(
-                recipe.model,
-                recipe.data.train,
-                recipe.data,
-                recipe.finetune,
-                recipe.run,
-                output / DENSE,
-                force=False,
-                progress=progress,
-            )
+    dense = str(output / DENSE) if trains_dense(recipe) else recipe.model
+    if trains_dense(recipe) and not (output / DENSE).exists():
+        train_dense(recipe, output / DENSE, progress)
     if not (output / PRUNED).exists():
         prune_directory(
             dense,

@@ -15,7 +15,7 @@ from compressor.assets import ENCODER_SHA256, QUOTES_FILE, QUOTES_PACKAGE, asset
 from compressor.console import Progress
 from compressor.environment import cache_directory, package_versions
 from compressor.output import atomic_directory, read_json, sha256_of, write_json
-from compressor.pipeline import DENSE, check_recipe, run_stages, start_run
+from compressor.pipeline import DENSE, check_recipe, run_stages, start_run, train_dense
 from compressor.recipe import (
     AttackConfig,
     DataConfig,
@@ -24,7 +24,7 @@ from compressor.recipe import (
     Recipe,
     RunConfig,
 )
-from compressor.training import TRAINING_RECORD, finetune_directory
+from compressor.training import TRAINING_RECORD
 from compressor.validation.report import Report
 
 TRAIN_EXAMPLES = 8000
@@ -126,16 +126,7 @@ def _dense_from_cache(recipe: Recipe, output: Path, progress: Progress) -> None:
     if (cached / TRAINING_RECORD).is_file():
         progress.log(f"Taking the fine-tuned classifier from {cached}")
     else:
-        finetune_directory(
-            recipe.model,
-            recipe.data.train,
-            recipe.data,
-            recipe.finetune,
-            recipe.run,
-            cached,
-            force=True,
-            progress=progress,
-        )
+        train_dense(recipe, cached, progress)
     with atomic_directory(output / DENSE) as working:
         shutil.copytree(cached, working, dirs_exist_ok=True)
         # The same texts, at the path that they have in this run.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
@@ -18,6 +18,11 @@ AlgorithmName = Literal["adaptive", "randomized", "magnitude", "wanda", "sparseg
 AttackName = Literal["deepwordbug", "textfooler", "textbugger", "bertattack", "pruthi", "inputreduction"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 Scope = Literal["row", "layer"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
+BatchSize = Annotated[int, Field(ge=1, le=4096, description="Texts in a training step.")]
+WarmupShare = Annotated[
+    float, Field(ge=0, le=1, description="Share of the steps in which the learning rate rises.")
+]
 
 
 class Section(BaseModel):
@@ -57,16 +62,44 @@ class DataConfig(ColumnsConfig):
     test: str = Field(description="Labelled texts that nothing was trained or chosen on: file or hub id.")
 
 
-class FinetuneConfig(Section):
+class PerturbationConfig(Section):
+    """How adversarial training (FreeLB) moves the word embeddings; norms are of a whole text's."""
+
+    adversarial_step_size: float = Field(
+        0.3, gt=0, le=100, description="Norm of each ascent step of the perturbation."
+    )
+    adversarial_initial_norm: float = Field(
+        0.05, ge=0, le=100, description="Norm that bounds the random perturbation of the start."
+    )
+    adversarial_bound: float | None = Field(
+        None, gt=0, le=1000, description="Largest norm of the perturbation; none if not given."
+    )
+
+
+class AdversarialConfig(PerturbationConfig):
+    """Adversarial training, or none."""
+
+    adversarial_steps: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Forward and backward passes of a training step on perturbed word embeddings (FreeLB); "
+        "0 trains without perturbation.",
+    )
+
+
+class FinetuneConfig(AdversarialConfig):
     """Fine-tuning of a dense classifier."""
 
     epochs: int = Field(2, ge=1, le=100, description="Passes over the training data.")
-    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of AdamW.")
-    batch_size: int = Field(32, ge=1, le=4096, description="Texts in a training step.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay of AdamW.")
-    warmup_share: float = Field(
-        0.1, ge=0, le=1, description="Share of the steps in which the learning rate rises."
+    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate.")
+    optimizer: OptimizerName = Field(
+        "adamw",
+        description="adamw decouples the weight decay, adam adds it to the gradient; sgd has momentum.",
     )
+    batch_size: BatchSize = 32
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay.")
+    warmup_share: WarmupShare = 0.1
 
 
 class AdaptiveConfig(Section):
@@ -108,7 +141,7 @@ class AdaptiveConfig(Section):
     iterations: int = Field(60, ge=1, le=10_000, description="Most ADMM iterations of the fast solver.")
 
 
-class RandomizedConfig(Section):
+class RandomizedConfig(AdversarialConfig):
     """Randomized mask generation and selection (algorithm 2)."""
 
     steps: int = Field(3, ge=1, le=1000, description="Pruning steps over which the sparsity rises.")
@@ -135,7 +168,7 @@ class RandomizedConfig(Section):
         60, ge=0, le=1_000_000, description="Training steps of the chosen mask in each pruning step."
     )
     learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of the recovery.")
-    batch_size: int = Field(32, ge=1, le=4096, description="Texts in a training step.")
+    batch_size: BatchSize = 32
     holdout_examples: int = Field(
         256, ge=1, description="Calibration texts kept out of training, on which candidates are scored."
     )
@@ -189,9 +222,14 @@ class AttackConfig(Section):
         description="Recipe of TextAttack. inputreduction removes words as long as the class stays, and "
         "succeeds if one word is left; all others look for another class.",
     )
-    attack_examples: int = Field(200, ge=1, description="Test texts that are attacked, drawn with the seed.")
+    attack_examples: int = Field(200, ge=1, description="Texts that are attacked, drawn with the seed.")
     max_words_changed: float | None = Field(
         None, gt=0, le=1, description="Largest share of a text's words that may change, one word at least."
+    )
+    word_budgets: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        [0.05, 0.1, 0.15, 0.2],
+        description="Shares of words for which accuracy under attack is read off the same run, for "
+        "textfooler and bertattack: it is exactly that of an attack with --max-words-changed.",
     )
     query_budget: int | None = Field(
         None, ge=1, description="Most texts of an example that the attack may have scored."
@@ -209,6 +247,43 @@ class AttackConfig(Section):
     masked_language_model: str = Field(
         "bert-base-uncased", description="bertattack: directory or hub id of a masked language model."
     )
+
+
+class SoupConfig(PerturbationConfig):
+    """A robust dense start: fine-tuning runs of a grid, averaged greedily by accuracy under attack."""
+
+    runs: int = Field(
+        6,
+        ge=2,
+        le=1000,
+        description="Fine-tuning runs. Each value of each list below is taken by as many of them as any "
+        "other, in combinations drawn with the seed.",
+    )
+    learning_rates: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        [2e-5, 5e-5, 1e-4], min_length=1, description="Peak learning rates of the grid."
+    )
+    optimizers: list[OptimizerName] = Field(
+        ["adamw", "adam"], min_length=1, description="Optimizers of the grid: adamw, adam, sgd."
+    )
+    epoch_counts: list[Annotated[int, Field(ge=1, le=100)]] = Field(
+        [2, 3], min_length=1, description="Passes over the training data, of the grid."
+    )
+    weight_decays: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        [0.01, 0.001], min_length=1, description="Weight decays of the grid."
+    )
+    adversarial_step_counts: list[Annotated[int, Field(ge=0, le=100)]] = Field(
+        [0, 3], min_length=1, description="Steps of adversarial training (FreeLB) of the grid; 0 has none."
+    )
+    accuracy_tolerance: float = Field(
+        0.03,
+        ge=0,
+        le=1,
+        description="Runs and averages that lose more than this of the most accurate run's accuracy are left "
+        "out: a constant answer is robust.",
+    )
+    batch_size: BatchSize = 32
+    warmup_share: WarmupShare = 0.1
+    attack: AttackConfig = AttackConfig()
 
 
 class ExportConfig(Section):
@@ -276,6 +351,7 @@ class Recipe(Section):
     data: DataConfig
     run: RunConfig = RunConfig()
     finetune: FinetuneConfig | None = None
+    soup: SoupConfig | None = None
     prune: PruneConfig = PruneConfig()
     attack: AttackConfig = AttackConfig()
     export: ExportConfig = ExportConfig()

@@ -37,6 +37,9 @@ def attack_table(record: Mapping[str, Any]) -> Table:
         table.add_column(column, justify="left" if column == "figure" else "right")
     for name in ("accuracy", "accuracy_under_attack", "attack_success_rate"):
         _add_share(table, name.replace("_", " "), record[name], record[f"{name}_interval"])
+    for budget in record["word_budgets"]:
+        name = f"  if at most {budget['max_words_changed']:.0%} of the words change"
+        _add_share(table, name, budget["accuracy_under_attack"], budget["interval"])
     queries = record["queries_per_example"]
     table.add_row("queries an example", MISSING if queries is None else f"{queries:.1f}", "")
     if "against" in record:
@@ -49,6 +52,40 @@ def attack_table(record: Mapping[str, Any]) -> Table:
         name = f"fooled by its {transfer['texts']} adversarial texts"
         _add_share(table, name, transfer["rate"], transfer["interval"])
     return table
+
+
+def soup_table(record: Mapping[str, Any]) -> Group:
+    """The runs in the order in which they were tried, and what the average with each of them is worth."""
+    table = Table(title="Fine-tuning runs, most robust first", title_justify="left")
+    for column in ("run", "training", "accuracy", "under attack", "95 % interval", "average with it", ""):
+        table.add_column(column, justify="left" if column in ("training", "") else "right")
+    for trial in record["trials"]:
+        own = record["runs"][trial["run"]]
+        table.add_row(
+            str(trial["run"] + 1),
+            training_in_words(own["options"]),
+            _share(own["accuracy"]),
+            _share(own["accuracy_under_attack"]),
+            _interval(IntervalFigures.model_validate(own["accuracy_under_attack_interval"])),
+            _share(trial["score"] and trial["score"]["accuracy_under_attack"]),
+            "kept" if trial["kept"] else "left out" if trial["score"] else "too inaccurate",
+        )
+    summary = (
+        f"Average of {len(record['kept'])} of {len(record['runs'])} runs: accuracy "
+        f"{_share(record['accuracy'])}, under attack {_share(record['accuracy_under_attack'])}, on "
+        f"{record['holdout']['examples']} texts that were held out"
+    )
+    return Group(table, Text(summary))
+
+
+def training_in_words(options: Mapping[str, Any]) -> str:
+    """The options of a fine-tuning that a grid varies, in one line."""
+    steps = options["adversarial_steps"]
+    return (
+        f"{f'FreeLB, {steps} steps' if steps else 'plain'}, {options['optimizer']}, "
+        f"learning rate {options['learning_rate']:g}, weight decay {options['weight_decay']:g}, "
+        f"epochs {options['epochs']}"
+    )
 
 
 def _add_share(table: Table, name: str, share: float | None, ends: Mapping[str, float] | None) -> None:

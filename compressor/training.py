@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compressor.adversarial_training import Perturbation, adversarial_backward, perturbation_of
 from compressor.batching import Encoded, encode, pad, shuffled_batches
 from compressor.classifier import (
     Classifier,
@@ -26,10 +28,11 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
 from compressor.output import atomic_directory, check_replaceable, write_json
-from compressor.recipe import ColumnsConfig, FinetuneConfig, RunConfig
+from compressor.recipe import ColumnsConfig, FinetuneConfig, OptimizerName, RunConfig
 
 TRAINING_RECORD = "training.json"
 GRADIENT_NORM = 1.0
+SGD_MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,30 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train: AdamW, linear warm-up, linear decay to zero."""
+    """How long and how fast to train: linear warm-up, linear decay to zero.
+
+    Attributes:
+        perturbation: of adversarial training; None trains without.
+    """
 
     steps: int
     learning_rate: float
     batch_size: int
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.01
     warmup_share: float = 0.1
     distillation_weight: float = 0.0
     distillation_temperature: float = 1.0
+    perturbation: Perturbation | None = None
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+    """The optimizer of that name; SGD has a momentum of 0.9."""
+    rate, decay = schedule.learning_rate, schedule.weight_decay
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=SGD_MOMENTUM, weight_decay=decay)
+    kind = torch.optim.AdamW if schedule.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=rate, weight_decay=decay)
 
 
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
@@ -118,9 +136,7 @@ def train(
     """
     model, device = classifier.model, classifier.device
     masks = masks or {}
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
-    )
+    optimizer = make_optimizer(model.parameters(), schedule)
     pad_token_id = int(classifier.tokenizer.pad_token_id)
     generator = np.random.default_rng(seed)
     indices = _endless_batches(data.encoded, schedule.batch_size, generator)
@@ -132,10 +148,18 @@ def train(
             batch = next(indices)
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate * learning_rate_factor(step, schedule)
-            logits = model(**pad([data.encoded[i] for i in batch], pad_token_id, device)).logits
+            inputs = pad([data.encoded[i] for i in batch], pad_token_id, device)
             teacher = None if data.teacher_logits is None else data.teacher_logits[batch].to(device)
-            loss = distillation_loss(logits, data.labels[batch].to(device), teacher, schedule)
-            loss.backward()
+            loss = partial(
+                distillation_loss,
+                labels=data.labels[batch].to(device),
+                teacher_logits=teacher,
+                schedule=schedule,
+            )
+            if schedule.perturbation is None:
+                loss(model(**inputs).logits).backward()
+            else:
+                adversarial_backward(model, inputs, loss, schedule.perturbation)
             nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -164,8 +188,10 @@ def finetune_classifier(
         steps=config.epochs * math.ceil(len(data) / config.batch_size),
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
+        optimizer=config.optimizer,
         weight_decay=config.weight_decay,
         warmup_share=config.warmup_share,
+        perturbation=perturbation_of(config),
     )
     train(
         classifier,

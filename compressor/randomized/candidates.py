@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressor.adversarial_training import perturbation_of
 from compressor.classifier import Classifier, encoder_weights
 from compressor.patterns import MaskPattern
 from compressor.predictors import TorchPredictor, predict_encoded
@@ -81,4 +82,5 @@ def recovery_schedule(config: RandomizedConfig, steps: int, learning_rate: float
         batch_size=config.batch_size,
         distillation_weight=config.distillation_weight,
         distillation_temperature=config.distillation_temperature,
+        perturbation=perturbation_of(config),
     )

@@ -54,7 +54,8 @@ def _held_out(victim: Victim, text: str, pair: str | None, label: int) -> Attack
     start = time.monotonic()
     right = int(victim([as_input(text, pair)]).argmax()) == label
     outcome = "failed" if right else "skipped"
-    return AttackedExample(text, pair, text, pair, label, outcome, 1, 0.0, round(time.monotonic() - start, 4))
+    seconds = round(time.monotonic() - start, 4)
+    return AttackedExample(text, pair, text, pair, label, outcome, 1, 0, 0.0, seconds)
 
 
 @contextmanager
@@ -99,6 +100,7 @@ def _record(result: Any, text: str, pair: str | None, label: int, seconds: float
         label=label,
         outcome=outcome,
         queries=int(result.num_queries),
+        words=original.num_words,
         words_changed=_share_changed(original.words, perturbed.words) if told else 0.0,
         seconds=round(seconds, 4),
     )
@@ -106,6 +108,8 @@ def _record(result: Any, text: str, pair: str | None, label: int, seconds: float
 
 def _share_changed(before: Sequence[str], after: Sequence[str]) -> float:
     """Share of the words that are gone or others; a space put into one does not count for those behind it."""
+    if len(before) == len(after):
+        return sum(old != new for old, new in zip(before, after, strict=True)) / len(before)
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     kept = sum(block.size for block in matcher.get_matching_blocks())
     return 1 - kept / len(before)

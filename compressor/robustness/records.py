@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,8 @@ class AttackedExample:
     Attributes:
         outcome: "skipped" (the model was wrong before), "succeeded" or "failed".
         queries: texts that the attack had scored.
-        words_changed: share of the words of the attacked text that differ.
+        words: number of words before the attack.
+        words_changed: share of them that differ after it.
     """
 
     text: str
@@ -30,6 +33,7 @@ class AttackedExample:
     label: int
     outcome: str
     queries: int
+    words: int
     words_changed: float
     seconds: float
 
@@ -79,6 +83,45 @@ def summarize(examples: list[AttackedExample], attack: str) -> Robustness:
         accuracy_under_attack_interval=wilson_interval(len(attempted) - succeeded, count),
         attack_success_rate_interval=wilson_interval(succeeded, len(attempted)) if attempted else None,
     )
+
+
+@dataclass(frozen=True)
+class WordBudget:
+    """What an attack that may change so many words comes to.
+
+    Attributes:
+        max_words_changed: largest share of a text's words.
+        interval: Wilson's, at 95 %.
+    """
+
+    max_words_changed: float
+    accuracy_under_attack: float
+    interval: Interval
+
+
+def under_word_budgets(examples: Sequence[AttackedExample], shares: Sequence[float]) -> list[WordBudget]:
+    """Accuracy under attack if no more than each share of the words, rounded up, may change.
+
+    Exact for attacks that put one word after the other in another's place, each once at most and in an
+    order that is fixed before the first change: with a budget they take the same way and stop earlier.
+
+    Raises:
+        ValueError: no examples.
+    """
+    if not examples:
+        raise ValueError("no examples were attacked")
+    budgets = []
+    for share in shares:
+        # As TextAttack's MaxWordsPerturbed rounds.
+        held = sum(e.outcome != "skipped" and not _fell_within(e, share) for e in examples)
+        interval = wilson_interval(held, len(examples))
+        budgets.append(WordBudget(share, held / len(examples), interval))
+    return budgets
+
+
+def _fell_within(example: AttackedExample, share: float) -> bool:
+    changed = round(example.words_changed * example.words)
+    return example.outcome == "succeeded" and changed <= math.ceil(example.words * share)
 
 
 def read_examples(directory: Path) -> list[AttackedExample]:

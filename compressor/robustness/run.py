@@ -21,8 +21,15 @@ from compressor.output import atomic_directory, check_replaceable, check_space, 
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
 from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
 from compressor.robustness.attacker import Attacker
+from compressor.robustness.attacks import ONE_WORD_AFTER_THE_OTHER
 from compressor.robustness.comparison import compare, load_attack
-from compressor.robustness.records import EXAMPLES_RECORD, ROBUSTNESS_RECORD, AttackedExample, summarize
+from compressor.robustness.records import (
+    EXAMPLES_RECORD,
+    ROBUSTNESS_RECORD,
+    AttackedExample,
+    summarize,
+    under_word_budgets,
+)
 from compressor.robustness.resources import attack_resources
 from compressor.robustness.victims import Victim
 from exporters.manifest import is_artifact, read_manifest
@@ -50,6 +57,27 @@ def attack_victim(
     for index in progress.track(log.open, f"{config.attack} on {name}"):
         log.add(index, attacker.attack(index, *example_at(data, index)))
     return log.examples(), attacker.resources
+
+
+def attack_model(
+    model: str,
+    victim: Victim,
+    data: TextData,
+    config: AttackConfig,
+    run: RunConfig,
+    processes: int,
+    progress: Progress,
+    checkpoint: NoCheckpoint,
+) -> tuple[list[AttackedExample], dict[str, str]]:
+    """As `attack_victim`, on the model that `victim` was loaded from, in one process or several."""
+    if processes == 1:
+        return attack_victim(victim, data, config, run.seed, progress, Path(model).name, checkpoint)
+    # Makes what is cached on disk, so that the processes need not each make it.
+    resources = attack_resources(config, progress).description
+    examples = attack_in_processes(
+        model, victim.max_length, data, config, run, processes, progress, checkpoint
+    )
+    return examples, resources
 
 
 class _Log:
@@ -189,18 +217,11 @@ def attack_directory(
     job = facts | {"weights": _weights_sha256(model), "packages": package_versions()}
     checkpoint = open_checkpoint(output, job, resume=resume, force=force)
     victim = Victim(predictor, columns.max_length)
-    if processes == 1:
-        name = Path(model).name
-        examples, resources = attack_victim(victim, sample, config, run.seed, progress, name, checkpoint)
-    else:
-        # Makes what is cached on disk, so that the processes need not each make it.
-        resources = attack_resources(config, progress).description
-        examples = attack_in_processes(
-            model, columns.max_length, sample, config, run, processes, progress, checkpoint
-        )
+    examples, resources = attack_model(model, victim, sample, config, run, processes, progress, checkpoint)
     record = {
         **asdict(summarize(examples, config.attack)),
         **facts,
+        "word_budgets": _word_budgets(examples, config),
         "resources": resources,
         "environment": describe_environment(run),
     }
@@ -213,6 +234,15 @@ def attack_directory(
         (working / EXAMPLES_RECORD).write_text("\n".join(lines) + "\n", encoding="utf-8")
     remove_checkpoint(checkpoint)
     return {**record, "path": str(output)}
+
+
+def _word_budgets(examples: list[AttackedExample], config: AttackConfig) -> list[dict[str, Any]]:
+    """Those that can be read off this run exactly, ready for JSON."""
+    if config.attack not in ONE_WORD_AFTER_THE_OTHER:
+        return []
+    limit = config.max_words_changed or 1.0
+    shares = [share for share in config.word_budgets if share <= limit]
+    return [asdict(budget) for budget in under_word_budgets(examples, shares)]
 
 
 def _weights_sha256(model: str) -> str | None:

@@ -7,16 +7,20 @@ import jsonschema
 import pytest
 
 import compressor.pipeline as pipeline
+from compressor.classifier import load_classifier
 from compressor.console import SilentProgress
 from compressor.errors import UserError
-from compressor.pipeline import run_recipe
+from compressor.output import read_json
+from compressor.pipeline import check_recipe, run_recipe, train_dense
 from compressor.recipe import (
     AttackConfig,
     DataConfig,
     ExportConfig,
+    FinetuneConfig,
     PruneConfig,
     Recipe,
     RunConfig,
+    SoupConfig,
     ValidateConfig,
 )
 from compressor.validation.report import Report
@@ -42,6 +46,34 @@ def recipe(critic_quotes, small_classifier_dir, tmp_path_factory) -> Recipe:
 def finished(recipe, tmp_path_factory) -> tuple[Path, Report]:
     output = tmp_path_factory.mktemp("run") / "out"
     return output, run_recipe(recipe, output, force=False, progress=SilentProgress())
+
+
+def test_a_recipe_may_make_its_dense_model_as_a_soup(recipe, small_encoder_dir, critic_quotes, tmp_path):
+    soup = SoupConfig(
+        runs=2,
+        learning_rates=[1e-3],
+        epoch_counts=[1],
+        adversarial_step_counts=[0],
+        attack=AttackConfig(attack_examples=4, query_budget=20),
+    )
+    train = recipe.data.model_copy(update={"train": str(critic_quotes / "small.tsv")})
+    changes = {"model": str(small_encoder_dir), "data": train, "soup": soup}
+    train_dense(recipe.model_copy(update=changes), tmp_path / "dense", SilentProgress())
+    assert read_json(tmp_path / "dense" / "soup.json")["options"]["runs"] == 2
+    assert load_classifier(str(tmp_path / "dense")).label_names == ["fresh", "rotten"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        ({"soup": SoupConfig()}, "data.train: missing; the soup section"),
+        ({"finetune": FinetuneConfig()}, "data.train: missing; the finetune section"),
+        ({"finetune": FinetuneConfig(), "soup": SoupConfig()}, "soup: there is a finetune section as well"),
+    ],
+)
+def test_a_dense_model_that_cannot_be_made_is_told_before_anything_runs(recipe, sections, line):
+    with pytest.raises(UserError, match=line):
+        check_recipe(recipe.model_copy(update=sections))
 
 
 def test_a_run_leaves_what_it_promises(finished):

@@ -9,7 +9,8 @@ from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.predictors import OnnxPredictor, TorchPredictor
 from compressor.recipe import AttackConfig, AttackName
-from compressor.robustness.attacks import RECIPES, build_attack
+from compressor.robustness.attacks import ONE_WORD_AFTER_THE_OTHER, RECIPES, build_attack
+from compressor.robustness.records import summarize, under_word_budgets
 from compressor.robustness.resources import import_textattack
 from compressor.robustness.run import attack_victim
 from compressor.robustness.victims import Victim
@@ -115,6 +116,20 @@ def test_no_more_words_change_than_may(name, config_of, torch_victim, test_quote
         assert example.words_changed * words <= -(-words // 10) + 1e-9
     held = [sum(e.outcome == "failed" for e in examples) for examples in (bound, free)]
     assert held[0] >= held[1]
+
+
+@pytest.mark.parametrize("name", sorted(ONE_WORD_AFTER_THE_OTHER))
+def test_what_is_read_off_for_a_word_budget_is_what_an_attack_within_it_finds(
+    name, config_of, torch_victim, test_quotes
+):
+    texts = test_quotes.select(range(EXAMPLES))
+    whole = run(torch_victim, texts, config_of(name, query_budget=150))
+    shares = [0.1, 0.3]
+    for share, budget in zip(shares, under_word_budgets(whole, shares), strict=True):
+        bound = run(torch_victim, texts, config_of(name, query_budget=150, max_words_changed=share))
+        found = summarize(bound, name)
+        assert budget.accuracy_under_attack == found.accuracy_under_attack, share
+        assert budget.interval == found.accuracy_under_attack_interval
 
 
 def test_the_query_budget_is_kept(config_of, torch_victim, test_quotes):

@@ -33,7 +33,7 @@ class RuleVictim:
 
 
 def example(outcome, text="a good film", perturbed="a goood film", label=1, pair=None):
-    return AttackedExample(text, pair, perturbed, pair, label, outcome, 10, 0.1, 0.0)
+    return AttackedExample(text, pair, perturbed, pair, label, outcome, 10, 10, 0.1, 0.0)
 
 
 def data_of(texts, labels):

@@ -19,7 +19,7 @@ from compressor.errors import UserError
 from compressor.predictors import OnnxPredictor, TorchPredictor
 from compressor.recipe import AttackConfig, ColumnsConfig, ExportConfig, RunConfig
 from compressor.robustness.attacks import universal_tags
-from compressor.robustness.records import AttackedExample, read_examples, summarize
+from compressor.robustness.records import AttackedExample, read_examples, summarize, under_word_budgets
 from compressor.robustness.resources import (
     STOPWORDS,
     SentenceEncoder,
@@ -166,7 +166,7 @@ def test_adversarial_texts_really_change_the_prediction(artifact, texts):
 
 
 def example(outcome: str, queries: int = 10) -> AttackedExample:
-    return AttackedExample("a", None, "b", None, 0, outcome, queries, 0.1, 0.0)
+    return AttackedExample("a", None, "b", None, 0, outcome, queries, 10, 0.1, 0.0)
 
 
 def test_summary_of_hand_made_examples():
@@ -178,6 +178,20 @@ def test_summary_of_hand_made_examples():
     assert figures.accuracy_under_attack == 0.25
     assert figures.attack_success_rate == pytest.approx(2 / 3)
     assert figures.queries_per_example == 20
+
+
+def test_word_budgets_of_hand_made_examples():
+    changed = [
+        dataclasses.replace(example("succeeded"), words=11, words_changed=1 / 11),
+        dataclasses.replace(example("succeeded"), words=11, words_changed=2 / 11),
+        dataclasses.replace(example("succeeded"), words=11, words_changed=3 / 11),
+        dataclasses.replace(example("failed"), words=11, words_changed=0.0),
+        dataclasses.replace(example("skipped"), words=11, words_changed=0.0),
+    ]
+    # 0.55, 1.1 and 11 words, rounded up.
+    budgets = under_word_budgets(changed, [0.05, 0.1, 1.0])
+    assert [budget.accuracy_under_attack for budget in budgets] == [0.6, 0.4, 0.2]
+    assert all(b.interval.low < b.accuracy_under_attack < b.interval.high for b in budgets)
 
 
 def test_nothing_attempted_has_no_success_rate():

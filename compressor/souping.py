@@ -1,0 +1,249 @@
+"""The soup stage: a robust dense start, averaged from fine-tuning runs by accuracy under attack.
+
+Step A of adaptive knowledge-retention pruning (section 4.2 and algorithm 3 of Li et al., EMNLP 2023).
+Runs and evaluations are kept in a folder beside the output, each under a name made of all that decides
+it: what is there already is not made again, whatever command asks for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from compressor.adaptive.soup import Score, average_weights, greedy_soup, grid_runs
+from compressor.checkpoint import Checkpoint
+from compressor.classifier import (
+    Classifier,
+    load_classifier,
+    load_for_finetuning,
+    save_classifier,
+    weights_bytes,
+    weights_fingerprint,
+)
+from compressor.console import Progress
+from compressor.data import TextData, load_text_data
+from compressor.environment import describe_environment, package_versions, prepare
+from compressor.output import atomic_directory, check_replaceable, check_space, read_json, write_json
+from compressor.predictors import TorchPredictor
+from compressor.recipe import ColumnsConfig, FinetuneConfig, RunConfig, SoupConfig
+from compressor.robustness.records import summarize
+from compressor.robustness.run import attack_model
+from compressor.robustness.victims import Victim
+from compressor.tables import training_in_words
+from compressor.training import TRAINING_RECORD, finetune_classifier
+
+SOUP_RECORD = "soup.json"
+
+
+@dataclass(frozen=True)
+class FinetuningRun:
+    """One model of the grid, on disk.
+
+    Attributes:
+        seed: of the order of the texts and of dropout; the head starts alike in all.
+    """
+
+    directory: Path
+    options: FinetuneConfig
+    seed: int
+    sha256: str | None
+
+
+def soup_directory(
+    model: str,
+    train_data: str,
+    columns: ColumnsConfig,
+    config: SoupConfig,
+    run: RunConfig,
+    output: Path,
+    *,
+    processes: int = 1,
+    force: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The soup stage: a BERT checkpoint and labelled texts in, a robust dense classifier out.
+
+    The texts that runs are compared on are drawn from `train_data` and not trained on. Writes the
+    average and `soup.json`, whose content is returned. The runs stay in the folder `OUTPUT.runs`.
+
+    Args:
+        processes: among which the examples of an attack are shared out.
+
+    Raises:
+        UserError: bad model, data, resources or output.
+    """
+    check_replaceable(output, force)
+    device = prepare(run)
+    data = load_text_data(train_data, columns, "train")
+    training, holdout = data.hold_out(config.attack.attack_examples, run.seed)
+    kitchen = _Kitchen(
+        model, training, holdout, columns, config, run, processes, progress, runs_folder(output), device
+    )
+    start = load_for_finetuning(model, data.label_names, run.seed, device)
+    check_space(output, (config.runs + 2) * weights_bytes(start))
+    del start
+    began = time.monotonic()
+    plans = grid_runs(config, run.seed)
+    runs = [kitchen.finetuned(plan, place, len(plans)) for place, plan in enumerate(plans)]
+    alone = [kitchen.evaluated([own], f"run {place + 1} of {len(runs)}") for place, own in enumerate(runs)]
+    averages: dict[tuple[int, ...], dict[str, Any]] = {}
+
+    def score_of(places: tuple[int, ...]) -> Score:
+        name = f"average of runs {', '.join(str(place + 1) for place in places)}"
+        averages[places] = kitchen.evaluated([runs[place] for place in places], name)
+        return _score(averages[places])
+
+    trials = greedy_soup([_score(figures) for figures in alone], score_of, config.accuracy_tolerance)
+    kept = tuple(trial.run for trial in trials if trial.kept)
+    record = {
+        "seconds": round(time.monotonic() - began, 2),
+        "options": config.model_dump(),
+        "seed": run.seed,
+        "labels": data.label_names,
+        "model": {"source": model, "sha256": weights_fingerprint(model)},
+        "data": data.record(columns),
+        "holdout": {"examples": len(holdout), "fingerprint": holdout.fingerprint},
+        "resources": kitchen.resources,
+        "runs": [
+            {
+                "directory": str(own.directory),
+                "sha256": own.sha256,
+                "options": own.options.model_dump(),
+                "seed": own.seed,
+                **figures,
+            }
+            for own, figures in zip(runs, alone, strict=True)
+        ],
+        "trials": [asdict(trial) for trial in trials],
+        "kept": list(kept),
+        **(alone[kept[0]] if len(kept) == 1 else averages[kept]),
+        "environment": describe_environment(run),
+    }
+    classifier = averaged_classifier([runs[place] for place in kept], device)
+    with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
+        save_classifier(classifier, working)
+        write_json(working / SOUP_RECORD, record)
+    return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}
+
+
+def runs_folder(output: Path) -> Path:
+    """Where the fine-tuning runs of a soup, and what they did under attack, are kept."""
+    return output.absolute().with_name(f"{output.name}.runs")
+
+
+def averaged_classifier(runs: Sequence[FinetuningRun], device: torch.device) -> Classifier:
+    """The classifier whose weights are the mean of the runs'."""
+    classifiers = [load_classifier(str(own.directory), device) for own in runs]
+    weights = average_weights([classifier.model.state_dict() for classifier in classifiers])
+    classifiers[0].model.load_state_dict(weights)
+    return classifiers[0]
+
+
+def _score(figures: Mapping[str, Any]) -> Score:
+    return Score(figures["accuracy"], figures["accuracy_under_attack"])
+
+
+def _name(kind: str, facts: Mapping[str, Any]) -> str:
+    """A name that two things share only if all their facts are the same."""
+    text = json.dumps(facts, sort_keys=True, allow_nan=False)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@dataclass
+class _Kitchen:
+    """Makes runs and evaluations, or takes those that are in its folder.
+
+    Attributes:
+        resources: that the attacks used, once there was one.
+    """
+
+    model: str
+    training: TextData
+    holdout: TextData
+    columns: ColumnsConfig
+    config: SoupConfig
+    run: RunConfig
+    processes: int
+    progress: Progress
+    folder: Path
+    device: torch.device
+    resources: dict[str, str] = field(default_factory=dict)
+
+    def finetuned(self, options: FinetuneConfig, place: int, count: int) -> FinetuningRun:
+        """The run with those options; its seed is the soup's, moved on by `place`."""
+        seed = self.run.seed + place
+        max_length = self.columns.max_length
+        facts = {
+            "options": options.model_dump(),
+            "seed": seed,
+            "head_seed": self.run.seed,
+            "model": weights_fingerprint(self.model) or self.model,
+            "data": self.training.fingerprint,
+            "max_length": max_length,
+            "packages": package_versions(),
+        }
+        directory = self.folder / _name("run", facts)
+        if directory.exists():
+            self.progress.log(f"Run {place + 1} of {count} is done already: {directory.name}")
+        else:
+            labels = self.training.label_names
+            # One head for all: averages of models whose heads started apart mean little.
+            classifier = load_for_finetuning(self.model, labels, self.run.seed, self.device)
+            self.progress.log(f"Run {place + 1} of {count}: {training_in_words(options.model_dump())}")
+            began = time.monotonic()
+            with atomic_directory(directory, force=False, needed_bytes=weights_bytes(classifier)) as working:
+                steps = finetune_classifier(
+                    classifier, self.training, options, max_length, seed, self.progress
+                )
+                save_classifier(classifier, working)
+                seconds = round(time.monotonic() - began, 2)
+                record = facts | {"steps": steps, "seconds": seconds, "labels": labels}
+                write_json(working / TRAINING_RECORD, record)
+        return FinetuningRun(directory, options, seed, weights_fingerprint(str(directory)))
+
+    def evaluated(self, runs: Sequence[FinetuningRun], name: str) -> dict[str, Any]:
+        """The attack on the average of `runs`, each example of it once."""
+        facts = {
+            "average_of": [own.sha256 for own in runs],
+            "attack": self.config.attack.model_dump(),
+            "data": self.holdout.fingerprint,
+            "max_length": self.columns.max_length,
+            "seed": self.run.seed,
+            "packages": package_versions(),
+        }
+        folder = self.folder / _name("evaluation", facts)
+        summary = folder / SOUP_RECORD
+        if summary.is_file():
+            found = read_json(summary)
+            self.resources = found["resources"]
+            return dict(found["figures"])
+        self.progress.log(f"Attacking the {name}")
+        classifier = averaged_classifier(runs, self.device)
+        with TemporaryDirectory(dir=self.folder) as working:
+            directory = Path(working) / "average"
+            save_classifier(classifier, directory)
+            examples, self.resources = attack_model(
+                str(directory),
+                Victim(TorchPredictor(classifier), self.columns.max_length),
+                self.holdout,
+                self.config.attack,
+                self.run,
+                self.processes,
+                self.progress,
+                Checkpoint(folder, facts),
+            )
+        figures = asdict(summarize(examples, self.config.attack.attack))
+        write_json(summary, {"resources": self.resources, "figures": figures})
+        score = _score(figures)
+        self.progress.log(
+            f"{name}: accuracy {score.accuracy:.1%}, under attack {score.accuracy_under_attack:.1%}"
+        )
+        return figures
