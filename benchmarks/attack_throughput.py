@@ -25,8 +25,9 @@ from compressor.predictors import TorchPredictor
 from compressor.recipe import AttackConfig, AttackName, ColumnsConfig, RunConfig
 from compressor.robustness.attacker import random_state
 from compressor.robustness.attacks import build_attack
-from compressor.robustness.resources import SentenceEncoder, import_textattack
+from compressor.robustness.resources import import_textattack
 from compressor.robustness.run import attack_victim
+from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.victims import Victim
 
 MAX_LENGTH = 64

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from compressor.errors import UserError
 
 AlgorithmName = Literal["adaptive", "randomized", "magnitude", "wanda", "sparsegpt"]
-AttackName = Literal["deepwordbug", "textfooler", "textbugger", "bertattack", "pruthi", "inputreduction"]
+AttackName = Literal[
+    "deepwordbug", "textfooler", "textbugger", "bertattack", "pwws", "pruthi", "inputreduction"
+]
 DeviceName = Literal["auto", "cpu", "cuda"]
 Scope = Literal["row", "layer"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
@@ -229,7 +231,7 @@ class AttackConfig(Section):
     word_budgets: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         [0.05, 0.1, 0.15, 0.2],
         description="Shares of words for which accuracy under attack is read off the same run, for "
-        "textfooler and bertattack: it is exactly that of an attack with --max-words-changed.",
+        "textfooler, bertattack and pwws: it is exactly that of an attack with --max-words-changed.",
     )
     query_budget: int | None = Field(
         None, ge=1, description="Most texts of an example that the attack may have scored."
@@ -243,6 +245,11 @@ class AttackConfig(Section):
         None,
         description="textfooler, textbugger, bertattack: directory of a BERT sentence encoder; MiniLM from "
         "its package if not given.",
+    )
+    wordnet: str | None = Field(
+        None,
+        description="pwws: directory of WordNet's database files, such as /usr/share/wordnet of Debian's "
+        "wordnet-base; a thesaurus and MiniLM's word vectors from their packages if not given.",
     )
     masked_language_model: str = Field(
         "bert-base-uncased", description="bertattack: directory or hub id of a masked language model."

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.console import Progress
 from compressor.recipe import AttackConfig, AttackName
-from compressor.robustness.resources import (
-    AttackResources,
-    SentenceEncoder,
-    WordVectors,
-    attack_resources,
-    import_textattack,
-)
+from compressor.robustness.resources import AttackResources, attack_resources, import_textattack
+from compressor.robustness.sentence_encoder import SentenceEncoder
+from compressor.robustness.synonyms import Synonyms
 from compressor.robustness.victims import Victim
+from compressor.robustness.word_vectors import WordVectors
 
 if TYPE_CHECKING:
     from textattack import Attack
@@ -44,12 +41,13 @@ RECIPES: dict[AttackName, str] = {
     "textfooler": "TextFoolerJin2019",
     "textbugger": "TextBuggerLi2018",
     "bertattack": "BERTAttackLi2020",
+    "pwws": "PWWSRen2019",
     "pruthi": "Pruthi2019",
     "inputreduction": "InputReductionFeng2018",
 }
 # They put one word in another's place, each once at most, in an order that is fixed before the first change.
 # DeepWordBug does not: it can delete a word of one letter, and TextAttack counts all behind it as changed.
-ONE_WORD_AFTER_THE_OTHER: frozenset[AttackName] = frozenset({"textfooler", "bertattack"})
+ONE_WORD_AFTER_THE_OTHER: frozenset[AttackName] = frozenset({"textfooler", "bertattack", "pwws"})
 
 
 def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tuple[Attack, dict[str, str]]:
@@ -131,6 +129,8 @@ def _local_transformations(textattack: Any, recipe: Any, resources: AttackResour
             masked_language_model=resources.masked_language_model.model,
             tokenizer=resources.masked_language_model.tokenizer,
         )
+    if resources.synonyms is not None:
+        local["WordSwapWordNet"] = partial(_synonym_swap, resources.synonyms)
     module = sys.modules[recipe.__module__]
     replaced = {name: getattr(module, name) for name in local if hasattr(module, name)}
     try:
@@ -140,6 +140,20 @@ def _local_transformations(textattack: Any, recipe: Any, resources: AttackResour
     finally:
         for name, own in replaced.items():
             setattr(module, name, own)
+
+
+def _synonym_swap(synonyms: Synonyms) -> Any:
+    """TextAttack's swap by WordNet, on given synonyms; unlike there their order is always the same."""
+    textattack = import_textattack()
+
+    class SynonymSwap(textattack.transformations.WordSwap):  # type: ignore[name-defined]
+        """A word's synonyms in its place."""
+
+        def _get_replacement_words(self, word: str) -> list[str]:
+            found = synonyms.of.get(word.lower(), [])
+            return [other for other in found if textattack.shared.utils.is_one_word(other)]
+
+    return SynonymSwap()
 
 
 def _localized(constraint: Any, encoder: SentenceEncoder | None) -> Any:

@@ -8,13 +8,12 @@ under these resources do not compare with published ones; the report names what 
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,26 +21,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from compressor.assets import encoder_directory
-from compressor.batching import encode_texts, pad, sorted_batches
 from compressor.console import Progress
 from compressor.environment import cache_directory
 from compressor.errors import UserError
 from compressor.output import sha256_of
 from compressor.recipe import AttackConfig
+from compressor.robustness.sentence_encoder import SentenceEncoder
+from compressor.robustness.synonyms import Synonyms, thesaurus_synonyms, wordnet_synonyms
+from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
 
 STOPWORDS = Path(__file__).with_name("stopwords.txt")
-NEIGHBOURS = 50
-LONGEST_ENCODED = 128
 NEEDS = {
     "textfooler": frozenset({"word_vectors", "sentence_encoder", "part_of_speech"}),
     "textbugger": frozenset({"word_vectors", "sentence_encoder"}),
     "bertattack": frozenset({"sentence_encoder", "masked_language_model"}),
+    "pwws": frozenset({"synonyms"}),
 }
 _TEXTATTACK_READY = "post_install_check_3"
 
@@ -99,136 +96,6 @@ def _write_whole(path: Path, content: bytes) -> None:
     Path(name).replace(path)
 
 
-class SentenceEncoder:
-    """Mean-pooled, normalised BERT embeddings of sentences.
-
-    Raises:
-        UserError: `directory` holds no BERT encoder.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        from transformers import AutoTokenizer, BertModel
-
-        if not (directory / "config.json").is_file():
-            raise UserError(f"{directory}: is no directory of a BERT sentence encoder (no config.json)")
-        try:
-            self._model = BertModel.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
-            self.tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{directory}: cannot be loaded as a sentence encoder: {error}") from error
-        self._model.eval()
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """`(texts, hidden)` float32, each of unit length."""
-        # TextAttack gives the original once for every candidate that it is compared with.
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        return self.encode_each(list(places))[[places[text] for text in texts]]
-
-    @torch.inference_mode()
-    def encode_each(self, texts: Sequence[str]) -> Tensor:
-        """As `encode`, without a look for texts that are alike."""
-        encoded = encode_texts(self.tokenizer, texts, None, LONGEST_ENCODED)
-        result = torch.empty(len(encoded), int(self._model.config.hidden_size))
-        for indices in sorted_batches(encoded, 64):
-            batch = pad([encoded[i] for i in indices], int(self.tokenizer.pad_token_id))
-            hidden = self._model(**batch).last_hidden_state
-            weights = batch["attention_mask"][:, :, None].float()
-            result[indices] = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
-        return torch.nn.functional.normalize(result, dim=1)
-
-
-@dataclass(frozen=True)
-class WordVectors:
-    """Word vectors of unit length with each word's nearest neighbours.
-
-    Attributes:
-        words: `(n,)`, lower case.
-        vectors: `(n, d)` float32.
-        neighbours: `(n, 1 + NEIGHBOURS)` int64, by cosine, the word itself first.
-        description: where they are from.
-    """
-
-    words: list[str]
-    vectors: NDArray[np.float32]
-    neighbours: NDArray[np.int64]
-    description: str
-
-
-def load_word_vectors(path: Path, progress: Progress) -> WordVectors:
-    """Read word vectors from an .npz file with arrays `words` and `vectors`; neighbours are cached.
-
-    Raises:
-        UserError: no such file, or other arrays in it.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            words = [str(word) for word in arrays["words"]]
-            vectors = arrays["vectors"].astype(np.float32)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path}: cannot be read as word vectors (an .npz with arrays words and vectors): {error}"
-        ) from error
-    if vectors.ndim != 2 or len(words) != len(vectors) or len(words) <= NEIGHBOURS:
-        raise UserError(f"{path}: needs more than {NEIGHBOURS} words, and as many vectors as words")
-    digest = sha256_of(path)
-    return _with_neighbours(words, vectors, digest, f"{path.name} (sha256 {digest[:12]})", progress)
-
-
-def encoded_word_vectors(directory: Path, encoder: SentenceEncoder, progress: Progress) -> WordVectors:
-    """Word vectors made by a sentence encoder: one for each whole word of its vocabulary; cached."""
-    vocabulary = encoder.tokenizer.get_vocab()
-    words = sorted(word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2)
-    digest = hashlib.sha256((sha256_of(directory / "model.safetensors") + "\n".join(words)).encode())
-    key = digest.hexdigest()
-    cached = _cached_arrays(key)
-    if cached is None:
-        chunks = [words[i : i + 512] for i in range(0, len(words), 512)]
-        tracked = progress.track(chunks, f"Encoding {len(words)} words for TextFooler")
-        vectors = torch.cat([encoder.encode(chunk) for chunk in tracked]).numpy()
-    else:
-        vectors = cached["vectors"]
-    description = f"{len(words)} words encoded by {directory.name} (sha256 {key[:12]})"
-    return _with_neighbours(words, vectors, key, description, progress)
-
-
-def _cached_arrays(key: str) -> dict[str, NDArray[Any]] | None:
-    path = cache_directory() / "word_vectors" / f"{key}.npz"
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def _with_neighbours(
-    words: list[str], vectors: NDArray[np.float32], key: str, description: str, progress: Progress
-) -> WordVectors:
-    cached = _cached_arrays(key)
-    if cached is not None:
-        return WordVectors(words, cached["vectors"], cached["neighbours"], description)
-    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
-    neighbours = nearest_neighbours(vectors, NEIGHBOURS, progress)
-    folder = cache_directory() / "word_vectors"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as stream:
-        np.savez(stream, vectors=vectors, neighbours=neighbours)
-    Path(stream.name).replace(folder / f"{key}.npz")
-    return WordVectors(words, vectors, neighbours, description)
-
-
-def nearest_neighbours(vectors: NDArray[np.float32], count: int, progress: Progress) -> NDArray[np.int64]:
-    """Each vector's `count` nearest by dot product, itself first: `(n, 1 + count)` int64."""
-    table = torch.from_numpy(vectors)
-    result = np.empty((len(table), count + 1), dtype=np.int64)
-    starts = range(0, len(table), 1024)
-    for start in progress.track(starts, f"Finding neighbours of {len(table)} words"):
-        scores = table[start : start + 1024] @ table.T
-        rows = torch.arange(len(scores))
-        # Twins of a word may tie with it; it comes first all the same.
-        scores[rows, rows + start] = torch.inf
-        result[start : start + 1024] = scores.topk(count + 1, dim=1).indices.numpy()
-    return result
-
-
 @dataclass(frozen=True)
 class MaskedLanguageModel:
     """What proposes words in their context."""
@@ -267,6 +134,7 @@ class AttackResources:
     word_vectors: WordVectors | None
     encoder: SentenceEncoder | None
     masked_language_model: MaskedLanguageModel | None
+    synonyms: Synonyms | None
     description: dict[str, str]
 
 
@@ -277,7 +145,7 @@ def attack_resources(config: AttackConfig, progress: Progress) -> AttackResource
         UserError: a resource is missing or broken.
     """
     needs = NEEDS.get(config.attack, frozenset())
-    vectors = encoder = masked = None
+    vectors = encoder = masked = synonyms = None
     description = {}
     if "sentence_encoder" in needs:
         directory = Path(config.sentence_encoder) if config.sentence_encoder else encoder_directory()
@@ -298,4 +166,14 @@ def attack_resources(config: AttackConfig, progress: Progress) -> AttackResource
         weights = Path(config.masked_language_model) / "model.safetensors"
         digest = f" (sha256 {sha256_of(weights)[:12]})" if weights.is_file() else ""
         description["masked_language_model"] = f"{Path(config.masked_language_model).name}{digest}"
-    return AttackResources(vectors, encoder, masked, description)
+    if "synonyms" in needs:
+        synonyms = _synonyms(config, progress)
+        description["synonyms"] = synonyms.description
+    return AttackResources(vectors, encoder, masked, synonyms, description)
+
+
+def _synonyms(config: AttackConfig, progress: Progress) -> Synonyms:
+    if config.wordnet:
+        return wordnet_synonyms(Path(config.wordnet))
+    directory = encoder_directory()
+    return thesaurus_synonyms(encoded_word_vectors(directory, SentenceEncoder(directory), progress))

@@ -1,5 +1,7 @@
 """Resources of attacks, small enough for tests; all are made here, nothing is downloaded."""
 
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 import torch
 
 from compressor.assets import encoder_directory
+from compressor.console import SilentProgress
 from compressor.data import TextData
-from compressor.robustness.resources import SentenceEncoder
+from compressor.robustness.sentence_encoder import SentenceEncoder
+from compressor.robustness.word_vectors import load_word_vectors
 
 # Test quotes that the tests attack: their words have vectors.
 ATTACKED = 12
@@ -24,6 +28,41 @@ def word_vectors(tmp_path_factory: pytest.TempPathFactory, test_quotes: TextData
     path = tmp_path_factory.mktemp("vectors") / "words.npz"
     np.savez(path, words=np.array(sorted(words)), vectors=encoder.encode(sorted(words)).numpy())
     return path
+
+
+LICENCE = "  1 This software and database is provided as is.\n"
+
+
+@pytest.fixture(scope="session")
+def write_wordnet() -> Callable[..., Path]:
+    """A function that writes WordNet's database files: synsets by part of speech, exceptions of the verbs."""
+    return _write_wordnet
+
+
+def _write_wordnet(folder: Path, synsets: dict[str, list[list[str]]], exceptions: dict[str, str]) -> Path:
+    for pos in ("noun", "verb", "adj", "adv"):
+        data, offsets = LICENCE, defaultdict(list)
+        for number, words in enumerate(synsets.get(pos, [])):
+            offset = f"{number + 1:08d}"
+            entries = " ".join(f"{word} 0" for word in words)
+            pointers = "001 ! 00000000 n 0000"
+            data += f"{offset} 00 {pos[0]} {len(words):02x} {entries} {pointers} | a gloss (of a kind)\n"
+            for word in words:
+                offsets[word.split("(")[0].lower()].append(offset)
+        lines = [f"{w} {pos[0]} {len(o)} 1 ! {len(o)} 0 {' '.join(o)}  \n" for w, o in offsets.items()]
+        (folder / f"data.{pos}").write_text(data)
+        (folder / f"index.{pos}").write_text(LICENCE + "".join(lines))
+        rows = exceptions.items() if pos == "verb" else ()
+        (folder / f"{pos}.exc").write_text("".join(f"{word} {base}\n" for word, base in rows))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wordnet(tmp_path_factory: pytest.TempPathFactory, word_vectors: Path) -> Path:
+    """Database files in WordNet's form, in which each attacked word has its neighbours as synonyms."""
+    vectors = load_word_vectors(word_vectors, SilentProgress())
+    near = [[vectors.words[i] for i in places[:6]] for places in vectors.neighbours]
+    return _write_wordnet(tmp_path_factory.mktemp("wordnet"), {"noun": near}, {})
 
 
 @pytest.fixture(scope="session")

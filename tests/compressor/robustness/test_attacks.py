@@ -34,12 +34,13 @@ ODD_TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def config_of(word_vectors, masked_language_model):
+def config_of(word_vectors, masked_language_model, wordnet):
     def config(name: AttackName, **options) -> AttackConfig:
         return AttackConfig(
             attack=name,
             word_vectors=str(word_vectors),
             masked_language_model=str(masked_language_model),
+            wordnet=str(wordnet),
             **options,
         )
 

@@ -20,14 +20,11 @@ from compressor.predictors import OnnxPredictor, TorchPredictor
 from compressor.recipe import AttackConfig, ColumnsConfig, ExportConfig, RunConfig
 from compressor.robustness.attacks import universal_tags
 from compressor.robustness.records import AttackedExample, read_examples, summarize, under_word_budgets
-from compressor.robustness.resources import (
-    STOPWORDS,
-    SentenceEncoder,
-    load_word_vectors,
-    nearest_neighbours,
-)
+from compressor.robustness.resources import STOPWORDS
 from compressor.robustness.run import attack_directory, attack_victim, load_predictor
+from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.victims import Victim
+from compressor.robustness.word_vectors import load_word_vectors, nearest_neighbours
 from exporters.artifact import export_directory
 
 DEEPWORDBUG = AttackConfig(attack="deepwordbug")

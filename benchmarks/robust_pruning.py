@@ -1,0 +1,252 @@
+"""Accuracy and robustness of a plain model, of a soup, and of both pruned: the paper's tables 1 and 2.
+
+    python -m benchmarks.robust_pruning TRAIN TEST FOLDER [--word-vectors FILE] [--quick] [--output FILE]
+
+Everything starts from MiniLM. Models and attacks are kept in FOLDER; what is there is not made again.
+TextFooler attacks each model on the same test texts. IMP is iterative magnitude pruning of the plain model
+with training in between, without distillation; IMP + FreeLB trains adversarially.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.experiment import Test
+from benchmarks.results_file import RESULTS, markdown_table, write_result
+from compressor.assets import encoder_directory
+from compressor.console import terminal_progress
+from compressor.data import load_text_data
+from compressor.environment import describe_environment, prepare
+from compressor.output import read_json
+from compressor.pruning import prune_directory
+from compressor.recipe import (
+    AttackConfig,
+    ColumnsConfig,
+    FinetuneConfig,
+    PruneConfig,
+    RandomizedConfig,
+    RunConfig,
+    SoupConfig,
+)
+from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness
+from compressor.robustness.run import attack_directory
+from compressor.souping import SOUP_RECORD, soup_directory
+from compressor.training import finetune_directory
+
+RATE, EPOCHS = 1e-4, 1
+ADVERSARIAL_STEPS, STEP_SIZE = 2, 0.2
+CALIBRATION_TEXTS = 512
+PROCESSES = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Files, sizes and budgets of the table."""
+
+    train: str
+    test: str
+    folder: Path
+    columns: ColumnsConfig
+    run: RunConfig
+    attack: AttackConfig
+    soup: SoupConfig
+    recovery_steps: int
+
+    @property
+    def models(self) -> dict[str, Callable[[Path], None]]:
+        """How each model is made, in order; later ones take earlier ones."""
+        made: dict[str, Callable[[Path], None]] = {"plain": self._plain, "soup": self._soup}
+        for sparsity in (0.3, 0.5, 0.875):
+            made[f"soup, adaptive {sparsity:.1%}"] = self._adaptive(sparsity)
+        made["plain, IMP 50.0%"] = self._magnitude(0)
+        made["plain, IMP + FreeLB 50.0%"] = self._magnitude(ADVERSARIAL_STEPS)
+        return made
+
+    def directory(self, name: str) -> Path:
+        """Where the model of that name is."""
+        return self.folder / "".join(letter if letter.isalnum() else "-" for letter in name)
+
+    def _plain(self, output: Path) -> None:
+        finetune_directory(
+            str(encoder_directory()),
+            self.train,
+            self.columns,
+            FinetuneConfig(epochs=EPOCHS, learning_rate=RATE),
+            self.run,
+            output,
+            force=False,
+            progress=terminal_progress(),
+        )
+
+    def _soup(self, output: Path) -> None:
+        soup_directory(
+            str(encoder_directory()),
+            self.train,
+            self.columns,
+            self.soup,
+            self.run,
+            output,
+            processes=PROCESSES,
+            force=False,
+            progress=terminal_progress(),
+        )
+
+    def _adaptive(self, sparsity: float) -> Callable[[Path], None]:
+        config = PruneConfig(sparsity=sparsity, calibration_examples=CALIBRATION_TEXTS)
+        return lambda output: self._prune("soup", config, output)
+
+    def _magnitude(self, adversarial_steps: int) -> Callable[[Path], None]:
+        randomized = RandomizedConfig(
+            candidates=1,
+            sampling_ratio=0,
+            early_steps=0,
+            recovery_steps=self.recovery_steps,
+            learning_rate=RATE,
+            distillation_weight=0,
+            adversarial_steps=adversarial_steps,
+            adversarial_step_size=STEP_SIZE,
+        )
+        config = PruneConfig(algorithm="randomized", sparsity=0.5, randomized=randomized)
+        return lambda output: self._prune("plain", config, output)
+
+    def _prune(self, start: str, config: PruneConfig, output: Path) -> None:
+        prune_directory(
+            str(self.directory(start)),
+            self.train,
+            self.columns,
+            config,
+            self.run,
+            output,
+            force=False,
+            progress=terminal_progress(),
+            resume=True,
+        )
+
+    def attacked(self, name: str) -> dict[str, Any]:
+        """The attack's record on the model of that name, and where there is a soup its comparison with it."""
+        output = self.folder / f"{self.directory(name).name}-attack"
+        soup = self.folder / f"{self.directory('soup').name}-attack"
+        if not output.exists():
+            attack_directory(
+                str(self.directory(name)),
+                self.test,
+                self.columns,
+                self.attack,
+                self.run,
+                output,
+                against=soup if soup.exists() else None,
+                processes=PROCESSES,
+                resume=True,
+                force=False,
+                progress=terminal_progress(),
+            )
+        return dict(read_json(output / ROBUSTNESS_RECORD))
+
+
+def shortened(source: str, count: int, columns: ColumnsConfig, folder: Path) -> str:
+    """A file with `count` of the source's single sentences, drawn with seed 0."""
+    target = folder / f"train-{count}.tsv"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        data = load_text_data(source, columns, "train").sample(count, 0)
+        rows = zip(data.texts, data.class_labels, strict=True)
+        lines = ["text\tlabel", *(f"{text}\t{data.label_names[label]}" for text, label in rows)]
+        target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(target)
+
+
+def figures(plan: Plan, name: str) -> dict[str, Any]:
+    """What the table keeps of a model: figures, no paths."""
+    record = plan.attacked(name)
+    kept = {
+        key: record[key] for key in (*Robustness.__dataclass_fields__, "word_budgets", "resources", "seed")
+    }
+    if "against" in record:
+        kept["drop_from_soup"] = record["against"]["accuracy_under_attack_drop"]
+    soup = plan.directory(name) / SOUP_RECORD
+    if soup.is_file():
+        chosen = read_json(soup)
+        runs = [{k: v for k, v in own.items() if k != "directory"} for own in chosen["runs"]]
+        kept["soup"] = {"runs": runs, "trials": chosen["trials"], "holdout": chosen["holdout"]}
+    return kept
+
+
+def table(result: dict[str, Any]) -> str:
+    """One line a model."""
+    budgets = [budget["max_words_changed"] for budget in result["rows"][0]["word_budgets"]]
+    header = ["model", "Acc", "Aua", "Asr", *(f"Aua, {share:.0%} of words" for share in budgets), "queries"]
+    rows = []
+    for row in result["rows"]:
+        cells = [
+            row["model"],
+            f"{100 * row['accuracy']:.1f}",
+            _with_interval(row["accuracy_under_attack"], row["accuracy_under_attack_interval"]),
+            f"{100 * row['attack_success_rate']:.1f}",
+        ]
+        cells += [_with_interval(b["accuracy_under_attack"], b["interval"]) for b in row["word_budgets"]]
+        rows.append([*cells, f"{row['queries_per_example']:.0f}"])
+    return markdown_table(header, rows)
+
+
+def _with_interval(share: float, interval: dict[str, float]) -> str:
+    return f"{100 * share:.1f} ({100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
+
+
+def main(
+    train: Annotated[str, typer.Argument(help="File of labelled texts to train on.")],
+    test: Test,
+    folder: Annotated[Path, typer.Argument(help="Folder for models and attacks.")],
+    word_vectors: Annotated[
+        str | None, typer.Option(help="Word vectors for TextFooler; computed with MiniLM if not given.")
+    ] = None,
+    max_length: Annotated[int, typer.Option(help="Longest input in tokens.")] = 64,
+    train_texts: Annotated[int, typer.Option(help="Texts to train on, drawn from the file.")] = 20_000,
+    examples: Annotated[int, typer.Option(help="Test texts that are attacked.")] = 300,
+    output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "robust_pruning.json",
+    quick: Annotated[bool, typer.Option("--quick", help="2,000 texts to train on, 20 to attack.")] = False,
+) -> None:
+    """Measure robust pruning."""
+    run = RunConfig()
+    prepare(run)
+    columns = ColumnsConfig(max_length=max_length)
+    train_texts, examples, held = (2000, 20, 10) if quick else (train_texts, examples, 80)
+    attack = AttackConfig(attack="textfooler", attack_examples=examples, word_vectors=word_vectors)
+    soup = SoupConfig(
+        runs=4,
+        learning_rates=[RATE, 2 * RATE],
+        epoch_counts=[EPOCHS],
+        adversarial_step_counts=[0, ADVERSARIAL_STEPS, ADVERSARIAL_STEPS + 1],
+        adversarial_step_size=STEP_SIZE,
+        # At the floor of the full attack all models are alike.
+        attack=attack.model_copy(update={"attack_examples": held, "max_words_changed": 0.15}),
+    )
+    plan = Plan(
+        shortened(train, train_texts, columns, folder),
+        test,
+        folder,
+        columns,
+        run,
+        attack,
+        soup,
+        recovery_steps=train_texts // 32 // 3,
+    )
+    result: dict[str, Any] = {
+        "environment": describe_environment(run),
+        "train_texts": train_texts,
+        "rows": [],
+    }
+    for name, make in plan.models.items():
+        if not plan.directory(name).exists():
+            make(plan.directory(name))
+        result["rows"].append({"model": name, **figures(plan, name)})
+        write_result(output, result)
+        print(table(result), flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

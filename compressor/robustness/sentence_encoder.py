@@ -1,0 +1,52 @@
+"""Embeddings of sentences by a local BERT encoder, in place of the one that TextAttack would download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from compressor.batching import encode_texts, pad, sorted_batches
+from compressor.errors import UserError
+
+LONGEST_ENCODED = 128
+
+
+class SentenceEncoder:
+    """Mean-pooled, normalised BERT embeddings of sentences.
+
+    Raises:
+        UserError: `directory` holds no BERT encoder.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        from transformers import AutoTokenizer, BertModel
+
+        if not (directory / "config.json").is_file():
+            raise UserError(f"{directory}: is no directory of a BERT sentence encoder (no config.json)")
+        try:
+            self._model = BertModel.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
+            self.tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{directory}: cannot be loaded as a sentence encoder: {error}") from error
+        self._model.eval()
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """`(texts, hidden)` float32, each of unit length."""
+        # TextAttack gives the original once for every candidate that it is compared with.
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        return self.encode_each(list(places))[[places[text] for text in texts]]
+
+    @torch.inference_mode()
+    def encode_each(self, texts: Sequence[str]) -> Tensor:
+        """As `encode`, without a look for texts that are alike."""
+        encoded = encode_texts(self.tokenizer, texts, None, LONGEST_ENCODED)
+        result = torch.empty(len(encoded), int(self._model.config.hidden_size))
+        for indices in sorted_batches(encoded, 64):
+            batch = pad([encoded[i] for i in indices], int(self.tokenizer.pad_token_id))
+            hidden = self._model(**batch).last_hidden_state
+            weights = batch["attention_mask"][:, :, None].float()
+            result[indices] = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        return torch.nn.functional.normalize(result, dim=1)

@@ -1,0 +1,113 @@
+"""Word vectors with each word's nearest neighbours: of a file, or made by a sentence encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compressor.console import Progress
+from compressor.environment import cache_directory
+from compressor.errors import UserError
+from compressor.output import sha256_of
+from compressor.robustness.sentence_encoder import SentenceEncoder
+
+NEIGHBOURS = 50
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Word vectors of unit length with each word's nearest neighbours.
+
+    Attributes:
+        words: `(n,)`, lower case.
+        vectors: `(n, d)` float32.
+        neighbours: `(n, 1 + NEIGHBOURS)` int64, by cosine, the word itself first.
+        description: where they are from.
+    """
+
+    words: list[str]
+    vectors: NDArray[np.float32]
+    neighbours: NDArray[np.int64]
+    description: str
+
+
+def load_word_vectors(path: Path, progress: Progress) -> WordVectors:
+    """Read word vectors from an .npz file with arrays `words` and `vectors`; neighbours are cached.
+
+    Raises:
+        UserError: no such file, or other arrays in it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            words = [str(word) for word in arrays["words"]]
+            vectors = arrays["vectors"].astype(np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path}: cannot be read as word vectors (an .npz with arrays words and vectors): {error}"
+        ) from error
+    if vectors.ndim != 2 or len(words) != len(vectors) or len(words) <= NEIGHBOURS:
+        raise UserError(f"{path}: needs more than {NEIGHBOURS} words, and as many vectors as words")
+    digest = sha256_of(path)
+    return _with_neighbours(words, vectors, digest, f"{path.name} (sha256 {digest[:12]})", progress)
+
+
+def encoded_word_vectors(directory: Path, encoder: SentenceEncoder, progress: Progress) -> WordVectors:
+    """Word vectors made by a sentence encoder: one for each whole word of its vocabulary; cached."""
+    vocabulary = encoder.tokenizer.get_vocab()
+    words = sorted(word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2)
+    digest = hashlib.sha256((sha256_of(directory / "model.safetensors") + "\n".join(words)).encode())
+    key = digest.hexdigest()
+    cached = _cached_arrays(key)
+    if cached is None:
+        chunks = [words[i : i + 512] for i in range(0, len(words), 512)]
+        tracked = progress.track(chunks, f"Encoding {len(words)} words for TextFooler")
+        vectors = torch.cat([encoder.encode(chunk) for chunk in tracked]).numpy()
+    else:
+        vectors = cached["vectors"]
+    description = f"{len(words)} words encoded by {directory.name} (sha256 {key[:12]})"
+    return _with_neighbours(words, vectors, key, description, progress)
+
+
+def _cached_arrays(key: str) -> dict[str, NDArray[Any]] | None:
+    path = cache_directory() / "word_vectors" / f"{key}.npz"
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _with_neighbours(
+    words: list[str], vectors: NDArray[np.float32], key: str, description: str, progress: Progress
+) -> WordVectors:
+    cached = _cached_arrays(key)
+    if cached is not None:
+        return WordVectors(words, cached["vectors"], cached["neighbours"], description)
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
+    neighbours = nearest_neighbours(vectors, NEIGHBOURS, progress)
+    folder = cache_directory() / "word_vectors"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as stream:
+        np.savez(stream, vectors=vectors, neighbours=neighbours)
+    Path(stream.name).replace(folder / f"{key}.npz")
+    return WordVectors(words, vectors, neighbours, description)
+
+
+def nearest_neighbours(vectors: NDArray[np.float32], count: int, progress: Progress) -> NDArray[np.int64]:
+    """Each vector's `count` nearest by dot product, itself first: `(n, 1 + count)` int64."""
+    table = torch.from_numpy(vectors)
+    result = np.empty((len(table), count + 1), dtype=np.int64)
+    starts = range(0, len(table), 1024)
+    for start in progress.track(starts, f"Finding neighbours of {len(table)} words"):
+        scores = table[start : start + 1024] @ table.T
+        rows = torch.arange(len(scores))
+        # Twins of a word may tie with it; it comes first all the same.
+        scores[rows, rows + start] = torch.inf
+        result[start : start + 1024] = scores.topk(count + 1, dim=1).indices.numpy()
+    return result
