@@ -22,7 +22,9 @@ from compressor.recipe import (
     ExportConfig,
     FinetuneConfig,
     KnowledgeConfig,
+    PerturbConfig,
     PruneConfig,
+    ResourcesConfig,
     RunConfig,
     SoupConfig,
     ValidateConfig,
@@ -39,6 +41,11 @@ app = typer.Typer(
     help="Prune a BERT classifier, attack it, export it to ONNX, and prove what the artifact does. "
     "Exit codes: 0 done, 1 a gate failed, 2 bad input.",
 )
+
+resources_app = typer.Typer(
+    no_args_is_help=True, help="What attacks need besides a victim: list, build, verify."
+)
+app.add_typer(resources_app, name="resources")
 
 Model = Annotated[
     str, typer.Argument(help="BERT classifier: directory or hub id, safetensors.", show_default=False)
@@ -239,6 +246,44 @@ def attack(
 
 @app.command()
 @section_flags
+def perturb(
+    model: Annotated[
+        str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
+    ],
+    data: Data,
+    output: Output,
+    options: PerturbConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    against: Annotated[
+        Path | None, typer.Option(help="Output of the same command on another model, to compare with.")
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Score typos, synonyms and casing not made for the model: seconds where an attack takes minutes."""
+    from compressor.robustness.perturb import perturb_directory
+    from compressor.tables import perturbations_table
+
+    with _results_only(as_json):
+        record = perturb_directory(
+            model,
+            data,
+            columns,
+            options,
+            run,
+            output,
+            against=against,
+            force=force,
+            progress=terminal_progress(),
+        )
+    _print(as_json, record, "" if as_json else perturbations_table(record))
+    if not as_json:
+        print(f"Records: {output}")
+
+
+@app.command()
+@section_flags
 def export(
     model: Model,
     output: Output,
@@ -333,6 +378,44 @@ def inspect(
             model, knowledge, columns, run, output, force=force, progress=terminal_progress()
         )
     _print(as_json, facts, "" if as_json else inspection_table(facts))
+
+
+@resources_app.command("list")
+@section_flags
+def resources_list(options: ResourcesConfig, as_json: Json = False) -> None:
+    """List what attacks need besides a victim: source, licence, checksum, and what TextAttack would fetch."""
+    _print_resources(options, as_json)
+
+
+@resources_app.command("build")
+@section_flags
+def resources_build(options: ResourcesConfig, as_json: Json = False) -> None:
+    """Make what is made of other resources and is not there, so that the first attack need not."""
+    from compressor.robustness.inventory import build
+
+    with _results_only(as_json):
+        build(options, terminal_progress())
+    _print_resources(options, as_json)
+
+
+@resources_app.command("verify")
+@section_flags
+def resources_verify(options: ResourcesConfig, as_json: Json = False) -> None:
+    """Read all resources; exit 1 if one is missing, or is not what was pinned or built."""
+    broken = _print_resources(options, as_json)
+    if broken:
+        raise GateFailed(f"resources are not as they must be: {', '.join(broken)}")
+
+
+def _print_resources(options: ResourcesConfig, as_json: bool) -> list[str]:
+    """Print what is found of the resources; return those that attacks cannot do with."""
+    from compressor.robustness.inventory import examine, inventory, is_broken
+    from compressor.tables import resources_json, resources_table
+
+    with _results_only(as_json):
+        findings = [examine(resource) for resource in inventory(options)]
+    _print(as_json, resources_json(findings), "" if as_json else resources_table(findings))
+    return [f"{f.resource.name} is {f.state}" for f in findings if is_broken(f, options)]
 
 
 @app.command("run")

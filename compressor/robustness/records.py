@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from compressor.errors import UserError
 from compressor.robustness.statistics import Interval, wilson_interval
@@ -24,6 +25,7 @@ class AttackedExample:
         queries: texts that the attack had scored.
         words: number of words before the attack.
         words_changed: share of them that differ after it.
+        cosine: of the sentence embeddings before and after a successful attack; else None.
     """
 
     text: str
@@ -36,6 +38,7 @@ class AttackedExample:
     words: int
     words_changed: float
     seconds: float
+    cosine: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,27 @@ def summarize(examples: list[AttackedExample], attack: str) -> Robustness:
         accuracy_interval=wilson_interval(len(attempted), count),
         accuracy_under_attack_interval=wilson_interval(len(attempted) - succeeded, count),
         attack_success_rate_interval=wilson_interval(succeeded, len(attempted)) if attempted else None,
+    )
+
+
+@dataclass(frozen=True)
+class Successes:
+    """What the successful attacks took, on average; None if there were none."""
+
+    queries: float | None
+    words_changed: float | None
+    cosine: float | None
+
+
+def successes(examples: Sequence[AttackedExample]) -> Successes:
+    """Means over the successful attacks, whose cosines are known."""
+    found = [example for example in examples if example.outcome == "succeeded"]
+    if not found:
+        return Successes(None, None, None)
+    return Successes(
+        queries=fmean(example.queries for example in found),
+        words_changed=fmean(example.words_changed for example in found),
+        cosine=fmean(example.cosine for example in found if example.cosine is not None),
     )
 
 

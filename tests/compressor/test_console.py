@@ -56,6 +56,17 @@ def test_long_work_gives_a_line_every_ten_seconds_and_one_at_the_end(clock, capf
     ]
 
 
+def test_what_is_known_so_far_is_told_with_the_progress(clock, capfd):
+    found = []
+    for item in LineProgress().track(range(4), "Working", status=lambda: f"found {len(found)}"):
+        clock.now += 11.0
+        found.append(item)
+    assert capfd.readouterr().err.splitlines()[:2] == [
+        "Working: 1/4, 0:33 left, found 1",
+        "Working: 2/4, 0:22 left, found 2",
+    ]
+
+
 def test_work_of_unknown_length_gives_lines_without_time_left(clock, capfd):
     for _ in LineProgress().track(iter(range(4)), "Working"):
         clock.now += 11.0

@@ -37,7 +37,7 @@ class Listener(SilentProgress):
     def log(self, message):
         self.heard.append(message)
 
-    def track(self, items, description, total=None):
+    def track(self, items, description, *settings, **named):
         self.heard.append(description)
         yield from items
 

@@ -141,6 +141,8 @@ def test_the_stage_writes_figures_that_its_own_examples_give(artifact, critic_qu
     assert record["accuracy_under_attack"] == (len(right) - len(fooled)) / EXAMPLES
     assert record["attack_success_rate"] == len(fooled) / len(right)
     assert record["queries_per_example"] == sum(e["queries"] for e in right) / len(right)
+    page = (tmp_path / "out" / "examples.html").read_text(encoding="utf-8")
+    assert page.count("<li class=") == EXAMPLES
     stored = json.loads((tmp_path / "out" / "robustness.json").read_text())
     assert stored == {key: value for key, value in record.items() if key != "path"}
 

@@ -14,7 +14,6 @@ from compressor.validation.render import (
     LATENCY_NOTE,
     escape_markdown,
     gate_value,
-    mark_changes,
     measured_variants,
     render_html,
     render_markdown,
@@ -294,20 +293,6 @@ def test_escape_markdown(text: str, escaped: str) -> None:
 def test_gate_value_is_told_from_its_bound(value: float, shown: str) -> None:
     gate = GateResult(metric="accuracy_drop", bound="<= 0.01", value=value, status="fail")
     assert gate_value(gate) == shown
-
-
-@pytest.mark.parametrize(
-    ("original", "perturbed", "marked"),
-    [
-        ("a b c", "a b c", ("a b c", "a b c")),
-        ("a b c", "a x c", ("a <mark>b</mark> c", "a <mark>x</mark> c")),
-        ("a b c d", "a d", ("a <mark>b c</mark> d", "a d")),
-        ("a", "a b", ("a", "a <mark>b</mark>")),
-        ("", "<i>", ("", "<mark>&lt;i&gt;</mark>")),
-    ],
-)
-def test_mark_changes(original: str, perturbed: str, marked: tuple[str, str]) -> None:
-    assert mark_changes(original, perturbed) == marked
 
 
 def test_svgs_are_accessible_xml_in_the_page_s_colours() -> None:

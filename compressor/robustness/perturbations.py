@@ -1,0 +1,94 @@
+"""Perturbed texts that do not depend on the model: typos, synonyms, casing.
+
+They are drawn once for each text and replayed on any model: no search, so a look takes seconds where an
+attack takes minutes, and two models see the same texts. An attack finds more.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from compressor.console import Progress
+from compressor.data import TextData
+from compressor.recipe import PerturbationName, PerturbConfig
+from compressor.robustness.attacker import random_state
+from compressor.robustness.attacks import has_words, synonym_swap
+from compressor.robustness.resources import import_textattack, load_synonyms
+
+Perturber = Callable[[str], str]
+CASES: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.title, str.swapcase)
+
+
+def perturbed_texts(
+    data: TextData, config: PerturbConfig, seed: int, progress: Progress
+) -> tuple[dict[PerturbationName, TextData], dict[str, str]]:
+    """Each text once in every kind of perturbation, and a description of the resources that were used.
+
+    Of a pair the second text is perturbed. A text's perturbation depends on the seed, its place and itself.
+
+    Raises:
+        UserError: a resource is missing or broken.
+    """
+    perturbers, resources = _perturbers(config, progress)
+    found: dict[PerturbationName, list[str]] = {kind: [] for kind in perturbers}
+    own = data.texts if data.pairs is None else data.pairs
+    for index in progress.track(range(len(data)), "Perturbing texts"):
+        for kind, perturber in perturbers.items():
+            with random_state(seed, index):
+                found[kind].append(perturber(own[index]) if has_words(own[index]) else own[index])
+    return {kind: _with_texts(data, texts) for kind, texts in found.items()}, resources
+
+
+def _with_texts(data: TextData, texts: list[str]) -> TextData:
+    pairs = None if data.pairs is None else texts
+    first = texts if data.pairs is None else data.texts
+    return TextData(first, pairs, data.labels, data.label_names, data.source)
+
+
+def _perturbers(
+    config: PerturbConfig, progress: Progress
+) -> tuple[dict[PerturbationName, Perturber], dict[str, str]]:
+    textattack = import_textattack()
+    resources = {}
+    made: dict[PerturbationName, Perturber] = {}
+    for kind in dict.fromkeys(config.perturbations):
+        if kind == "casing":
+            made[kind] = random_case
+        elif kind == "typos":
+            made[kind] = _augmented(
+                textattack.augmentation.CharSwapAugmenter(pct_words_to_swap=config.perturbed_share)
+            )
+        else:
+            synonyms = load_synonyms(config, progress)
+            resources["synonyms"] = synonyms.description
+            pre = textattack.constraints.pre_transformation
+            made[kind] = _augmented(
+                textattack.augmentation.Augmenter(
+                    transformation=synonym_swap(synonyms),
+                    constraints=[pre.RepeatModification(), pre.StopwordModification()],
+                    pct_words_to_swap=config.perturbed_share,
+                )
+            )
+    return made, resources
+
+
+def _augmented(augmenter: Any) -> Perturber:
+    """One text of TextAttack's augmentation; the text itself where none of its words can be changed."""
+    return lambda text: str(augmenter.augment(text)[0])
+
+
+def random_case(text: str) -> str:
+    """The text in lower or upper case, in title case, or with both cases swapped; drawn by `random`."""
+    return random.choice(CASES)(text)
+
+
+def changed_share(texts: TextData, perturbed: Mapping[PerturbationName, TextData]) -> dict[str, float]:
+    """Share of the texts that each kind of perturbation changed."""
+    before = list(zip(texts.texts, texts.pairs or texts.texts, strict=True))
+    return {
+        kind: sum(a != b for a, b in zip(before, zip(d.texts, d.pairs or d.texts, strict=True), strict=True))
+        / len(before)
+        for kind, d in perturbed.items()
+    }
