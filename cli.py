@@ -16,6 +16,7 @@ from compressor import __version__
 from compressor.console import terminal_progress
 from compressor.errors import GateFailed, UserError
 from compressor.flags import section_flags
+from compressor.ranks import ranks_of_environment
 from compressor.recipe import (
     AttackConfig,
     ColumnsConfig,
@@ -47,6 +48,8 @@ resources_app = typer.Typer(
 )
 app.add_typer(resources_app, name="resources")
 
+SHARED_BY_RANKS = ("attack",)
+
 Model = Annotated[
     str, typer.Argument(help="BERT classifier: directory or hub id, safetensors.", show_default=False)
 ]
@@ -76,6 +79,7 @@ Json = Annotated[
 
 @app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
     ] = False,
@@ -83,6 +87,11 @@ def root(
     if version:
         print(f"compress {__version__}")
         raise typer.Exit
+    if ranks_of_environment().world > 1 and context.invoked_subcommand not in SHARED_BY_RANKS:
+        raise UserError(
+            f"torchrun shares out the work of compress {', '.join(SHARED_BY_RANKS)} alone; start "
+            f"compress {context.invoked_subcommand} without it"
+        )
 
 
 @app.command()
@@ -222,7 +231,7 @@ def attack(
     as_json: Json = False,
 ) -> None:
     """Attack a classifier or an exported artifact with TextAttack, on local resources."""
-    from compressor.robustness.run import attack_directory
+    from compressor.robustness.attack_stage import attack_directory
     from compressor.tables import attack_table
 
     with _results_only(as_json):
@@ -241,7 +250,7 @@ def attack(
         )
     _print(as_json, record, "" if as_json else attack_table(record))
     if not as_json:
-        print(f"Records: {output}")
+        _print(False, None, f"Records: {output}")
 
 
 @app.command()
@@ -498,6 +507,8 @@ def _results_only(as_json: bool) -> Iterator[None]:
 
 
 def _print(as_json: bool, value: Any, text: Any) -> None:
+    if not ranks_of_environment().is_first:
+        return
     if as_json:
         print(json.dumps(value, allow_nan=False, ensure_ascii=False))
     elif isinstance(text, str):

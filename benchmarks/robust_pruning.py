@@ -33,8 +33,8 @@ from compressor.recipe import (
     RunConfig,
     SoupConfig,
 )
+from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness
-from compressor.robustness.run import attack_directory
 from compressor.souping import SOUP_RECORD, soup_directory
 from compressor.training import finetune_directory
 

@@ -48,6 +48,13 @@ class NoCheckpoint:
         """Keep one more line."""
         del name, line
 
+    def line_names(self) -> list[str]:
+        """The names under which lines were appended."""
+        return []
+
+    def open(self) -> None:
+        """Make room for what is to be kept."""
+
 
 class Checkpoint(NoCheckpoint):
     """Keeps each part as one safetensors file, which appears whole or not at all, and lines in text files.
@@ -84,7 +91,7 @@ class Checkpoint(NoCheckpoint):
         unfinished = path.with_suffix(".unfinished")
         tensors = {key: value.contiguous() for key, value in part.tensors.items()}
         try:
-            self._open()
+            self.open()
             save_file(tensors, unfinished, metadata={"facts": json.dumps(part.facts, allow_nan=False)})
             unfinished.replace(path)
         except (OSError, SafetensorError) as error:
@@ -111,13 +118,17 @@ class Checkpoint(NoCheckpoint):
     def append(self, name: str, line: str) -> None:
         path = self.folder / f"{name}{LINES}"
         try:
-            self._open()
+            self.open()
             with path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
             raise _unwritable(path, error) from error
 
-    def _open(self) -> None:
+    def line_names(self) -> list[str]:
+        return sorted(path.stem for path in self.folder.glob(f"*{LINES}"))
+
+    def open(self) -> None:
+        """Make the folder, if it is not there."""
         if not self.folder.exists():
             self.folder.mkdir(parents=True)
             write_json(self.folder / JOB, self._job)

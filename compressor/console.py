@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol, TypeAlias, TypeVar
 
+from compressor.ranks import ranks_of_environment
+
 Item = TypeVar("Item")
 
 LINE_INTERVAL_SECONDS = 10.0
@@ -130,7 +132,9 @@ class BarProgress:
 
 
 def terminal_progress() -> Progress:
-    """Bars where both standard streams are terminals, plain lines otherwise."""
+    """Bars where both standard streams are terminals, plain lines otherwise; of several ranks one tells."""
+    if not ranks_of_environment().is_first:
+        return SilentProgress()
     if sys.stderr.isatty() and sys.stdout.isatty():
         return BarProgress()
     return LineProgress()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor import __version__
 from compressor.errors import UserError
+from compressor.ranks import local_world
 from compressor.recipe import DeviceName, RunConfig
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def available_cores() -> int:
 
 
 def thread_count(run: RunConfig) -> int:
-    """Threads of a command: those asked for, or one a core."""
-    return run.threads or available_cores()
+    """Threads of a process: those asked for, or its share of one a core."""
+    return run.threads or max(1, available_cores() // local_world())
 
 
 def processor_name() -> str:

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -42,11 +43,13 @@ class Attacker:
             return _held_out(self._victim, text, pair, label)
         # TextFooler leaves the first text of a pair alone if the two are named so.
         given = text if pair is None else OrderedDict(premise=text, hypothesis=pair)
-        start = time.monotonic()
+        start, before = time.monotonic(), self._victim.scored
         with random_state(self._seed, index):
             self._attack.clear_cache()
             result = self._attack.attack(given, label)
-        return _record(result, text, pair, label, time.monotonic() - start)
+        record = _record(result, text, pair, label)
+        seconds = round(time.monotonic() - start, 4)
+        return replace(record, scored=self._victim.scored - before, seconds=seconds)
 
 
 def _held_out(victim: Victim, text: str, pair: str | None, label: int) -> AttackedExample:
@@ -55,7 +58,7 @@ def _held_out(victim: Victim, text: str, pair: str | None, label: int) -> Attack
     right = int(victim([as_input(text, pair)]).argmax()) == label
     outcome = "failed" if right else "skipped"
     seconds = round(time.monotonic() - start, 4)
-    return AttackedExample(text, pair, text, pair, label, outcome, 1, 0, 0.0, seconds)
+    return AttackedExample(text, pair, text, pair, label, outcome, 1, 1, 0, 0.0, seconds)
 
 
 @contextmanager
@@ -86,7 +89,8 @@ def _outcome(result: Any) -> str:
     }[kind]
 
 
-def _record(result: Any, text: str, pair: str | None, label: int, seconds: float) -> AttackedExample:
+def _record(result: Any, text: str, pair: str | None, label: int) -> AttackedExample:
+    """What TextAttack tells of an example; what it scored and how long it took are still nought."""
     original, perturbed = result.original_result.attacked_text, result.perturbed_result.attacked_text
     outcome = _outcome(result)
     # What input reduction took away is told even where more than one word is left.
@@ -100,9 +104,10 @@ def _record(result: Any, text: str, pair: str | None, label: int, seconds: float
         label=label,
         outcome=outcome,
         queries=int(result.num_queries),
+        scored=0,
         words=original.num_words,
         words_changed=_share_changed(original.words, perturbed.words) if told else 0.0,
-        seconds=round(seconds, 4),
+        seconds=0.0,
     )
 
 

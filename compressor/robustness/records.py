@@ -22,7 +22,8 @@ class AttackedExample:
 
     Attributes:
         outcome: "skipped" (the model was wrong before), "succeeded" or "failed".
-        queries: texts that the attack had scored.
+        queries: texts that the attack asked for.
+        scored: those that the model scored; the others were in the cache.
         words: number of words before the attack.
         words_changed: share of them that differ after it.
         cosine: of the sentence embeddings before and after a successful attack; else None.
@@ -35,6 +36,7 @@ class AttackedExample:
     label: int
     outcome: str
     queries: int
+    scored: int
     words: int
     words_changed: float
     seconds: float

@@ -1,4 +1,4 @@
-"""Runs an attack on all examples, in one process or several, and the stage that does so for a directory."""
+"""Runs an attack on all examples: in one process, in several, or in the ranks of torchrun."""
 
 from __future__ import annotations
 
@@ -6,39 +6,26 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from compressor.checkpoint import NoCheckpoint, open_checkpoint, remove_checkpoint
-from compressor.classifier import load_classifier, weights_fingerprint
+from compressor.checkpoint import NoCheckpoint
+from compressor.classifier import load_classifier
 from compressor.console import Progress, SilentProgress
-from compressor.data import TextData, load_text_data
-from compressor.environment import describe_environment, package_versions, prepare, thread_count
+from compressor.data import TextData
+from compressor.environment import prepare, thread_count
 from compressor.errors import UserError
-from compressor.output import atomic_directory, check_replaceable, check_space, sha256_of, write_json
-from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
-from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
+from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
+from compressor.ranks import Ranks, join_ranks
+from compressor.recipe import AttackConfig, RunConfig
 from compressor.robustness.attacker import Attacker
-from compressor.robustness.attacks import ONE_WORD_AFTER_THE_OTHER
-from compressor.robustness.comparison import compare, load_attack
-from compressor.robustness.page import EXAMPLES_PAGE, render_page
 from compressor.robustness.records import (
-    EXAMPLES_RECORD,
-    ROBUSTNESS_RECORD,
     AttackedExample,
-    successes,
-    summarize,
-    under_word_budgets,
 )
 from compressor.robustness.resources import (
     attack_resources,
-    describe_sentence_encoder,
-    sentence_encoder_directory,
 )
-from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.victims import Victim
 from exporters.manifest import is_artifact, read_manifest
 
@@ -77,7 +64,19 @@ def attack_model(
     progress: Progress,
     checkpoint: NoCheckpoint,
 ) -> tuple[list[AttackedExample], dict[str, str]]:
-    """As `attack_victim`, on the model that `victim` was loaded from, in one process or several."""
+    """As `attack_victim`, on the model that `victim` was loaded from, in one process, several or ranks.
+
+    Raises:
+        UserError: processes and ranks were asked for at once.
+    """
+    ranks = join_ranks()
+    if ranks.world > 1:
+        if processes > 1:
+            raise UserError(
+                f"--processes {processes}: torchrun shares the examples out already; leave it out"
+            )
+        name = Path(model).name
+        return attack_in_ranks(victim, data, config, run.seed, progress, name, checkpoint, ranks)
     if processes == 1:
         return attack_victim(victim, data, config, run.seed, progress, Path(model).name, checkpoint)
     # Makes what is cached on disk, so that the processes need not each make it.
@@ -89,18 +88,24 @@ def attack_model(
 
 
 class _Log:
-    """The examples that are done, by their place in the data, kept in a checkpoint as well."""
+    """The examples that are done, by their place in the data, kept in a checkpoint as well.
 
-    def __init__(self, data: TextData, checkpoint: NoCheckpoint) -> None:
+    Args:
+        rank: each appends to lines of its own, and reads those of all.
+    """
+
+    def __init__(self, data: TextData, checkpoint: NoCheckpoint, rank: int = 0) -> None:
         self._checkpoint = checkpoint
-        entries = [json.loads(line) for line in checkpoint.lines(FINISHED_EXAMPLES)]
+        self._name = f"{FINISHED_EXAMPLES}-{rank}" if rank else FINISHED_EXAMPLES
+        names = [name for name in checkpoint.line_names() if name.startswith(FINISHED_EXAMPLES)]
+        entries = [json.loads(line) for name in names for line in checkpoint.lines(name)]
         self._done = {entry.pop("index"): AttackedExample(**entry) for entry in entries}
         self.open = [index for index in range(len(data)) if index not in self._done]
 
     def add(self, index: int, example: AttackedExample) -> None:
         self._done[index] = example
         entry = {"index": index, **asdict(example)}
-        self._checkpoint.append(FINISHED_EXAMPLES, json.dumps(entry, ensure_ascii=False))
+        self._checkpoint.append(self._name, json.dumps(entry, ensure_ascii=False))
 
     def status(self) -> str:
         """Accuracy under attack so far."""
@@ -112,6 +117,37 @@ class _Log:
     def examples(self) -> list[AttackedExample]:
         """All of them in the order of the data."""
         return [self._done[index] for index in sorted(self._done)]
+
+
+def attack_in_ranks(
+    victim: Victim,
+    data: TextData,
+    config: AttackConfig,
+    seed: int,
+    progress: Progress,
+    name: str,
+    checkpoint: NoCheckpoint,
+    ranks: Ranks,
+) -> tuple[list[AttackedExample], dict[str, str]]:
+    """As `attack_victim`, each example in one of torchrun's ranks; all return the same.
+
+    The ranks meet in the checkpoint, whose folder all of them see.
+    """
+    if ranks.is_first:
+        # Makes what is cached on disk, and mends the line that a rank was stopped in.
+        attack_resources(config, progress)
+        checkpoint.open()
+        _Log(data, checkpoint)
+    ranks.wait()
+    log = _Log(data, checkpoint, ranks.rank)
+    ranks.wait()
+    attacker = Attacker(victim, config, seed, progress)
+    own = log.open[ranks.rank :: ranks.world]
+    description = f"{config.attack} on {name}, first of {ranks.world} ranks"
+    for index in progress.track(own, description, status=log.status):
+        log.add(index, attacker.attack(index, *example_at(data, index)))
+    ranks.wait()
+    return _Log(data, checkpoint).examples(), attacker.resources
 
 
 def attack_in_processes(
@@ -185,104 +221,3 @@ def load_predictor(directory: str, run: RunConfig) -> Predictor:
         read_manifest(path)
         return OnnxPredictor(path, thread_count(run), device.type)
     return TorchPredictor(load_classifier(directory, device))
-
-
-def attack_directory(
-    model: str,
-    data_source: str,
-    columns: ColumnsConfig,
-    config: AttackConfig,
-    run: RunConfig,
-    output: Path,
-    *,
-    against: Path | None = None,
-    processes: int = 1,
-    resume: bool = False,
-    force: bool,
-    progress: Progress,
-) -> dict[str, Any]:
-    """The attack stage: a classifier or artifact and labelled texts in, figures and examples out.
-
-    Writes `robustness.json`, whose content is returned, `examples.jsonl`, one line an example, and
-    `examples.html`, a page to read them on.
-
-    Finished examples are kept beside `output` until it is whole; with `resume` the run goes on behind them.
-
-    Args:
-        against: what this stage wrote for another model, with which this one is compared.
-        processes: among which the examples are shared out.
-
-    Raises:
-        UserError: bad model, data, resources or output.
-    """
-    check_replaceable(output, force)
-    predictor = load_predictor(model, run)
-    if len(predictor.label_names) < 2:
-        raise UserError(f"{model}: has fewer than two classes; there is nothing to attack")
-    data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
-    sample = data.sample(config.attack_examples, run.seed)
-    options = config.model_dump()
-    other = None if against is None else load_attack(against, options, run.seed, sample)
-    facts = {
-        "model": model,
-        "data": data.record(columns),
-        "options": options,
-        "seed": run.seed,
-    }
-    encoder = SentenceEncoder(sentence_encoder_directory(config))
-    check_space(output, RECORD_BYTES)
-    job = facts | {"weights": _weights_sha256(model), "packages": package_versions()}
-    checkpoint = open_checkpoint(output, job, resume=resume, force=force)
-    victim = Victim(predictor, columns.max_length)
-    examples, resources = attack_model(model, victim, sample, config, run, processes, progress, checkpoint)
-    examples = with_cosines(examples, encoder)
-    record = {
-        **asdict(summarize(examples, config.attack)),
-        "successes": asdict(successes(examples)),
-        **facts,
-        "word_budgets": _word_budgets(examples, config),
-        "resources": resources,
-        "similarity": f"cosine of embeddings by {describe_sentence_encoder(config)}",
-        "environment": describe_environment(run),
-    }
-    if other is not None:
-        other.check("resources", resources)
-        record["against"] = compare(other, examples, victim)
-    with atomic_directory(output, force=force) as working:
-        write_json(working / ROBUSTNESS_RECORD, record)
-        lines = [json.dumps(asdict(example), ensure_ascii=False) for example in examples]
-        (working / EXAMPLES_RECORD).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        page = render_page(record, examples, predictor.label_names)
-        (working / EXAMPLES_PAGE).write_text(page, encoding="utf-8")
-    remove_checkpoint(checkpoint)
-    return {**record, "path": str(output)}
-
-
-def with_cosines(examples: Sequence[AttackedExample], encoder: SentenceEncoder) -> list[AttackedExample]:
-    """The examples, where the attack succeeded with the cosine of both texts' embeddings."""
-    fooled = [example for example in examples if example.outcome == "succeeded"]
-    if not fooled:
-        return list(examples)
-    before = encoder.encode([_joined(e.text, e.text_pair) for e in fooled])
-    after = encoder.encode([_joined(e.perturbed, e.perturbed_pair) for e in fooled])
-    cosines = iter((before * after).sum(dim=1).tolist())
-    return [replace(e, cosine=round(next(cosines), 6)) if e.outcome == "succeeded" else e for e in examples]
-
-
-def _joined(text: str, pair: str | None) -> str:
-    return text if pair is None else f"{text} {pair}"
-
-
-def _word_budgets(examples: list[AttackedExample], config: AttackConfig) -> list[dict[str, Any]]:
-    """Those that can be read off this run exactly, ready for JSON."""
-    if config.attack not in ONE_WORD_AFTER_THE_OTHER:
-        return []
-    limit = config.max_words_changed or 1.0
-    shares = [share for share in config.word_budgets if share <= limit]
-    return [asdict(budget) for budget in under_word_budgets(examples, shares)]
-
-
-def _weights_sha256(model: str) -> str | None:
-    """Of a classifier's weights or an artifact's graph; None for a hub id."""
-    graph = Path(model) / ARTIFACT_GRAPH
-    return sha256_of(graph) if graph.is_file() else weights_fingerprint(model)

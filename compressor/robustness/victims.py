@@ -29,16 +29,21 @@ class Victim:
         predictor: what classifies.
         max_length: longest input in tokens.
         batch_size: texts a forward pass.
+
+    Attributes:
+        scored: texts that it has scored so far.
     """
 
     def __init__(self, predictor: Predictor, max_length: int, batch_size: int = 32) -> None:
         # TextAttack asks for the class of `model`, to warn of goals that do not fit it.
         self.model = predictor
         self.max_length = max_length
+        self.scored = 0
         self._batch_size = batch_size
 
     def __call__(self, texts: Sequence[str | tuple[str, str]]) -> torch.Tensor:
         """Probabilities `(texts, labels)` float32; a pair is a tuple of two texts."""
+        self.scored += len(texts)
         is_pair = not isinstance(texts[0], str)
         first = [text[0] for text in texts] if is_pair else list(texts)
         second = [text[1] for text in texts] if is_pair else None

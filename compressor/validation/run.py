@@ -24,8 +24,8 @@ from compressor.output import atomic_directory, check_replaceable, read_json
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
 from compressor.pruning import PRUNING_RECORD
 from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
+from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness, read_examples
-from compressor.robustness.run import attack_directory
 from compressor.validation.accuracy import measure_accuracy
 from compressor.validation.gates import Measured, parse_gates
 from compressor.validation.latency import measure_latency

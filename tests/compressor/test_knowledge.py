@@ -45,7 +45,7 @@ def drifted(small_classifier, drifted_copy):
 
 
 def example_line(text, changed, outcome):
-    example = AttackedExample(text, None, changed, None, 0, outcome, 3, 10, 0.1, 0.5)
+    example = AttackedExample(text, None, changed, None, 0, outcome, 3, 3, 10, 0.1, 0.5)
     return json.dumps(dataclasses.asdict(example), ensure_ascii=False)
 
 

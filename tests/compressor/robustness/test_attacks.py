@@ -139,6 +139,17 @@ def test_the_query_budget_is_kept(config_of, torch_victim, test_quotes):
     assert all(e.queries <= 5 for e in examples)
 
 
+def test_queries_count_what_was_asked_for_and_the_cache_spares_the_model_some(
+    config_of, torch_victim, test_quotes
+):
+    texts = test_quotes.select(range(EXAMPLES))
+    before = torch_victim.scored
+    examples = run(torch_victim, texts, config_of("textfooler"))
+    assert sum(example.scored for example in examples) == torch_victim.scored - before
+    assert all(0 < example.scored <= example.queries for example in examples)
+    assert sum(example.scored for example in examples) < sum(example.queries for example in examples)
+
+
 def test_input_reduction_tells_what_is_left(config_of, torch_victim, test_quotes):
     examples = run(torch_victim, test_quotes.select(range(EXAMPLES)), config_of("inputreduction"))
     for example in examples:

@@ -10,9 +10,10 @@ from compressor.console import SilentProgress
 from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
+from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.comparison import accuracy_drop, replay
 from compressor.robustness.records import AttackedExample, read_examples, summarize
-from compressor.robustness.run import attack_directory, attack_victim
+from compressor.robustness.run import attack_victim
 
 DEEPWORDBUG = AttackConfig(attack="deepwordbug", attack_examples=8)
 COLUMNS = ColumnsConfig(max_length=48)
@@ -33,7 +34,7 @@ class RuleVictim:
 
 
 def example(outcome, text="a good film", perturbed="a goood film", label=1, pair=None):
-    return AttackedExample(text, pair, perturbed, pair, label, outcome, 10, 10, 0.1, 0.0)
+    return AttackedExample(text, pair, perturbed, pair, label, outcome, 10, 10, 10, 0.1, 0.0)
 
 
 def data_of(texts, labels):

@@ -79,6 +79,7 @@ def make_example(
         "label": 1,
         "outcome": outcome,
         "queries": 12,
+        "scored": 11,
         "words": words,
         "words_changed": 1 / words if outcome == "succeeded" else 0.0,
         "seconds": 0.1,

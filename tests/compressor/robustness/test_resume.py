@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from cli import execute
 from compressor.checkpoint import checkpoint_folder
 from compressor.console import SilentProgress
 from compressor.errors import UserError
+from compressor.ranks import Ranks
 from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
 from compressor.robustness import run as module
+from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.attacker import Attacker
 from compressor.robustness.records import read_examples
-from compressor.robustness.run import attack_directory
 
 EXAMPLES = 10
 CONFIG = AttackConfig(attack="deepwordbug", attack_examples=EXAMPLES)
@@ -128,6 +131,77 @@ def killed(small_classifier_dir, critic_quotes, tmp_path):
         return [json.loads(line)["index"] for line in log.read_text().split("\n")[:-1]], children
 
     return kill
+
+
+@pytest.fixture
+def ranks(small_classifier_dir, critic_quotes):
+    """A function that starts the command under torchrun, in two ranks."""
+
+    def start(output, *options):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command += [
+            "-m",
+            "cli",
+            "attack",
+            str(small_classifier_dir),
+            "--data",
+            str(critic_quotes / "test.tsv"),
+        ]
+        command += ["--attack-examples", str(EXAMPLES), "--max-length", "48", "--device", "cpu"]
+        command += ["--threads", "2", "--output", str(output), *options]
+        return subprocess.Popen(
+            command,
+            cwd=Path(__file__).parents[3],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.mark.timeout(300)
+def test_two_ranks_find_what_one_process_finds_and_one_of_them_tells(ranks, whole, tmp_path):
+    process = ranks(tmp_path / "out", "--json")
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert same(json.loads(out), whole[0])
+    assert timeless(read_examples(tmp_path / "out")) == timeless(whole[1])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.timeout(300)
+def test_a_rank_that_dies_ends_the_run_and_one_process_goes_on(ranks, attack, whole, tmp_path, monkeypatch):
+    process = ranks(tmp_path / "out")
+    folder = checkpoint_folder(tmp_path / "out")
+    while process.poll() is None and not done_in(folder):
+        time.sleep(0.005)
+    os.kill(children_of(process.pid)[-1], signal.SIGKILL)
+    assert process.wait() != 0
+    process.stdout.close()
+    finished = done_in(folder)
+    assert not (tmp_path / "out").exists()
+    done = stop_after(monkeypatch, EXAMPLES)
+    attack(tmp_path / "out", resume=True)
+    assert done == [index for index in range(EXAMPLES) if index not in finished]
+    assert timeless(read_examples(tmp_path / "out")) == timeless(whole[1])
+
+
+def done_in(folder):
+    lines = [line for path in folder.glob("examples*.jsonl") for line in path.read_text().split("\n")[:-1]]
+    return {json.loads(line)["index"] for line in lines}
+
+
+def test_ranks_and_processes_are_not_asked_for_at_once(attack, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "join_ranks", lambda: Ranks(0, 2))
+    with pytest.raises(UserError, match="leave it out"):
+        attack(tmp_path / "out", processes=2)
+
+
+def test_other_commands_are_not_shared_out(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert execute(["doctor"]) == 2
+    assert "compress attack alone" in capsys.readouterr().err
 
 
 def children_of(parent):

@@ -18,10 +18,11 @@ from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.predictors import OnnxPredictor, TorchPredictor
 from compressor.recipe import AttackConfig, ColumnsConfig, ExportConfig, RunConfig
+from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.attacks import universal_tags
 from compressor.robustness.records import AttackedExample, read_examples, summarize, under_word_budgets
 from compressor.robustness.resources import STOPWORDS
-from compressor.robustness.run import attack_directory, attack_victim, load_predictor
+from compressor.robustness.run import attack_victim, load_predictor
 from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.victims import Victim
 from compressor.robustness.word_vectors import load_word_vectors, nearest_neighbours
@@ -165,7 +166,7 @@ def test_adversarial_texts_really_change_the_prediction(artifact, texts):
 
 
 def example(outcome: str, queries: int = 10) -> AttackedExample:
-    return AttackedExample("a", None, "b", None, 0, outcome, queries, 10, 0.1, 0.0)
+    return AttackedExample("a", None, "b", None, 0, outcome, queries, queries, 10, 0.1, 0.0)
 
 
 def test_summary_of_hand_made_examples():

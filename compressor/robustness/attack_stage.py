@@ -1,0 +1,154 @@
+"""The attack stage: a classifier or artifact and labelled texts in, figures and examples out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from compressor.checkpoint import Checkpoint, checkpoint_folder, open_checkpoint, remove_checkpoint
+from compressor.classifier import weights_fingerprint
+from compressor.console import Progress
+from compressor.data import load_text_data
+from compressor.environment import describe_environment, package_versions
+from compressor.errors import UserError
+from compressor.output import (
+    atomic_directory,
+    check_replaceable,
+    check_space,
+    read_json,
+    sha256_of,
+    write_json,
+)
+from compressor.predictors import ARTIFACT_GRAPH
+from compressor.ranks import join_ranks
+from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
+from compressor.robustness.attacks import ONE_WORD_AFTER_THE_OTHER
+from compressor.robustness.comparison import compare, load_attack
+from compressor.robustness.page import EXAMPLES_PAGE, render_page
+from compressor.robustness.records import (
+    EXAMPLES_RECORD,
+    ROBUSTNESS_RECORD,
+    AttackedExample,
+    successes,
+    summarize,
+    under_word_budgets,
+)
+from compressor.robustness.resources import describe_sentence_encoder, sentence_encoder_directory
+from compressor.robustness.run import attack_model, load_predictor
+from compressor.robustness.sentence_encoder import SentenceEncoder
+from compressor.robustness.victims import Victim
+
+RECORD_BYTES = 10**6
+
+
+def attack_directory(
+    model: str,
+    data_source: str,
+    columns: ColumnsConfig,
+    config: AttackConfig,
+    run: RunConfig,
+    output: Path,
+    *,
+    against: Path | None = None,
+    processes: int = 1,
+    resume: bool = False,
+    force: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The attack stage: a classifier or artifact and labelled texts in, figures and examples out.
+
+    Writes `robustness.json`, whose content is returned, `examples.jsonl`, one line an example, and
+    `examples.html`, a page to read them on.
+
+    Finished examples are kept beside `output` until it is whole; with `resume` the run goes on behind them.
+
+    Args:
+        against: what this stage wrote for another model, with which this one is compared.
+        processes: among which the examples are shared out.
+
+    Raises:
+        UserError: bad model, data, resources or output.
+    """
+    check_replaceable(output, force)
+    predictor = load_predictor(model, run)
+    if len(predictor.label_names) < 2:
+        raise UserError(f"{model}: has fewer than two classes; there is nothing to attack")
+    data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
+    sample = data.sample(config.attack_examples, run.seed)
+    options = config.model_dump()
+    other = None if against is None else load_attack(against, options, run.seed, sample)
+    facts = {
+        "model": model,
+        "data": data.record(columns),
+        "options": options,
+        "seed": run.seed,
+    }
+    encoder = SentenceEncoder(sentence_encoder_directory(config))
+    check_space(output, RECORD_BYTES)
+    job = facts | {"weights": _weights_sha256(model), "packages": package_versions()}
+    ranks = join_ranks()
+    if ranks.is_first:
+        checkpoint = open_checkpoint(output, job, resume=resume, force=force)
+    ranks.wait()
+    if not ranks.is_first:
+        checkpoint = Checkpoint(checkpoint_folder(output), job)
+    victim = Victim(predictor, columns.max_length)
+    examples, resources = attack_model(model, victim, sample, config, run, processes, progress, checkpoint)
+    if not ranks.is_first:
+        ranks.wait()
+        return {**read_json(output / ROBUSTNESS_RECORD), "path": str(output)}
+    examples = with_cosines(examples, encoder)
+    record = {
+        **asdict(summarize(examples, config.attack)),
+        "successes": asdict(successes(examples)),
+        **facts,
+        "word_budgets": _word_budgets(examples, config),
+        "resources": resources,
+        "similarity": f"cosine of embeddings by {describe_sentence_encoder(config)}",
+        "environment": describe_environment(run),
+    }
+    if other is not None:
+        other.check("resources", resources)
+        record["against"] = compare(other, examples, victim)
+    with atomic_directory(output, force=force) as working:
+        write_json(working / ROBUSTNESS_RECORD, record)
+        lines = [json.dumps(asdict(example), ensure_ascii=False) for example in examples]
+        (working / EXAMPLES_RECORD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        page = render_page(record, examples, predictor.label_names)
+        (working / EXAMPLES_PAGE).write_text(page, encoding="utf-8")
+    remove_checkpoint(checkpoint)
+    ranks.wait()
+    return {**record, "path": str(output)}
+
+
+def with_cosines(examples: Sequence[AttackedExample], encoder: SentenceEncoder) -> list[AttackedExample]:
+    """The examples, where the attack succeeded with the cosine of both texts' embeddings."""
+    fooled = [example for example in examples if example.outcome == "succeeded"]
+    if not fooled:
+        return list(examples)
+    before = encoder.encode([_joined(e.text, e.text_pair) for e in fooled])
+    after = encoder.encode([_joined(e.perturbed, e.perturbed_pair) for e in fooled])
+    cosines = iter((before * after).sum(dim=1).tolist())
+    return [replace(e, cosine=round(next(cosines), 6)) if e.outcome == "succeeded" else e for e in examples]
+
+
+def _joined(text: str, pair: str | None) -> str:
+    return text if pair is None else f"{text} {pair}"
+
+
+def _word_budgets(examples: list[AttackedExample], config: AttackConfig) -> list[dict[str, Any]]:
+    """Those that can be read off this run exactly, ready for JSON."""
+    if config.attack not in ONE_WORD_AFTER_THE_OTHER:
+        return []
+    limit = config.max_words_changed or 1.0
+    shares = [share for share in config.word_budgets if share <= limit]
+    return [asdict(budget) for budget in under_word_budgets(examples, shares)]
+
+
+def _weights_sha256(model: str) -> str | None:
+    """Of a classifier's weights or an artifact's graph; None for a hub id."""
+    graph = Path(model) / ARTIFACT_GRAPH
+    return sha256_of(graph) if graph.is_file() else weights_fingerprint(model)
