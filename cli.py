@@ -48,7 +48,7 @@ resources_app = typer.Typer(
 )
 app.add_typer(resources_app, name="resources")
 
-SHARED_BY_RANKS = ("attack",)
+SHARED_BY_RANKS = ("attack", "prune")
 
 Model = Annotated[
     str, typer.Argument(help="BERT classifier: directory or hub id, safetensors.", show_default=False)
@@ -89,7 +89,7 @@ def root(
         raise typer.Exit
     if ranks_of_environment().world > 1 and context.invoked_subcommand not in SHARED_BY_RANKS:
         raise UserError(
-            f"torchrun shares out the work of compress {', '.join(SHARED_BY_RANKS)} alone; start "
+            f"torchrun shares out the work of compress {' and '.join(SHARED_BY_RANKS)} alone; start "
             f"compress {context.invoked_subcommand} without it"
         )
 

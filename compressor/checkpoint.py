@@ -39,6 +39,10 @@ class NoCheckpoint:
         """Keep a finished part."""
         del name, part
 
+    def remove(self, name: str) -> None:
+        """Keep the part of that name no longer."""
+        del name
+
     def lines(self, name: str) -> list[str]:
         """The lines that were appended under that name."""
         del name
@@ -96,6 +100,9 @@ class Checkpoint(NoCheckpoint):
             unfinished.replace(path)
         except (OSError, SafetensorError) as error:
             raise _unwritable(path, error) from error
+
+    def remove(self, name: str) -> None:
+        self._path(name).unlink(missing_ok=True)
 
     def lines(self, name: str) -> list[str]:
         path = self.folder / f"{name}{LINES}"

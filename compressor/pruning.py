@@ -16,7 +16,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from compressor.checkpoint import NoCheckpoint, open_checkpoint, remove_checkpoint
+from compressor.checkpoint import (
+    Checkpoint,
+    NoCheckpoint,
+    checkpoint_folder,
+    open_checkpoint,
+    remove_checkpoint,
+)
 from compressor.classifier import (
     Classifier,
     encoder_linears,
@@ -31,8 +37,9 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
-from compressor.output import atomic_directory, check_replaceable, check_space, write_json
+from compressor.output import atomic_directory, check_replaceable, check_space, read_json, write_json
 from compressor.patterns import MaskPattern, Pattern, Structured, parse_pattern
+from compressor.ranks import join_ranks, ranks_of_environment
 from compressor.recipe import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
 from compressor.structure import head_size
 
@@ -160,11 +167,18 @@ def _check_masks(linears: dict[str, nn.Linear], result: PruningResult, pattern: 
     grouped = {name for names in result.patterns for name in names}
     patterns = result.patterns | {(name,): pattern for name in linears if name not in grouped}
     for names, own in patterns.items():
-        if not own.is_met_by(torch.cat([result.masks[name] for name in names])):
+        if not own.is_met_by(_stacked([result.masks[name] for name in names])):
             raise RuntimeError(f"the mask of {', '.join(names)} does not meet {own}")
     for name, linear in linears.items():
         if linear.weight[~result.masks[name]].count_nonzero():
             raise RuntimeError(f"{name} is not zero where its mask is")
+
+
+def _stacked(masks: list[Tensor]) -> Tensor:
+    """Masks of a group as one: row below row, or all in one row where they differ in width."""
+    if len({mask.shape[1] for mask in masks}) == 1:
+        return torch.cat(masks)
+    return torch.cat([mask.flatten() for mask in masks])[None]
 
 
 def _check_sizes(classifier: Classifier, before: dict[str, torch.Size], pattern: Structured) -> None:
@@ -199,6 +213,11 @@ def prune_directory(
     Raises:
         UserError: bad model, data, pattern or output.
     """
+    if ranks_of_environment().world > 1 and config.algorithm != "randomized":
+        raise UserError(
+            f"algorithm {config.algorithm}: has nothing that torchrun could share out; start it without, or "
+            f"use --algorithm randomized"
+        )
     check_replaceable(output, force)
     pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
     device = prepare(run)
@@ -220,10 +239,18 @@ def prune_directory(
     }
     # The model, and its layers beside it until they are whole.
     check_space(output, 2 * weights_bytes(classifier))
-    checkpoint = open_checkpoint(output, facts, resume=resume, force=force)
+    ranks = join_ranks()
+    if ranks.is_first:
+        checkpoint = open_checkpoint(output, facts, resume=resume, force=force)
+    ranks.wait()
+    if not ranks.is_first:
+        checkpoint = Checkpoint(checkpoint_folder(output), facts)
     start = time.monotonic()
     job = PruningJob(pattern, config, columns.max_length, run.seed, checkpoint)
     result = prune_classifier(classifier, data, job, progress)
+    if not ranks.is_first:
+        ranks.wait()
+        return _written(output)
     record = {
         "algorithm": config.algorithm,
         "pattern": str(pattern),
@@ -237,4 +264,11 @@ def prune_directory(
         save_classifier(classifier, working)
         write_json(working / PRUNING_RECORD, record)
     remove_checkpoint(checkpoint)
+    ranks.wait()
+    return _written(output)
+
+
+def _written(output: Path) -> dict[str, Any]:
+    """The record of a finished stage, with what is known of the result since."""
+    record = read_json(output / PRUNING_RECORD)
     return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Shares of work may take very different times; a rank that dies ends the others through torchrun.
 PATIENCE = timedelta(days=7)
@@ -26,6 +32,33 @@ class Ranks:
     def is_first(self) -> bool:
         """Whether this one writes and prints."""
         return self.rank == 0
+
+    def share(self, values: Mapping[str, float]) -> dict[str, float]:
+        """What all ranks bring together; each key is one rank's."""
+        if self.world == 1:
+            return dict(values)
+        import torch
+
+        own = torch.tensor(list(json.dumps(values).encode()), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        torch.distributed.all_gather(sizes, torch.tensor([len(own)]))
+        longest = max(int(size) for size in sizes)
+        texts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.world)]
+        torch.distributed.all_gather(texts, torch.nn.functional.pad(own, (0, longest - len(own))))
+        found: dict[str, float] = {}
+        for text, size in zip(texts, sizes, strict=True):
+            found |= json.loads(bytes(text[: int(size)].tolist()))
+        return found
+
+    def copy_from_first(self, model: nn.Module) -> None:
+        """Give the model of every rank the weights of the first one's."""
+        if self.world > 1:
+            import torch
+
+            for value in model.state_dict().values():
+                carried = value.detach().cpu()
+                torch.distributed.broadcast(carried, 0)
+                value.copy_(carried)
 
     def wait(self) -> None:
         """Return once all ranks are here."""

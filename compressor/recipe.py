@@ -21,6 +21,7 @@ AttackName = Literal[
 DeviceName = Literal["auto", "cpu", "cuda"]
 Scope = Literal["row", "layer"]
 PerturbationName = Literal["typos", "synonyms", "casing"]
+SamplingSchedule = Literal["constant", "falling"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 BatchSize = Annotated[int, Field(ge=1, le=4096, description="Texts in a training step.")]
 WarmupShare = Annotated[
@@ -157,11 +158,31 @@ class RandomizedConfig(AdversarialConfig):
     sampling_ratio: float = Field(
         0.05, ge=0, le=1, description="Share of the kept weights that is drawn and not ranked."
     )
+    sampling_schedule: SamplingSchedule = Field(
+        "constant",
+        description="The sampling ratio over the steps: the same, or falling to a last small part.",
+    )
     temperature: float = Field(
         1.0,
         gt=0,
         le=100,
         description="Weights are drawn with probability proportional to |w|^(1/temperature).",
+    )
+    mask_scope: Literal["layer", "global"] = Field(
+        "layer", description="Where unstructured zeros are counted: in each matrix, or over all of them."
+    )
+    revive: bool = Field(
+        False, description="Weights that a step zeroed may come back in a later one, with the dense value."
+    )
+    halving: bool = Field(
+        False,
+        description="Score candidates in rounds, each of which trains them on and drops the worse half; "
+        "otherwise once.",
+    )
+    rectify: Literal["none", "adaptive"] = Field(
+        "none",
+        description="adaptive: before the recovery, re-solve what the mask keeps for the dense model's "
+        "outputs, layer by layer as in algorithm 1.",
     )
     early_steps: int = Field(
         6, ge=0, le=100_000, description="Training steps of a candidate before it is scored."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,9 @@ from compressor.adaptive.allocation import allocate
 from compressor.adaptive.reconstruction import reconstruct_block
 from compressor.adaptive.solvers import adapted_weight, reconstruction_error, solve
 from compressor.adaptive.structured import remove_columns
+from compressor.adaptive.supports import least_squares
 from compressor.calibration import Moments, SideBySide
+from compressor.checkpoint import NoCheckpoint
 from compressor.classifier import Classifier
 from compressor.console import Progress
 from compressor.data import TextData
@@ -32,6 +34,9 @@ from compressor.patterns import MaskPattern, Structured, Unstructured
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
 from compressor.recipe import AdaptiveConfig
 from compressor.structure import head_size, remove_heads, remove_neurons, set_intermediate_size
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
 
 
 @torch.no_grad()
@@ -66,6 +71,35 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
         _resolve_heads(classifier, found.walk, options.damping)
     details["calibration_examples"] = found.examples
     return PruningResult(found.masks, found.records, details, patterns)
+
+
+@torch.no_grad()
+def rectify(
+    classifier: Classifier,
+    dense: BertForSequenceClassification,
+    masks: Mapping[str, Tensor],
+    data: TextData,
+    job: PruningJob,
+    progress: Progress,
+) -> None:
+    """Give `classifier` the weights on `masks` that best reproduce the dense model's outputs (eq. 5).
+
+    What the classifier held before is lost: it starts from the dense weights again.
+
+    Args:
+        masks: of every encoder matrix, `(out, in)` bool, True where a weight may be non-zero.
+
+    Raises:
+        UserError: a layer cannot be solved.
+    """
+    options = job.config.adaptive
+    classifier.model.load_state_dict(dense.state_dict())
+    unkept = replace(job, checkpoint=NoCheckpoint())
+    found = prune_layerwise(
+        classifier, data, unkept, _MaskSolver(options, masks), progress, beside_dense=True
+    )
+    if options.resolve_heads:
+        _resolve_heads(classifier, found.walk, options.damping)
 
 
 def _group_patterns(
@@ -155,6 +189,22 @@ class _SparseSolver(_AdaptiveSolver):
             self.options.iterations,
         )
         return _split(group, problem, pruned, mask)
+
+    def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
+        set_linears(classifier, group, solution)
+
+
+@dataclass(frozen=True)
+class _MaskSolver(GroupSolver):
+    """Solves on masks that are given."""
+
+    options: AdaptiveConfig
+    masks: Mapping[str, Tensor]
+
+    def solve(self, group: LinearGroup, moments: Moments) -> Solution:
+        problem = _problem(group.names[0], group.weight, group.bias, moments, self.options)
+        mask = torch.cat([self.masks[name] for name in group.names])
+        return _split(group, problem, least_squares(problem.target, problem.hessian, mask), mask)
 
     def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
         set_linears(classifier, group, solution)

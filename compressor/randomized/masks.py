@@ -2,15 +2,46 @@
 
 Li et al., Findings of EMNLP 2023 (arXiv 2310.13183), section on randomized mask generation. The
 paper states the idea, mild randomness by importance sampling; the exact form of each knob here
-(`sampling_ratio`, `temperature`) is ours.
+(`sampling_ratio`, `temperature`, the schedules) is ours.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from compressor.patterns import NM, MaskPattern, Unstructured, pruned_count
+from compressor.recipe import SamplingSchedule
+
+
+def draw_masks(
+    weights: Mapping[str, Tensor],
+    alive: Mapping[str, Tensor],
+    pattern: MaskPattern,
+    sampling_ratio: float,
+    temperature: float,
+    generator: torch.Generator,
+    *,
+    together: bool = False,
+) -> dict[str, Tensor]:
+    """A mask for each matrix: drawn one after the other, or all as one.
+
+    Args:
+        weights, alive: by name; otherwise as in `draw_mask`.
+        together: the pattern's zeros are counted over all matrices; unstructured without a scope only.
+    """
+    if not together:
+        return {
+            name: draw_mask(weight, alive[name], pattern, sampling_ratio, temperature, generator)
+            for name, weight in weights.items()
+        }
+    one = torch.cat([weight.flatten() for weight in weights.values()])[None]
+    one_alive = torch.cat([alive[name].flatten() for name in weights])[None]
+    mask = draw_mask(one, one_alive, pattern, sampling_ratio, temperature, generator)
+    parts = mask[0].split([weight.numel() for weight in weights.values()])
+    return {name: part.reshape(w.shape) for (name, w), part in zip(weights.items(), parts, strict=True)}
 
 
 def draw_mask(
@@ -23,11 +54,12 @@ def draw_mask(
 ) -> Tensor:
     """Choose which live weights stay: most by magnitude, a share by chance.
 
-    Unstructured, over the whole matrix: of the k weights that stay, `k - round(sampling_ratio * k)`
-    are the largest; the others are drawn without replacement from the rest of the live weights,
-    with probability proportional to `|w|^(1 / temperature)`. N:M: in a share `sampling_ratio` of
-    the groups all n are drawn so, in the other groups the n largest stay. With `sampling_ratio` 0
-    this is magnitude pruning exactly. Time O(n), by the Gumbel top-k trick.
+    Unstructured, over the whole matrix or in each row as the pattern's scope says: of the k weights
+    that stay, `k - round(sampling_ratio * k)` are the largest; the others are drawn without
+    replacement from the rest of the live weights, with probability proportional to
+    `|w|^(1 / temperature)`. N:M: in a share `sampling_ratio` of the groups all n are drawn so, in
+    the other groups the n largest stay. With `sampling_ratio` 0 this is magnitude pruning exactly.
+    Time O(n), by the Gumbel top-k trick.
 
     Args:
         weight: `(out, in)`, any floating dtype.
@@ -55,8 +87,9 @@ def draw_mask(
 
 def _perturbed(magnitudes: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     """Gumbel keys: the k largest are a draw of k without replacement; dead weights get -inf."""
-    uniform = torch.rand(magnitudes.shape, generator=generator, device=magnitudes.device, dtype=torch.float64)
-    gumbel = -torch.log(-torch.log(uniform.clamp(min=1e-300)))
+    # Drawn on the generator's device: on another one the same seed gives other numbers.
+    uniform = torch.rand(magnitudes.shape, generator=generator, device=generator.device, dtype=torch.float64)
+    gumbel = -torch.log(-torch.log(uniform.to(magnitudes.device).clamp(min=1e-300)))
     # A live weight of exactly zero can still be drawn, behind all others.
     log_weight = magnitudes.double().clamp(min=1e-300).log() / temperature
     return (log_weight + gumbel).masked_fill(magnitudes < 0, -torch.inf)
@@ -69,18 +102,15 @@ def _draw_unstructured(
     temperature: float,
     generator: torch.Generator,
 ) -> Tensor:
-    flat = magnitudes.flatten()
-    kept = flat.numel() - pruned_count(flat.numel(), pattern.sparsity)
+    rows = magnitudes if pattern.scope == "row" else magnitudes.reshape(1, -1)
+    kept = rows.shape[1] - pruned_count(rows.shape[1], pattern.sparsity)
     drawn = round(sampling_ratio * kept)
     if drawn == 0:
         return pattern.mask(magnitudes, scope="layer")
-    ranked = flat.argsort(descending=True, stable=True)[: kept - drawn]
-    keys = _perturbed(flat, temperature, generator)
-    keys[ranked] = -torch.inf
-    chosen = keys.topk(drawn).indices
-    mask = torch.zeros_like(flat, dtype=torch.bool)
-    mask[ranked] = True
-    mask[chosen] = True
+    ranked = rows.topk(kept - drawn, dim=1, sorted=False).indices
+    keys = _perturbed(rows, temperature, generator).scatter_(1, ranked, -torch.inf)
+    chosen = keys.topk(drawn, dim=1, sorted=False).indices
+    mask = torch.zeros_like(rows, dtype=torch.bool).scatter_(1, ranked, True).scatter_(1, chosen, True)
     return mask.reshape(magnitudes.shape)
 
 
@@ -92,10 +122,15 @@ def _draw_groups(
         return by_magnitude
     by_chance = pattern.mask(_perturbed(magnitudes, temperature, generator))
     groups = (magnitudes.shape[0], magnitudes.shape[1] // pattern.m, 1)
-    randomized = torch.rand(groups, generator=generator, device=magnitudes.device) < sampling_ratio
+    lots = torch.rand(groups, generator=generator, device=generator.device).to(magnitudes.device)
     shape = (*groups[:2], pattern.m)
-    mixed = torch.where(randomized, by_chance.reshape(shape), by_magnitude.reshape(shape))
+    mixed = torch.where(lots < sampling_ratio, by_chance.reshape(shape), by_magnitude.reshape(shape))
     return mixed.reshape(magnitudes.shape)
+
+
+def step_sampling_ratio(ratio: float, step: int, steps: int, schedule: SamplingSchedule) -> float:
+    """The share of drawn weights in a step, counted from 0: the same in all, or falling by equal parts."""
+    return ratio if schedule == "constant" else ratio * (steps - step) / steps
 
 
 def step_patterns(pattern: MaskPattern, steps: int, schedule: str) -> list[MaskPattern]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from compressor.patterns import NM, Unstructured, pruned_count
-from compressor.randomized.masks import draw_mask, step_patterns
+from compressor.randomized.masks import draw_mask, draw_masks, step_patterns, step_sampling_ratio
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -62,6 +62,48 @@ def test_dead_weights_stay_dead(pattern):
     mask = draw_mask(weight, alive, pattern, 1.0, 1.0, generator())
     assert not (mask & ~alive).any()
     assert pattern.is_met_by(mask)
+
+
+@settings(deadline=None, max_examples=30)
+@given(sparsity=st.floats(0, 0.99), ratio=st.floats(0, 1), seed=st.integers(0, 1000))
+def test_scope_row_draws_the_exact_count_in_each_row(sparsity, ratio, seed):
+    weight = torch.randn(5, 12, generator=generator(seed))
+    pattern = Unstructured(sparsity, "row")
+    mask = draw_mask(weight, all_alive(weight), pattern, ratio, 1.0, generator(seed))
+    assert ((~mask).sum(dim=1) == pruned_count(12, sparsity)).all()
+    assert pattern.is_met_by(mask)
+
+
+@settings(deadline=None, max_examples=30)
+@given(sparsity=st.floats(0, 0.99), ratio=st.floats(0, 1), seed=st.integers(0, 1000))
+def test_matrices_drawn_together_share_their_zeros(sparsity, ratio, seed):
+    weights = {
+        "a": torch.randn(4, 6, generator=generator(seed)),
+        "b": 3 * torch.randn(2, 9, generator=generator(seed + 1)),
+    }
+    alive = {name: all_alive(weight) for name, weight in weights.items()}
+    masks = draw_masks(weights, alive, Unstructured(sparsity), ratio, 1.0, generator(seed), together=True)
+    assert {name: mask.shape for name, mask in masks.items()} == {n: w.shape for n, w in weights.items()}
+    assert sum(int((~mask).sum()) for mask in masks.values()) == pruned_count(42, sparsity)
+    if ratio == 0:
+        flat = torch.cat([weight.flatten() for weight in weights.values()])[None]
+        expected = Unstructured(sparsity).mask(flat.abs(), scope="layer")[0]
+        assert torch.equal(torch.cat([mask.flatten() for mask in masks.values()]), expected)
+
+
+def test_one_by_one_is_draw_mask_on_each():
+    weights = {name: torch.randn(4, 6, generator=generator(i)) for i, name in enumerate("ab")}
+    alive = {name: all_alive(weight) for name, weight in weights.items()}
+    masks = draw_masks(weights, alive, Unstructured(0.5), 0.3, 1.0, generator(9))
+    source = generator(9)
+    for name, weight in weights.items():
+        assert torch.equal(masks[name], draw_mask(weight, alive[name], Unstructured(0.5), 0.3, 1.0, source))
+
+
+def test_sampling_ratios_over_the_steps():
+    assert [step_sampling_ratio(0.2, step, 4, "constant") for step in range(4)] == [0.2] * 4
+    falling = [step_sampling_ratio(0.2, step, 4, "falling") for step in range(4)]
+    assert falling == pytest.approx([0.2, 0.15, 0.1, 0.05])
 
 
 def test_too_few_live_weights_is_an_error():

@@ -1,12 +1,16 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
-from compressor.classifier import encoder_weights, load_classifier
+from compressor.checkpoint import Checkpoint, NoCheckpoint
+from compressor.classifier import encoder_weights, load_classifier, sparsity_of
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
 from compressor.patterns import NM, Unstructured
 from compressor.pruning import PruningJob, prune_classifier
+from compressor.randomized import prune as module
 from compressor.recipe import ColumnsConfig, PruneConfig, RandomizedConfig
 
 QUICK = RandomizedConfig(
@@ -39,9 +43,119 @@ def test_details_tell_what_was_tried_and_chosen(small_classifier_dir, texts):
     assert result.details["holdout_examples"] == 32
     assert result.details["training_steps"] == 2 * (3 + 2 * 1)
     for step in result.details["steps"]:
-        losses = step["early_losses"]
-        assert len(losses) == 2
-        assert losses[step["chosen"]] == min(losses)
+        (losses,) = step["early_losses"]
+        assert list(losses) == ["0", "1"]
+        assert losses[str(step["chosen"])] == min(losses.values())
+
+
+def test_zeros_counted_over_all_matrices(small_classifier_dir, texts):
+    config = QUICK.model_copy(update={"mask_scope": "global", "steps": 1, "recovery_steps": 1})
+    classifier, result = prune(small_classifier_dir, texts, Unstructured(0.5), config)
+    weights = encoder_weights(classifier.model)
+    assert sparsity_of(weights) == pytest.approx(0.5, abs=1e-6)
+    assert len({round(float((weight == 0).double().mean()), 3) for weight in weights.values()}) > 1
+    assert all(torch.equal(weight != 0, result.masks[name]) for name, weight in weights.items())
+
+
+@pytest.mark.parametrize("pattern", [NM(2, 4), Unstructured(0.5, "row")])
+def test_rows_and_groups_are_not_counted_over_all_matrices(small_classifier_dir, texts, pattern):
+    config = QUICK.model_copy(update={"mask_scope": "global"})
+    with pytest.raises(UserError, match="mask scope global"):
+        prune(small_classifier_dir, texts, pattern, config)
+
+
+def test_scope_row(small_classifier_dir, texts):
+    config = QUICK.model_copy(update={"steps": 1, "recovery_steps": 1, "sampling_ratio": 0.3})
+    _, result = prune(small_classifier_dir, texts, Unstructured(0.5, "row"), config)
+    for mask in result.masks.values():
+        assert Unstructured(0.5, "row").is_met_by(mask)
+
+
+class Masks(NoCheckpoint):
+    """Keeps the masks of each step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def save(self, name, part):
+        self.steps.append({key: value for key, value in part.tensors.items() if key.startswith("mask.")})
+
+
+@pytest.mark.parametrize("revive", [False, True])
+def test_weights_come_back_only_where_asked_for(small_classifier_dir, texts, monkeypatch, revive):
+    # The masks that are drawn at random: what they leave out may be large.
+    monkeypatch.setattr(module, "select", lambda *given, **options: (1, [{"0": 0.0, "1": 0.0}]))
+    config = QUICK.model_copy(update={"revive": revive, "sampling_ratio": 0.5, "recovery_steps": 1})
+    kept = Masks()
+    options = PruneConfig(algorithm="randomized", randomized=config)
+    job = PruningJob(Unstructured(0.5), options, 32, 0, kept)
+    classifier = load_classifier(str(small_classifier_dir))
+    result = prune_classifier(classifier, texts, job, SilentProgress())
+    came_back = sum(
+        int((later[key] & ~before[key]).sum()) for before, later in pairwise(kept.steps) for key in before
+    )
+    assert (came_back > 0) == revive
+    for name, weight in encoder_weights(classifier.model).items():
+        assert torch.equal(weight != 0, result.masks[name])
+
+
+def test_halving_drops_the_worse_half_in_each_round(small_classifier_dir, texts):
+    config = QUICK.model_copy(update={"halving": True, "candidates": 5, "steps": 1, "recovery_steps": 1})
+    _, result = prune(small_classifier_dir, texts, Unstructured(0.5), config)
+    (step,) = result.details["steps"]
+    assert [len(losses) for losses in step["early_losses"]] == [5, 3, 2]
+    for losses, later in pairwise(step["early_losses"]):
+        kept = sorted(losses, key=lambda index: losses[index])[: len(later)]
+        assert set(later) == set(kept)
+    assert str(step["chosen"]) == min(step["early_losses"][-1], key=step["early_losses"][-1].get)
+    assert result.details["training_steps"] == 1 + (5 + 3 + 2)
+
+
+def test_rectified_weights_start_nearer_to_the_dense_model(small_classifier_dir, texts):
+    dense = load_classifier(str(small_classifier_dir))
+    distances = {}
+    for rectified in ("none", "adaptive"):
+        config = QUICK.model_copy(
+            update={"rectify": rectified, "steps": 1, "candidates": 1, "recovery_steps": 0}
+        )
+        classifier, result = prune(small_classifier_dir, texts, Unstructured(0.7), config)
+        assert all(
+            (w != 0).sum() <= result.masks[n].sum() for n, w in encoder_weights(classifier.model).items()
+        )
+        tokens = classifier.tokenizer(
+            texts.texts[:64], padding=True, truncation=True, max_length=32, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            difference = dense.model(**tokens).logits - classifier.model(**tokens).logits
+        distances[rectified] = float(difference.square().mean())
+    assert distances["adaptive"] < 0.5 * distances["none"]
+
+
+def test_a_stopped_run_goes_on_behind_its_last_step_with_the_same_weights(
+    small_classifier_dir, texts, tmp_path
+):
+    config = QUICK.model_copy(update={"steps": 3})
+    whole, result = prune(small_classifier_dir, texts, Unstructured(0.7), config)
+
+    class Stopping(Checkpoint):
+        def remove(self, name):
+            super().remove(name)
+            if name == "step-0000":
+                raise KeyboardInterrupt
+
+    def go(checkpoint):
+        classifier = load_classifier(str(small_classifier_dir))
+        options = PruneConfig(algorithm="randomized", randomized=config)
+        job = PruningJob(Unstructured(0.7), options, 32, 0, checkpoint)
+        return classifier, prune_classifier(classifier, texts, job, SilentProgress())
+
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopping(tmp_path / "kept", {}))
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"job.json", "step-0001.safetensors"}
+    resumed, found = go(Checkpoint(tmp_path / "kept", {}))
+    assert found.details == result.details
+    for a, b in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_same_seed_same_weights(small_classifier_dir, texts):

@@ -201,7 +201,7 @@ def test_ranks_and_processes_are_not_asked_for_at_once(attack, tmp_path, monkeyp
 def test_other_commands_are_not_shared_out(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert execute(["doctor"]) == 2
-    assert "compress attack alone" in capsys.readouterr().err
+    assert "compress attack and prune alone" in capsys.readouterr().err
 
 
 def children_of(parent):
