@@ -214,12 +214,13 @@ def main(
     run = RunConfig()
     prepare(run)
     columns = ColumnsConfig(max_length=max_length)
-    train_texts, examples, held = (2000, 20, 10) if quick else (train_texts, examples, 80)
+    train_texts, examples, held = (2000, 20, 10) if quick else (train_texts, examples, 100)
     attack = AttackConfig(attack="textfooler", attack_examples=examples, word_vectors=word_vectors)
     soup = SoupConfig(
         runs=4,
         learning_rates=[RATE, 2 * RATE],
         epoch_counts=[EPOCHS],
+        holdout_examples=train_texts // 20,
         adversarial_step_counts=[0, ADVERSARIAL_STEPS, ADVERSARIAL_STEPS + 1],
         adversarial_step_size=STEP_SIZE,
         # At the floor of the full attack all models are alike.

@@ -327,8 +327,14 @@ class SoupConfig(PerturbationConfig):
     adversarial_step_counts: list[Annotated[int, Field(ge=0, le=100)]] = Field(
         [0, 3], min_length=1, description="Steps of adversarial training (FreeLB) of the grid; 0 has none."
     )
+    holdout_examples: int = Field(
+        1000,
+        ge=1,
+        description="Texts of the training data that are not trained on: runs are compared by their accuracy "
+        "on all of them, and by an attack on the first --attack-examples.",
+    )
     accuracy_tolerance: float = Field(
-        0.03,
+        0.02,
         ge=0,
         le=1,
         description="Runs and averages that lose more than this of the most accurate run's accuracy are left "

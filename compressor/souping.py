@@ -32,13 +32,15 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, package_versions, prepare
 from compressor.output import atomic_directory, check_replaceable, check_space, read_json, write_json
-from compressor.predictors import TorchPredictor
+from compressor.predictors import Predictor, TorchPredictor
 from compressor.recipe import ColumnsConfig, FinetuneConfig, RunConfig, SoupConfig
 from compressor.robustness.records import summarize
 from compressor.robustness.run import attack_model
+from compressor.robustness.statistics import wilson_interval
 from compressor.robustness.victims import Victim
 from compressor.tables import training_in_words
 from compressor.training import TRAINING_RECORD, finetune_classifier
+from compressor.validation.accuracy import measure_accuracy
 
 SOUP_RECORD = "soup.json"
 
@@ -83,7 +85,7 @@ def soup_directory(
     check_replaceable(output, force)
     device = prepare(run)
     data = load_text_data(train_data, columns, "train")
-    training, holdout = data.hold_out(config.attack.attack_examples, run.seed)
+    training, holdout = data.hold_out(config.holdout_examples, run.seed)
     kitchen = _Kitchen(
         model, training, holdout, columns, config, run, processes, progress, runs_folder(output), device
     )
@@ -210,7 +212,7 @@ class _Kitchen:
         return FinetuningRun(directory, options, seed, weights_fingerprint(str(directory)))
 
     def evaluated(self, runs: Sequence[FinetuningRun], name: str) -> dict[str, Any]:
-        """The attack on the average of `runs`, each example of it once."""
+        """What the average of `runs` does on the held-out texts, and under attack on the first of them."""
         facts = {
             "average_of": [own.sha256 for own in runs],
             "attack": self.config.attack.model_dump(),
@@ -227,13 +229,15 @@ class _Kitchen:
             return dict(found["figures"])
         self.progress.log(f"Attacking the {name}")
         classifier = averaged_classifier(runs, self.device)
+        predictor = TorchPredictor(classifier)
+        attacked = self.holdout.select(range(min(self.config.attack.attack_examples, len(self.holdout))))
         with TemporaryDirectory(dir=self.folder) as working:
             directory = Path(working) / "average"
             save_classifier(classifier, directory)
             examples, self.resources = attack_model(
                 str(directory),
-                Victim(TorchPredictor(classifier), self.columns.max_length),
-                self.holdout,
+                Victim(predictor, self.columns.max_length),
+                attacked,
                 self.config.attack,
                 self.run,
                 self.processes,
@@ -241,9 +245,18 @@ class _Kitchen:
                 Checkpoint(folder, facts),
             )
         figures = asdict(summarize(examples, self.config.attack.attack))
+        # On the attacked texts alone the accuracy is too unsure to leave a run out for it.
+        figures |= self._accuracy(predictor, name)
         write_json(summary, {"resources": self.resources, "figures": figures})
         score = _score(figures)
         self.progress.log(
             f"{name}: accuracy {score.accuracy:.1%}, under attack {score.accuracy_under_attack:.1%}"
         )
         return figures
+
+    def _accuracy(self, predictor: Predictor, name: str) -> dict[str, Any]:
+        """On all held-out texts, with its interval."""
+        count = len(self.holdout)
+        share = measure_accuracy(predictor, self.holdout, self.columns.max_length, self.progress, name)
+        interval = wilson_interval(round(share * count), count)
+        return {"accuracy": share, "accuracy_interval": asdict(interval)}

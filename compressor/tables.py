@@ -106,8 +106,8 @@ def soup_table(record: Mapping[str, Any]) -> Group:
         )
     summary = (
         f"Average of {len(record['kept'])} of {len(record['runs'])} runs: accuracy "
-        f"{_share(record['accuracy'])}, under attack {_share(record['accuracy_under_attack'])}, on "
-        f"{record['holdout']['examples']} texts that were held out"
+        f"{_share(record['accuracy'])} on {record['holdout']['examples']} texts that were held out, under "
+        f"attack {_share(record['accuracy_under_attack'])} on {record['examples']} of them"
     )
     return Group(table, Text(summary))
 

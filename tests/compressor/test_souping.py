@@ -13,6 +13,7 @@ from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
 from compressor.output import read_json
+from compressor.predictors import TorchPredictor, predict
 from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig, SoupConfig
 from compressor.souping import runs_folder, soup_directory
 
@@ -24,6 +25,7 @@ CONFIG = SoupConfig(
     epoch_counts=[1],
     adversarial_step_counts=[0, 2],
     accuracy_tolerance=0.5,
+    holdout_examples=40,
     attack=AttackConfig(attack_examples=12, max_words_changed=0.2),
 )
 
@@ -105,11 +107,20 @@ def test_the_record_is_a_greedy_choice_by_accuracy_under_attack(made):
 def test_the_held_out_texts_are_not_trained_on(made, critic_quotes):
     _, record = made
     data = load_text_data(str(critic_quotes / "small.tsv"), COLUMNS, "train")
-    training, holdout = data.hold_out(12, RUN.seed)
-    assert record["holdout"] == {"examples": 12, "fingerprint": holdout.fingerprint}
+    training, holdout = data.hold_out(40, RUN.seed)
+    assert record["holdout"] == {"examples": 40, "fingerprint": holdout.fingerprint}
     assert not set(training.texts) & set(holdout.texts)
     for own in record["runs"]:
         assert training_record(own)["data"] == training.fingerprint
+
+
+def test_accuracy_is_that_on_all_held_out_texts(made, critic_quotes):
+    output, record = made
+    holdout = load_text_data(str(critic_quotes / "small.tsv"), COLUMNS, "train").hold_out(40, RUN.seed)[1]
+    answers = predict(TorchPredictor(load_classifier(str(output))), holdout, 48).argmax(axis=1)
+    right = sum(int(a) == b for a, b in zip(answers, holdout.class_labels, strict=True))
+    assert record["accuracy"] == right / 40
+    assert record["examples"] == 12
 
 
 def test_the_runs_share_the_start_of_their_heads_and_differ_in_their_weights(made):
@@ -155,7 +166,7 @@ def test_several_processes_choose_alike(copied, made, critic_quotes, small_encod
 
 
 def test_too_few_texts_are_one_line(tmp_path, critic_quotes, small_encoder_dir):
-    config = CONFIG.model_copy(update={"attack": AttackConfig(attack_examples=600)})
+    config = CONFIG.model_copy(update={"holdout_examples": 600})
     with pytest.raises(UserError, match=r"has 600 examples, of which 600 would be held out"):
         soup(critic_quotes / "small.tsv", small_encoder_dir, tmp_path / "soup", config)
     assert not list(tmp_path.iterdir())
