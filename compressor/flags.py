@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from compressor.errors import UserError
-from compressor.recipe import describe
+from compressor.recipe import describe, fields_of
 
 
 def flag_name(field_name: str) -> str:
@@ -57,7 +57,7 @@ def section_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 def _fields(section: type[BaseModel], panel: str | None = None) -> Iterator[tuple[str, FieldInfo, str]]:
     heading = panel or (section.__doc__ or "").split("\n")[0].rstrip(".")
-    for name, field in section.model_fields.items():
+    for name, field in fields_of(section).items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _fields(field.annotation)
         else:

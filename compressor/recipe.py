@@ -7,10 +7,12 @@ The recipe (YAML) is a `Recipe`; the command line's flags are made from the same
 from __future__ import annotations
 
 import difflib
+import inspect
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic.fields import FieldInfo
 
 from compressor.errors import UserError
 
@@ -474,8 +476,14 @@ def describe(problem: Any, model: type[BaseModel]) -> str:
     return f"{key}: {message}, not {problem['input']!r}"
 
 
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section, its own in front of those that it shares with others."""
+    own = inspect.get_annotations(model)
+    return dict(sorted(model.model_fields.items(), key=lambda entry: entry[0] not in own))
+
+
 def _keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return [field.alias or name for name, field in fields_of(model).items()]
 
 
 def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:

@@ -58,6 +58,10 @@ class FinetuningRun:
     seed: int
     sha256: str | None
 
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"directory": str(self.directory), "options": self.options.model_dump()}
+
 
 def soup_directory(
     model: str,
@@ -89,9 +93,8 @@ def soup_directory(
     kitchen = _Kitchen(
         model, training, holdout, columns, config, run, processes, progress, runs_folder(output), device
     )
-    start = load_for_finetuning(model, data.label_names, run.seed, device)
-    check_space(output, (config.runs + 2) * weights_bytes(start))
-    del start
+    size = weights_bytes(load_for_finetuning(model, data.label_names, run.seed, device))
+    check_space(output, (config.runs + 2) * size)
     began = time.monotonic()
     plans = grid_runs(config, run.seed)
     runs = [kitchen.finetuned(plan, place, len(plans)) for place, plan in enumerate(plans)]
@@ -114,16 +117,7 @@ def soup_directory(
         "data": data.record(columns),
         "holdout": {"examples": len(holdout), "fingerprint": holdout.fingerprint},
         "resources": kitchen.resources,
-        "runs": [
-            {
-                "directory": str(own.directory),
-                "sha256": own.sha256,
-                "options": own.options.model_dump(),
-                "seed": own.seed,
-                **figures,
-            }
-            for own, figures in zip(runs, alone, strict=True)
-        ],
+        "runs": [own.record() | figures for own, figures in zip(runs, alone, strict=True)],
         "trials": [asdict(trial) for trial in trials],
         "kept": list(kept),
         **(alone[kept[0]] if len(kept) == 1 else averages[kept]),

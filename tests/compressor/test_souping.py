@@ -20,13 +20,13 @@ from compressor.souping import runs_folder, soup_directory
 COLUMNS = ColumnsConfig(max_length=48)
 RUN = RunConfig(device="cpu", threads=2)
 CONFIG = SoupConfig(
-    runs=3,
+    runs=2,
     learning_rates=[3e-4, 1e-3],
     epoch_counts=[1],
     adversarial_step_counts=[0, 2],
     accuracy_tolerance=0.5,
     holdout_examples=40,
-    attack=AttackConfig(attack_examples=12, max_words_changed=0.2),
+    attack=AttackConfig(attack_examples=8, max_words_changed=0.2),
 )
 
 
@@ -120,13 +120,13 @@ def test_accuracy_is_that_on_all_held_out_texts(made, critic_quotes):
     answers = predict(TorchPredictor(load_classifier(str(output))), holdout, 48).argmax(axis=1)
     right = sum(int(a) == b for a, b in zip(answers, holdout.class_labels, strict=True))
     assert record["accuracy"] == right / 40
-    assert record["examples"] == 12
+    assert record["examples"] == 8
 
 
 def test_the_runs_share_the_start_of_their_heads_and_differ_in_their_weights(made):
     _, record = made
-    assert [own["seed"] for own in record["runs"]] == [0, 1, 2]
-    assert len({own["sha256"] for own in record["runs"]}) == 3
+    assert [own["seed"] for own in record["runs"]] == [0, 1]
+    assert len({own["sha256"] for own in record["runs"]}) == 2
     assert {training_record(own)["head_seed"] for own in record["runs"]} == {0}
 
 
@@ -139,7 +139,7 @@ def test_a_second_command_makes_nothing_again(copied, made, critic_quotes, small
 
 def test_more_runs_of_the_grid_take_those_that_are_there(copied, critic_quotes, small_encoder_dir):
     listener = Listener()
-    config = CONFIG.model_copy(update={"attack": AttackConfig(attack_examples=12, max_words_changed=0.4)})
+    config = CONFIG.model_copy(update={"attack": AttackConfig(attack_examples=8, max_words_changed=0.4)})
     soup(critic_quotes / "small.tsv", small_encoder_dir, copied, config, listener)
     assert not any(line.startswith("Fine-tuning") for line in listener.heard)
     assert any(line.startswith("deepwordbug on") for line in listener.heard)

@@ -22,7 +22,7 @@ ODD_TEXTS = {
     "no words": "... !?",
     "one word": "dreadful",
     "ten thousand words": "a dull film " * 3333 + "indeed",
-    "one endless word": "x" * 3000,
+    "one endless word": "x" * 1000,
     "French": "un film merveilleux, très drôle",
     "Chinese": "这部电影很好看",
     "Arabic": "فيلم جميل جدا",
@@ -87,8 +87,10 @@ def test_pytorch_and_the_artifact_are_attacked_alike(
 
 @pytest.mark.parametrize("name", get_args(AttackName))
 def test_odd_texts_have_an_outcome(name, config_of, torch_victim):
-    data = data_of(torch_victim, list(ODD_TEXTS.values()))
-    examples = dict(zip(ODD_TEXTS, run(torch_victim, data, config_of(name, query_budget=40)), strict=True))
+    # Fewer words to try: each costs a copy of ten thousand.
+    victim = Victim(torch_victim.model, 16)
+    data = data_of(victim, list(ODD_TEXTS.values()))
+    examples = dict(zip(ODD_TEXTS, run(victim, data, config_of(name, query_budget=40)), strict=True))
     assert {e.outcome for e in examples.values()} <= {"succeeded", "failed"}
     for kind in ("empty", "blank", "no words"):
         assert (examples[kind].outcome, examples[kind].queries) == ("failed", 1)
@@ -123,7 +125,7 @@ def test_no_more_words_change_than_may(name, config_of, torch_victim, test_quote
 def test_what_is_read_off_for_a_word_budget_is_what_an_attack_within_it_finds(
     name, config_of, torch_victim, test_quotes
 ):
-    texts = test_quotes.select(range(EXAMPLES))
+    texts = test_quotes.select(range(EXAMPLES // 2 if name == "bertattack" else EXAMPLES))
     whole = run(torch_victim, texts, config_of(name, query_budget=150))
     shares = [0.1, 0.3]
     for share, budget in zip(shares, under_word_budgets(whole, shares), strict=True):

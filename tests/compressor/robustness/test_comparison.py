@@ -24,6 +24,7 @@ class RuleVictim:
 
     model = None
     max_length = 64
+    scored = 0
 
     def __init__(self, word: str) -> None:
         self.word = word
