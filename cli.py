@@ -53,6 +53,10 @@ SHARED_BY_RANKS = ("attack", "prune")
 Model = Annotated[
     str, typer.Argument(help="BERT classifier: directory or hub id, safetensors.", show_default=False)
 ]
+Encoder = Annotated[str, typer.Argument(help="BERT checkpoint: directory or hub id.", show_default=False)]
+ModelOrArtifact = Annotated[
+    str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
+]
 Data = Annotated[
     str,
     typer.Option(
@@ -97,7 +101,7 @@ def root(
 @app.command()
 @section_flags
 def finetune(
-    model: Annotated[str, typer.Argument(help="BERT checkpoint: directory or hub id.", show_default=False)],
+    model: Encoder,
     data: Data,
     output: Output,
     options: FinetuneConfig,
@@ -123,7 +127,7 @@ def finetune(
 @app.command()
 @section_flags
 def soup(
-    model: Annotated[str, typer.Argument(help="BERT checkpoint: directory or hub id.", show_default=False)],
+    model: Encoder,
     data: Data,
     output: Output,
     options: SoupConfig,
@@ -207,9 +211,7 @@ def prune(
 @app.command()
 @section_flags
 def attack(
-    model: Annotated[
-        str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
-    ],
+    model: ModelOrArtifact,
     data: Data,
     output: Output,
     options: AttackConfig,
@@ -256,9 +258,7 @@ def attack(
 @app.command()
 @section_flags
 def perturb(
-    model: Annotated[
-        str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
-    ],
+    model: ModelOrArtifact,
     data: Data,
     output: Output,
     options: PerturbConfig,
@@ -366,9 +366,7 @@ def validate(
 @app.command()
 @section_flags
 def inspect(
-    model: Annotated[
-        str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
-    ],
+    model: ModelOrArtifact,
     compared: KnowledgeConfig,
     columns: ColumnsConfig,
     run: RunConfig,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from compressor.errors import UserError
 from compressor.output import is_disk_full, read_json, write_json
+from compressor.ranks import Ranks
 
 JOB = "job.json"
 PARTS, LINES = ".safetensors", ".jsonl"
@@ -182,6 +183,20 @@ def open_checkpoint(output: Path, job: Mapping[str, Any], *, resume: bool, force
         raise UserError(f"{folder}: exists and is no checkpoint; remove it, or choose another --output")
     shutil.rmtree(folder)
     return Checkpoint(folder, job)
+
+
+def open_shared_checkpoint(
+    ranks: Ranks, output: Path, job: Mapping[str, Any], *, resume: bool, force: bool
+) -> Checkpoint:
+    """As `open_checkpoint`, which the first rank does; the others join it there.
+
+    Raises:
+        UserError: as `open_checkpoint`, in the first rank.
+    """
+    if ranks.is_first:
+        checkpoint = open_checkpoint(output, job, resume=resume, force=force)
+    ranks.wait()
+    return checkpoint if ranks.is_first else Checkpoint(checkpoint_folder(output), job)
 
 
 def _check_same(record: Path, kept: dict[str, Any], job: dict[str, Any]) -> None:

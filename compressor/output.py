@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,22 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no such file") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The values that `write_json_lines` wrote.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    # Not splitlines: JSON leaves the line separators of Unicode as they are.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
+
+
+def write_json_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write each value as one line of JSON."""
+    text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    path.write_text(text, encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from compressor.checkpoint import (
-    Checkpoint,
     NoCheckpoint,
-    checkpoint_folder,
-    open_checkpoint,
+    open_shared_checkpoint,
     remove_checkpoint,
 )
 from compressor.classifier import (
@@ -218,6 +216,8 @@ def prune_directory(
             f"algorithm {config.algorithm}: has nothing that torchrun could share out; start it without, or "
             f"use --algorithm randomized"
         )
+    # First of all: it says on which GPU a model is loaded.
+    ranks = join_ranks()
     check_replaceable(output, force)
     pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
     device = prepare(run)
@@ -239,12 +239,7 @@ def prune_directory(
     }
     # The model, and its layers beside it until they are whole.
     check_space(output, 2 * weights_bytes(classifier))
-    ranks = join_ranks()
-    if ranks.is_first:
-        checkpoint = open_checkpoint(output, facts, resume=resume, force=force)
-    ranks.wait()
-    if not ranks.is_first:
-        checkpoint = Checkpoint(checkpoint_folder(output), facts)
+    checkpoint = open_shared_checkpoint(ranks, output, facts, resume=resume, force=force)
     start = time.monotonic()
     job = PruningJob(pattern, config, columns.max_length, run.seed, checkpoint)
     result = prune_classifier(classifier, data, job, progress)

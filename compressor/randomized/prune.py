@@ -108,7 +108,7 @@ def _chosen(
     if config.revive:
         _revive(classifier, dense, alive)
         alive = {key: torch.ones_like(mask) for key, mask in alive.items()}
-    weights = {key: weight.clone() for key, weight in encoder_weights(classifier.model).items()}
+    weights = encoder_weights(classifier.model)
 
     def draw(index: int) -> Masks:
         return draw_candidate(weights, alive, own, index)

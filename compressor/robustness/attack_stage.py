@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from compressor.checkpoint import Checkpoint, checkpoint_folder, open_checkpoint, remove_checkpoint
+from compressor.checkpoint import open_shared_checkpoint, remove_checkpoint
 from compressor.classifier import weights_fingerprint
 from compressor.console import Progress
 from compressor.data import load_text_data
@@ -21,6 +20,7 @@ from compressor.output import (
     read_json,
     sha256_of,
     write_json,
+    write_json_lines,
 )
 from compressor.predictors import ARTIFACT_GRAPH
 from compressor.ranks import join_ranks
@@ -72,6 +72,8 @@ def attack_directory(
     Raises:
         UserError: bad model, data, resources or output.
     """
+    # First of all: it says on which GPU a model is loaded.
+    ranks = join_ranks()
     check_replaceable(output, force)
     predictor = load_predictor(model, run)
     if len(predictor.label_names) < 2:
@@ -89,12 +91,7 @@ def attack_directory(
     encoder = SentenceEncoder(sentence_encoder_directory(config))
     check_space(output, RECORD_BYTES)
     job = facts | {"weights": _weights_sha256(model), "packages": package_versions()}
-    ranks = join_ranks()
-    if ranks.is_first:
-        checkpoint = open_checkpoint(output, job, resume=resume, force=force)
-    ranks.wait()
-    if not ranks.is_first:
-        checkpoint = Checkpoint(checkpoint_folder(output), job)
+    checkpoint = open_shared_checkpoint(ranks, output, job, resume=resume, force=force)
     victim = Victim(predictor, columns.max_length)
     examples, resources = attack_model(model, victim, sample, config, run, processes, progress, checkpoint)
     if not ranks.is_first:
@@ -115,8 +112,7 @@ def attack_directory(
         record["against"] = compare(other, examples, victim)
     with atomic_directory(output, force=force) as working:
         write_json(working / ROBUSTNESS_RECORD, record)
-        lines = [json.dumps(asdict(example), ensure_ascii=False) for example in examples]
-        (working / EXAMPLES_RECORD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_json_lines(working / EXAMPLES_RECORD, map(asdict, examples))
         page = render_page(record, examples, predictor.label_names)
         (working / EXAMPLES_PAGE).write_text(page, encoding="utf-8")
     remove_checkpoint(checkpoint)

@@ -15,7 +15,14 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment
 from compressor.errors import UserError
-from compressor.output import atomic_directory, check_replaceable, read_json, write_json
+from compressor.output import (
+    atomic_directory,
+    check_replaceable,
+    read_json,
+    read_json_lines,
+    write_json,
+    write_json_lines,
+)
 from compressor.predictors import predict
 from compressor.recipe import ColumnsConfig, PerturbationName, PerturbConfig, RunConfig
 from compressor.robustness.perturbations import changed_share, perturbed_texts
@@ -80,8 +87,7 @@ def perturb_directory(
         record["against"] = _compare(against, lines)
     with atomic_directory(output, force=force) as working:
         write_json(working / PERTURBATIONS_RECORD, record)
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        (working / PERTURBED_TEXTS).write_text(text, encoding="utf-8")
+        write_json_lines(working / PERTURBED_TEXTS, lines)
     return {**record, "path": str(output)}
 
 
@@ -126,8 +132,7 @@ def _compare(other: Path, lines: list[dict[str, Any]]) -> dict[str, Any]:
     path = other / PERTURBED_TEXTS
     record = read_json(other / PERTURBATIONS_RECORD)
     try:
-        # Not splitlines: JSON leaves the line separators of Unicode as they are.
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
+        rows = read_json_lines(path)
         theirs = [(row["label"], row["texts"]) for row in rows]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(

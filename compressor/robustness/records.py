@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from compressor.errors import UserError
+from compressor.output import read_json_lines
 from compressor.robustness.statistics import Interval, wilson_interval
 
 ROBUSTNESS_RECORD = "robustness.json"
@@ -158,9 +158,7 @@ def read_examples(directory: Path) -> list[AttackedExample]:
     """
     path = directory / EXAMPLES_RECORD
     try:
-        # Not splitlines: JSON leaves the line separators of Unicode as they are.
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-        return [AttackedExample(**json.loads(line)) for line in lines]
+        return [AttackedExample(**entry) for entry in read_json_lines(path)]
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{path}: is no record of attacked examples; run compress attack again: {error}"

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -20,16 +21,11 @@ from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.ranks import Ranks, join_ranks
 from compressor.recipe import AttackConfig, RunConfig
 from compressor.robustness.attacker import Attacker
-from compressor.robustness.records import (
-    AttackedExample,
-)
-from compressor.robustness.resources import (
-    attack_resources,
-)
+from compressor.robustness.records import AttackedExample
+from compressor.robustness.resources import attack_resources
 from compressor.robustness.victims import Victim
 from exporters.manifest import is_artifact, read_manifest
 
-RECORD_BYTES = 10**6
 FINISHED_EXAMPLES = "examples"
 
 
@@ -49,9 +45,20 @@ def attack_victim(
     """
     attacker = Attacker(victim, config, seed, progress)
     log = _Log(data, checkpoint or NoCheckpoint())
-    for index in progress.track(log.open, f"{config.attack} on {name}", status=log.status):
-        log.add(index, attacker.attack(index, *example_at(data, index)))
+    _attack_each(log.open, attacker, data, log, progress, f"{config.attack} on {name}")
     return log.examples(), attacker.resources
+
+
+def _attack_each(
+    indices: Sequence[int],
+    attacker: Attacker,
+    data: TextData,
+    log: _Log,
+    progress: Progress,
+    description: str,
+) -> None:
+    for index in progress.track(indices, description, status=log.status):
+        log.add(index, attacker.attack(index, *example_at(data, index)))
 
 
 def attack_model(
@@ -144,8 +151,7 @@ def attack_in_ranks(
     attacker = Attacker(victim, config, seed, progress)
     own = log.open[ranks.rank :: ranks.world]
     description = f"{config.attack} on {name}, first of {ranks.world} ranks"
-    for index in progress.track(own, description, status=log.status):
-        log.add(index, attacker.attack(index, *example_at(data, index)))
+    _attack_each(own, attacker, data, log, progress, description)
     ranks.wait()
     return _Log(data, checkpoint).examples(), attacker.resources
 
