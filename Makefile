@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 quickstart: .venv/installed ## the main job, end to end; the result is in runs/quickstart
 	$(BIN)/compress quickstart --output runs/quickstart --force
 
-test: check ## all tests
-	$(BIN)/python -m pytest
+# A file stays in one process, so that its models are made once.
+test: check ## all tests, in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/installed-dev ## lint, format, types
 	$(BIN)/ruff check .
