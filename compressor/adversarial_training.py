@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressor.batching import Batch
 from compressor.recipe import AdversarialConfig
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 # A gradient that vanishes gives a step of no length instead of one of infinite length.
 SMALLEST_NORM = 1e-12
@@ -49,18 +45,17 @@ def perturbation_of(config: AdversarialConfig) -> Perturbation | None:
 
 
 def adversarial_backward(
-    model: PreTrainedModel, inputs: Batch, loss: Callable[[Tensor], Tensor], perturbation: Perturbation
+    embed: nn.Module, inputs: Batch, loss: Callable[..., Tensor], perturbation: Perturbation
 ) -> None:
     """Add to the parameters' gradients the mean gradient of the loss over all passes.
 
     Args:
-        model: a BERT classifier in training mode, on the device of `inputs`.
+        embed: the model's word embeddings, on the device of `inputs`.
         inputs: of `compressor.batching.pad`.
-        loss: of logits `(batch, labels)`, a scalar.
+        loss: a scalar, of these inputs with `inputs_embeds` in place of `input_ids`.
     """
     rest = {key: value for key, value in inputs.items() if key != "input_ids"}
     mask = inputs["attention_mask"][:, :, None].float()
-    embed = model.get_input_embeddings()
     delta = torch.zeros(0)
     for step in range(perturbation.steps):
         embeddings = embed(inputs["input_ids"])
@@ -70,8 +65,7 @@ def adversarial_backward(
             # backward has set the gradient.
             delta = climb(delta.detach(), delta.grad * mask, perturbation)  # type: ignore[operator]
         delta.requires_grad_()
-        logits = model(inputs_embeds=embeddings + delta, **rest).logits
-        (loss(logits) / perturbation.steps).backward()
+        (loss(inputs_embeds=embeddings + delta, **rest) / perturbation.steps).backward()
 
 
 def random_start(embeddings: Tensor, mask: Tensor, norm: float) -> Tensor:

@@ -25,7 +25,14 @@ Scope = Literal["row", "layer"]
 PerturbationName = Literal["typos", "synonyms", "casing"]
 SamplingSchedule = Literal["constant", "falling"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
-BatchSize = Annotated[int, Field(ge=1, le=4096, description="Texts in a training step.")]
+CandidateSchedule = Literal["constant", "rising"]
+MetricName = Literal["accuracy", "f1", "matthews"]
+CandidateScore = Literal["loss", MetricName]
+Precision = Literal["fp32", "bf16"]
+BatchSize = Annotated[
+    int,
+    Field(ge=1, le=4096, description="Texts of a training step, or of each of its accumulated parts."),
+]
 WarmupShare = Annotated[
     float, Field(ge=0, le=1, description="Share of the steps in which the learning rate rises.")
 ]
@@ -94,7 +101,22 @@ class AdversarialConfig(PerturbationConfig):
     )
 
 
-class FinetuneConfig(AdversarialConfig):
+class TrainingConfig(AdversarialConfig):
+    """What fine-tuning and recovery have in common."""
+
+    batch_size: BatchSize = 32
+    accumulation_steps: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="Batches whose gradients make one training step, where memory does not hold a large one.",
+    )
+    precision: Precision = Field(
+        "fp32", description="Arithmetic of the model's passes; weights and optimizer stay in fp32."
+    )
+
+
+class FinetuneConfig(TrainingConfig):
     """Fine-tuning of a dense classifier."""
 
     epochs: int = Field(2, ge=1, le=100, description="Passes over the training data.")
@@ -103,7 +125,6 @@ class FinetuneConfig(AdversarialConfig):
         "adamw",
         description="adamw decouples the weight decay, adam adds it to the gradient; sgd has momentum.",
     )
-    batch_size: BatchSize = 32
     weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay.")
     warmup_share: WarmupShare = 0.1
 
@@ -147,15 +168,30 @@ class AdaptiveConfig(Section):
     iterations: int = Field(60, ge=1, le=10_000, description="Most ADMM iterations of the fast solver.")
 
 
-class RandomizedConfig(AdversarialConfig):
+class RandomizedConfig(TrainingConfig):
     """Randomized mask generation and selection (algorithm 2)."""
 
     steps: int = Field(3, ge=1, le=1000, description="Pruning steps over which the sparsity rises.")
     schedule: Literal["cubic", "geometric"] = Field(
         "cubic", description="How the sparsity rises: cubic, or the same share of live weights each step."
     )
-    candidates: int = Field(
-        3, ge=1, le=1000, description="Masks drawn in each step; the first is by magnitude."
+    candidates: int = Field(3, ge=1, le=1000, description="Masks drawn in a step; the first is by magnitude.")
+    candidate_schedule: CandidateSchedule = Field(
+        "constant",
+        description="The number of candidates over the steps: the same, or rising to it by equal parts, "
+        "since a choice matters most where few weights are left.",
+    )
+    score: CandidateScore = Field(
+        "loss",
+        description="What candidates are compared by on held-out texts: the training loss, or a metric; f1 "
+        "is of the second class, or the mean over classes if there are more.",
+    )
+    shift_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="What a candidate's score loses for each unit of divergence (in nats) between its "
+        "answers to held-out texts and to the same texts with typos and synonyms.",
     )
     sampling_ratio: float = Field(
         0.05, ge=0, le=1, description="Share of the kept weights that is drawn and not ranked."
@@ -194,7 +230,16 @@ class RandomizedConfig(AdversarialConfig):
         60, ge=0, le=1_000_000, description="Training steps of the chosen mask in each pruning step."
     )
     learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of the recovery.")
-    batch_size: BatchSize = 32
+    patience: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Evaluations in a row without a lower held-out loss after which a recovery ends; it then "
+        "takes the best weights. 0 trains to the end and takes the last.",
+    )
+    evaluation_interval: int = Field(
+        20, ge=1, le=1_000_000, description="Training steps between evaluations, if --patience is given."
+    )
     holdout_examples: int = Field(
         256, ge=1, description="Calibration texts kept out of training, on which candidates are scored."
     )
@@ -206,6 +251,12 @@ class RandomizedConfig(AdversarialConfig):
     )
     distillation_temperature: float = Field(
         2.0, gt=0, le=100, description="Temperature of the softmax of both models in the distillation."
+    )
+    hidden_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Weight of the distance to the dense model's hidden states, which is added to the loss.",
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,9 +26,14 @@ from compressor.classifier import (
 )
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
+from compressor.early_stopping import EarlyStopping
 from compressor.environment import describe_environment, prepare
+from compressor.errors import UserError
 from compressor.output import atomic_directory, check_replaceable, write_json
-from compressor.recipe import ColumnsConfig, FinetuneConfig, OptimizerName, RunConfig
+from compressor.recipe import ColumnsConfig, FinetuneConfig, OptimizerName, Precision, RunConfig
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
 
 TRAINING_RECORD = "training.json"
 GRADIENT_NORM = 1.0
@@ -55,7 +60,10 @@ class Schedule:
     """How long and how fast to train: linear warm-up, linear decay to zero.
 
     Attributes:
+        batch_size: texts of a forward pass; a step has `accumulation_steps` of them.
         perturbation: of adversarial training; None trains without.
+        precision: of forward passes; weights and optimizer are float32.
+        hidden_weight: of the distance to the teacher's hidden states.
     """
 
     steps: int
@@ -67,6 +75,9 @@ class Schedule:
     distillation_weight: float = 0.0
     distillation_temperature: float = 1.0
     perturbation: Perturbation | None = None
+    accumulation_steps: int = 1
+    precision: Precision = "fp32"
+    hidden_weight: float = 0.0
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
@@ -111,6 +122,24 @@ def distillation_loss(
     return (1 - weight) * loss + weight * temperature**2 * divergence
 
 
+def hidden_distance(states: Sequence[Tensor], teacher_states: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Mean squared difference of hidden states over words and layers (Jiao et al., 2020, equation 8).
+
+    Both models have the same width, so there is no projection. Padding does not count.
+
+    Args:
+        states, teacher_states: one `(batch, sequence, hidden)` a layer.
+        mask: `(batch, sequence)`, 1 on words and 0 on padding.
+    """
+    words = mask[:, :, None].float()
+    entries = words.sum() * states[0].shape[2]
+    distances = [
+        ((own.float() - other.float()).square() * words).sum() / entries
+        for own, other in zip(states, teacher_states, strict=True)
+    ]
+    return torch.stack(distances).mean()
+
+
 def learning_rate_factor(step: int, schedule: Schedule) -> float:
     """Share of the peak learning rate at `step`, counted from 0."""
     warmup = max(1, math.ceil(schedule.steps * schedule.warmup_share))
@@ -124,47 +153,98 @@ def train(
     *,
     seed: int,
     masks: Mapping[str, Tensor] | None = None,
+    teacher: BertForSequenceClassification | None = None,
+    stopping: EarlyStopping | None = None,
     track: Callable[[Sequence[int]], Iterator[int]] = iter,
-) -> None:
-    """Train in place; masked weights are exactly zero after every optimizer step.
+) -> int:
+    """Train in place and return the number of steps taken.
 
+    Masked weights are exactly zero after every optimizer step.
     The global random state, which dropout draws from, is set from `seed` and put back at the end.
 
     Args:
         masks: for named linear layers a bool `(out, in)`, False where the weight stays zero.
+        teacher: whose hidden states are learnt, if the schedule gives them a weight; in evaluation mode.
+        stopping: ends training early and takes the best weights; None trains to the end.
         track: shows progress over the steps.
+
+    Raises:
+        UserError: the device cannot compute in the schedule's precision.
     """
     model, device = classifier.model, classifier.device
+    check_precision(schedule.precision, device)
     masks = masks or {}
     optimizer = make_optimizer(model.parameters(), schedule)
-    pad_token_id = int(classifier.tokenizer.pad_token_id)
     generator = np.random.default_rng(seed)
+    done = 0
     indices = _endless_batches(data.encoded, schedule.batch_size, generator)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         model.train()
         apply_masks(model, masks)
         for step in track(range(schedule.steps)):
-            batch = next(indices)
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate * learning_rate_factor(step, schedule)
-            inputs = pad([data.encoded[i] for i in batch], pad_token_id, device)
-            teacher = None if data.teacher_logits is None else data.teacher_logits[batch].to(device)
-            loss = partial(
-                distillation_loss,
-                labels=data.labels[batch].to(device),
-                teacher_logits=teacher,
-                schedule=schedule,
-            )
-            if schedule.perturbation is None:
-                loss(model(**inputs).logits).backward()
-            else:
-                adversarial_backward(model, inputs, loss, schedule.perturbation)
+            for _ in range(schedule.accumulation_steps):
+                _backward(classifier, data, next(indices), schedule, teacher)
             nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             apply_masks(model, masks)
+            done = step + 1
+            if stopping is not None and stopping.is_due(done, schedule.steps):
+                model.eval()
+                if stopping.is_over(model):
+                    break
+                model.train()
+        if stopping is not None:
+            stopping.restore(model)
         model.eval()
+    return done
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Raise UserError where the device has no arithmetic of that precision."""
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise UserError(
+            f"precision bf16: {torch.cuda.get_device_name(device)} cannot compute in bfloat16; "
+            f"use --precision fp32"
+        )
+
+
+def _backward(
+    classifier: Classifier,
+    data: TrainingSet,
+    batch: list[int],
+    schedule: Schedule,
+    teacher: BertForSequenceClassification | None,
+) -> None:
+    """Add a batch's share of a step's gradient to the parameters'."""
+    model, device = classifier.model, classifier.device
+    inputs = pad([data.encoded[i] for i in batch], int(classifier.tokenizer.pad_token_id), device)
+    in_precision = partial(
+        torch.autocast, device.type, dtype=torch.bfloat16, enabled=schedule.precision == "bf16"
+    )
+    labels = data.labels[batch].to(device)
+    teacher_logits = None if data.teacher_logits is None else data.teacher_logits[batch].to(device)
+    teacher_states: Sequence[Tensor] | None = None
+    if teacher is not None and schedule.hidden_weight:
+        with torch.no_grad(), in_precision():
+            teacher_states = teacher(**inputs, output_hidden_states=True).hidden_states[1:]
+
+    def loss(**inputs: Tensor) -> Tensor:
+        with in_precision():
+            output = model(**inputs, output_hidden_states=teacher_states is not None)
+        value = distillation_loss(output.logits.float(), labels, teacher_logits, schedule)
+        if teacher_states is not None:
+            distance = hidden_distance(output.hidden_states[1:], teacher_states, inputs["attention_mask"])
+            value = value + schedule.hidden_weight * distance
+        return value / schedule.accumulation_steps
+
+    if schedule.perturbation is None:
+        loss(**inputs).backward()
+    else:
+        adversarial_backward(model.get_input_embeddings(), inputs, loss, schedule.perturbation)
 
 
 def _endless_batches(
@@ -182,25 +262,30 @@ def finetune_classifier(
     seed: int,
     progress: Progress,
 ) -> int:
-    """Fine-tune all weights in place on labelled data; return the number of training steps."""
+    """Fine-tune all weights in place on labelled data; return the number of training steps.
+
+    Raises:
+        UserError: the device cannot compute in the precision of the options.
+    """
     training = TrainingSet(encode(classifier.tokenizer, data, max_length), torch.tensor(data.class_labels))
     schedule = Schedule(
-        steps=config.epochs * math.ceil(len(data) / config.batch_size),
+        steps=config.epochs * math.ceil(len(data) / (config.batch_size * config.accumulation_steps)),
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         optimizer=config.optimizer,
         weight_decay=config.weight_decay,
         warmup_share=config.warmup_share,
         perturbation=perturbation_of(config),
+        accumulation_steps=config.accumulation_steps,
+        precision=config.precision,
     )
-    train(
+    return train(
         classifier,
         training,
         schedule,
         seed=seed,
         track=lambda steps: progress.track(steps, f"Fine-tuning on {len(data)} texts"),
     )
-    return schedule.steps
 
 
 def finetune_directory(

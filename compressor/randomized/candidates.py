@@ -6,20 +6,25 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressor.adversarial_training import perturbation_of
+from compressor.batching import Encoded
 from compressor.classifier import Classifier
+from compressor.metrics import measure
 from compressor.patterns import MaskPattern
 from compressor.predictors import TorchPredictor, predict_encoded
-from compressor.randomized.masks import draw_masks, step_sampling_ratio
+from compressor.randomized.masks import draw_masks, step_candidates, step_sampling_ratio
 from compressor.ranks import Ranks
 from compressor.recipe import RandomizedConfig
 from compressor.training import Schedule, TrainingSet, apply_masks, distillation_loss, train
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
 
 Masks: TypeAlias = dict[str, Tensor]
 
@@ -39,6 +44,25 @@ class StepJob:
     pattern: MaskPattern
     config: RandomizedConfig
     seed: int
+
+    @property
+    def candidates(self) -> int:
+        """How many masks are drawn."""
+        config = self.config
+        return step_candidates(config.candidates, self.step, self.steps, config.candidate_schedule)
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Held-out texts on which candidates are compared.
+
+    Attributes:
+        clean: the texts.
+        perturbed: the same texts, once for each kind of perturbation; empty where robustness does not count.
+    """
+
+    clean: TrainingSet
+    perturbed: Sequence[Sequence[Encoded]] = ()
 
 
 def draw_candidate(
@@ -70,6 +94,7 @@ class Trials:
     Args:
         classifier: the model of which copies are trained; its weights are those that masks choose from.
         draw: the masks of a candidate.
+        teacher: the dense model, whose hidden states may be learnt.
         keep: whether copies are trained on in later rounds.
     """
 
@@ -78,22 +103,25 @@ class Trials:
         classifier: Classifier,
         draw: Callable[[int], Masks],
         training: TrainingSet,
-        holdout: TrainingSet,
+        holdout: Holdout,
         config: RandomizedConfig,
         seed: int,
         *,
+        teacher: BertForSequenceClassification,
         keep: bool,
     ) -> None:
         self._classifier = classifier
         self._draw = draw
         self._training = training
         self._holdout = holdout
+        self._config = config
+        self._teacher = teacher
         self._schedule = recovery_schedule(config, config.early_steps, config.early_learning_rate)
         self._seed = seed
         self._kept: dict[int, Classifier] | None = {} if keep else None
 
-    def loss(self, index: int, round_: int) -> float:
-        """Loss of a candidate on held-out data, after its training in that round.
+    def cost(self, index: int, round_: int) -> float:
+        """What a candidate costs on held-out data, after its training in that round.
 
         All candidates train on the same batches: they differ by their masks alone.
         """
@@ -104,10 +132,17 @@ class Trials:
             trial = Classifier(model, self._classifier.tokenizer, self._classifier.source)
             apply_masks(trial.model, masks)
         if self._schedule.steps:
-            train(trial, self._training, self._schedule, seed=self._seed + round_, masks=masks)
+            train(
+                trial,
+                self._training,
+                self._schedule,
+                seed=self._seed + round_,
+                masks=masks,
+                teacher=self._teacher,
+            )
         if self._kept is not None:
             self._kept[index] = trial
-        return holdout_loss(trial, self._holdout, self._schedule)
+        return candidate_cost(trial, self._holdout, self._config, self._schedule)
 
     def drop(self, index: int) -> None:
         """Free the copy of a candidate that is out."""
@@ -123,7 +158,7 @@ def select(
     halving: bool,
     track: Callable[[Sequence[int]], Iterator[int]] = iter,
 ) -> tuple[int, list[dict[str, float]]]:
-    """The best of `count` candidates, and the losses of each round by the candidate's number.
+    """The best of `count` candidates, and the costs of each round by the candidate's number.
 
     Args:
         ranks: each scores its share.
@@ -135,15 +170,48 @@ def select(
     for round_ in range(max(1, math.ceil(math.log2(count))) if halving else 1):
         # Always the same ones: a rank has the copies that it trained in the rounds before.
         own = [index for index in left if index % ranks.world == ranks.rank]
-        losses = ranks.share({str(index): trials.loss(index, round_) for index in track(own)})
-        rounds.append({str(index): round(losses[str(index)], 6) for index in left})
-        ranked = sorted(left, key=lambda index: (losses[str(index)], index))
+        costs = ranks.share({str(index): trials.cost(index, round_) for index in track(own)})
+        rounds.append({str(index): round(costs[str(index)], 6) for index in left})
+        ranked = sorted(left, key=lambda index: (costs[str(index)], index))
         survivors = ranked[: math.ceil(len(ranked) / 2)] if halving else ranked[:1]
         for index in set(left) - set(survivors):
             trials.drop(index)
         left = sorted(survivors)
         best = ranked[0]
     return best, rounds
+
+
+def candidate_cost(
+    classifier: Classifier, holdout: Holdout, config: RandomizedConfig, schedule: Schedule
+) -> float:
+    """What candidates are compared by, lower is better; without dropout.
+
+    The loss, or one minus a metric; and for each unit of `shift_weight` the divergence of answers between
+    texts and their perturbed forms, mean over kinds.
+    """
+    predictor = TorchPredictor(classifier)
+    clean = holdout.clean
+    logits = torch.from_numpy(predict_encoded(predictor, clean.encoded, schedule.batch_size))
+    if config.score == "loss":
+        cost = float(distillation_loss(logits, clean.labels, clean.teacher_logits, schedule))
+    else:
+        cost = 1 - measure(config.score, logits.argmax(dim=1).tolist(), clean.labels.tolist())
+    shifts = [
+        float(answer_shift(logits, torch.from_numpy(predict_encoded(predictor, texts, schedule.batch_size))))
+        for texts in holdout.perturbed
+    ]
+    return cost + config.shift_weight * (sum(shifts) / len(shifts) if shifts else 0.0)
+
+
+def answer_shift(logits: Tensor, perturbed: Tensor) -> Tensor:
+    """Mean divergence `KL(softmax(logits) || softmax(perturbed))` over texts, in nats; a scalar.
+
+    Args:
+        logits, perturbed: `(texts, labels)`.
+    """
+    return nn.functional.kl_div(
+        perturbed.log_softmax(dim=1), logits.log_softmax(dim=1), reduction="batchmean", log_target=True
+    )
 
 
 def holdout_loss(classifier: Classifier, holdout: TrainingSet, schedule: Schedule) -> float:
@@ -163,4 +231,7 @@ def recovery_schedule(config: RandomizedConfig, steps: int, learning_rate: float
         distillation_weight=config.distillation_weight,
         distillation_temperature=config.distillation_temperature,
         perturbation=perturbation_of(config),
+        accumulation_steps=config.accumulation_steps,
+        precision=config.precision,
+        hidden_weight=config.hidden_weight,
     )

@@ -7,13 +7,14 @@ paper states the idea, mild randomness by importance sampling; the exact form of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from compressor.patterns import NM, MaskPattern, Unstructured, pruned_count
-from compressor.recipe import SamplingSchedule
+from compressor.recipe import CandidateSchedule, SamplingSchedule
 
 
 def draw_masks(
@@ -131,6 +132,11 @@ def _draw_groups(
 def step_sampling_ratio(ratio: float, step: int, steps: int, schedule: SamplingSchedule) -> float:
     """The share of drawn weights in a step, counted from 0: the same in all, or falling by equal parts."""
     return ratio if schedule == "constant" else ratio * (steps - step) / steps
+
+
+def step_candidates(candidates: int, step: int, steps: int, schedule: CandidateSchedule) -> int:
+    """How many masks a step, counted from 0, draws: the same in all, or rising by equal parts."""
+    return candidates if schedule == "constant" else math.ceil(candidates * (step + 1) / steps)
 
 
 def step_patterns(pattern: MaskPattern, steps: int, schedule: str) -> list[MaskPattern]:

@@ -15,27 +15,32 @@ from compressor.checkpoint import Part
 from compressor.classifier import Classifier, encoder_weights, linear_at
 from compressor.console import Progress
 from compressor.data import TextData
+from compressor.early_stopping import EarlyStopping
 from compressor.errors import UserError
 from compressor.patterns import MaskPattern, Unstructured
 from compressor.predictors import TorchPredictor, predict_encoded
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
 from compressor.randomized.candidates import (
+    Holdout,
     Masks,
     StepJob,
     Trials,
     draw_candidate,
+    holdout_loss,
     recovery_schedule,
     select,
 )
 from compressor.randomized.masks import step_patterns
 from compressor.ranks import join_ranks
-from compressor.recipe import RandomizedConfig
+from compressor.recipe import PerturbConfig, RandomizedConfig
 from compressor.training import TrainingSet, apply_masks, train
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
 
 TEACHER_BATCH_SIZE = 64
+# Casing is nothing to an uncased model.
+SHIFTS = PerturbConfig(perturbations=["typos", "synonyms"])
 
 
 def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Progress) -> PruningResult:
@@ -57,16 +62,20 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
         name = f"Step {step + 1}/{len(patterns)} to {patterns[step].sparsity:.1%} sparsity"
         own = StepJob(step, len(patterns), patterns[step], config, job.seed)
         alive, record = _chosen(classifier, dense, alive, own, training, holdout, name, progress)
+        record["recovery_steps"] = _recover(
+            classifier, dense, alive, training, holdout, data, job, step, name, progress
+        )
         records.append(record)
-        _recover(classifier, dense, alive, training, data, job, step, name, progress)
         _keep(classifier, alive, records, job, step)
     layers = [LayerRecord(name, 1.0 - float(mask.double().mean())) for name, mask in alive.items()]
     details = {
         "steps": records,
         "training_examples": len(training.encoded),
-        "holdout_examples": len(holdout.encoded),
-        "training_steps": len(patterns) * config.recovery_steps
-        + sum(len(losses) for record in records for losses in record["early_losses"]) * config.early_steps,
+        "holdout_examples": len(holdout.clean.encoded),
+        "training_steps": sum(
+            record["recovery_steps"] + config.early_steps * sum(map(len, record["early_costs"]))
+            for record in records
+        ),
     }
     together = {tuple(alive): Unstructured(pattern.sparsity, "layer")} if _is_global(config) else {}
     return PruningResult(alive, layers, details, dict(together))
@@ -99,7 +108,7 @@ def _chosen(
     alive: Mapping[str, Tensor],
     own: StepJob,
     training: TrainingSet,
-    holdout: TrainingSet,
+    holdout: Holdout,
     name: str,
     progress: Progress,
 ) -> tuple[Masks, dict[str, Any]]:
@@ -113,9 +122,9 @@ def _chosen(
     def draw(index: int) -> Masks:
         return draw_candidate(weights, alive, own, index)
 
-    trials = Trials(classifier, draw, training, holdout, config, own.seed, keep=config.halving)
-    best, losses = select(
-        config.candidates,
+    trials = Trials(classifier, draw, training, holdout, config, own.seed, teacher=dense, keep=config.halving)
+    best, costs = select(
+        own.candidates,
         trials,
         join_ranks(),
         halving=config.halving,
@@ -123,7 +132,7 @@ def _chosen(
     )
     masks = draw(best)
     apply_masks(classifier.model, masks)
-    return masks, {"sparsity": own.pattern.sparsity, "early_losses": losses, "chosen": best}
+    return masks, {"sparsity": own.pattern.sparsity, "early_costs": costs, "chosen": best}
 
 
 def _revive(
@@ -141,27 +150,41 @@ def _recover(
     dense: BertForSequenceClassification,
     masks: Masks,
     training: TrainingSet,
+    holdout: Holdout,
     data: TextData,
     job: PruningJob,
     step: int,
     name: str,
     progress: Progress,
-) -> None:
-    """Bring the model back with the masks fixed; the other ranks get what the first one made."""
+) -> int:
+    """Bring the model back with the masks fixed, return the steps taken.
+
+    The other ranks get what the first one made.
+    """
     config = job.config.randomized
     ranks = join_ranks()
+    taken: dict[str, float] = {}
     if ranks.is_first:
         if config.rectify == "adaptive":
             rectify(classifier, dense, masks, data, job, progress)
-        train(
+        schedule = recovery_schedule(config, config.recovery_steps, config.learning_rate)
+        stopping = EarlyStopping(
+            lambda: holdout_loss(classifier, holdout.clean, schedule),
+            config.evaluation_interval,
+            config.patience,
+        )
+        taken["steps"] = train(
             classifier,
             training,
-            recovery_schedule(config, config.recovery_steps, config.learning_rate),
+            schedule,
             seed=job.seed + step,
             masks=masks,
+            teacher=dense,
+            stopping=stopping if config.patience else None,
             track=lambda steps: progress.track(steps, f"{name}: recovery"),
         )
     ranks.copy_from_first(classifier.model)
+    return int(ranks.share(taken)["steps"])
 
 
 def _key(step: int) -> str:
@@ -198,28 +221,31 @@ def _finished(classifier: Classifier, job: PruningJob, steps: int) -> tuple[Mask
 
 def _split(
     classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
-) -> tuple[TrainingSet, TrainingSet]:
-    """Training and held-out sets with the dense model's logits, drawn with the seed."""
-    held = job.config.randomized.holdout_examples
-    if held >= len(data):
-        raise UserError(
-            f"{data.source}: has {len(data)} examples, of which {held} would be held out; give more "
-            f"calibration data, or a smaller --holdout-examples"
-        )
-    encoded = encode(classifier.tokenizer, data, job.max_length)
-    logits = torch.from_numpy(
-        predict_encoded(
+) -> tuple[TrainingSet, Holdout]:
+    """Training and held-out sets with the dense model's logits, drawn with the seed.
+
+    Raises:
+        UserError: so many texts are held out that none are left.
+    """
+    config = job.config.randomized
+    rest, held = data.hold_out(config.holdout_examples, job.seed)
+    perturbed: list[TextData] = []
+    if config.shift_weight:
+        # TextAttack takes seconds to import.
+        from compressor.robustness.perturbations import perturbed_texts
+
+        perturbed = list(perturbed_texts(held, SHIFTS, job.seed, progress)[0].values())
+
+    def part(texts: TextData, name: str) -> TrainingSet:
+        encoded = encode(classifier.tokenizer, texts, job.max_length)
+        logits = predict_encoded(
             TorchPredictor(classifier),
             encoded,
             TEACHER_BATCH_SIZE,
             progress,
-            "Dense model's logits to distil from",
+            f"Dense model's logits of {name} texts",
         )
-    )
-    labels = torch.tensor(data.class_labels)
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(job.seed)).tolist()
+        return TrainingSet(encoded, torch.tensor(texts.class_labels), torch.from_numpy(logits))
 
-    def part(indices: list[int]) -> TrainingSet:
-        return TrainingSet([encoded[i] for i in indices], labels[indices], logits[indices])
-
-    return part(order[held:]), part(order[:held])
+    others = [encode(classifier.tokenizer, texts, job.max_length) for texts in perturbed]
+    return part(rest, "training"), Holdout(part(held, "held-out"), others)

@@ -74,6 +74,10 @@ def gradients(model):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+def loss_of(model, labels):
+    return lambda **inputs: nn.functional.cross_entropy(model(**inputs).logits, labels)
+
+
 def assert_same_gradients(found, expected, tolerance):
     assert found.keys() == expected.keys()
     for name in expected:
@@ -83,9 +87,9 @@ def assert_same_gradients(found, expected, tolerance):
 def test_one_pass_without_a_start_is_plain_training(small_classifier, batch):
     inputs, labels = batch
     model, other = small_classifier.model, copy.deepcopy(small_classifier.model)
-    nn.functional.cross_entropy(model(**inputs).logits, labels).backward()
+    loss_of(model, labels)(**inputs).backward()
     adversarial_backward(
-        other, inputs, lambda logits: nn.functional.cross_entropy(logits, labels), Perturbation(1, 0.5, 0.0)
+        other.get_input_embeddings(), inputs, loss_of(other, labels), Perturbation(1, 0.5, 0.0)
     )
     assert_same_gradients(gradients(other), gradients(model), 1e-6)
 
@@ -95,7 +99,7 @@ def test_two_passes_against_a_plain_reference_in_float64(small_classifier, batch
     model = small_classifier.model.double()
     reference = copy.deepcopy(model)
     adversarial_backward(
-        model, inputs, lambda logits: nn.functional.cross_entropy(logits, labels), Perturbation(2, 0.5, 0.0)
+        model.get_input_embeddings(), inputs, loss_of(model, labels), Perturbation(2, 0.5, 0.0)
     )
     # The gradient in the embeddings by one text at a time, where no other text and no padding takes part.
     embeddings = reference.get_input_embeddings()(inputs["input_ids"]).detach()
@@ -129,13 +133,15 @@ def test_adversarial_training_makes_the_loss_under_perturbation_lower(small_clas
 
     def loss_under_perturbation(classifier):
         found = []
+        loss = loss_of(classifier.model, labels[:64])
 
-        def loss(logits):
-            value = nn.functional.cross_entropy(logits, labels[:64])
+        def recorded(**given):
+            value = loss(**given)
             found.append(float(value.detach()))
             return value
 
-        adversarial_backward(classifier.model, inputs, loss, Perturbation(2, 1.0, 0.0))
+        embed = classifier.model.get_input_embeddings()
+        adversarial_backward(embed, inputs, recorded, Perturbation(2, 1.0, 0.0))
         return found[-1]
 
     plain, robust = copy.deepcopy(small_classifier), small_classifier

@@ -11,6 +11,7 @@ from torch import nn
 
 from compressor.batching import encode
 from compressor.classifier import encoder_linears, load_classifier
+from compressor.early_stopping import EarlyStopping
 from compressor.output import read_json
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor, predict, predict_encoded
@@ -19,6 +20,7 @@ from compressor.training import (
     TrainingSet,
     apply_masks,
     distillation_loss,
+    hidden_distance,
     learning_rate_factor,
     train,
 )
@@ -209,3 +211,75 @@ def test_distillation_follows_the_teacher_and_not_the_labels(small_classifier, t
     train(small_classifier, data, Schedule(20, 5e-4, 8, distillation_weight=1.0), seed=0)
     found = TorchPredictor(small_classifier)
     assert (predict_encoded(found, data.encoded, 32).argmax(axis=1) == 0).all()
+
+
+def without_dropout(classifier):
+    for module in classifier.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "dropout_prob"):  # of the fused attention, which has no module for it
+            module.dropout_prob = 0.0
+    return classifier
+
+
+def test_accumulated_batches_train_as_one_large_batch(small_classifier_dir, quotes):
+    def trained(batch_size, accumulation_steps):
+        classifier = without_dropout(load_classifier(str(small_classifier_dir)))
+        data = quotes.select(range(16))
+        training = TrainingSet(encode(classifier.tokenizer, data, LENGTH), torch.tensor(data.class_labels))
+        schedule = Schedule(1, 0.1, batch_size, optimizer="sgd", accumulation_steps=accumulation_steps)
+        train(classifier, training, schedule, seed=0)
+        return classifier.model.parameters()
+
+    for one, parts in zip(trained(16, 1), trained(4, 4), strict=True):
+        assert torch.allclose(one, parts, atol=1e-5)
+
+
+def test_bfloat16_learns_and_leaves_float32_weights(small_classifier, training_set, quotes):
+    before = small_classifier.model.classifier.weight.clone()
+    train(small_classifier, training_set, Schedule(4, 1e-3, 8, precision="bf16"), seed=0)
+    after = small_classifier.model.classifier.weight
+    assert after.dtype == torch.float32
+    assert not torch.equal(before, after)
+    assert torch.isfinite(after).all()
+
+
+@given(seed=st.integers(0, 2**31 - 1), lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4))
+def test_hidden_distance_is_a_mean_over_words_without_padding(seed, lengths):
+    generator = torch.Generator().manual_seed(seed)
+    own, other = (
+        [torch.randn((len(lengths), 5, 3), generator=generator, dtype=torch.float64) for _ in range(2)]
+        for _ in range(2)
+    )
+    mask = torch.tensor([[int(place < length) for place in range(5)] for length in lengths])
+    words = [
+        float((a[row, place] - b[row, place]).square().sum())
+        for a, b in zip(own, other, strict=True)
+        for row, length in enumerate(lengths)
+        for place in range(length)
+    ]
+    expected = sum(words) / (2 * sum(lengths) * 3)
+    assert float(hidden_distance(own, other, mask)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_early_stopping_takes_the_weights_of_the_lowest_loss(small_classifier, training_set):
+    losses = iter([3.0, 1.0, 2.0, 1.5, 0.5])
+    seen = []
+
+    def loss():
+        assert not small_classifier.model.training
+        seen.append(small_classifier.model.classifier.weight.clone())
+        return next(losses)
+
+    stopping = EarlyStopping(loss, interval=2, patience=2)
+    taken = train(small_classifier, training_set, Schedule(20, 1e-3, 8), seed=0, stopping=stopping)
+    assert taken == 8
+    assert torch.equal(small_classifier.model.classifier.weight, seen[1])
+    assert not torch.equal(seen[1], seen[3])
+
+
+def test_the_last_step_is_evaluated_too(small_classifier, training_set):
+    count = itertools.count()
+    stopping = EarlyStopping(lambda: -float(next(count)), interval=2, patience=1)
+    assert train(small_classifier, training_set, Schedule(3, 1e-3, 8), seed=0, stopping=stopping) == 3
+    assert next(count) == 2

@@ -1,3 +1,4 @@
+import itertools
 from itertools import pairwise
 
 import pytest
@@ -12,6 +13,7 @@ from compressor.patterns import NM, Unstructured
 from compressor.pruning import PruningJob, prune_classifier
 from compressor.randomized import prune as module
 from compressor.recipe import ColumnsConfig, PruneConfig, RandomizedConfig
+from compressor.training import hidden_distance
 
 QUICK = RandomizedConfig(
     steps=2, candidates=2, early_steps=1, recovery_steps=3, holdout_examples=32, batch_size=16
@@ -43,7 +45,7 @@ def test_details_tell_what_was_tried_and_chosen(small_classifier_dir, texts):
     assert result.details["holdout_examples"] == 32
     assert result.details["training_steps"] == 2 * (3 + 2 * 1)
     for step in result.details["steps"]:
-        (losses,) = step["early_losses"]
+        (losses,) = step["early_costs"]
         assert list(losses) == ["0", "1"]
         assert losses[str(step["chosen"])] == min(losses.values())
 
@@ -103,11 +105,11 @@ def test_halving_drops_the_worse_half_in_each_round(small_classifier_dir, texts)
     config = QUICK.model_copy(update={"halving": True, "candidates": 5, "steps": 1, "recovery_steps": 1})
     _, result = prune(small_classifier_dir, texts, Unstructured(0.5), config)
     (step,) = result.details["steps"]
-    assert [len(losses) for losses in step["early_losses"]] == [5, 3, 2]
-    for losses, later in pairwise(step["early_losses"]):
+    assert [len(losses) for losses in step["early_costs"]] == [5, 3, 2]
+    for losses, later in pairwise(step["early_costs"]):
         kept = sorted(losses, key=lambda index: losses[index])[: len(later)]
         assert set(later) == set(kept)
-    assert str(step["chosen"]) == min(step["early_losses"][-1], key=step["early_losses"][-1].get)
+    assert str(step["chosen"]) == min(step["early_costs"][-1], key=step["early_costs"][-1].get)
     assert result.details["training_steps"] == 1 + (5 + 3 + 2)
 
 
@@ -185,5 +187,76 @@ def test_recovery_brings_the_held_out_loss_down(small_classifier_dir, texts):
 
 def test_more_held_out_texts_than_there_are_is_an_error(small_classifier_dir, texts):
     greedy = QUICK.model_copy(update={"holdout_examples": 160})
-    with pytest.raises(UserError, match="holdout-examples"):
+    with pytest.raises(UserError, match="would be held out"):
         prune(small_classifier_dir, texts, Unstructured(0.5), greedy)
+
+
+def test_candidates_rise_over_the_steps(small_classifier_dir, texts):
+    config = QUICK.model_copy(update={"candidates": 3, "steps": 3, "candidate_schedule": "rising"})
+    _, result = prune(small_classifier_dir, texts, Unstructured(0.5), config)
+    assert [len(step["early_costs"][0]) for step in result.details["steps"]] == [1, 2, 3]
+
+
+def test_held_out_texts_are_not_trained_on(small_classifier_dir, texts, monkeypatch):
+    seen = {}
+
+    def split(*given):
+        seen["training"], seen["holdout"] = original(*given)
+        return seen["training"], seen["holdout"]
+
+    original = module._split
+    monkeypatch.setattr(module, "_split", split)
+    twice = texts.select([*range(160), *range(160)])
+    prune(small_classifier_dir, twice, Unstructured(0.5))
+    held = {tuple(ids) for ids, _ in seen["holdout"].clean.encoded}
+    assert held
+    assert held.isdisjoint(tuple(ids) for ids, _ in seen["training"].encoded)
+
+
+def test_a_recovery_that_only_harms_ends_early(small_classifier_dir, texts, monkeypatch):
+    losses = itertools.count()
+    monkeypatch.setattr(module, "holdout_loss", lambda *given: float(next(losses)))
+    update = {"steps": 1, "candidates": 1, "recovery_steps": 12}
+    update |= {"patience": 2, "evaluation_interval": 2}
+    config = QUICK.model_copy(update=update)
+    _, result = prune(small_classifier_dir, texts, Unstructured(0.5), config)
+    (step,) = result.details["steps"]
+    assert step["recovery_steps"] == 6
+    assert result.details["training_steps"] == 6 + config.early_steps
+
+
+def test_hidden_states_are_learnt_from_the_dense_model(small_classifier_dir, texts):
+    dense = load_classifier(str(small_classifier_dir))
+    again = load_text_data(texts.source, ColumnsConfig(), "train").select(range(200, 264))
+    distances = []
+    for weight in (0.0, 10.0):
+        update = {"steps": 1, "candidates": 1, "recovery_steps": 25, "learning_rate": 2e-4}
+        config = QUICK.model_copy(update=update | {"hidden_weight": weight})
+        classifier, _ = prune(small_classifier_dir, texts, Unstructured(0.8), config)
+        tokens = classifier.tokenizer(
+            again.texts, padding=True, truncation=True, max_length=32, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            own, other = (
+                model(**tokens, output_hidden_states=True).hidden_states[1:]
+                for model in (classifier.model, dense.model)
+            )
+        distances.append(float(hidden_distance(own, other, tokens["attention_mask"])))
+    assert distances[1] < 0.8 * distances[0]
+
+
+def test_a_shift_under_typos_and_synonyms_costs_a_candidate(small_classifier_dir, texts):
+    costs = []
+    for weight in (0.0, 1.0):
+        update = {"steps": 1, "early_steps": 0, "recovery_steps": 0, "shift_weight": weight}
+        _, result = prune(small_classifier_dir, texts, Unstructured(0.5), QUICK.model_copy(update=update))
+        costs.append(result.details["steps"][0]["early_costs"][0])
+    assert all(costs[1][index] > costs[0][index] for index in costs[0])
+
+
+@pytest.mark.parametrize("score", ["accuracy", "f1", "matthews"])
+def test_candidates_are_compared_by_a_metric(small_classifier_dir, texts, score):
+    config = QUICK.model_copy(update={"score": score, "steps": 1, "recovery_steps": 0})
+    _, result = prune(small_classifier_dir, texts, Unstructured(0.3), config)
+    (costs,) = result.details["steps"][0]["early_costs"]
+    assert all(0 <= cost < 1 for cost in costs.values())
