@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterator
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -66,6 +68,8 @@ def _fields(section: type[BaseModel], panel: str | None = None) -> Iterator[tupl
 
 def _plain(annotation: Any) -> Any:
     """`list[Annotated[int, ...]]` as `list[int]`, and names as `list[str]`: pydantic checks, not Typer."""
+    if get_origin(annotation) is UnionType:
+        return functools.reduce(operator.or_, map(_plain, get_args(annotation)))
     if get_origin(annotation) is not list:
         return annotation
     (item,) = get_args(annotation)

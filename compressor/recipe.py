@@ -175,6 +175,11 @@ class RandomizedConfig(TrainingConfig):
     schedule: Literal["cubic", "geometric"] = Field(
         "cubic", description="How the sparsity rises: cubic, or the same share of live weights each step."
     )
+    step_sparsities: list[Annotated[float, Field(gt=0, lt=1)]] | None = Field(
+        None,
+        min_length=1,
+        description="Sparsity of each step, rising to that of the run, in place of --steps and --schedule.",
+    )
     candidates: int = Field(3, ge=1, le=1000, description="Masks drawn in a step; the first is by magnitude.")
     candidate_schedule: CandidateSchedule = Field(
         "constant",

@@ -8,11 +8,14 @@ paper states the idea, mild randomness by importance sampling; the exact form of
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from compressor.errors import UserError
 from compressor.patterns import NM, MaskPattern, Unstructured, pruned_count
 from compressor.recipe import CandidateSchedule, SamplingSchedule
 
@@ -139,13 +142,23 @@ def step_candidates(candidates: int, step: int, steps: int, schedule: CandidateS
     return candidates if schedule == "constant" else math.ceil(candidates * (step + 1) / steps)
 
 
-def step_patterns(pattern: MaskPattern, steps: int, schedule: str) -> list[MaskPattern]:
+def step_patterns(
+    pattern: MaskPattern, steps: int, schedule: str, sparsities: Sequence[float] | None = None
+) -> list[MaskPattern]:
     """The patterns that lead to `pattern`, sparsity rising, the last one being `pattern`.
 
     Unstructured: sparsity `s (1 - (1 - t)^3)` after a share t of the steps (cubic, Zhu & Gupta,
     2017), or the same share of the live weights goes in each step (geometric). N:M: the number of
     weights that stay in a group falls from m by equal parts, so at most `m - n` steps.
+
+    Args:
+        sparsities: of each step, in place of `steps` and `schedule`.
+
+    Raises:
+        UserError: these do not rise to that of the pattern, or it is N:M.
     """
+    if sparsities is not None:
+        return _listed_patterns(pattern, sparsities)
     if isinstance(pattern, NM):
         steps = min(steps, pattern.m - pattern.n)
         return [
@@ -155,4 +168,14 @@ def step_patterns(pattern: MaskPattern, steps: int, schedule: str) -> list[MaskP
         sparsities = [pattern.sparsity * (1 - (1 - (i + 1) / steps) ** 3) for i in range(steps)]
     else:
         sparsities = [1 - (1 - pattern.sparsity) ** ((i + 1) / steps) for i in range(steps)]
-    return [*(Unstructured(s) for s in sparsities[:-1]), pattern]
+    return [*(replace(pattern, sparsity=s) for s in sparsities[:-1]), pattern]
+
+
+def _listed_patterns(pattern: MaskPattern, sparsities: Sequence[float]) -> list[MaskPattern]:
+    rises = all(before < after for before, after in pairwise(sparsities))
+    if isinstance(pattern, NM) or not rises or sparsities[-1] != pattern.sparsity:
+        raise UserError(
+            f"step sparsities {', '.join(map(str, sparsities))}: must rise to {pattern.sparsity}, the "
+            f"sparsity of the run, of pattern unstructured; change --step-sparsities or --sparsity"
+        )
+    return [replace(pattern, sparsity=sparsity) for sparsity in sparsities]

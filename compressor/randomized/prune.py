@@ -54,9 +54,9 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     """
     config = job.config.randomized
     pattern = _checked_pattern(job)
-    training, holdout = _split(classifier, data, job, progress)
+    training, holdout = split(classifier, data, job, progress)
     dense = copy.deepcopy(classifier.model)
-    patterns = step_patterns(pattern, config.steps, config.schedule)
+    patterns = step_patterns(pattern, config.steps, config.schedule, config.step_sparsities)
     alive, records = _finished(classifier, job, len(patterns))
     for step in range(len(records), len(patterns)):
         name = f"Step {step + 1}/{len(patterns)} to {patterns[step].sparsity:.1%} sparsity"
@@ -219,7 +219,7 @@ def _finished(classifier: Classifier, job: PruningJob, steps: int) -> tuple[Mask
     return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}, []
 
 
-def _split(
+def split(
     classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
 ) -> tuple[TrainingSet, Holdout]:
     """Training and held-out sets with the dense model's logits, drawn with the seed.

@@ -135,3 +135,18 @@ def test_plain_parameters_stay():
     assert CliRunner().invoke(app, ["--name", "x", "--seed", "3"]).exit_code in (0, 2)
     assert CliRunner().invoke(app, ["x", "--seed", "3"]).exit_code in (0, 2)
     assert seen == [("x", 3)]
+
+
+@pytest.mark.parametrize("given", [[], [0.5, 0.75]])
+def test_an_optional_list_is_a_flag_to_be_repeated(given):
+    seen = []
+
+    @section_flags
+    def command(prune: PruneConfig):
+        seen.append(prune.randomized.step_sparsities)
+
+    app = typer.Typer()
+    app.command()(command)
+    arguments = [part for value in given for part in ("--step-sparsities", str(value))]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert seen == [given or None]

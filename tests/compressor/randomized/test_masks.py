@@ -5,8 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from compressor.errors import UserError
 from compressor.patterns import NM, Unstructured, pruned_count
-from compressor.randomized.masks import draw_mask, draw_masks, step_patterns, step_sampling_ratio
+from compressor.randomized.masks import (
+    draw_mask,
+    draw_masks,
+    step_candidates,
+    step_patterns,
+    step_sampling_ratio,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -167,3 +174,31 @@ def test_sparsity_rises_to_the_target(sparsity, steps, schedule):
 def test_group_steps_end_at_the_pattern_and_never_repeat():
     assert step_patterns(NM(2, 4), 5, "cubic") == [NM(3, 4), NM(2, 4)]
     assert step_patterns(NM(32, 64), 2, "cubic") == [NM(48, 64), NM(32, 64)]
+
+
+def test_sparsities_of_steps_may_be_listed():
+    pattern = Unstructured(0.99, "row")
+    assert step_patterns(pattern, 3, "cubic", [0.5, 0.75, 0.99]) == [
+        Unstructured(0.5, "row"),
+        Unstructured(0.75, "row"),
+        pattern,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sparsities"),
+    [(Unstructured(0.9), [0.5, 0.8]), (Unstructured(0.9), [0.5, 0.5, 0.9]), (NM(2, 4), [0.5])],
+)
+def test_listed_sparsities_that_do_not_lead_there_are_an_error(pattern, sparsities):
+    with pytest.raises(UserError, match="--step-sparsities"):
+        step_patterns(pattern, 3, "cubic", sparsities)
+
+
+@given(
+    candidates=st.integers(1, 50), steps=st.integers(1, 20), schedule=st.sampled_from(["constant", "rising"])
+)
+def test_the_number_of_candidates_never_falls_and_ends_whole(candidates, steps, schedule):
+    counts = [step_candidates(candidates, step, steps, schedule) for step in range(steps)]
+    assert counts == sorted(counts)
+    assert counts[0] >= 1
+    assert counts[-1] == candidates

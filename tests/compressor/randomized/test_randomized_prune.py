@@ -204,8 +204,8 @@ def test_held_out_texts_are_not_trained_on(small_classifier_dir, texts, monkeypa
         seen["training"], seen["holdout"] = original(*given)
         return seen["training"], seen["holdout"]
 
-    original = module._split
-    monkeypatch.setattr(module, "_split", split)
+    original = module.split
+    monkeypatch.setattr(module, "split", split)
     twice = texts.select([*range(160), *range(160)])
     prune(small_classifier_dir, twice, Unstructured(0.5))
     held = {tuple(ids) for ids, _ in seen["holdout"].clean.encoded}

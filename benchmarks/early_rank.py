@@ -1,0 +1,146 @@
+"""Whether a candidate's early score tells its final one.
+
+    python -m benchmarks.early_rank DENSE TRAIN TEST [--output FILE] [--quick]
+
+In one pruning step from the dense model, candidates are scored early, as the method does, and each is then
+recovered in full from its own mask. Spearman's correlation between the early cost and the final one on the
+same held-out texts, and between the early cost and the final error on TEST, which nothing was chosen on.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, Any
+
+import torch
+import typer
+from scipy.stats import spearmanr
+
+from benchmarks.experiment import Dense, Output, Seeds, Test
+from benchmarks.randomized_vs_imp import MAX_LENGTH, Train
+from benchmarks.results_file import RESULTS, markdown_table, write_result
+from compressor.classifier import Classifier, encoder_weights, load_classifier
+from compressor.console import SilentProgress, terminal_progress
+from compressor.data import load_text_data
+from compressor.environment import describe_environment, prepare
+from compressor.output import read_json
+from compressor.patterns import Unstructured
+from compressor.predictors import TorchPredictor
+from compressor.pruning import PruningJob
+from compressor.randomized.candidates import (
+    Holdout,
+    StepJob,
+    Trials,
+    draw_candidate,
+    holdout_loss,
+    recovery_schedule,
+)
+from compressor.randomized.prune import split
+from compressor.recipe import ColumnsConfig, PruneConfig, RandomizedConfig, RunConfig
+from compressor.training import TrainingSet, train
+from compressor.validation.accuracy import measure_accuracy
+
+SPARSITIES = (0.75, 0.9375)
+
+
+def scores(
+    classifier: Classifier,
+    training: TrainingSet,
+    holdout: Holdout,
+    sparsity: float,
+    config: RandomizedConfig,
+    seed: int,
+    index: int,
+) -> tuple[Classifier, dict[str, Any]]:
+    """A candidate, recovered in full, with its early and its final cost."""
+    weights = encoder_weights(classifier.model)
+    alive = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+    own = StepJob(0, 1, Unstructured(sparsity), config, seed)
+    masks = draw_candidate(weights, alive, own, index)
+    dense = classifier.model
+    trials = Trials(classifier, lambda _: masks, training, holdout, config, seed, teacher=dense, keep=False)
+    early = trials.cost(index, 0)
+    recovered = Classifier(copy.deepcopy(dense), classifier.tokenizer, classifier.source)
+    schedule = recovery_schedule(config, config.recovery_steps, config.learning_rate)
+    train(recovered, training, schedule, seed=seed, masks=masks, teacher=dense)
+    return recovered, {"early": early, "final": holdout_loss(recovered, holdout.clean, schedule)}
+
+
+def correlations(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Spearman's correlation of the early cost with the final one and with the final test error."""
+    early = [row["early"] for row in rows]
+    return {
+        "final cost": float(spearmanr(early, [row["final"] for row in rows]).statistic),
+        "test error": float(spearmanr(early, [1 - row["accuracy"] for row in rows]).statistic),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """One line a sparsity and seed."""
+    groups: dict[tuple[float, int], list[dict[str, Any]]] = {}
+    for row in result["rows"]:
+        groups.setdefault((row["sparsity"], row["seed"]), []).append(row)
+    lines = []
+    for (sparsity, seed), rows in groups.items():
+        if len(rows) < 3:
+            continue
+        found = correlations(rows)
+        finals = [row["final"] for row in rows]
+        cells = [f"{found[key]:.2f}" for key in ("final cost", "test error")]
+        lines.append([f"{sparsity:.2%}", seed, len(rows), *cells, f"{min(finals):.3f} to {max(finals):.3f}"])
+    header = ["sparsity", "seed", "candidates", "early and final cost", "early cost and test error", "final"]
+    return markdown_table(header, lines)
+
+
+def main(
+    dense: Dense,
+    train_file: Train,
+    test: Test,
+    output: Output = RESULTS / "early_rank.json",
+    seeds: Seeds = 1,
+    candidates: Annotated[int, typer.Option(min=3, help="Masks, the first by magnitude.")] = 10,
+    sampling_ratio: Annotated[float, typer.Option(help="Share of the kept weights that is drawn.")] = 0.05,
+    early_steps: Annotated[int, typer.Option(help="Training steps before the early score.")] = 25,
+    recovery_steps: Annotated[int, typer.Option(help="Training steps of the full recovery.")] = 300,
+    quick: Annotated[bool, typer.Option("--quick", help="One sparsity, three masks, few steps.")] = False,
+) -> None:
+    """Correlate early with final scores."""
+    options = RunConfig()
+    prepare(options)
+    config = RandomizedConfig(
+        sampling_ratio=sampling_ratio,
+        early_steps=2 if quick else early_steps,
+        recovery_steps=6 if quick else recovery_steps,
+        early_learning_rate=2e-4,
+        learning_rate=1e-4,
+        holdout_examples=512,
+    )
+    classifier = load_classifier(dense)
+    columns, names = ColumnsConfig(max_length=MAX_LENGTH), classifier.label_names
+    data, tested = (load_text_data(file, columns, "test", label_names=names) for file in (train_file, test))
+    result: dict[str, Any] = {
+        "environment": describe_environment(options),
+        "test_examples": len(tested),
+        "rows": [],
+    }
+    known = read_json(output)["rows"] if output.is_file() else []
+    progress = terminal_progress()
+    for seed in range(1 if quick else seeds):
+        job = PruningJob(Unstructured(0.5), PruneConfig(randomized=config), MAX_LENGTH, seed)
+        training, holdout = split(classifier, data, job, progress)
+        for sparsity in SPARSITIES[:1] if quick else SPARSITIES:
+            for index in progress.track(range(3 if quick else candidates), f"Candidates at {sparsity:.2%}"):
+                line = {"sparsity": sparsity, "seed": seed, "candidate": index, "config": config.model_dump()}
+                row = next((row for row in known if all(row[key] == line[key] for key in line)), None)
+                if row is None:
+                    own, found = scores(classifier, training, holdout, sparsity, config, seed, index)
+                    predictor = TorchPredictor(own)
+                    accuracy = measure_accuracy(predictor, tested, MAX_LENGTH, SilentProgress(), "a mask")
+                    row = line | found | {"accuracy": accuracy}
+                result["rows"].append(row)
+                write_result(output, result)
+    print(table(result))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,160 @@
+"""Randomized masks against deterministic ones, at equal training steps, from 50 to 99 % zeros.
+
+    python -m benchmarks.randomized_vs_imp DENSE TRAIN TEST --output FILE [--seeds N] [--quick]
+
+DENSE is fine-tuned on TRAIN. One run passes through all sparsities and is measured on TEST behind each step.
+Iterative magnitude pruning (IMP) draws one mask a step, by magnitude; it recovers for as many training steps
+as the randomized method takes for its candidates and its recovery together. Candidates are compared on a
+part of TRAIN that neither trains on. Runs that FILE has already are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.experiment import Dense, Output, Seeds, Test
+from benchmarks.results_file import RESULTS, markdown_table, write_result
+from compressor.checkpoint import NoCheckpoint, Part
+from compressor.classifier import Classifier, load_classifier
+from compressor.console import terminal_progress
+from compressor.data import TextData, load_text_data
+from compressor.environment import describe_environment, prepare
+from compressor.metrics import measure
+from compressor.output import read_json
+from compressor.patterns import Unstructured
+from compressor.predictors import TorchPredictor, predict
+from compressor.pruning import PruningJob, prune_classifier
+from compressor.recipe import ColumnsConfig, MetricName, PruneConfig, RandomizedConfig, RunConfig
+
+SPARSITIES = [0.5, 0.75, 0.875, 0.9375, 0.97, 0.99]
+REPORTED = (0.5, 0.75, 0.9375, 0.99)
+METRICS: tuple[MetricName, ...] = ("accuracy", "f1", "matthews")
+MAX_LENGTH = 64
+Train = Annotated[str, typer.Argument(help="File of labelled texts that the classifier was fine-tuned on.")]
+
+
+class Measured(NoCheckpoint):
+    """Measures the model behind each pruning step."""
+
+    def __init__(self, classifier: Classifier, test: TextData) -> None:
+        self._classifier = classifier
+        self._test = test
+        self.figures: list[dict[str, float]] = []
+
+    def save(self, name: str, part: Part) -> None:
+        del name, part
+        self.figures.append(figures(self._classifier, self._test))
+
+
+def figures(classifier: Classifier, test: TextData) -> dict[str, float]:
+    """Each metric of a classifier."""
+    logits = predict(TorchPredictor(classifier), test, MAX_LENGTH, progress=terminal_progress())
+    return {metric: measure(metric, logits.argmax(axis=1), test.class_labels) for metric in METRICS}
+
+
+def configs(settings: RandomizedConfig) -> Iterator[tuple[str, RandomizedConfig]]:
+    """Both methods, with the same number of training steps in each pruning step."""
+    budget = settings.recovery_steps + settings.candidates * settings.early_steps
+    changes = {"candidates": 1, "sampling_ratio": 0.0, "early_steps": 0, "recovery_steps": budget}
+    yield "IMP", settings.model_copy(update=changes)
+    yield "randomized", settings
+
+
+def run(dense: str, data: TextData, test: TextData, config: RandomizedConfig, seed: int) -> dict[str, Any]:
+    """One run: the figures behind each step, and what was tried and chosen."""
+    classifier = load_classifier(dense)
+    measured = Measured(classifier, test)
+    sparsities = config.step_sparsities or []
+    options = PruneConfig(algorithm="randomized", sparsity=sparsities[-1], randomized=config)
+    job = PruningJob(Unstructured(sparsities[-1]), options, MAX_LENGTH, seed, measured)
+    result = prune_classifier(classifier, data, job, terminal_progress())
+    steps = dict(zip(map(str, sparsities), measured.figures, strict=True))
+    return {"figures": steps, "details": result.details}
+
+
+def table(result: dict[str, Any], metric: MetricName) -> str:
+    """Mean and deviation over seeds in per cent, and the mean difference on the same seeds."""
+    reported = [key for key in result["settings"]["step_sparsities"] if key in REPORTED]
+    rows: dict[str, list[str]] = {}
+    found: dict[tuple[str, float], dict[int, float]] = {}
+    for method in ("IMP", "randomized"):
+        for sparsity in reported:
+            found[method, sparsity] = {
+                row["seed"]: 100 * row["figures"][str(sparsity)][metric]
+                for row in result["rows"]
+                if row["method"] == method
+            }
+        rows[method] = [_with_spread(list(found[method, sparsity].values())) for sparsity in reported]
+    rows["difference"] = []
+    for sparsity in reported:
+        before, after = found["IMP", sparsity], found["randomized", sparsity]
+        rows["difference"].append(
+            _with_spread([after[seed] - before[seed] for seed in before if seed in after])
+        )
+    header = [f"{metric}, dense {100 * result['dense'][metric]:.1f}", *(f"{s:.2%}" for s in reported)]
+    return markdown_table(header, [[name, *cells] for name, cells in rows.items()])
+
+
+def _with_spread(values: list[float]) -> str:
+    if not values:
+        return "-"
+    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{spread}"
+
+
+def main(
+    dense: Dense,
+    train: Train,
+    test: Test,
+    output: Output = RESULTS / "randomized_vs_imp.json",
+    seeds: Seeds = 3,
+    metric: Annotated[str, typer.Option(help="Metric of the table: accuracy, f1 or matthews.")] = "accuracy",
+    candidates: Annotated[int, typer.Option(help="Masks drawn in each step.")] = 4,
+    sampling_ratio: Annotated[float, typer.Option(help="Share of the kept weights that is drawn.")] = 0.05,
+    early_steps: Annotated[int, typer.Option(help="Training steps of a candidate.")] = 25,
+    recovery_steps: Annotated[int, typer.Option(help="Training steps of the chosen mask.")] = 300,
+    quick: Annotated[bool, typer.Option("--quick", help="Two sparsities, few steps, one seed.")] = False,
+) -> None:
+    """Compare randomized with deterministic masks."""
+    options = RunConfig()
+    prepare(options)
+    settings = RandomizedConfig(
+        step_sparsities=SPARSITIES,
+        candidates=candidates,
+        sampling_ratio=sampling_ratio,
+        early_steps=early_steps,
+        recovery_steps=recovery_steps,
+        early_learning_rate=2e-4,
+        learning_rate=1e-4,
+        holdout_examples=512,
+    )
+    if quick:
+        update = {"step_sparsities": [0.5, 0.75], "early_steps": 2, "recovery_steps": 10, "candidates": 2}
+        settings, seeds = settings.model_copy(update=update), 1
+    classifier = load_classifier(dense)
+    columns, names = ColumnsConfig(max_length=MAX_LENGTH), classifier.label_names
+    training, tested = (load_text_data(file, columns, "test", label_names=names) for file in (train, test))
+    result: dict[str, Any] = {
+        "environment": describe_environment(options),
+        "dense": figures(classifier, tested),
+        "settings": settings.model_dump(),
+        "training_examples": len(training),
+        "test_examples": len(tested),
+        "rows": [],
+    }
+    known = read_json(output)["rows"] if output.is_file() else []
+    for seed in range(seeds):
+        for method, config in configs(settings):
+            line = {"method": method, "seed": seed, "config": config.model_dump()}
+            row = next((row for row in known if all(row[key] == line[key] for key in line)), None)
+            result["rows"].append(row or line | run(dense, training, tested, config, seed))
+            write_result(output, result)
+    print(table(result, metric))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    typer.run(main)
