@@ -2,9 +2,9 @@
 
     python -m benchmarks.budget DENSE TRAIN [--output FILE] [--quick]
 
-Without early evaluation each candidate is recovered in full before it is scored. One and two processes (torchrun)
-have one thread each; a candidate's time is the difference between runs of few and of many candidates, so
-that start, data and recovery cancel.
+Without early evaluation each candidate is recovered in full before it is scored. One and two processes
+(torchrun) have one thread each; a candidate's time is the difference between runs of few and of many
+candidates, so that start, data and recovery cancel.
 """
 
 from __future__ import annotations
@@ -95,15 +95,18 @@ def main(
         "processes": [],
     }
     for count in counts:
-        row = {"candidates": count, "early": seconds(dense, train, count, EARLY_STEPS, RECOVERY_STEPS, 1)}
+        row: dict[str, Any] = {
+            "candidates": count,
+            "early": seconds(dense, train, count, EARLY_STEPS, RECOVERY_STEPS, 1),
+        }
         # What is scored has been recovered, so the winner's recovery is left out.
         row["in full"] = seconds(dense, train, count, RECOVERY_STEPS, 0, 1)
         result["steps"].append(row)
         write_result(output, result)
     for processes in (1, 2):
         times = [seconds(dense, train, count, EARLY_STEPS, 0, processes) for count in (few, many)]
-        row = {"processes": processes, "seconds": times, "candidates": [few, many]}
-        row["a_minute"] = 60 * (many - few) / (times[1] - times[0])
+        a_minute = 60 * (many - few) / (times[1] - times[0])
+        row = {"processes": processes, "candidates": [few, many], "seconds": times, "a_minute": a_minute}
         result["processes"].append(row)
         write_result(output, result)
     print(table(result))

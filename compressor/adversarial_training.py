@@ -24,12 +24,14 @@ class Perturbation:
         step_size: norm of each climb.
         initial_norm: largest norm of the random start.
         bound: largest norm of the perturbation; None for none.
+        start: share of the training steps that come before, without perturbation.
     """
 
     steps: int
     step_size: float
     initial_norm: float
     bound: float | None = None
+    start: float = 0.0
 
 
 def perturbation_of(config: AdversarialConfig) -> Perturbation | None:
@@ -41,6 +43,7 @@ def perturbation_of(config: AdversarialConfig) -> Perturbation | None:
         config.adversarial_step_size,
         config.adversarial_initial_norm,
         config.adversarial_bound,
+        config.adversarial_start,
     )
 
 

@@ -87,6 +87,13 @@ class PerturbationConfig(Section):
     adversarial_bound: float | None = Field(
         None, gt=0, le=1000, description="Largest norm of the perturbation; none if not given."
     )
+    adversarial_start: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the training steps that come before without perturbation: perturbed from its "
+        "first step on, a small model may never learn more than a constant answer.",
+    )
 
 
 class AdversarialConfig(PerturbationConfig):

@@ -146,6 +146,14 @@ def learning_rate_factor(step: int, schedule: Schedule) -> float:
     return min((step + 1) / warmup, (schedule.steps - step) / max(1, schedule.steps - warmup + 1), 1.0)
 
 
+def perturbation_at(step: int, schedule: Schedule) -> Perturbation | None:
+    """The perturbation of adversarial training at `step`, counted from 0; None before it starts."""
+    perturbation = schedule.perturbation
+    if perturbation is None or step < perturbation.start * schedule.steps:
+        return None
+    return perturbation
+
+
 def train(
     classifier: Classifier,
     data: TrainingSet,
@@ -186,7 +194,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate * learning_rate_factor(step, schedule)
             for _ in range(schedule.accumulation_steps):
-                _backward(classifier, data, next(indices), schedule, teacher)
+                _backward(classifier, data, next(indices), schedule, perturbation_at(step, schedule), teacher)
             nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -217,6 +225,7 @@ def _backward(
     data: TrainingSet,
     batch: list[int],
     schedule: Schedule,
+    perturbation: Perturbation | None,
     teacher: BertForSequenceClassification | None,
 ) -> None:
     """Add a batch's share of a step's gradient to the parameters'."""
@@ -241,10 +250,10 @@ def _backward(
             value = value + schedule.hidden_weight * distance
         return value / schedule.accumulation_steps
 
-    if schedule.perturbation is None:
+    if perturbation is None:
         loss(**inputs).backward()
     else:
-        adversarial_backward(model.get_input_embeddings(), inputs, loss, schedule.perturbation)
+        adversarial_backward(model.get_input_embeddings(), inputs, loss, perturbation)
 
 
 def _endless_batches(

@@ -17,7 +17,7 @@ from compressor.adversarial_training import (
 )
 from compressor.batching import encode, pad
 from compressor.recipe import AdversarialConfig
-from compressor.training import Schedule, TrainingSet, train
+from compressor.training import Schedule, TrainingSet, perturbation_at, train
 
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 8))
 
@@ -148,3 +148,10 @@ def test_adversarial_training_makes_the_loss_under_perturbation_lower(small_clas
     train(plain, training, Schedule(30, 2e-4, 16), seed=0)
     train(robust, training, Schedule(30, 2e-4, 16, perturbation=Perturbation(3, 0.5, 0.05)), seed=0)
     assert loss_under_perturbation(robust) < 0.9 * loss_under_perturbation(plain)
+
+
+def test_perturbation_starts_after_its_share_of_the_steps():
+    late = Schedule(10, 1e-4, 8, perturbation=Perturbation(3, 0.5, 0.05, start=0.3))
+    assert [perturbation_at(step, late) is None for step in range(10)] == [True] * 3 + [False] * 7
+    assert perturbation_at(0, Schedule(10, 1e-4, 8, perturbation=Perturbation(3, 0.5, 0.05))) is not None
+    assert perturbation_at(9, Schedule(10, 1e-4, 8)) is None
