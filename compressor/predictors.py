@@ -58,7 +58,7 @@ class OnnxPredictor:
     Args:
         directory: holds `model.onnx`, `config.json` and the tokenizer.
         threads: of one operator; operators run one after the other.
-        device: "cpu", or "cuda", for which the session must really run on CUDA.
+        device: "cpu", or "cuda", for which the session must really run on PyTorch's current CUDA device.
 
     Raises:
         UserError: no artifact, a graph that does not load, or no CUDA provider.
@@ -78,7 +78,9 @@ class OnnxPredictor:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
         try:
-            self._session = onnxruntime.InferenceSession(str(graph), options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(
+                str(graph), options, providers=[provider], provider_options=[_provider_options(device)]
+            )
         except Exception as error:  # ONNX Runtime's errors share no public base class
             line = str(error).strip().splitlines()[0]
             raise UserError(f"{graph}: cannot be loaded by ONNX Runtime: {line}") from error
@@ -97,6 +99,11 @@ class OnnxPredictor:
         feeds = {key: value.numpy() for key, value in batch.items() if key in self._inputs}
         result: NDArray[np.float32] = np.asarray(self._session.run(None, feeds)[0])
         return result
+
+
+def _provider_options(device: str) -> dict[str, int]:
+    """Where several processes share a machine's GPUs, each one's session runs on its own."""
+    return {"device_id": torch.cuda.current_device()} if device == "cuda" else {}
 
 
 def predict_encoded(
