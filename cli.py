@@ -327,6 +327,21 @@ def export(
 
 
 @app.command()
+def verify(
+    artifact: Annotated[Path, typer.Argument(help="The exported artifact's directory.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Check that an artifact is, file by file, what was exported."""
+    from exporters.manifest import artifact_problems
+
+    problems = artifact_problems(artifact)
+    text = "\n".join(problems) or f"{artifact}: every file is as it was exported"
+    _print(as_json, {"ok": not problems, "problems": problems}, text)
+    if problems:
+        raise GateFailed(f"{artifact}: is not what was exported; problems: {len(problems)}")
+
+
+@app.command()
 @section_flags
 def validate(
     dense: Annotated[

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from cli import execute
 from compressor.errors import UserError
-from exporters.manifest import MANIFEST, read_manifest, write_manifest
+from exporters.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -104,3 +105,41 @@ def test_an_entry_without_checksum_does_not_pass(artifact):
     edit_files(artifact, lambda files: files["model.onnx"].pop("sha256"))
     with pytest.raises(UserError, match="its sha256 differs"):
         read_manifest(artifact)
+
+
+def test_an_untouched_artifact_has_no_problems(artifact, capsys):
+    assert artifact_problems(artifact) == []
+    assert execute(["verify", str(artifact)]) == 0
+    assert "every file is as it was exported" in capsys.readouterr().out
+
+
+def test_all_problems_are_told_at_once(artifact, tmp_path, capsys):
+    (artifact / "model.onnx").write_bytes(b"grapH")
+    (artifact / "sub" / "vocab.txt").unlink()
+    (artifact / "sub" / "added").write_text("new")
+    (tmp_path / "elsewhere").mkdir()
+    (artifact / "link").symlink_to(tmp_path / "elsewhere")
+    edit_files(artifact, lambda files: files.update({"../outside": {"sha256": ""}}))
+    problems = artifact_problems(artifact)
+    assert [problem.rpartition("artifact/")[2].partition(":")[0] for problem in problems] == [
+        "model.onnx",
+        "sub/vocab.txt",
+        "manifest.json",
+        "link",
+        "sub/added",
+    ]
+    assert execute(["verify", str(artifact), "--json"]) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"ok": False, "problems": problems}
+    assert "is not what was exported; problems: 5" in told.err
+
+
+def test_an_added_file_does_not_keep_an_artifact_from_loading(artifact):
+    (artifact / "notes.txt").write_text("ours")
+    assert read_manifest(artifact)["labels"] == ["größe", "b"]
+    assert len(artifact_problems(artifact)) == 1
+
+
+def test_verify_of_what_is_no_artifact_is_bad_input(tmp_path, capsys):
+    assert execute(["verify", str(tmp_path)]) == 2
+    assert "no such file" in capsys.readouterr().err
