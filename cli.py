@@ -327,6 +327,42 @@ def export(
 
 
 @app.command()
+def pack(
+    model: Annotated[
+        Path, typer.Argument(help="Directory of a classifier with safetensors weights.", show_default=False)
+    ],
+    output: Output,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Pack a pruned classifier for shipping: only the weights that are not zero, bit for bit."""
+    from exporters.packed import pack_directory
+
+    manifest = pack_directory(model, output, force=force)
+    own, whole = manifest["packed_tensors_bytes"], manifest["weights_bytes"]
+    _print(
+        as_json,
+        manifest,
+        f"{manifest['packed_tensors']} tensors: {own['before'] / 1e6:.1f} MB to {own['after'] / 1e6:.1f}; "
+        f"all weights from {whole['before'] / 1e6:.1f} MB to {whole['after'] / 1e6:.1f}; packed in {output}",
+    )
+
+
+@app.command()
+def unpack(
+    packed: Annotated[Path, typer.Argument(help="Directory from `compress pack`.", show_default=False)],
+    output: Output,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Restore a packed classifier, bit for bit."""
+    from exporters.packed import unpack_directory
+
+    record = unpack_directory(packed, output, force=force)
+    _print(as_json, record, f"{record['tensors']} tensors, as they were packed; classifier in {output}")
+
+
+@app.command()
 def verify(
     artifact: Annotated[Path, typer.Argument(help="The exported artifact's directory.", show_default=False)],
     as_json: Json = False,

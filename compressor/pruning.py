@@ -40,6 +40,7 @@ from compressor.patterns import MaskPattern, Pattern, Structured, parse_pattern
 from compressor.ranks import join_ranks, ranks_of_environment
 from compressor.recipe import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
 from compressor.structure import head_size
+from compressor.training import apply_masks
 
 PRUNING_RECORD = "pruning.json"
 
@@ -149,6 +150,8 @@ def prune_classifier(
         _check_sizes(classifier, before, job.pattern)
     else:
         _check_masks(linears, result, job.pattern)
+        # A product with a mask leaves negative zeros, which differ in a bit and do not pack.
+        apply_masks(classifier.model, result.masks)
     return result
 
 

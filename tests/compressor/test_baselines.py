@@ -41,6 +41,7 @@ def test_zeros_are_exact_in_number_and_place(pruned, algorithm):
     for name, linear in encoder_linears(classifier.model).items():
         zeros = linear.weight == 0
         assert torch.equal(zeros, ~result.masks[name])
+        assert not torch.signbit(linear.weight[zeros]).any()
         if isinstance(pattern, NM):
             assert (zeros.reshape(-1, 4).sum(dim=1) == 2).all()
         elif algorithm == "wanda":
