@@ -364,10 +364,13 @@ def unpack(
 
 @app.command()
 def verify(
-    artifact: Annotated[Path, typer.Argument(help="The exported artifact's directory.", show_default=False)],
+    artifact: Annotated[
+        Path,
+        typer.Argument(help="Directory of an exported artifact or a packed classifier.", show_default=False),
+    ],
     as_json: Json = False,
 ) -> None:
-    """Check that an artifact is, file by file, what was exported."""
+    """Check that an artifact is, file by file, what was written."""
     from exporters.manifest import artifact_problems
 
     problems = artifact_problems(artifact)

@@ -1,4 +1,4 @@
-"""Metrics of a classifier's answers, each GLUE task's own among them."""
+"""Metrics of a classifier's answers: those of GLUE's classification tasks."""
 
 from __future__ import annotations
 
