@@ -404,6 +404,7 @@ def validate(
             "--pruned", help="The pruned classifier; found through the artifact's manifest if not given."
         ),
     ] = None,
+    processes: Processes = 1,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -411,7 +412,7 @@ def validate(
     from compressor.validation.run import ValidationJob, validate_directories
 
     output = output or artifact.with_name(f"{artifact.name}-validation")
-    job = ValidationJob(dense, artifact, pruned, data, columns, options, attacked, run)
+    job = ValidationJob(dense, artifact, pruned, data, columns, options, attacked, run, processes)
     with _results_only(as_json):
         report = validate_directories(job, output, force=force, progress=terminal_progress())
     _print_report(as_json, report, output)
@@ -486,6 +487,7 @@ def run_command(
     output: Output,
     device: Annotated[str | None, typer.Option("--device", help="In place of the recipe's device.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")] = None,
+    processes: Processes = 1,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -496,7 +498,7 @@ def run_command(
     changes = {key: value for key, value in (("device", device), ("seed", seed)) if value is not None}
     with _results_only(as_json):
         loaded = load_recipe(recipe, changes)
-        report = run_recipe(loaded, output, force=force, progress=terminal_progress())
+        report = run_recipe(loaded, output, processes=processes, force=force, progress=terminal_progress())
     _print_report(as_json, report, output)
 
 

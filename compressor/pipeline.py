@@ -61,8 +61,11 @@ def training_texts(recipe: Recipe) -> str:
     return recipe.data.train
 
 
-def train_dense(recipe: Recipe, output: Path, progress: Progress) -> None:
+def train_dense(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> None:
     """Make the dense model by one fine-tuning, or as the average of several.
+
+    Args:
+        processes: among which attacked examples are shared out.
 
     Raises:
         UserError: bad model, data or output.
@@ -71,11 +74,18 @@ def train_dense(recipe: Recipe, output: Path, progress: Progress) -> None:
     if recipe.finetune is not None:
         finetune_directory(*given, recipe.finetune, recipe.run, output, force=False, progress=progress)
     elif recipe.soup is not None:
-        soup_directory(*given, recipe.soup, recipe.run, output, force=False, progress=progress)
+        soup_directory(
+            *given, recipe.soup, recipe.run, output, processes=processes, force=False, progress=progress
+        )
 
 
-def run_recipe(recipe: Recipe, output: Path, *, force: bool, progress: Progress) -> Report:
+def run_recipe(
+    recipe: Recipe, output: Path, *, processes: int = 1, force: bool, progress: Progress
+) -> Report:
     """Run all stages of a recipe into `output`.
+
+    Args:
+        processes: among which attacked examples are shared out.
 
     Raises:
         UserError: bad recipe, model, data or output; nothing is written if it shows before the
@@ -87,7 +97,7 @@ def run_recipe(recipe: Recipe, output: Path, *, force: bool, progress: Progress)
     load_text_data(recipe.data.test, recipe.data, "test")
     start_run(recipe, output, force=force, progress=progress)
     try:
-        return run_stages(recipe, output, progress)
+        return run_stages(recipe, output, progress, processes)
     except UserError:
         if not any(path.is_dir() for path in output.iterdir()):
             remove_result(output)
@@ -110,11 +120,11 @@ def start_run(recipe: Recipe, output: Path, *, force: bool, progress: Progress) 
         raise UserError(f"{output}: cannot be written: {error.strerror}") from error
 
 
-def run_stages(recipe: Recipe, output: Path, progress: Progress) -> Report:
+def run_stages(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> Report:
     """Run the stages that have no directory in `output` yet, then validate."""
     dense = str(output / DENSE) if trains_dense(recipe) else recipe.model
     if trains_dense(recipe) and not (output / DENSE).exists():
-        train_dense(recipe, output / DENSE, progress)
+        train_dense(recipe, output / DENSE, progress, processes)
     if not (output / PRUNED).exists():
         prune_directory(
             dense,
@@ -147,5 +157,6 @@ def run_stages(recipe: Recipe, output: Path, progress: Progress) -> Report:
         config=recipe.validate_,
         attack=recipe.attack,
         run=recipe.run,
+        processes=processes,
     )
     return validate_into(output, job, progress)

@@ -61,6 +61,7 @@ class ValidationJob:
         artifact: directory of the exported artifact.
         pruned: directory of the pruned classifier; None looks where the artifact's manifest says.
         data: labelled test texts.
+        processes: among which attacked examples are shared out.
     """
 
     dense: str
@@ -71,6 +72,7 @@ class ValidationJob:
     config: ValidateConfig
     attack: AttackConfig
     run: RunConfig
+    processes: int = 1
 
 
 def validate_directories(job: ValidationJob, output: Path, *, force: bool, progress: Progress) -> Report:
@@ -115,6 +117,7 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
             folder / name,
             # The dense model comes first.
             against=None if name == "dense" else folder / "dense",
+            processes=job.processes,
             force=True,
             progress=progress,
         )

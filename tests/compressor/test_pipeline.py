@@ -23,6 +23,7 @@ from compressor.recipe import (
     SoupConfig,
     ValidateConfig,
 )
+from compressor.robustness import run as robustness
 from compressor.validation.report import Report
 
 
@@ -109,8 +110,19 @@ def test_pruned_and_artifact_are_the_same_function(finished):
     assert report.variants.dense.accuracy - artifact.accuracy < 0.05
 
 
-def test_a_stopped_run_goes_on_behind_its_last_stage(recipe, tmp_path, monkeypatch):
+def variants(report):
+    return report.variants.dense, report.variants.pruned, report.variants.artifact
+
+
+def test_a_stopped_run_goes_on_behind_its_last_stage_and_in_two_processes(
+    recipe, finished, tmp_path, monkeypatch
+):
     output = tmp_path / "out"
+    shared = []
+
+    def in_processes(*args, **kwargs):
+        shared.append(args)
+        return original(*args, **kwargs)
 
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
@@ -122,8 +134,14 @@ def test_a_stopped_run_goes_on_behind_its_last_stage(recipe, tmp_path, monkeypat
     assert {path.name for path in output.iterdir()} == {"recipe.yaml", "pruned"}
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "prune_directory", stop)
-        report = run_recipe(recipe, output, force=False, progress=SilentProgress())
-    assert report.variants.artifact.sparsity == 0.5
+        original = robustness.attack_in_processes
+        patch.setattr(robustness, "attack_in_processes", in_processes)
+        report = run_recipe(recipe, output, processes=2, force=False, progress=SilentProgress())
+    assert len(shared) == 3
+    _, alone = finished
+    for own, other in zip(variants(report), variants(alone), strict=True):
+        assert own.sparsity == other.sparsity
+        assert own.robustness == other.robustness
 
 
 def test_a_finished_run_is_not_overwritten(recipe, finished):
