@@ -19,8 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.experiment import Dense, Output
-from benchmarks.randomized_vs_imp import MAX_LENGTH, Train
+from benchmarks.experiment import MAX_LENGTH, Dense, Output, Train
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from compressor.environment import describe_environment, prepare
 from compressor.recipe import RunConfig

@@ -12,18 +12,15 @@ from __future__ import annotations
 import copy
 from typing import Annotated, Any
 
-import torch
 import typer
 from scipy.stats import spearmanr
 
-from benchmarks.experiment import Dense, Output, Seeds, Test
-from benchmarks.randomized_vs_imp import MAX_LENGTH, Train
-from benchmarks.results_file import RESULTS, markdown_table, write_result
+from benchmarks.experiment import MAX_LENGTH, Dense, Experiment, Output, Seeds, Test, Train
+from benchmarks.randomized_vs_imp import TRAINING
+from benchmarks.results_file import RESULTS, find_row, known_rows, markdown_table, write_result
 from compressor.classifier import Classifier, encoder_weights, load_classifier
-from compressor.console import SilentProgress, terminal_progress
-from compressor.data import load_text_data
+from compressor.console import terminal_progress
 from compressor.environment import describe_environment, prepare
-from compressor.output import read_json
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor
 from compressor.pruning import PruningJob
@@ -31,14 +28,14 @@ from compressor.randomized.candidates import (
     Holdout,
     StepJob,
     Trials,
+    all_alive,
     draw_candidate,
     holdout_loss,
     recovery_schedule,
 )
 from compressor.randomized.prune import split
-from compressor.recipe import ColumnsConfig, PruneConfig, RandomizedConfig, RunConfig
+from compressor.recipe import PruneConfig, RandomizedConfig, RunConfig
 from compressor.training import TrainingSet, train
-from compressor.validation.accuracy import measure_accuracy
 
 SPARSITIES = (0.75, 0.9375)
 
@@ -54,9 +51,8 @@ def scores(
 ) -> tuple[Classifier, dict[str, Any]]:
     """A candidate, recovered in full, with its early and its final cost."""
     weights = encoder_weights(classifier.model)
-    alive = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     own = StepJob(0, 1, Unstructured(sparsity), config, seed)
-    masks = draw_candidate(weights, alive, own, index)
+    masks = draw_candidate(weights, all_alive(weights), own, index)
     dense = classifier.model
     trials = Trials(classifier, lambda _: masks, training, holdout, config, seed, teacher=dense, keep=False)
     early = trials.cost(index, 0)
@@ -82,8 +78,6 @@ def table(result: dict[str, Any]) -> str:
         groups.setdefault((row["sparsity"], row["seed"]), []).append(row)
     lines = []
     for (sparsity, seed), rows in groups.items():
-        if len(rows) < 3:
-            continue
         found = correlations(rows)
         finals = [row["final"] for row in rows]
         cells = [f"{found[key]:.2f}" for key in ("final cost", "test error")]
@@ -111,32 +105,27 @@ def main(
         sampling_ratio=sampling_ratio,
         early_steps=2 if quick else early_steps,
         recovery_steps=6 if quick else recovery_steps,
-        early_learning_rate=2e-4,
-        learning_rate=1e-4,
-        holdout_examples=512,
+        **TRAINING,
     )
     classifier = load_classifier(dense)
-    columns, names = ColumnsConfig(max_length=MAX_LENGTH), classifier.label_names
-    data, tested = (load_text_data(file, columns, "test", label_names=names) for file in (train_file, test))
+    experiment = Experiment(dense, train_file, test)
     result: dict[str, Any] = {
         "environment": describe_environment(options),
-        "test_examples": len(tested),
+        "test_examples": len(experiment.test),
         "rows": [],
     }
-    known = read_json(output)["rows"] if output.is_file() else []
+    known = known_rows(output)
     progress = terminal_progress()
     for seed in range(1 if quick else seeds):
         job = PruningJob(Unstructured(0.5), PruneConfig(randomized=config), MAX_LENGTH, seed)
-        training, holdout = split(classifier, data, job, progress)
+        training, holdout = split(classifier, experiment.calibration, job, progress)
         for sparsity in SPARSITIES[:1] if quick else SPARSITIES:
             for index in progress.track(range(3 if quick else candidates), f"Candidates at {sparsity:.2%}"):
                 line = {"sparsity": sparsity, "seed": seed, "candidate": index, "config": config.model_dump()}
-                row = next((row for row in known if all(row[key] == line[key] for key in line)), None)
+                row = find_row(known, line)
                 if row is None:
                     own, found = scores(classifier, training, holdout, sparsity, config, seed, index)
-                    predictor = TorchPredictor(own)
-                    accuracy = measure_accuracy(predictor, tested, MAX_LENGTH, SilentProgress(), "a mask")
-                    row = line | found | {"accuracy": accuracy}
+                    row = line | found | {"accuracy": experiment.accuracy(TorchPredictor(own))}
                 result["rows"].append(row)
                 write_result(output, result)
     print(table(result))

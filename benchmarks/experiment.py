@@ -13,22 +13,23 @@ import numpy as np
 import typer
 
 from benchmarks.modelopt_rival import prune_with_modelopt
-from benchmarks.results_file import write_result
+from benchmarks.results_file import find_row, known_rows, write_result
 from compressor.classifier import encoder_weights, load_classifier, sparsity_of, weights_bytes
 from compressor.console import terminal_progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
-from compressor.output import read_json
 from compressor.patterns import parse_pattern
 from compressor.predictors import TorchPredictor
 from compressor.pruning import PruningJob, prune_classifier
 from compressor.recipe import ColumnsConfig, PruneConfig, RunConfig
 from compressor.validation.accuracy import measure_accuracy
 
+MAX_LENGTH = 64
 # Calibration texts of a pruning, unless a table varies them.
 CALIBRATION_TEXTS = 256
 # What every accuracy table is given on its command line.
 Dense = Annotated[str, typer.Argument(help="The fine-tuned classifier.")]
+Train = Annotated[str, typer.Argument(help="File of labelled texts that the classifier was fine-tuned on.")]
 Calibration = Annotated[str, typer.Argument(help="File of texts to prune with.")]
 Test = Annotated[str, typer.Argument(help="File of labelled texts to measure on.")]
 Output = Annotated[Path, typer.Option(help="Result as JSON.")]
@@ -42,7 +43,7 @@ class Experiment:
     dense: str
     calibration_file: str
     test_file: str
-    max_length: int = 64
+    max_length: int = MAX_LENGTH
 
     @cached_property
     def _label_names(self) -> list[str]:
@@ -64,9 +65,10 @@ class Experiment:
 
     def dense_accuracy(self) -> float:
         """Accuracy of the classifier as it is."""
-        return self._accuracy(TorchPredictor(load_classifier(self.dense)))
+        return self.accuracy(TorchPredictor(load_classifier(self.dense)))
 
-    def _accuracy(self, predictor: TorchPredictor) -> float:
+    def accuracy(self, predictor: TorchPredictor) -> float:
+        """Accuracy on the test texts."""
         return measure_accuracy(predictor, self.test, self.max_length, terminal_progress(), "accuracy")
 
     def run(self, config: PruneConfig, seed: int, *, modelopt: bool = False) -> dict[str, Any]:
@@ -85,7 +87,7 @@ class Experiment:
             prune_classifier(classifier, self.calibration, job, terminal_progress())
         return {
             "seconds": round(time.perf_counter() - start, 1),
-            "accuracy": self._accuracy(TorchPredictor(classifier)),
+            "accuracy": self.accuracy(TorchPredictor(classifier)),
             "sparsity": sparsity_of(encoder_weights(classifier.model)),
             "megabytes": weights_bytes(classifier) / 1e6,
         }
@@ -93,11 +95,15 @@ class Experiment:
 
 def accuracy_cell(rows: Sequence[dict[str, Any]]) -> str:
     """Mean accuracy of a table's lines in per cent, with its spread where there are several."""
-    if not rows:
+    return with_spread([100 * row["accuracy"] for row in rows])
+
+
+def with_spread(values: Sequence[float]) -> str:
+    """Mean of a cell's values, and their standard deviation where there are several."""
+    if not values:
         return "-"
-    accuracies = [100 * row["accuracy"] for row in rows]
-    spread = f" ± {np.std(accuracies, ddof=1):.1f}" if len(rows) > 1 else ""
-    return f"{np.mean(accuracies):.1f}{spread}"
+    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{spread}"
 
 
 def run_table(experiment: Experiment, plan: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:
@@ -117,9 +123,9 @@ def run_table(experiment: Experiment, plan: Sequence[dict[str, Any]], output: Pa
         "environment": describe_environment(run),
         "rows": [],
     }
-    known = read_json(output)["rows"] if output.is_file() else []
+    known = known_rows(output)
     for line in plan:
-        row = next((row for row in known if all(row.get(key) == line[key] for key in line)), None)
+        row = find_row(known, line)
         if row is None:
             row = line | experiment.run(
                 PruneConfig.model_validate(line["config"]), line["seed"], modelopt=line.get("modelopt", False)

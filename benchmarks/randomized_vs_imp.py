@@ -13,28 +13,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
-from benchmarks.experiment import Dense, Output, Seeds, Test
-from benchmarks.results_file import RESULTS, markdown_table, write_result
+from benchmarks.experiment import MAX_LENGTH, Dense, Experiment, Output, Seeds, Test, Train, with_spread
+from benchmarks.results_file import RESULTS, find_row, known_rows, markdown_table, write_result
 from compressor.checkpoint import NoCheckpoint, Part
 from compressor.classifier import Classifier, load_classifier
 from compressor.console import terminal_progress
-from compressor.data import TextData, load_text_data
+from compressor.data import TextData
 from compressor.environment import describe_environment, prepare
 from compressor.metrics import measure
-from compressor.output import read_json
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor, predict
 from compressor.pruning import PruningJob, prune_classifier
-from compressor.recipe import ColumnsConfig, MetricName, PruneConfig, RandomizedConfig, RunConfig
+from compressor.recipe import MetricName, PruneConfig, RandomizedConfig, RunConfig
 
 SPARSITIES = [0.5, 0.75, 0.875, 0.9375, 0.97, 0.99]
 REPORTED = (0.5, 0.75, 0.9375, 0.99)
 METRICS: tuple[MetricName, ...] = ("accuracy", "f1", "matthews")
-MAX_LENGTH = 64
-Train = Annotated[str, typer.Argument(help="File of labelled texts that the classifier was fine-tuned on.")]
+# Recovery and early evaluation, unless a table varies them.
+TRAINING: dict[str, Any] = {
+    "early_learning_rate": 2e-4,
+    "learning_rate": 1e-4,
+    "holdout_examples": 512,
+}
 
 
 class Measured(NoCheckpoint):
@@ -64,14 +66,14 @@ def configs(settings: RandomizedConfig) -> Iterator[tuple[str, RandomizedConfig]
     yield "randomized", settings
 
 
-def run(dense: str, data: TextData, test: TextData, config: RandomizedConfig, seed: int) -> dict[str, Any]:
+def run(experiment: Experiment, config: RandomizedConfig, seed: int) -> dict[str, Any]:
     """One run: the figures behind each step, and what was tried and chosen."""
-    classifier = load_classifier(dense)
-    measured = Measured(classifier, test)
+    classifier = load_classifier(experiment.dense)
+    measured = Measured(classifier, experiment.test)
     sparsities = config.step_sparsities or []
     options = PruneConfig(algorithm="randomized", sparsity=sparsities[-1], randomized=config)
     job = PruningJob(Unstructured(sparsities[-1]), options, MAX_LENGTH, seed, measured)
-    result = prune_classifier(classifier, data, job, terminal_progress())
+    result = prune_classifier(classifier, experiment.calibration, job, terminal_progress())
     steps = dict(zip(map(str, sparsities), measured.figures, strict=True))
     return {"figures": steps, "details": result.details}
 
@@ -88,22 +90,15 @@ def table(result: dict[str, Any], metric: MetricName) -> str:
                 for row in result["rows"]
                 if row["method"] == method
             }
-        rows[method] = [_with_spread(list(found[method, sparsity].values())) for sparsity in reported]
+        rows[method] = [with_spread(list(found[method, sparsity].values())) for sparsity in reported]
     rows["difference"] = []
     for sparsity in reported:
         before, after = found["IMP", sparsity], found["randomized", sparsity]
         rows["difference"].append(
-            _with_spread([after[seed] - before[seed] for seed in before if seed in after])
+            with_spread([after[seed] - before[seed] for seed in before if seed in after])
         )
     header = [f"{metric}, dense {100 * result['dense'][metric]:.1f}", *(f"{s:.2%}" for s in reported)]
     return markdown_table(header, [[name, *cells] for name, cells in rows.items()])
-
-
-def _with_spread(values: list[float]) -> str:
-    if not values:
-        return "-"
-    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.1f}{spread}"
 
 
 def main(
@@ -128,30 +123,25 @@ def main(
         sampling_ratio=sampling_ratio,
         early_steps=early_steps,
         recovery_steps=recovery_steps,
-        early_learning_rate=2e-4,
-        learning_rate=1e-4,
-        holdout_examples=512,
+        **TRAINING,
     )
     if quick:
         update = {"step_sparsities": [0.5, 0.75], "early_steps": 2, "recovery_steps": 10, "candidates": 2}
         settings, seeds = settings.model_copy(update=update), 1
-    classifier = load_classifier(dense)
-    columns, names = ColumnsConfig(max_length=MAX_LENGTH), classifier.label_names
-    training, tested = (load_text_data(file, columns, "test", label_names=names) for file in (train, test))
+    experiment = Experiment(dense, train, test)
     result: dict[str, Any] = {
         "environment": describe_environment(options),
-        "dense": figures(classifier, tested),
+        "dense": figures(load_classifier(dense), experiment.test),
         "settings": settings.model_dump(),
-        "training_examples": len(training),
-        "test_examples": len(tested),
+        "training_examples": len(experiment.calibration),
+        "test_examples": len(experiment.test),
         "rows": [],
     }
-    known = read_json(output)["rows"] if output.is_file() else []
+    known = known_rows(output)
     for seed in range(seeds):
         for method, config in configs(settings):
             line = {"method": method, "seed": seed, "config": config.model_dump()}
-            row = next((row for row in known if all(row[key] == line[key] for key in line)), None)
-            result["rows"].append(row or line | run(dense, training, tested, config, seed))
+            result["rows"].append(find_row(known, line) or line | run(experiment, config, seed))
             write_result(output, result)
     print(table(result, metric))  # type: ignore[arg-type]
 

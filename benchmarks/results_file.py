@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compressor.output import write_json
+from compressor.output import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -17,6 +17,16 @@ def write_result(output: Path, result: dict[str, Any]) -> None:
     unfinished = output.with_suffix(".unfinished")
     write_json(unfinished, result)
     unfinished.replace(output)
+
+
+def known_rows(output: Path) -> list[dict[str, Any]]:
+    """The rows of an earlier run that wrote `output`; none if there was none."""
+    return list(read_json(output)["rows"]) if output.is_file() else []
+
+
+def find_row(rows: Sequence[dict[str, Any]], line: dict[str, Any]) -> dict[str, Any] | None:
+    """The row that was made for a line of the plan: it holds all that names the line."""
+    return next((row for row in rows if all(row.get(key) == line[key] for key in line)), None)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

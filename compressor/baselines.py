@@ -29,6 +29,7 @@ from compressor.layerwise import (
 from compressor.patterns import Structured
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
 from compressor.structure import head_size, remove_heads, remove_neurons, set_intermediate_size
+from compressor.training import apply_masks
 
 SPARSEGPT_DAMPING = 0.01
 
@@ -42,8 +43,8 @@ def magnitude(classifier: Classifier, data: TextData, job: PruningJob, progress:
     masks, records = {}, []
     for name, linear in progress.track(encoder_linears(classifier.model).items(), "Pruning by magnitude"):
         masks[name] = job.mask_pattern.mask(linear.weight.abs(), scope="layer")
-        linear.weight *= masks[name]
         records.append(LayerRecord(name, 1.0 - float(masks[name].double().mean())))
+    apply_masks(classifier.model, masks)
     return PruningResult(masks, records)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError
-from compressor.output import is_disk_full, read_json, write_json
+from compressor.output import is_disk_full, read_json, read_tensors, write_json
 from compressor.ranks import Ranks
 
 JOB = "job.json"
@@ -74,15 +74,14 @@ class Checkpoint(NoCheckpoint):
         self._job = dict(job or {})
 
     def load(self, name: str, device: torch.device | str = "cpu") -> Part | None:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         path = self._path(name)
         if not path.is_file():
             return None
         try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                return Part(tensors, json.loads(file.metadata()["facts"]))
+            tensors, metadata = read_tensors(path, device)
+            return Part(tensors, json.loads(metadata["facts"]))
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise UserError(
                 f"{path}: cannot be read: {error}; remove {self.folder} and start anew"

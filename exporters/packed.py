@@ -19,7 +19,7 @@ from torch import Tensor
 
 from compressor.classifier import WEIGHTS
 from compressor.errors import UserError
-from compressor.output import atomic_directory, check_replaceable
+from compressor.output import atomic_directory, check_replaceable, read_tensors
 from exporters.manifest import MANIFEST, read_manifest, write_manifest
 
 PACKED = "packed.safetensors"
@@ -42,8 +42,7 @@ def pack(tensor: Tensor) -> tuple[Tensor, Tensor] | None:
     stays = flat.view(INTEGERS[tensor.dtype]) != 0
     values = flat[stays]
     bits = torch.from_numpy(np.packbits(stays.numpy()))
-    is_smaller = bits.numel() + values.numel() * values.element_size() < flat.numel() * flat.element_size()
-    return (bits, values) if is_smaller else None
+    return (bits, values) if bits.nbytes + values.nbytes < flat.nbytes else None
 
 
 def unpack(bits: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -69,7 +68,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
@@ -93,8 +92,8 @@ def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
             continue
         packed[f"bits.{name}"], packed[f"values.{name}"] = parts
         shapes[name] = list(tensor.shape)
-        sizes["before"] += tensor.numel() * tensor.element_size()
-        sizes["after"] += sum(part.numel() * part.element_size() for part in parts)
+        sizes["before"] += tensor.nbytes
+        sizes["after"] += sum(part.nbytes for part in parts)
     header = {"shapes": shapes, "metadata": metadata, "sha256": digest(tensors)}
     with atomic_directory(output, force=force, needed_bytes=(model / WEIGHTS).stat().st_size) as working:
         _copy_others(model, working, {WEIGHTS, MANIFEST})
@@ -137,7 +136,7 @@ def unpack_directory(packed: Path, output: Path, *, force: bool) -> dict[str, An
         metadata = header["metadata"]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{packed / PACKED}: is no packed model of compress: {error}") from error
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    needed = sum(tensor.nbytes for tensor in tensors.values())
     with atomic_directory(output, force=force, needed_bytes=needed) as working:
         _copy_others(packed, working, {PACKED, MANIFEST})
         save_file(tensors, working / WEIGHTS, metadata=metadata)
@@ -145,13 +144,12 @@ def unpack_directory(packed: Path, output: Path, *, force: bool) -> dict[str, An
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     if not path.is_file():
         raise UserError(f"{path}: no such file; a directory with {path.name} is needed")
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        return read_tensors(path)
     except SafetensorError as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
 

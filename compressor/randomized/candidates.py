@@ -65,6 +65,11 @@ class Holdout:
     perturbed: Sequence[Sequence[Encoded]] = ()
 
 
+def all_alive(weights: Mapping[str, Tensor]) -> Masks:
+    """The masks of matrices of which nothing is pruned."""
+    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+
+
 def draw_candidate(
     weights: Mapping[str, Tensor], alive: Mapping[str, Tensor], job: StepJob, index: int
 ) -> Masks:
@@ -189,16 +194,14 @@ def candidate_cost(
     The loss, or one minus a metric; and for each unit of `shift_weight` the divergence of answers between
     texts and their perturbed forms, mean over kinds.
     """
-    predictor = TorchPredictor(classifier)
     clean = holdout.clean
-    logits = torch.from_numpy(predict_encoded(predictor, clean.encoded, schedule.batch_size))
+    logits = _logits(classifier, clean.encoded, schedule)
     if config.score == "loss":
         cost = float(distillation_loss(logits, clean.labels, clean.teacher_logits, schedule))
     else:
         cost = 1 - measure(config.score, logits.argmax(dim=1).tolist(), clean.labels.tolist())
     shifts = [
-        float(answer_shift(logits, torch.from_numpy(predict_encoded(predictor, texts, schedule.batch_size))))
-        for texts in holdout.perturbed
+        float(answer_shift(logits, _logits(classifier, texts, schedule))) for texts in holdout.perturbed
     ]
     return cost + config.shift_weight * (sum(shifts) / len(shifts) if shifts else 0.0)
 
@@ -216,10 +219,12 @@ def answer_shift(logits: Tensor, perturbed: Tensor) -> Tensor:
 
 def holdout_loss(classifier: Classifier, holdout: TrainingSet, schedule: Schedule) -> float:
     """The training loss on held-out data, without dropout."""
-    logits = predict_encoded(TorchPredictor(classifier), holdout.encoded, schedule.batch_size)
-    return float(
-        distillation_loss(torch.from_numpy(logits), holdout.labels, holdout.teacher_logits, schedule)
-    )
+    logits = _logits(classifier, holdout.encoded, schedule)
+    return float(distillation_loss(logits, holdout.labels, holdout.teacher_logits, schedule))
+
+
+def _logits(classifier: Classifier, encoded: Sequence[Encoded], schedule: Schedule) -> Tensor:
+    return torch.from_numpy(predict_encoded(TorchPredictor(classifier), encoded, schedule.batch_size))
 
 
 def recovery_schedule(config: RandomizedConfig, steps: int, learning_rate: float) -> Schedule:

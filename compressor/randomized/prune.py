@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,7 @@ from compressor.randomized.candidates import (
     Masks,
     StepJob,
     Trials,
+    all_alive,
     draw_candidate,
     holdout_loss,
     recovery_schedule,
@@ -43,6 +45,25 @@ TEACHER_BATCH_SIZE = 64
 SHIFTS = PerturbConfig(perturbations=["typos", "synonyms"])
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What all steps work with.
+
+    Attributes:
+        classifier: the model that is pruned, in place.
+        dense: as it was before the first step.
+        data: all calibration texts, of which `training` and `holdout` are the parts.
+    """
+
+    classifier: Classifier
+    dense: BertForSequenceClassification
+    data: TextData
+    training: TrainingSet
+    holdout: Holdout
+    job: PruningJob
+    progress: Progress
+
+
 def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Progress) -> PruningResult:
     """Prune in steps of rising sparsity (Li et al., Findings of EMNLP 2023).
 
@@ -56,15 +77,14 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     pattern = _checked_pattern(job)
     training, holdout = split(classifier, data, job, progress)
     dense = copy.deepcopy(classifier.model)
+    shared = Shared(classifier, dense, data, training, holdout, job, progress)
     patterns = step_patterns(pattern, config.steps, config.schedule, config.step_sparsities)
     alive, records = _finished(classifier, job, len(patterns))
     for step in range(len(records), len(patterns)):
         name = f"Step {step + 1}/{len(patterns)} to {patterns[step].sparsity:.1%} sparsity"
         own = StepJob(step, len(patterns), patterns[step], config, job.seed)
-        alive, record = _chosen(classifier, dense, alive, own, training, holdout, name, progress)
-        record["recovery_steps"] = _recover(
-            classifier, dense, alive, training, holdout, data, job, step, name, progress
-        )
+        alive, record = _chosen(shared, alive, own, name)
+        record["recovery_steps"] = _recover(shared, alive, step, name)
         records.append(record)
         _keep(classifier, alive, records, job, step)
     layers = [LayerRecord(name, 1.0 - float(mask.double().mean())) for name, mask in alive.items()]
@@ -103,32 +123,34 @@ def _checked_pattern(job: PruningJob) -> MaskPattern:
 
 
 def _chosen(
-    classifier: Classifier,
-    dense: BertForSequenceClassification,
-    alive: Mapping[str, Tensor],
-    own: StepJob,
-    training: TrainingSet,
-    holdout: Holdout,
-    name: str,
-    progress: Progress,
+    shared: Shared, alive: Mapping[str, Tensor], own: StepJob, name: str
 ) -> tuple[Masks, dict[str, Any]]:
     """The masks of the step's best candidate, which are put on the model, and the step's record."""
-    config = own.config
+    config, classifier = own.config, shared.classifier
     if config.revive:
-        _revive(classifier, dense, alive)
-        alive = {key: torch.ones_like(mask) for key, mask in alive.items()}
+        _revive(classifier, shared.dense, alive)
+        alive = all_alive(alive)
     weights = encoder_weights(classifier.model)
 
     def draw(index: int) -> Masks:
         return draw_candidate(weights, alive, own, index)
 
-    trials = Trials(classifier, draw, training, holdout, config, own.seed, teacher=dense, keep=config.halving)
+    trials = Trials(
+        classifier,
+        draw,
+        shared.training,
+        shared.holdout,
+        config,
+        own.seed,
+        teacher=shared.dense,
+        keep=config.halving,
+    )
     best, costs = select(
         own.candidates,
         trials,
         join_ranks(),
         halving=config.halving,
-        track=lambda indices: progress.track(indices, f"{name}: scoring masks"),
+        track=lambda indices: shared.progress.track(indices, f"{name}: scoring masks"),
     )
     masks = draw(best)
     apply_masks(classifier.model, masks)
@@ -145,37 +167,27 @@ def _revive(
             weight.copy_(torch.where(mask, weight, linear_at(dense, name).weight))
 
 
-def _recover(
-    classifier: Classifier,
-    dense: BertForSequenceClassification,
-    masks: Masks,
-    training: TrainingSet,
-    holdout: Holdout,
-    data: TextData,
-    job: PruningJob,
-    step: int,
-    name: str,
-    progress: Progress,
-) -> int:
+def _recover(shared: Shared, masks: Masks, step: int, name: str) -> int:
     """Bring the model back with the masks fixed, return the steps taken.
 
     The other ranks get what the first one made.
     """
+    classifier, dense, job, progress = shared.classifier, shared.dense, shared.job, shared.progress
     config = job.config.randomized
     ranks = join_ranks()
     taken: dict[str, float] = {}
     if ranks.is_first:
         if config.rectify == "adaptive":
-            rectify(classifier, dense, masks, data, job, progress)
+            rectify(classifier, dense, masks, shared.data, job, progress)
         schedule = recovery_schedule(config, config.recovery_steps, config.learning_rate)
         stopping = EarlyStopping(
-            lambda: holdout_loss(classifier, holdout.clean, schedule),
+            lambda: holdout_loss(classifier, shared.holdout.clean, schedule),
             config.evaluation_interval,
             config.patience,
         )
         taken["steps"] = train(
             classifier,
-            training,
+            shared.training,
             schedule,
             seed=job.seed + step,
             masks=masks,
@@ -215,8 +227,7 @@ def _finished(classifier: Classifier, job: PruningJob, steps: int) -> tuple[Mask
                 found[kind][name] = value
             classifier.model.load_state_dict(found["weight"])
             return found["mask"], part.facts
-    weights = encoder_weights(classifier.model)
-    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}, []
+    return all_alive(encoder_weights(classifier.model)), []
 
 
 def split(

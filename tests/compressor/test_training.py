@@ -235,7 +235,7 @@ def test_accumulated_batches_train_as_one_large_batch(small_classifier_dir, quot
         assert torch.allclose(one, parts, atol=1e-5)
 
 
-def test_bfloat16_learns_and_leaves_float32_weights(small_classifier, training_set, quotes):
+def test_bfloat16_learns_and_leaves_float32_weights(small_classifier, training_set):
     before = small_classifier.model.classifier.weight.clone()
     train(small_classifier, training_set, Schedule(4, 1e-3, 8, precision="bf16"), seed=0)
     after = small_classifier.model.classifier.weight

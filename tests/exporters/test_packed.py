@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from cli import execute
@@ -108,8 +109,6 @@ def test_other_weights_under_a_fitting_manifest_are_found(packed, tmp_path):
     tensors = load_file(packed / PACKED)
     name = next(name for name in tensors if name.startswith("values."))
     tensors[name][0] += 1
-    from safetensors import safe_open
-
     with safe_open(packed / PACKED, framework="pt") as file:
         metadata = file.metadata()
     save_file(tensors, packed / PACKED, metadata=metadata)
