@@ -21,8 +21,8 @@ from compressor.classifier import Classifier, load_classifier
 from compressor.console import terminal_progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
+from compressor.options import AttackConfig, AttackName, ColumnsConfig, RunConfig
 from compressor.predictors import TorchPredictor
-from compressor.recipe import AttackConfig, AttackName, ColumnsConfig, RunConfig
 from compressor.robustness.attacker import random_state
 from compressor.robustness.attacks import build_attack
 from compressor.robustness.resources import import_textattack

@@ -22,7 +22,7 @@ import typer
 from benchmarks.experiment import MAX_LENGTH, Dense, Output, Train
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from compressor.environment import describe_environment, prepare
-from compressor.recipe import RunConfig
+from compressor.options import RunConfig
 
 RECOVERY_STEPS = 60
 EARLY_STEPS = 6

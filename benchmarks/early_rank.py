@@ -21,6 +21,7 @@ from benchmarks.results_file import RESULTS, find_row, known_rows, markdown_tabl
 from compressor.classifier import Classifier, encoder_weights, load_classifier
 from compressor.console import terminal_progress
 from compressor.environment import describe_environment, prepare
+from compressor.options import PruneConfig, RandomizedConfig, RunConfig
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor
 from compressor.pruning import PruningJob
@@ -34,7 +35,6 @@ from compressor.randomized.candidates import (
     recovery_schedule,
 )
 from compressor.randomized.prune import split
-from compressor.recipe import PruneConfig, RandomizedConfig, RunConfig
 from compressor.training import TrainingSet, train
 
 SPARSITIES = (0.75, 0.9375)

@@ -18,10 +18,10 @@ from compressor.classifier import encoder_weights, load_classifier, sparsity_of,
 from compressor.console import terminal_progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
+from compressor.options import ColumnsConfig, PruneConfig, RunConfig
 from compressor.patterns import parse_pattern
 from compressor.predictors import TorchPredictor
 from compressor.pruning import PruningJob, prune_classifier
-from compressor.recipe import ColumnsConfig, PruneConfig, RunConfig
 from compressor.validation.accuracy import measure_accuracy
 
 MAX_LENGTH = 64

@@ -23,10 +23,10 @@ from compressor.console import terminal_progress
 from compressor.data import TextData
 from compressor.environment import describe_environment, prepare
 from compressor.metrics import measure
+from compressor.options import MetricName, PruneConfig, RandomizedConfig, RunConfig
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor, predict
 from compressor.pruning import PruningJob, prune_classifier
-from compressor.recipe import MetricName, PruneConfig, RandomizedConfig, RunConfig
 
 SPARSITIES = [0.5, 0.75, 0.875, 0.9375, 0.97, 0.99]
 REPORTED = (0.5, 0.75, 0.9375, 0.99)

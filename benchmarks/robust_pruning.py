@@ -22,9 +22,7 @@ from compressor.assets import encoder_directory
 from compressor.console import terminal_progress
 from compressor.data import load_text_data
 from compressor.environment import describe_environment, prepare
-from compressor.output import read_json
-from compressor.pruning import prune_directory
-from compressor.recipe import (
+from compressor.options import (
     AttackConfig,
     ColumnsConfig,
     FinetuneConfig,
@@ -33,6 +31,8 @@ from compressor.recipe import (
     RunConfig,
     SoupConfig,
 )
+from compressor.output import read_json
+from compressor.pruning import prune_directory
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness
 from compressor.souping import SOUP_RECORD, soup_directory

@@ -28,9 +28,9 @@ from compressor.console import terminal_progress
 from compressor.data import load_text_data
 from compressor.environment import describe_environment, prepare
 from compressor.layerwise import groups_along, start_walk
+from compressor.options import ColumnsConfig, PruneConfig, RunConfig
 from compressor.patterns import NM, MaskPattern, Unstructured
 from compressor.pruning import PruningJob
-from compressor.recipe import ColumnsConfig, PruneConfig, RunConfig
 
 Solver: TypeAlias = Callable[[Tensor, Tensor, MaskPattern], tuple[Tensor, Tensor]]
 

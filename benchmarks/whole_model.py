@@ -24,10 +24,10 @@ from compressor.classifier import Classifier
 from compressor.console import terminal_progress
 from compressor.data import TextData
 from compressor.environment import describe_environment, prepare, resolve_device
+from compressor.options import PruneConfig, RunConfig
 from compressor.output import read_json
 from compressor.patterns import parse_pattern
 from compressor.pruning import PruningJob, prune_classifier
-from compressor.recipe import PruneConfig, RunConfig
 
 TEXTS = 256
 TOKENS = 64

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.batching import Batch
-from compressor.recipe import AdversarialConfig
+from compressor.options import AdversarialConfig
 
 # A gradient that vanishes gives a step of no length instead of one of infinite length.
 SMALLEST_NORM = 1e-12

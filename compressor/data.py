@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from compressor.errors import UserError
-from compressor.recipe import ColumnsConfig
+from compressor.options import ColumnsConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,7 +11,7 @@ from pathlib import Path
 from compressor.assets import QUOTES_FILE, QUOTES_PACKAGE, asset_file, encoder_directory
 from compressor.environment import cache_directory, installed_version, package_versions, resolve_device
 from compressor.errors import UserError
-from compressor.recipe import RunConfig
+from compressor.options import RunConfig
 
 NEEDED_DISK_BYTES = 10**9
 

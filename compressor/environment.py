@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from compressor import __version__
 from compressor.errors import UserError
+from compressor.options import DeviceName, RunConfig
 from compressor.ranks import local_world
-from compressor.recipe import DeviceName, RunConfig
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from compressor.errors import UserError
-from compressor.recipe import describe, fields_of
+from compressor.options import describe, fields_of
 
 
 def flag_name(field_name: str) -> str:

@@ -12,11 +12,11 @@ from compressor.console import Progress
 from compressor.environment import prepare
 from compressor.knowledge import compare_directories
 from compressor.knowledge_texts import KnowledgeOptions
+from compressor.options import ColumnsConfig, RunConfig
 from compressor.output import atomic_directory, check_replaceable, read_json, write_json
 from compressor.patterns import NM
 from compressor.predictors import ARTIFACT_GRAPH
 from compressor.pruning import PRUNING_RECORD
-from compressor.recipe import ColumnsConfig, RunConfig
 from exporters.manifest import is_artifact, read_manifest
 from exporters.onnx import encoder_initializers
 

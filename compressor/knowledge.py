@@ -23,7 +23,7 @@ from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.knowledge_texts import KnowledgeOptions, load_sets
-from compressor.recipe import ColumnsConfig, RunConfig
+from compressor.options import ColumnsConfig, RunConfig
 from exporters.manifest import is_artifact
 
 if TYPE_CHECKING:

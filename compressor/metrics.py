@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.recipe import MetricName
+from compressor.options import MetricName
 
 
 def measure(metric: MetricName, answers: Sequence[int] | NDArray[np.int64], labels: Sequence[int]) -> float:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError
-from compressor.recipe import Scope
+from compressor.options import Scope
 
 
 def pruned_count(size: int, sparsity: float) -> int:

@@ -35,10 +35,10 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
+from compressor.options import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
 from compressor.output import atomic_directory, check_replaceable, check_space, read_json, write_json
 from compressor.patterns import MaskPattern, Pattern, Structured, parse_pattern
 from compressor.ranks import join_ranks, ranks_of_environment
-from compressor.recipe import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
 from compressor.structure import head_size
 from compressor.training import apply_masks
 

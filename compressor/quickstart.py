@@ -14,16 +14,10 @@ import numpy as np
 from compressor.assets import ENCODER_SHA256, QUOTES_FILE, QUOTES_PACKAGE, asset_file, encoder_directory
 from compressor.console import Progress
 from compressor.environment import cache_directory, package_versions
+from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
 from compressor.output import atomic_directory, read_json, sha256_of, write_json
 from compressor.pipeline import DENSE, check_recipe, run_stages, start_run, train_dense
-from compressor.recipe import (
-    AttackConfig,
-    DataConfig,
-    FinetuneConfig,
-    PruneConfig,
-    Recipe,
-    RunConfig,
-)
+from compressor.recipe import Recipe
 from compressor.training import TRAINING_RECORD
 from compressor.validation.report import Report
 

@@ -31,9 +31,9 @@ from compressor.classifier import (
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, package_versions, prepare
+from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SoupConfig
 from compressor.output import atomic_directory, check_replaceable, check_space, read_json, write_json
 from compressor.predictors import Predictor, TorchPredictor
-from compressor.recipe import ColumnsConfig, FinetuneConfig, RunConfig, SoupConfig
 from compressor.robustness.records import summarize
 from compressor.robustness.run import attack_model
 from compressor.robustness.statistics import wilson_interval

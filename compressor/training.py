@@ -29,8 +29,8 @@ from compressor.data import TextData, load_text_data
 from compressor.early_stopping import EarlyStopping
 from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
+from compressor.options import ColumnsConfig, FinetuneConfig, OptimizerName, Precision, RunConfig
 from compressor.output import atomic_directory, check_replaceable, write_json
-from compressor.recipe import ColumnsConfig, FinetuneConfig, OptimizerName, Precision, RunConfig
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification

@@ -19,10 +19,10 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
+from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.output import atomic_directory, check_replaceable, read_json
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, TorchPredictor
 from compressor.pruning import PRUNING_RECORD
-from compressor.recipe import ColumnsConfig, ExportConfig, RunConfig
 from compressor.training import TRAINING_RECORD
 from exporters.manifest import write_manifest
 from exporters.onnx import OPSET, encoder_initializers, export_graph

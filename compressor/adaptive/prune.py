@@ -30,9 +30,9 @@ from compressor.layerwise import (
     prune_layerwise,
     set_linears,
 )
+from compressor.options import AdaptiveConfig
 from compressor.patterns import MaskPattern, Structured, Unstructured
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
-from compressor.recipe import AdaptiveConfig
 from compressor.structure import head_size, remove_heads, remove_neurons, set_intermediate_size
 
 if TYPE_CHECKING:

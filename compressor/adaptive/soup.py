@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.recipe import FinetuneConfig, SoupConfig
+from compressor.options import FinetuneConfig, SoupConfig
 
 # Options of a fine-tuning that a grid varies: the grid's name of each, and the option's.
 AXES = {

@@ -16,11 +16,11 @@ from compressor.adversarial_training import perturbation_of
 from compressor.batching import Encoded
 from compressor.classifier import Classifier
 from compressor.metrics import measure
+from compressor.options import RandomizedConfig
 from compressor.patterns import MaskPattern
 from compressor.predictors import TorchPredictor, predict_encoded
 from compressor.randomized.masks import draw_masks, step_candidates, step_sampling_ratio
 from compressor.ranks import Ranks
-from compressor.recipe import RandomizedConfig
 from compressor.training import Schedule, TrainingSet, apply_masks, distillation_loss, train
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError
+from compressor.options import CandidateSchedule, SamplingSchedule
 from compressor.patterns import NM, MaskPattern, Unstructured, pruned_count
-from compressor.recipe import CandidateSchedule, SamplingSchedule
 
 
 def draw_masks(

@@ -18,6 +18,7 @@ from compressor.console import Progress
 from compressor.data import TextData
 from compressor.early_stopping import EarlyStopping
 from compressor.errors import UserError
+from compressor.options import PerturbConfig, RandomizedConfig
 from compressor.patterns import MaskPattern, Unstructured
 from compressor.predictors import TorchPredictor, predict_encoded
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
@@ -34,7 +35,6 @@ from compressor.randomized.candidates import (
 )
 from compressor.randomized.masks import step_patterns
 from compressor.ranks import join_ranks
-from compressor.recipe import PerturbConfig, RandomizedConfig
 from compressor.training import TrainingSet, apply_masks, train
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from compressor.console import Progress
 from compressor.data import load_text_data
 from compressor.environment import describe_environment, package_versions
 from compressor.errors import UserError
+from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.output import (
     atomic_directory,
     check_replaceable,
@@ -24,7 +25,6 @@ from compressor.output import (
 )
 from compressor.predictors import ARTIFACT_GRAPH
 from compressor.ranks import join_ranks
-from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
 from compressor.robustness.attacks import ONE_WORD_AFTER_THE_OTHER
 from compressor.robustness.comparison import compare, load_attack
 from compressor.robustness.page import EXAMPLES_PAGE, render_page

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from compressor.console import Progress
-from compressor.recipe import AttackConfig
+from compressor.options import AttackConfig
 from compressor.robustness.attacks import build_attack, has_words
 from compressor.robustness.records import AttackedExample
 from compressor.robustness.victims import Victim, as_input

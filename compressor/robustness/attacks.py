@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from compressor.console import Progress
-from compressor.recipe import AttackConfig, AttackName
+from compressor.options import AttackConfig, AttackName
 from compressor.robustness.resources import AttackResources, attack_resources, import_textattack
 from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.synonyms import Synonyms

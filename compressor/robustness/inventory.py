@@ -17,8 +17,8 @@ from compressor.assets import (
 )
 from compressor.classifier import WEIGHTS
 from compressor.console import Progress
+from compressor.options import AttackConfig, AttackName, ResourcesConfig
 from compressor.output import sha256_of
-from compressor.recipe import AttackConfig, AttackName, ResourcesConfig
 from compressor.robustness.resources import (
     NEEDS,
     STOPWORDS,

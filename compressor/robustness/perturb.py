@@ -15,6 +15,7 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment
 from compressor.errors import UserError
+from compressor.options import ColumnsConfig, PerturbationName, PerturbConfig, RunConfig
 from compressor.output import (
     atomic_directory,
     check_replaceable,
@@ -24,7 +25,6 @@ from compressor.output import (
     write_json_lines,
 )
 from compressor.predictors import predict
-from compressor.recipe import ColumnsConfig, PerturbationName, PerturbConfig, RunConfig
 from compressor.robustness.perturbations import changed_share, perturbed_texts
 from compressor.robustness.run import example_at, load_predictor
 from compressor.robustness.statistics import paired_difference, wilson_interval

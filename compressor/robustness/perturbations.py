@@ -12,7 +12,7 @@ from typing import Any
 
 from compressor.console import Progress
 from compressor.data import TextData
-from compressor.recipe import PerturbationName, PerturbConfig
+from compressor.options import PerturbationName, PerturbConfig
 from compressor.robustness.attacker import random_state
 from compressor.robustness.attacks import has_words, synonym_swap
 from compressor.robustness.resources import import_textattack, load_synonyms

@@ -27,8 +27,8 @@ from compressor.assets import encoder_directory
 from compressor.console import Progress
 from compressor.environment import cache_directory
 from compressor.errors import UserError
+from compressor.options import AttackConfig, AttackName, ResourcesConfig, SynonymsConfig
 from compressor.output import sha256_of
-from compressor.recipe import AttackConfig, AttackName, ResourcesConfig, SynonymsConfig
 from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.synonyms import Synonyms, thesaurus_synonyms, wordnet_synonyms
 from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors

@@ -17,9 +17,9 @@ from compressor.console import Progress, SilentProgress
 from compressor.data import TextData
 from compressor.environment import prepare, thread_count
 from compressor.errors import UserError
+from compressor.options import AttackConfig, RunConfig
 from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.ranks import Ranks, join_ranks
-from compressor.recipe import AttackConfig, RunConfig
 from compressor.robustness.attacker import Attacker
 from compressor.robustness.records import AttackedExample
 from compressor.robustness.resources import attack_resources

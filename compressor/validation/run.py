@@ -20,10 +20,10 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
+from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.output import atomic_directory, check_replaceable, read_json
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
 from compressor.pruning import PRUNING_RECORD
-from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness, read_examples
 from compressor.validation.accuracy import measure_accuracy

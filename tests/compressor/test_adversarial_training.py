@@ -16,7 +16,7 @@ from compressor.adversarial_training import (
     random_start,
 )
 from compressor.batching import encode, pad
-from compressor.recipe import AdversarialConfig
+from compressor.options import AdversarialConfig
 from compressor.training import Schedule, TrainingSet, perturbation_at, train
 
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 8))

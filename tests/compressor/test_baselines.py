@@ -8,9 +8,9 @@ from compressor.adaptive.solvers import column_sweep
 from compressor.batching import encode, pad
 from compressor.classifier import encoder_linears, load_classifier, save_classifier
 from compressor.console import SilentProgress
+from compressor.options import PruneConfig
 from compressor.patterns import NM, Unstructured, parse_pattern
 from compressor.pruning import PruningJob, prune_classifier
-from compressor.recipe import PruneConfig
 
 LENGTH = 48
 ALGORITHMS = ["magnitude", "wanda", "sparsegpt"]

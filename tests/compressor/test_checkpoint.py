@@ -22,9 +22,9 @@ from compressor.checkpoint import (
 )
 from compressor.console import SilentProgress
 from compressor.errors import UserError
+from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
 from compressor.output import read_json
 from compressor.pruning import prune_directory
-from compressor.recipe import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
 
 ROOT = Path(__file__).parent.parent.parent
 JOB = {"seed": 0, "options": {"sparsity": 0.5, "algorithm": "adaptive"}}

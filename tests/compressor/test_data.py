@@ -11,7 +11,7 @@ import pytest
 
 from compressor.data import TextData, load_text_data
 from compressor.errors import UserError
-from compressor.recipe import ColumnsConfig
+from compressor.options import ColumnsConfig
 
 TEXTS = [
     'say "cheese", please',

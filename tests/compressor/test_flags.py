@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from compressor.errors import UserError
 from compressor.flags import flag_name, section_flags
-from compressor.recipe import (
+from compressor.options import (
     AttackConfig,
     ColumnsConfig,
     ExportConfig,

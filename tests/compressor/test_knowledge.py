@@ -24,7 +24,7 @@ from compressor.knowledge import (
 )
 from compressor.knowledge_plots import knowledge_plots
 from compressor.knowledge_texts import KnowledgeOptions, knowledge_options, load_sets
-from compressor.recipe import ColumnsConfig, RunConfig
+from compressor.options import ColumnsConfig, RunConfig
 from compressor.robustness.records import AttackedExample
 
 COLUMNS = ColumnsConfig(max_length=48)

@@ -17,9 +17,9 @@ from compressor.layerwise import (
     set_linears,
     start_walk,
 )
+from compressor.options import AdaptiveConfig, PruneConfig
 from compressor.patterns import parse_pattern
 from compressor.pruning import LayerRecord, PruningJob, prune_classifier
-from compressor.recipe import AdaptiveConfig, PruneConfig
 
 KEYS = [
     f"{index:02d}-{name}"

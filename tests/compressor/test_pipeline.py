@@ -10,19 +10,19 @@ import compressor.pipeline as pipeline
 from compressor.classifier import load_classifier
 from compressor.console import SilentProgress
 from compressor.errors import UserError
-from compressor.output import read_json
-from compressor.pipeline import check_recipe, run_recipe, train_dense
-from compressor.recipe import (
+from compressor.options import (
     AttackConfig,
     DataConfig,
     ExportConfig,
     FinetuneConfig,
     PruneConfig,
-    Recipe,
     RunConfig,
     SoupConfig,
     ValidateConfig,
 )
+from compressor.output import read_json
+from compressor.pipeline import check_recipe, run_recipe, train_dense
+from compressor.recipe import Recipe
 from compressor.robustness import run as robustness
 from compressor.validation.report import Report
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from compressor.errors import UserError
-from compressor.recipe import PruneConfig, Recipe, Section, dump_recipe, load_recipe
+from compressor.options import PruneConfig, Section
+from compressor.recipe import Recipe, dump_recipe, load_recipe
 
 MINIMAL = """\
 model: some/model
@@ -18,7 +19,7 @@ data:
   test: test.tsv
 """
 
-SECTIONS = [section for section in [*Section.__subclasses__()] if section.__module__ == "compressor.recipe"]
+SECTIONS = [s for s in Section.__subclasses__() if s.__module__.startswith("compressor.options")]
 
 
 def load(tmp_path, text: str) -> Recipe:

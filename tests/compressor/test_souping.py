@@ -12,9 +12,9 @@ from compressor.classifier import load_classifier, weights_fingerprint
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
+from compressor.options import AttackConfig, ColumnsConfig, RunConfig, SoupConfig
 from compressor.output import read_json
 from compressor.predictors import TorchPredictor, predict
-from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig, SoupConfig
 from compressor.souping import runs_folder, soup_directory
 
 COLUMNS = ColumnsConfig(max_length=48)

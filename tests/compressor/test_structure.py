@@ -9,10 +9,10 @@ import torch
 from compressor.classifier import load_classifier, save_classifier
 from compressor.console import SilentProgress
 from compressor.errors import UserError
+from compressor.options import AdaptiveConfig, ColumnsConfig, ExportConfig, PruneConfig, RunConfig
 from compressor.patterns import parse_pattern
 from compressor.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.pruning import PruningJob, prune_classifier, prune_directory
-from compressor.recipe import AdaptiveConfig, ColumnsConfig, ExportConfig, PruneConfig, RunConfig
 from compressor.structure import head_size, remove_heads, remove_neurons, set_intermediate_size
 from exporters.artifact import export_directory
 

@@ -12,8 +12,8 @@ from compressor.classifier import encoder_weights, load_classifier, weights_fing
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
+from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.predictors import OnnxPredictor, TorchPredictor, predict
-from compressor.recipe import ColumnsConfig, ExportConfig, RunConfig
 from exporters.artifact import export_directory
 from exporters.manifest import read_manifest
 

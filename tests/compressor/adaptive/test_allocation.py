@@ -16,9 +16,9 @@ from compressor.classifier import encoder_linears, linear_at, load_classifier
 from compressor.console import SilentProgress
 from compressor.errors import UserError
 from compressor.layerwise import group_names, start_walk
+from compressor.options import AdaptiveConfig, PruneConfig
 from compressor.patterns import Unstructured, parse_pattern
 from compressor.pruning import PruningJob, prune_classifier
-from compressor.recipe import AdaptiveConfig, PruneConfig
 
 # the knapsack -----------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ import torch
 from compressor.classifier import encoder_linears, load_classifier, save_classifier, weights_fingerprint
 from compressor.console import SilentProgress
 from compressor.errors import UserError
+from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
 from compressor.output import read_json
 from compressor.patterns import NM, Unstructured, parse_pattern, pruned_count
 from compressor.predictors import TorchPredictor, predict
 from compressor.pruning import PruningJob, prune_classifier, prune_directory
-from compressor.recipe import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
 
 LENGTH = 48
 RUN = RunConfig(device="cpu", threads=2)

@@ -11,9 +11,9 @@ from compressor.calibration import LINEAR_GROUPS, SideBySide, calibration_batche
 from compressor.checkpoint import Checkpoint
 from compressor.classifier import encoder_linears, load_classifier
 from compressor.console import SilentProgress
+from compressor.options import AdaptiveConfig, PruneConfig
 from compressor.patterns import Unstructured
 from compressor.pruning import PruningJob, prune_classifier
-from compressor.recipe import AdaptiveConfig, PruneConfig
 
 NAMES = [name for group in LINEAR_GROUPS for name in group]
 

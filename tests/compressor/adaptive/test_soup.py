@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.adaptive.soup import AXES, Score, Trial, average_weights, greedy_soup, grid_runs
-from compressor.recipe import SoupConfig
+from compressor.options import SoupConfig
 
 SCORE = st.builds(Score, accuracy=st.sampled_from([0.5, 0.8, 0.9]), accuracy_under_attack=st.integers(0, 5))
 SCORES = st.lists(SCORE, min_size=1, max_size=5)

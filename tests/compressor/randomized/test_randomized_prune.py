@@ -9,10 +9,10 @@ from compressor.classifier import encoder_weights, load_classifier, sparsity_of
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
+from compressor.options import ColumnsConfig, PruneConfig, RandomizedConfig
 from compressor.patterns import NM, Unstructured
 from compressor.pruning import PruningJob, prune_classifier
 from compressor.randomized import prune as module
-from compressor.recipe import ColumnsConfig, PruneConfig, RandomizedConfig
 from compressor.training import hidden_distance
 
 QUICK = RandomizedConfig(

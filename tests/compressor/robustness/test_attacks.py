@@ -7,8 +7,8 @@ import pytest
 from compressor.console import SilentProgress
 from compressor.data import TextData
 from compressor.errors import UserError
+from compressor.options import AttackConfig, AttackName
 from compressor.predictors import OnnxPredictor, TorchPredictor
-from compressor.recipe import AttackConfig, AttackName
 from compressor.robustness.attacks import ONE_WORD_AFTER_THE_OTHER, RECIPES, build_attack
 from compressor.robustness.records import summarize, under_word_budgets
 from compressor.robustness.resources import import_textattack

@@ -9,7 +9,7 @@ import torch
 from compressor.console import SilentProgress
 from compressor.data import TextData
 from compressor.errors import UserError
-from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
+from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.comparison import accuracy_drop, replay
 from compressor.robustness.records import AttackedExample, read_examples, summarize

@@ -8,7 +8,7 @@ import pytest
 from cli import execute
 from compressor.assets import encoder_directory
 from compressor.console import SilentProgress
-from compressor.recipe import AttackConfig, ResourcesConfig
+from compressor.options import AttackConfig, ResourcesConfig
 from compressor.robustness import inventory as module
 from compressor.robustness.inventory import build, examine, inventory, is_broken
 from compressor.robustness.resources import NEEDS, attack_resources

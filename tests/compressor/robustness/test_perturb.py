@@ -8,9 +8,9 @@ from compressor.classifier import load_classifier
 from compressor.console import SilentProgress
 from compressor.data import TextData
 from compressor.errors import UserError
+from compressor.options import ColumnsConfig, PerturbConfig, RunConfig
 from compressor.output import read_json
 from compressor.predictors import TorchPredictor, predict
-from compressor.recipe import ColumnsConfig, PerturbConfig, RunConfig
 from compressor.robustness.perturb import perturb_directory
 from compressor.robustness.perturbations import CASES, changed_share, perturbed_texts
 

@@ -15,8 +15,8 @@ from cli import execute
 from compressor.checkpoint import checkpoint_folder
 from compressor.console import SilentProgress
 from compressor.errors import UserError
+from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.ranks import Ranks
-from compressor.recipe import AttackConfig, ColumnsConfig, RunConfig
 from compressor.robustness import run as module
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.attacker import Attacker

@@ -16,8 +16,8 @@ from compressor.assets import encoder_directory
 from compressor.console import SilentProgress
 from compressor.data import TextData
 from compressor.errors import UserError
+from compressor.options import AttackConfig, ColumnsConfig, ExportConfig, RunConfig
 from compressor.predictors import OnnxPredictor, TorchPredictor
-from compressor.recipe import AttackConfig, ColumnsConfig, ExportConfig, RunConfig
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.attacks import universal_tags
 from compressor.robustness.records import AttackedExample, read_examples, summarize, under_word_budgets

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.errors import UserError
-from compressor.recipe import ValidateConfig
+from compressor.options import ValidateConfig
 from compressor.validation.gates import METRICS, Gate, Measured, parse_gate, parse_gates
 from compressor.validation.report import (
     AgainstFigures,

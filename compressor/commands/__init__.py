@@ -1,0 +1,1 @@
+"""The commands of the command line: each calls one function of a stage and prints."""

@@ -1,0 +1,38 @@
+"""Arguments and options that several commands share, and that no recipe has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str, typer.Argument(help="BERT classifier: directory or hub id, safetensors.", show_default=False)
+]
+Encoder = Annotated[str, typer.Argument(help="BERT checkpoint: directory or hub id.", show_default=False)]
+ModelOrArtifact = Annotated[
+    str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data", help="Labelled texts: csv, tsv, jsonl or parquet file, or hub id.", show_default=False
+    ),
+]
+Output = Annotated[
+    Path, typer.Option("--output", help="Directory for the result; must not exist.", show_default=False)
+]
+OptionalOutput = Annotated[
+    Path | None, typer.Option("--output", help="Directory for the result as JSON; must not exist.")
+]
+Processes = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes that share out the attacked examples, and the threads; same outcomes."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that an earlier command wrote.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")
+]

@@ -1,0 +1,131 @@
+"""Commands about robustness: attack, perturb, resources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressor.commands.arguments import Data, Force, Json, ModelOrArtifact, Output, Processes
+from compressor.commands.printing import print_result, results_only
+from compressor.console import terminal_progress
+from compressor.errors import GateFailed
+from compressor.flags import section_flags
+from compressor.options import AttackConfig, ColumnsConfig, PerturbConfig, ResourcesConfig, RunConfig
+
+
+@section_flags
+def attack(
+    model: ModelOrArtifact,
+    data: Data,
+    output: Output,
+    options: AttackConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Output of the same attack on another model, to compare with: the difference with its "
+            "interval, and how many of the texts that fooled the other one fool this one."
+        ),
+    ] = None,
+    processes: Processes = 1,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on behind the last finished example of a run that was stopped."),
+    ] = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Attack a classifier or an exported artifact with TextAttack, on local resources."""
+    from compressor.robustness.attack_stage import attack_directory
+    from compressor.tables import attack_table
+
+    with results_only(as_json):
+        record = attack_directory(
+            model,
+            data,
+            columns,
+            options,
+            run,
+            output,
+            against=against,
+            processes=processes,
+            resume=resume,
+            force=force,
+            progress=terminal_progress(),
+        )
+    print_result(as_json, record, "" if as_json else attack_table(record))
+    if not as_json:
+        print_result(False, None, f"Records: {output}")
+
+
+@section_flags
+def perturb(
+    model: ModelOrArtifact,
+    data: Data,
+    output: Output,
+    options: PerturbConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    against: Annotated[
+        Path | None, typer.Option(help="Output of the same command on another model, to compare with.")
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Score typos, synonyms and casing not made for the model: seconds where an attack takes minutes."""
+    from compressor.robustness.perturb import perturb_directory
+    from compressor.tables import perturbations_table
+
+    with results_only(as_json):
+        record = perturb_directory(
+            model,
+            data,
+            columns,
+            options,
+            run,
+            output,
+            against=against,
+            force=force,
+            progress=terminal_progress(),
+        )
+    print_result(as_json, record, "" if as_json else perturbations_table(record))
+    if not as_json:
+        print(f"Records: {output}")
+
+
+@section_flags
+def resources_list(options: ResourcesConfig, as_json: Json = False) -> None:
+    """List what attacks need besides a victim: source, licence, checksum, and what TextAttack would fetch."""
+    _print_resources(options, as_json)
+
+
+@section_flags
+def resources_build(options: ResourcesConfig, as_json: Json = False) -> None:
+    """Make what is made of other resources and is not there, so that the first attack need not."""
+    from compressor.robustness.inventory import build
+
+    with results_only(as_json):
+        build(options, terminal_progress())
+    _print_resources(options, as_json)
+
+
+@section_flags
+def resources_verify(options: ResourcesConfig, as_json: Json = False) -> None:
+    """Read all resources; exit 1 if one is missing, or is not what was pinned or built."""
+    broken = _print_resources(options, as_json)
+    if broken:
+        raise GateFailed(f"resources are not as they must be: {', '.join(broken)}")
+
+
+def _print_resources(options: ResourcesConfig, as_json: bool) -> list[str]:
+    """Print what is found of the resources; return those that attacks cannot do with."""
+    from compressor.robustness.inventory import examine, inventory, is_broken
+    from compressor.tables import resources_json, resources_table
+
+    with results_only(as_json):
+        findings = [examine(resource) for resource in inventory(options)]
+    print_result(as_json, resources_json(findings), "" if as_json else resources_table(findings))
+    return [f"{f.resource.name} is {f.state}" for f in findings if is_broken(f, options)]

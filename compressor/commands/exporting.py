@@ -1,0 +1,100 @@
+"""Commands that export, pack and verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressor.commands.arguments import Force, Json, Model, Output
+from compressor.commands.printing import print_result, results_only
+from compressor.console import terminal_progress
+from compressor.errors import GateFailed
+from compressor.flags import section_flags
+from compressor.options import ColumnsConfig, ExportConfig, RunConfig
+
+
+@section_flags
+def export(
+    model: Model,
+    output: Output,
+    options: ExportConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Real texts for the proof of parity; those that the model was made with if not given.",
+        ),
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Export a classifier to ONNX and prove its parity with PyTorch."""
+    from exporters.artifact import export_directory
+
+    with results_only(as_json):
+        manifest = export_directory(
+            model, data, columns, options, run, output, force=force, progress=terminal_progress()
+        )
+    parity = manifest["parity"]
+    print_result(
+        as_json,
+        manifest,
+        f"model.onnx, opset {manifest['opset']}, {manifest['sparsity']:.2%} zeros in the encoder; "
+        f"logits within {parity['max_difference']:.1e} of PyTorch's on {parity['examples']} texts; "
+        f"artifact in {output}",
+    )
+
+
+def pack(
+    model: Annotated[
+        Path, typer.Argument(help="Directory of a classifier with safetensors weights.", show_default=False)
+    ],
+    output: Output,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Pack a pruned classifier for shipping: only the weights that are not zero, bit for bit."""
+    from exporters.packed import pack_directory
+
+    manifest = pack_directory(model, output, force=force)
+    own, whole = manifest["packed_tensors_bytes"], manifest["weights_bytes"]
+    print_result(
+        as_json,
+        manifest,
+        f"{manifest['packed_tensors']} tensors: {own['before'] / 1e6:.1f} MB to {own['after'] / 1e6:.1f}; "
+        f"all weights from {whole['before'] / 1e6:.1f} MB to {whole['after'] / 1e6:.1f}; packed in {output}",
+    )
+
+
+def unpack(
+    packed: Annotated[Path, typer.Argument(help="Directory from `compress pack`.", show_default=False)],
+    output: Output,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Restore a packed classifier, bit for bit."""
+    from exporters.packed import unpack_directory
+
+    record = unpack_directory(packed, output, force=force)
+    print_result(as_json, record, f"{record['tensors']} tensors, as they were packed; classifier in {output}")
+
+
+def verify(
+    artifact: Annotated[
+        Path,
+        typer.Argument(help="Directory of an exported artifact or a packed classifier.", show_default=False),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Check that an artifact is, file by file, what was written."""
+    from exporters.manifest import artifact_problems
+
+    problems = artifact_problems(artifact)
+    text = "\n".join(problems) or f"{artifact}: every file is as it was exported"
+    print_result(as_json, {"ok": not problems, "problems": problems}, text)
+    if problems:
+        raise GateFailed(f"{artifact}: is not what was exported; problems: {len(problems)}")

@@ -1,0 +1,120 @@
+"""Commands that make classifiers: finetune, soup, prune."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from compressor.commands.arguments import Data, Encoder, Force, Json, Model, Output, Processes
+from compressor.commands.printing import print_result, results_only
+from compressor.console import terminal_progress
+from compressor.flags import section_flags
+from compressor.options import ColumnsConfig, FinetuneConfig, PruneConfig, RunConfig, SoupConfig
+
+
+@section_flags
+def finetune(
+    model: Encoder,
+    data: Data,
+    output: Output,
+    options: FinetuneConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a BERT checkpoint into a dense classifier."""
+    from compressor.training import finetune_directory
+
+    with results_only(as_json):
+        record = finetune_directory(
+            model, data, columns, options, run, output, force=force, progress=terminal_progress()
+        )
+    print_result(
+        as_json,
+        record,
+        f"{record['steps']} training steps in {record['seconds']:.0f} s; classifier in {output}",
+    )
+
+
+@section_flags
+def soup(
+    model: Encoder,
+    data: Data,
+    output: Output,
+    options: SoupConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    processes: Processes = 1,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Make a robust dense classifier: fine-tune several times, average by accuracy under attack.
+
+    The texts that are attacked are drawn from the data and not trained on. Runs and attacks are kept in
+    OUTPUT.runs: the same command goes on where it was stopped, and another one takes what it needs of them.
+    """
+    from compressor.souping import soup_directory
+    from compressor.tables import soup_table
+
+    with results_only(as_json):
+        record = soup_directory(
+            model,
+            data,
+            columns,
+            options,
+            run,
+            output,
+            processes=processes,
+            force=force,
+            progress=terminal_progress(),
+        )
+    print_result(as_json, record, "" if as_json else soup_table(record))
+    if not as_json:
+        print(f"Classifier: {output}")
+
+
+@section_flags
+def prune(
+    model: Model,
+    calibration: Annotated[
+        str,
+        typer.Option(
+            "--calibration",
+            help="Texts to prune with (randomized: labelled): file or hub id.",
+            show_default=False,
+        ),
+    ],
+    output: Output,
+    options: PruneConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on behind the last finished layer of a run that was stopped."),
+    ] = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Prune the encoder of a classifier with one of the published methods, or a baseline."""
+    from compressor.pruning import prune_directory
+
+    with results_only(as_json):
+        record = prune_directory(
+            model,
+            calibration,
+            columns,
+            options,
+            run,
+            output,
+            force=force,
+            progress=terminal_progress(),
+            resume=resume,
+        )
+    print_result(
+        as_json,
+        record,
+        f"{record['algorithm']}, {record['pattern']}: {record['sparsity']:.2%} of the encoder is zero; "
+        f"{record['seconds']:.0f} s; classifier in {output}",
+    )

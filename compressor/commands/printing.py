@@ -1,0 +1,68 @@
+"""What commands print: tables for people, one JSON object for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import GateFailed
+from compressor.ranks import ranks_of_environment
+
+if TYPE_CHECKING:
+    from compressor.validation.report import Report
+
+
+@contextmanager
+def results_only(as_json: bool) -> Iterator[None]:
+    """With `--json`, send whatever libraries print to stderr, so that stdout holds one object."""
+    if not as_json:
+        yield
+        return
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
+
+def print_result(as_json: bool, value: Any, text: Any) -> None:
+    if not ranks_of_environment().is_first:
+        return
+    if as_json:
+        print(json.dumps(value, allow_nan=False, ensure_ascii=False))
+    elif isinstance(text, str):
+        print(text)
+    else:
+        from rich.console import Console
+
+        Console().print(text)
+
+
+def print_report(as_json: bool, report: Report, output: Path) -> None:
+    from compressor.tables import report_table
+    from compressor.validation.run import failed_gates
+
+    print_result(as_json, report.model_dump(), "" if as_json else report_table(report))
+    if not as_json:
+        print(f"Report: {output / 'report.html'}")
+    failed = [f"{gate.metric} is {gate.value:g}, bound {gate.bound}" for gate in failed_gates(report)]
+    if failed:
+        raise GateFailed("; ".join(failed))
+
+
+def write_optional(output: Path | None, force: bool, name: str, value: Any) -> None:
+    if output is None:
+        return
+    from compressor.output import atomic_directory, write_json
+
+    with atomic_directory(output, force=force) as working:
+        write_json(working / name, value)

@@ -1,0 +1,150 @@
+"""Commands that judge: validate, inspect, and the whole runs; doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressor.commands.arguments import (
+    Data,
+    Force,
+    Json,
+    ModelOrArtifact,
+    OptionalOutput,
+    Output,
+    Processes,
+)
+from compressor.commands.printing import print_report, print_result, results_only, write_optional
+from compressor.console import terminal_progress
+from compressor.errors import GateFailed
+from compressor.flags import section_flags
+from compressor.options import (
+    AttackConfig,
+    ColumnsConfig,
+    KnowledgeConfig,
+    PruneConfig,
+    RunConfig,
+    ValidateConfig,
+)
+
+
+@section_flags
+def validate(
+    dense: Annotated[
+        str, typer.Argument(help="The dense classifier: directory or hub id.", show_default=False)
+    ],
+    artifact: Annotated[Path, typer.Argument(help="The exported artifact's directory.", show_default=False)],
+    data: Data,
+    options: ValidateConfig,
+    attacked: AttackConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", help="Directory for the report; ARTIFACT-validation beside the artifact if not given."
+        ),
+    ] = None,
+    pruned: Annotated[
+        Path | None,
+        typer.Option(
+            "--pruned", help="The pruned classifier; found through the artifact's manifest if not given."
+        ),
+    ] = None,
+    processes: Processes = 1,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Hold the artifact against the dense classifier: accuracy, robustness, latency, size, gates."""
+    from compressor.validation.run import ValidationJob, validate_directories
+
+    output = output or artifact.with_name(f"{artifact.name}-validation")
+    job = ValidationJob(dense, artifact, pruned, data, columns, options, attacked, run, processes)
+    with results_only(as_json):
+        report = validate_directories(job, output, force=force, progress=terminal_progress())
+    print_report(as_json, report, output)
+
+
+@section_flags
+def inspect(
+    model: ModelOrArtifact,
+    compared: KnowledgeConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    output: OptionalOutput = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a classifier or an artifact holds, and what it keeps of a dense model's knowledge."""
+    from compressor.inspection import inspect_stage
+    from compressor.knowledge_texts import knowledge_options
+    from compressor.tables import inspection_table
+
+    with results_only(as_json):
+        knowledge = knowledge_options(compared.against, columns, compared.model_dump(exclude={"against"}))
+        facts = inspect_stage(
+            model, knowledge, columns, run, output, force=force, progress=terminal_progress()
+        )
+    print_result(as_json, facts, "" if as_json else inspection_table(facts))
+
+
+@section_flags
+def run_command(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
+    output: Output,
+    device: Annotated[str | None, typer.Option("--device", help="In place of the recipe's device.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")] = None,
+    processes: Processes = 1,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Run a whole recipe: fine-tune, prune, export, attack, validate."""
+    from compressor.pipeline import run_recipe
+    from compressor.recipe import load_recipe
+
+    changes = {key: value for key, value in (("device", device), ("seed", seed)) if value is not None}
+    with results_only(as_json):
+        loaded = load_recipe(recipe, changes)
+        report = run_recipe(loaded, output, processes=processes, force=force, progress=terminal_progress())
+    print_report(as_json, report, output)
+
+
+@section_flags
+def quickstart(
+    options: PruneConfig,
+    attacked: AttackConfig,
+    run: RunConfig,
+    output: Annotated[
+        Path, typer.Option("--output", help="Directory for the result; must not exist.")
+    ] = Path("runs/quickstart"),
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """The main job on real input: MiniLM on critic quotes, fine-tuned, pruned, attacked, validated."""
+    from compressor.quickstart import run_quickstart
+
+    with results_only(as_json):
+        report = run_quickstart(output, options, attacked, run, force=force, progress=terminal_progress())
+    print_report(as_json, report, output)
+
+
+@section_flags
+def doctor(
+    run: RunConfig, output: OptionalOutput = None, force: Force = False, as_json: Json = False
+) -> None:
+    """Check whether this machine can do the main job."""
+    from dataclasses import asdict
+
+    from compressor.doctor import examine
+    from compressor.tables import doctor_table
+
+    with results_only(as_json):
+        checks = examine(run)
+        result = {"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}
+        write_optional(output, force, "inspection.json", result)
+    print_result(as_json, result, "" if as_json else doctor_table(checks))
+    failed = [check.name for check in checks if not check.ok]
+    if failed:
+        raise GateFailed(f"not ready: {', '.join(failed)}")

@@ -1,0 +1,78 @@
+"""Every option of every stage: its name, default, bounds and meaning, in one place.
+
+A recipe (YAML) is made of these sections, and `compressor.flags` makes the command line's flags from
+them. Light on imports, since `compress --help` loads it.
+"""
+
+from compressor.options.export import ExportConfig
+from compressor.options.pruning import (
+    AdaptiveConfig,
+    AlgorithmName,
+    CandidateSchedule,
+    CandidateScore,
+    MetricName,
+    PruneConfig,
+    RandomizedConfig,
+    SamplingSchedule,
+    Scope,
+)
+from compressor.options.robustness import (
+    AttackConfig,
+    AttackName,
+    PerturbationName,
+    PerturbConfig,
+    ResourcesConfig,
+    SoupConfig,
+    SynonymsConfig,
+)
+from compressor.options.run import ColumnsConfig, DataConfig, DeviceName, RunConfig
+from compressor.options.section import Section, describe, fields_of, keys_of
+from compressor.options.training import (
+    AdversarialConfig,
+    BatchSize,
+    FinetuneConfig,
+    OptimizerName,
+    PerturbationConfig,
+    Precision,
+    TrainingConfig,
+    WarmupShare,
+)
+from compressor.options.validation import KnowledgeConfig, ValidateConfig
+
+__all__ = [
+    "AdaptiveConfig",
+    "AdversarialConfig",
+    "AlgorithmName",
+    "AttackConfig",
+    "AttackName",
+    "BatchSize",
+    "CandidateSchedule",
+    "CandidateScore",
+    "ColumnsConfig",
+    "DataConfig",
+    "DeviceName",
+    "ExportConfig",
+    "FinetuneConfig",
+    "KnowledgeConfig",
+    "MetricName",
+    "OptimizerName",
+    "PerturbConfig",
+    "PerturbationConfig",
+    "PerturbationName",
+    "Precision",
+    "PruneConfig",
+    "RandomizedConfig",
+    "ResourcesConfig",
+    "RunConfig",
+    "SamplingSchedule",
+    "Scope",
+    "Section",
+    "SoupConfig",
+    "SynonymsConfig",
+    "TrainingConfig",
+    "ValidateConfig",
+    "WarmupShare",
+    "describe",
+    "fields_of",
+    "keys_of",
+]

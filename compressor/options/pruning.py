@@ -1,0 +1,189 @@
+"""Options of pruning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compressor.options.section import Section
+from compressor.options.training import TrainingConfig
+
+AlgorithmName = Literal["adaptive", "randomized", "magnitude", "wanda", "sparsegpt"]
+
+Scope = Literal["row", "layer"]
+
+SamplingSchedule = Literal["constant", "falling"]
+
+CandidateSchedule = Literal["constant", "rising"]
+
+MetricName = Literal["accuracy", "f1", "matthews"]
+
+CandidateScore = Literal["loss", MetricName]
+
+
+class AdaptiveConfig(Section):
+    """Adaptive knowledge-retention pruning (algorithm 1)."""
+
+    solver: Literal["fast", "exact", "greedy"] = Field(
+        "fast",
+        description="fast: ADMM mask search, swaps and exact least squares; exact: the paper's elimination, "
+        "cubic in the layer's width and very slow past small models; greedy: one pass, the least exact.",
+    )
+    allocation: Literal["uniform", "error"] = Field(
+        "uniform",
+        description="uniform: the same sparsity everywhere, as in the paper; error: more zeros where the "
+        "measured error is cheapest, the same number in all (unstructured only).",
+    )
+    adaptive_hessian: bool = Field(
+        True, description="Second moments of the drifted inputs; if not, of the dense model's."
+    )
+    resolve_weight: bool = Field(
+        True, description="Re-solve each dense weight for the drifted inputs before it is pruned."
+    )
+    damping: float = Field(
+        0.01,
+        gt=0,
+        le=10,
+        description="Ridge towards the dense weight, as a share of the Hessian's mean diagonal.",
+    )
+    reconstruction_passes: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Passes over the calibration texts in which each pruned encoder layer is tuned, "
+        "zeros fixed and without labels, to the dense layer's output.",
+    )
+    reconstruction_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of these passes.")
+    resolve_heads: bool = Field(
+        True, description="Re-solve pooler and classifier for the inputs that the pruned encoder feeds them."
+    )
+    iterations: int = Field(60, ge=1, le=10_000, description="Most ADMM iterations of the fast solver.")
+
+
+class RandomizedConfig(TrainingConfig):
+    """Randomized mask generation and selection (algorithm 2)."""
+
+    steps: int = Field(3, ge=1, le=1000, description="Pruning steps over which the sparsity rises.")
+    schedule: Literal["cubic", "geometric"] = Field(
+        "cubic", description="How the sparsity rises: cubic, or the same share of live weights each step."
+    )
+    step_sparsities: list[Annotated[float, Field(gt=0, lt=1)]] | None = Field(
+        None,
+        min_length=1,
+        description="Sparsity of each step, rising to that of the run, in place of --steps and --schedule.",
+    )
+    candidates: int = Field(3, ge=1, le=1000, description="Masks drawn in a step; the first is by magnitude.")
+    candidate_schedule: CandidateSchedule = Field(
+        "constant",
+        description="The number of candidates over the steps: the same, or rising to it by equal parts, "
+        "since a choice matters most where few weights are left.",
+    )
+    score: CandidateScore = Field(
+        "loss",
+        description="What candidates are compared by on held-out texts: the training loss, or a metric; f1 "
+        "is of the second class, or the mean over classes if there are more.",
+    )
+    shift_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="What a candidate's score loses for each unit of divergence (in nats) between its "
+        "answers to held-out texts and to the same texts with typos and synonyms.",
+    )
+    sampling_ratio: float = Field(
+        0.05, ge=0, le=1, description="Share of the kept weights that is drawn and not ranked."
+    )
+    sampling_schedule: SamplingSchedule = Field(
+        "constant",
+        description="The sampling ratio over the steps: the same, or falling to a last small part.",
+    )
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="Weights are drawn with probability proportional to |w|^(1/temperature).",
+    )
+    mask_scope: Literal["layer", "global"] = Field(
+        "layer", description="Where unstructured zeros are counted: in each matrix, or over all of them."
+    )
+    revive: bool = Field(
+        False, description="Weights that a step zeroed may come back in a later one, with the dense value."
+    )
+    halving: bool = Field(
+        False,
+        description="Score candidates in rounds, each of which trains them on and drops the worse half; "
+        "otherwise once.",
+    )
+    rectify: Literal["none", "adaptive"] = Field(
+        "none",
+        description="adaptive: before the recovery, re-solve what the mask keeps for the dense model's "
+        "outputs, layer by layer as in algorithm 1.",
+    )
+    early_steps: int = Field(
+        6, ge=0, le=100_000, description="Training steps of a candidate before it is scored."
+    )
+    early_learning_rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of these steps.")
+    recovery_steps: int = Field(
+        60, ge=0, le=1_000_000, description="Training steps of the chosen mask in each pruning step."
+    )
+    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of the recovery.")
+    patience: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Evaluations in a row without a lower held-out loss after which a recovery ends; it then "
+        "takes the best weights. 0 trains to the end and takes the last.",
+    )
+    evaluation_interval: int = Field(
+        20, ge=1, le=1_000_000, description="Training steps between evaluations, if --patience is given."
+    )
+    holdout_examples: int = Field(
+        256, ge=1, description="Calibration texts kept out of training, on which candidates are scored."
+    )
+    distillation_weight: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Weight of the dense model's logits in the loss; the labels have the rest.",
+    )
+    distillation_temperature: float = Field(
+        2.0, gt=0, le=100, description="Temperature of the softmax of both models in the distillation."
+    )
+    hidden_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Weight of the distance to the dense model's hidden states, which is added to the loss.",
+    )
+
+
+class PruneConfig(Section):
+    """What is zeroed, and how."""
+
+    algorithm: AlgorithmName = Field(
+        "adaptive", description="adaptive and randomized are the published methods, the others baselines."
+    )
+    pattern: str = Field(
+        "unstructured",
+        description="unstructured; N:M (N of M stay) such as 2:4; or structured (heads and neurons go).",
+    )
+    sparsity: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of zeros in the encoder, or of heads and neurons that go; 0.5 if not given, "
+        "N:M implies its own.",
+    )
+    scope: Scope | None = Field(
+        None,
+        description="Where unstructured weights are ranked: each row (as in the paper), or the layer (query, "
+        "key and value as one in adaptive); the algorithm's own if not given.",
+    )
+    calibration_examples: int = Field(
+        512,
+        ge=1,
+        description="Calibration texts that are used, drawn with the seed; randomized trains on all.",
+    )
+    adaptive: AdaptiveConfig = AdaptiveConfig()
+    randomized: RandomizedConfig = RandomizedConfig()

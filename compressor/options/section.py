@@ -1,0 +1,50 @@
+"""What all sections of options share: no unknown keys, and errors of one line."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+
+class Section(BaseModel):
+    """Part of a recipe. Unknown keys are errors; values do not change once checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def describe(problem: Any, model: type[BaseModel]) -> str:
+    """One line on one of pydantic's errors: key, what is wrong, the value, the nearest known key."""
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(part if part.isprintable() and part.strip() else repr(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = keys_of(_section_at(model, location[:-1]))
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        way_out = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{key}: unknown key; {way_out}"
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    if problem["type"] == "missing":
+        return f"{key}: missing; this key is required"
+    return f"{key}: {message}, not {problem['input']!r}"
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section, its own in front of those that it shares with others."""
+    own = inspect.get_annotations(model)
+    return dict(sorted(model.model_fields.items(), key=lambda entry: entry[0] not in own))
+
+
+def keys_of(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in fields_of(model).items()]
+
+
+def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    for part in path:
+        for name, field in model.model_fields.items():
+            if (field.alias or name) == part:
+                options = [field.annotation, *get_args(field.annotation)]
+                model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return model

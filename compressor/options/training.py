@@ -1,0 +1,83 @@
+"""Options of training: fine-tuning, recovery, adversarial training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compressor.options.section import Section
+
+OptimizerName = Literal["adamw", "adam", "sgd"]
+
+Precision = Literal["fp32", "bf16"]
+
+BatchSize = Annotated[
+    int,
+    Field(ge=1, le=4096, description="Texts of a training step, or of each of its accumulated parts."),
+]
+
+WarmupShare = Annotated[
+    float, Field(ge=0, le=1, description="Share of the steps in which the learning rate rises.")
+]
+
+
+class PerturbationConfig(Section):
+    """How adversarial training (FreeLB) moves the word embeddings; norms are of a whole text's."""
+
+    adversarial_step_size: float = Field(
+        0.3, gt=0, le=100, description="Norm of each ascent step of the perturbation."
+    )
+    adversarial_initial_norm: float = Field(
+        0.05, ge=0, le=100, description="Norm that bounds the random perturbation of the start."
+    )
+    adversarial_bound: float | None = Field(
+        None, gt=0, le=1000, description="Largest norm of the perturbation; none if not given."
+    )
+    adversarial_start: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the training steps that come before without perturbation: perturbed from its "
+        "first step on, a small model may never learn more than a constant answer.",
+    )
+
+
+class AdversarialConfig(PerturbationConfig):
+    """Adversarial training, or none."""
+
+    adversarial_steps: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Forward and backward passes of a training step on perturbed word embeddings (FreeLB); "
+        "0 trains without perturbation.",
+    )
+
+
+class TrainingConfig(AdversarialConfig):
+    """What fine-tuning and recovery have in common."""
+
+    batch_size: BatchSize = 32
+    accumulation_steps: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="Batches whose gradients make one training step, where memory does not hold a large one.",
+    )
+    precision: Precision = Field(
+        "fp32", description="Arithmetic of the model's passes; weights and optimizer stay in fp32."
+    )
+
+
+class FinetuneConfig(TrainingConfig):
+    """Fine-tuning of a dense classifier."""
+
+    epochs: int = Field(2, ge=1, le=100, description="Passes over the training data.")
+    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate.")
+    optimizer: OptimizerName = Field(
+        "adamw",
+        description="adamw decouples the weight decay, adam adds it to the gradient; sgd has momentum.",
+    )
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay.")
+    warmup_share: WarmupShare = 0.1

@@ -1,0 +1,58 @@
+"""Options of validation and inspection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, PositiveInt
+
+from compressor.options.section import Section
+
+
+class KnowledgeConfig(Section):
+    """Knowledge kept of a dense model."""
+
+    against: str | None = Field(
+        None, description="Dense classifier to compare with on texts: directory or hub id."
+    )
+    data: str | None = Field(
+        None,
+        description="Clean texts, labels not needed: file or hub id; the originals of --attacked if not "
+        "given.",
+    )
+    attacked: Path | None = Field(
+        None,
+        description="Directory from `compress attack`, whose successful attacks are the attacked texts.",
+    )
+    examples: int | None = Field(
+        None,
+        ge=1,
+        description="Most texts of a kind that are compared, drawn with the seed; 256 if not given.",
+    )
+    sentence: str | None = Field(None, description="Text of the attention maps; the first one if not given.")
+    attacked_sentence: str | None = Field(None, description="What an attack made of --sentence.")
+    attention_layer: int | None = Field(
+        None, description="Encoder layer of the attention maps, from 1; the last if not given."
+    )
+
+
+class ValidateConfig(Section):
+    """Measurement and gates."""
+
+    batch_sizes: list[PositiveInt] = Field(
+        [1, 8], min_length=1, description="Batch sizes of the latency table."
+    )
+    sequence_lengths: list[PositiveInt] = Field(
+        [32, 128], min_length=1, description="Sequence lengths of the latency table, in tokens."
+    )
+    latency_rounds: int = Field(
+        20, ge=3, le=100_000, description="Timed runs of each variant at each batch size and length."
+    )
+    gates: list[str] = Field(
+        [
+            "dense_over_majority >= 0.05",
+            "accuracy_drop <= 0.01",
+            "accuracy_under_attack_drop <= 0.05",
+        ],
+        description="Bounds on the result, such as 'accuracy_drop <= 0.01'; a broken one gives exit code 1.",
+    )
