@@ -26,7 +26,7 @@ from compressor.pruning import PRUNING_RECORD
 from compressor.training import TRAINING_RECORD
 from exporters.manifest import write_manifest
 from exporters.onnx import OPSET, encoder_initializers, export_graph
-from exporters.verify import check_parity, check_zeros, measure_parity
+from exporters.verify import check_parity, check_zeros, input_limits, measure_parity
 
 
 def export_directory(
@@ -65,7 +65,15 @@ def export_directory(
         exported = encoder_initializers(working / ARTIFACT_GRAPH)
         check_zeros(weights, exported)
         predictor = OnnxPredictor(working, thread_count(run))
-        parity = measure_parity(TorchPredictor(classifier), predictor, data, columns.max_length, progress)
+        parity = measure_parity(
+            TorchPredictor(classifier),
+            predictor,
+            data,
+            columns.max_length,
+            progress,
+            limits=input_limits(classifier),
+            seed=run.seed,
+        )
         check_parity(parity, config.parity_tolerance)
         facts = {
             "format": "onnx",

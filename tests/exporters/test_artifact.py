@@ -57,6 +57,9 @@ def test_the_manifest_tells_of_model_and_data(
     assert (small_artifact_dir / lineage["model"]).resolve() == small_pruned_dir.resolve()
     assert manifest["parity"]["max_difference"] <= 1e-4
     assert manifest["parity"]["examples"] == 50
+    edges = manifest["parity"]["edge_differences"]
+    assert {"1 x 1", "1 x 512", "2 x 512"} < set(edges)
+    assert all(0 <= difference <= 1e-4 for difference in edges.values())
 
 
 def test_no_path_of_this_machine_is_in_any_file(small_artifact_dir, small_pruned_dir):

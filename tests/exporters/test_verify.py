@@ -13,7 +13,23 @@ from compressor.console import SilentProgress
 from compressor.errors import UserError
 from compressor.predictors import OnnxPredictor, TorchPredictor
 from exporters.onnx import encoder_initializers
-from exporters.verify import Parity, check_parity, check_zeros, measure_parity, ragged_batches
+from exporters.verify import (
+    InputLimits,
+    Parity,
+    check_parity,
+    check_zeros,
+    edge_batches,
+    input_limits,
+    measure_parity,
+    ragged_batches,
+)
+
+# MiniLM's, but for its length, at which these tests would take long.
+LIMITS = InputLimits(vocabulary=30522, length=64, segments=2)
+
+
+def parity_of(reference, exported, data):
+    return measure_parity(reference, exported, data, 48, SilentProgress(), limits=LIMITS, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +40,18 @@ def reference(small_pruned_dir):
 @pytest.fixture(scope="module")
 def exported(small_artifact_dir):
     return OnnxPredictor(small_artifact_dir, threads=2)
+
+
+class AlteredAt:
+    """A predictor whose logits are changed for batches of one shape."""
+
+    def __init__(self, predictor, shape, change):
+        self.tokenizer, self.label_names = predictor.tokenizer, predictor.label_names
+        self._predictor, self._shape, self._change = predictor, shape, change
+
+    def logits(self, batch):
+        logits = self._predictor.logits(batch)
+        return logits + self._change if tuple(batch["input_ids"].shape) == self._shape else logits
 
 
 class Altered:
@@ -58,7 +86,7 @@ def test_ragged_batches_hold_every_index_once(count):
 
 
 def test_real_texts_have_parity(reference, exported, quotes):
-    parity = measure_parity(reference, exported, quotes.select(range(60)), 48, SilentProgress())
+    parity = parity_of(reference, exported, quotes.select(range(60)))
     assert parity.examples == 60
     assert 0 < parity.max_difference <= 1e-4
     assert parity.label_agreement == 1.0
@@ -68,7 +96,7 @@ def test_real_texts_have_parity(reference, exported, quotes):
 def test_a_difference_in_one_text_is_found_and_named(reference, exported, marked):
     texts, token = marked
     altered = Altered(exported, token, lambda logits: logits + 0.5)
-    parity = measure_parity(reference, altered, texts, 48, SilentProgress())
+    parity = parity_of(reference, altered, texts)
     assert parity.max_difference == pytest.approx(0.5, abs=1e-3)
     assert parity.worst_text == "a zebra of a film"
     with pytest.raises(UserError, match=r"differ from PyTorch's by 5.*'a zebra of a film'"):
@@ -79,7 +107,7 @@ def test_a_difference_in_one_text_is_found_and_named(reference, exported, marked
 def test_logits_that_are_not_finite_fail(reference, exported, marked, value):
     texts, token = marked
     altered = Altered(exported, token, lambda logits: np.full_like(logits, value))
-    parity = measure_parity(reference, altered, texts, 48, SilentProgress())
+    parity = parity_of(reference, altered, texts)
     assert parity.max_difference == np.inf
     with pytest.raises(UserError, match="a zebra of a film"):
         check_parity(parity, 1.0)
@@ -89,22 +117,72 @@ def test_nan_on_both_sides_fails(reference, exported, marked):
     texts, token = marked
     broken = [Altered(p, token, lambda logits: logits * np.nan) for p in (reference, exported)]
     with pytest.raises(UserError):
-        check_parity(measure_parity(*broken, texts, 48, SilentProgress()), 1.0)
+        check_parity(parity_of(*broken, texts), 1.0)
 
 
 def test_label_agreement_counts_texts(reference, exported, marked):
     texts, token = marked
     altered = Altered(exported, token, lambda logits: logits[:, ::-1])
-    parity = measure_parity(reference, altered, texts, 48, SilentProgress())
+    parity = parity_of(reference, altered, texts)
     assert parity.label_agreement == pytest.approx(59 / 60)
 
 
 def test_the_tolerance_itself_passes_and_long_texts_are_cut():
-    parity = Parity(3, 1e-4, 1.0, "x" * 500)
+    parity = Parity(3, 1e-4, 1.0, "x" * 500, {"1 x 1": 1e-4})
     check_parity(parity, 1e-4)
     with pytest.raises(UserError) as caught:
         check_parity(dataclasses.replace(parity, max_difference=1.1e-4), 1e-4)
     assert len(str(caught.value)) < 300
+
+
+@given(
+    st.builds(
+        InputLimits, vocabulary=st.integers(1, 50), length=st.integers(2, 80), segments=st.integers(1, 2)
+    ),
+    st.integers(0, 2**31 - 1),
+)
+def test_edge_batches_reach_all_edges(limits, seed):
+    batches = edge_batches(limits, 7, seed)
+    full = limits.length
+    longest = max(batches, key=lambda shape: batches[shape]["input_ids"].shape[0]).removeprefix("33 x ")
+    assert list(batches) == ["1 x 1", f"1 x {full}", f"33 x {longest}", f"2 x {full}"]
+    for shape, batch in batches.items():
+        assert " x ".join(map(str, batch["input_ids"].shape)) == shape
+        real = batch["attention_mask"] == 1
+        assert real.any(dim=1).all()
+        assert (batch["input_ids"][~real] == 7).all()
+        assert ((batch["input_ids"][real] >= 0) & (batch["input_ids"][real] < limits.vocabulary)).all()
+        assert (batch["token_type_ids"] < limits.segments).all()
+    assert batches["1 x 1"]["attention_mask"].sum() == 1
+    assert batches[f"1 x {full}"]["attention_mask"].all()
+    assert batches[f"2 x {full}"]["attention_mask"].sum(dim=1).tolist() == [full, 1]
+    for shape, batch in edge_batches(limits, 7, seed).items():
+        assert all(torch.equal(batch[key], batches[shape][key]) for key in batch)
+
+
+def test_edge_batches_are_drawn_from_the_whole_vocabulary_and_all_segments():
+    batch = edge_batches(InputLimits(1000, 512, 2), 0, seed=0)["1 x 512"]
+    assert batch["input_ids"].min() < 50
+    assert batch["input_ids"].max() > 950
+    assert set(batch["token_type_ids"].flatten().tolist()) == {0, 1}
+
+
+def test_limits_are_those_of_the_model(small_pruned_dir):
+    limits = input_limits(load_classifier(str(small_pruned_dir)))
+    assert limits == InputLimits(vocabulary=30522, length=512, segments=2)
+
+
+@pytest.mark.parametrize("change", [0.5, np.nan])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 64), (33, None), (2, 64)])
+def test_a_difference_at_an_edge_alone_is_found_and_named(reference, exported, quotes, shape, change):
+    names = [name for name in edge_batches(LIMITS, 0, 0) if name.startswith(f"{shape[0]} x")]
+    name = next(name for name in names if shape[1] is None or name.endswith(f" x {shape[1]}"))
+    altered = AlteredAt(exported, tuple(map(int, name.split(" x "))), change)
+    parity = parity_of(reference, altered, quotes.select(range(9)))
+    assert parity.max_difference <= 1e-4
+    assert {edge for edge, found in parity.edge_differences.items() if found > 1e-4} == {name}
+    with pytest.raises(UserError, match=rf"on random tokens of shape {name} \(texts x tokens\)"):
+        check_parity(parity, 1e-4)
 
 
 def test_zeros_that_agree_pass(reference, small_pruned_dir, small_artifact_dir):
