@@ -39,7 +39,8 @@ from compressor.souping import SOUP_RECORD, soup_directory
 from compressor.training import finetune_directory
 
 RATE, EPOCHS = 1e-4, 1
-# Two steps gain little on MiniLM; larger ones, or perturbed before it has learnt much, leave a constant answer.
+# Two steps gain little on MiniLM; larger ones, or perturbed before it has learnt much, leave a constant
+# answer.
 ADVERSARIAL_STEPS, STEP_SIZE, START = 3, 0.2, 0.5
 CALIBRATION_TEXTS = 512
 PROCESSES = 2

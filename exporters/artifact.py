@@ -32,6 +32,7 @@ from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
+from compressor.options.export import GraphPrecision
 from compressor.output import atomic_directory, check_replaceable, read_json
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, TorchPredictor
 from compressor.pruning import PRUNING_RECORD
@@ -42,6 +43,8 @@ from exporters.onnx import OPSET, encoder_initializers, export_graph, write_meta
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
 from exporters.shrink import layer_widths, shrink
 from exporters.sparse import store_sparse
+from exporters.tensorrt import Profile
+from exporters.tensorrt import prepare as prepare_engine
 from exporters.verify import check_parity, check_zeros, input_limits, measure_parity
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -74,36 +77,38 @@ def export_directory(
         UserError: bad model or data, or parity that does not hold.
     """
     check_replaceable(output, force)
+    precision = precision_of(config)
     prepare(run)
     # On the CPU whatever the device: the graph is the same, and parity is proven there.
     classifier = load_classifier(model, "cpu", attention="eager")
+    profile = _profile(config, classifier.model.config.max_position_embeddings)
     data = _texts(classifier, data_source, columns, config.parity_examples, run.seed)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
     scales = None
-    if config.precision == "int8-static":
+    if precision == "int8-static":
         texts = _texts(classifier, calibration, columns, config.quantization_examples, run.seed)
         encoded = encode(classifier.tokenizer, texts, columns.max_length)
         scales = fit_scales(exported, encoded, run.seed, progress)
     with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
-        progress.log(f"Exporting {model} to ONNX, {config.precision}")
+        progress.log(f"Exporting {model} to ONNX, {precision}")
         graph = working / ARTIFACT_GRAPH
-        export_graph(exported, graph, DTYPES.get(config.precision, torch.float32))
+        export_graph(exported, graph, DTYPES.get(precision, torch.float32))
         if scales is not None:
             quantize_static(graph, scales)
-        elif config.precision == "int8":
+        elif precision == "int8":
             quantize_dynamic(graph)
         stored_sparsely = store_sparse(graph) if config.storage == "sparse" else {}
         lineage = _lineage(model, output)
         weights = encoder_initializers(graph)
-        check_zeros(encoder_weights(exported.model), weights, exact=config.precision == "fp32")
-        write_metadata(graph, _metadata(classifier, config, lineage, sparsity_of(weights)))
+        check_zeros(encoder_weights(exported.model), weights, exact=precision == "fp32")
+        write_metadata(graph, _metadata(classifier, precision, lineage, sparsity_of(weights)))
         classifier.model.config.save_pretrained(working)
         classifier.tokenizer.save_pretrained(working)
         parity = _prove(classifier, working, data, columns, config, run, progress)
         facts = {
             "format": "onnx",
             "opset": OPSET,
-            "precision": config.precision,
+            "precision": precision,
             "labels": classifier.label_names,
             "sparsity": sparsity_of(weights),
             "layers": {name: sparsity_of({name: weight}) for name, weight in weights.items()},
@@ -118,8 +123,61 @@ def export_directory(
             "seed": run.seed,
             "environment": describe_environment(run),
         }
+        if profile is not None:
+            facts["tensorrt"] = _prepare_engine(
+                graph, profile, classifier.model.config.max_position_embeddings, half=precision == "fp16"
+            )
         manifest = write_manifest(working, facts)
     return {**manifest, "path": str(output)}
+
+
+def precision_of(config: ExportConfig) -> GraphPrecision:
+    """The numbers of the graph, given or implied by the target.
+
+    Raises:
+        UserError: options that contradict each other.
+    """
+    if config.target == "onnx":
+        return config.precision or "fp32"
+    if config.precision == "int8":
+        raise UserError(
+            "precision int8: TensorRT cannot parse scales that are found at run time; take int8-static"
+        )
+    if config.storage == "sparse":
+        raise UserError("storage sparse: TensorRT wants dense initializers; take storage dense")
+    return config.precision or "fp16"
+
+
+def _profile(config: ExportConfig, positions: int) -> Profile | None:
+    """The shapes of an engine, where there is to be one.
+
+    Raises:
+        UserError: they do not rise, or the model has too few positions for them.
+    """
+    if config.target == "onnx":
+        return None
+    profile = Profile(*config.engine_batch_sizes, *config.engine_lengths)
+    problem = profile.problem(positions)
+    if problem:
+        raise UserError(f"engine_lengths: {problem}")
+    return profile
+
+
+def _prepare_engine(graph: Path, profile: Profile, positions: int, *, half: bool) -> dict[str, Any]:
+    """Check a graph for TensorRT and write the script that builds its engine.
+
+    Raises:
+        UserError: a check that fails.
+    """
+    facts = prepare_engine(graph.parent, onnx.load(graph), profile, positions, half=half)
+    for check in facts["checks"]:
+        if check["findings"]:
+            first = check["findings"][0]
+            raise UserError(
+                f"export failed: TensorRT check {check['name']!r}: {first['where']}: {first['reason']} "
+                f"({len(check['findings'])} in all)"
+            )
+    return facts
 
 
 def _prove(
@@ -136,8 +194,9 @@ def _prove(
     Raises:
         UserError: they differ by more than the options allow.
     """
-    tolerance = config.parity_tolerance or TOLERANCES.get(config.precision)
-    with _runnable(artifact, config) as directory:
+    precision = precision_of(config)
+    tolerance = config.parity_tolerance or TOLERANCES.get(precision)
+    with _runnable(artifact, precision) as directory:
         parity = measure_parity(
             TorchPredictor(classifier),
             OnnxPredictor(directory, thread_count(run)),
@@ -149,7 +208,7 @@ def _prove(
         )
     check_parity(parity, tolerance, config.parity_agreement)
     record = {key: value for key, value in asdict(parity).items() if key != "worst_text"}
-    arithmetic = "fp32" if config.precision == "bf16" else config.precision
+    arithmetic = "fp32" if precision == "bf16" else precision
     return record | {
         "tolerance": tolerance,
         "least_agreement": config.parity_agreement,
@@ -158,9 +217,9 @@ def _prove(
 
 
 @contextmanager
-def _runnable(artifact: Path, config: ExportConfig) -> Iterator[Path]:
+def _runnable(artifact: Path, precision: str) -> Iterator[Path]:
     """The artifact, or where no CPU can run it a copy that computes the same in float32."""
-    if config.precision != "bf16":
+    if precision != "bf16":
         yield artifact
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -171,14 +230,14 @@ def _runnable(artifact: Path, config: ExportConfig) -> Iterator[Path]:
 
 
 def _metadata(
-    classifier: Classifier, config: ExportConfig, lineage: dict[str, Any], sparsity: float
+    classifier: Classifier, precision: str, lineage: dict[str, Any], sparsity: float
 ) -> dict[str, str]:
     """What the graph tells of itself to who has nothing but its file."""
     pruning = lineage.get("pruning") or {}
     facts = {
         "task": "text-classification",
         "labels": json.dumps(classifier.label_names, ensure_ascii=False),
-        "precision": config.precision,
+        "precision": precision,
         "pattern": pruning.get("pattern"),
         "sparsity": f"{sparsity:.6f}",
         "weights_sha256": lineage["weights_sha256"],

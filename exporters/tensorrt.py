@@ -90,6 +90,8 @@ def prepare(
     profile: Profile,
     max_position_embeddings: int,
     graph: str = ARTIFACT_GRAPH,
+    *,
+    half: bool = True,
 ) -> dict[str, Any]:
     """Write `build_engine.sh` into the directory of a graph; return what the manifest should know.
 
@@ -97,6 +99,7 @@ def prepare(
 
     Args:
         model: the content of the file `graph`, with its weights.
+        half: whether it is to be in float16 throughout.
 
     Returns:
         JSON: `passed`, `checks` (name, status, findings, note), `gemms` (see `GemmRow`),
@@ -108,7 +111,7 @@ def prepare(
     problem = profile.problem(max_position_embeddings)
     if problem:
         raise UserError(f"profile: {problem}")
-    checks = static_checks(model, profile, max_position_embeddings)
+    checks = static_checks(model, profile, max_position_embeddings, half=half)
     # What is no valid ONNX cannot be read further; its checks have failed.
     gemms = sparse_gemms(model) if checks[0].status == "pass" else []
     script = directory / BUILD_SCRIPT

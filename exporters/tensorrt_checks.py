@@ -74,8 +74,10 @@ class Check:
         return "fail" if self.findings else "pass"
 
 
-def static_checks(model: ModelProto, profile: Profile, max_position_embeddings: int) -> list[Check]:
-    """Check a graph for TensorRT 10 and later, strongly typed, in float16.
+def static_checks(
+    model: ModelProto, profile: Profile, max_position_embeddings: int, *, half: bool = True
+) -> list[Check]:
+    """Check a graph for TensorRT 10 and later, strongly typed.
 
     A pass is no promise that an engine builds; a fail is a reason why it would not, or why it would
     not be the engine that was meant.
@@ -83,6 +85,7 @@ def static_checks(model: ModelProto, profile: Profile, max_position_embeddings: 
     Args:
         profile: the shapes that the engine is to take.
         max_position_embeddings: longest sequence of the model, in tokens.
+        half: whether the graph is to be in float16 throughout.
     """
     known = {
         name: tensor
@@ -95,7 +98,7 @@ def static_checks(model: ModelProto, profile: Profile, max_position_embeddings: 
         types = element_types(model)
     except onnx.shape_inference.InferenceError:
         unknown = (Finding(_name(model), "types cannot be inferred, since the graph is no valid ONNX"),)
-    return [
+    checks = [
         Check("valid ONNX", tuple(_validity(model))),
         Check("default domain", tuple(_domains(model))),
         Check("opset", tuple(_opset(model)), f"opset {opset(model)}"),
@@ -105,8 +108,10 @@ def static_checks(model: ModelProto, profile: Profile, max_position_embeddings: 
         Check("profile", tuple(_profile(profile, max_position_embeddings))),
         Check("quantization", tuple(_quantization(model, known))),
         Check("strong typing", unknown or tuple(_strong_typing(model, types))),
-        Check("float16", unknown or tuple(_half_precision(model, types)), _float_note(model)),
     ]
+    if half:
+        checks.append(Check("float16", unknown or tuple(_half_precision(model, types)), _float_note(model)))
+    return checks
 
 
 def _validity(model: ModelProto) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from compressor.commands.printing import print_result, results_only
 from compressor.console import terminal_progress
 from compressor.errors import GateFailed
 from compressor.flags import section_flags
-from compressor.options import ColumnsConfig, ExportConfig, RunConfig
+from compressor.options import ColumnsConfig, ExportConfig, RunConfig, TritonConfig
 
 
 @section_flags
@@ -55,6 +55,11 @@ def export(
             progress=terminal_progress(),
         )
     print_result(as_json, manifest, _summary(manifest, output))
+    if "tensorrt" in manifest and not as_json:
+        from compressor.export_tables import tensorrt_tables
+
+        print_result(False, None, tensorrt_tables(manifest["tensorrt"]))
+        print(f"On the GPU that will serve it: {output / manifest['tensorrt']['script']} ENGINE_DIRECTORY")
 
 
 def _summary(manifest: dict[str, Any], output: Path) -> str:
@@ -124,3 +129,41 @@ def verify(
     print_result(as_json, {"ok": not problems, "problems": problems}, text)
     if problems:
         raise GateFailed(f"{artifact}: is not what was exported; problems: {len(problems)}")
+
+
+@section_flags
+def triton(
+    artifact: Annotated[Path, typer.Argument(help="The exported artifact's directory.", show_default=False)],
+    output: Output,
+    options: TritonConfig,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Make a model repository for Triton Inference Server of an artifact, and a client beside it."""
+    from exporters.triton import CLIENT, REPOSITORY, write_repository
+
+    with results_only(as_json):
+        manifest = write_repository(artifact, output, options, force=force)
+    lines = [
+        f"{name}: built by build_engine.sh, the engine goes to {output / facts['engine']['path']}"
+        for name, facts in manifest["models"].items()
+        if "engine" in facts
+    ]
+    lines.append(f"Serve: tritonserver --model-repository={output / REPOSITORY}; client: {output / CLIENT}")
+    print_result(as_json, manifest, "\n".join(lines))
+
+
+def engine(
+    directory: Annotated[
+        Path, typer.Argument(help="Directory that build_engine.sh filled.", show_default=False)
+    ],
+    as_json: Json = False,
+) -> None:
+    """Read what TensorRT made of a graph: layers with sparse kernels, latency; exit 1 if the build failed."""
+    from compressor.export_tables import engine_table
+    from exporters.engine_log import read_build
+
+    build = read_build(directory)
+    print_result(as_json, build, "" if as_json else engine_table(build))
+    if not build["passed"]:
+        raise GateFailed(f"{directory}: the engine was not built: {'; '.join(build['errors'][:1])}")

@@ -4,7 +4,7 @@ A recipe (YAML) is made of these sections, and `compressor.flags` makes the comm
 them. Light on imports, since `compress --help` loads it.
 """
 
-from compressor.options.export import ExportConfig
+from compressor.options.export import ExportConfig, TritonConfig
 from compressor.options.pruning import (
     AdaptiveConfig,
     AlgorithmName,
@@ -70,6 +70,7 @@ __all__ = [
     "SoupConfig",
     "SynonymsConfig",
     "TrainingConfig",
+    "TritonConfig",
     "ValidateConfig",
     "WarmupShare",
     "describe",

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from compressor.options.section import Section
 
 GraphPrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-static"]
 Storage = Literal["dense", "sparse"]
+Target = Literal["onnx", "tensorrt"]
+BackendName = Literal["onnxruntime", "tensorrt"]
 
 
 class ExportConfig(Section):
     """Export to ONNX."""
 
-    precision: GraphPrecision = Field(
-        "fp32",
-        description="Numbers of the graph: fp32; fp16 or bf16 throughout, for GPUs; int8, its inputs' scales "
-        "found as they come, for ONNX Runtime on CPUs; int8-static, its scales fitted on texts, for TensorRT "
-        "as well.",
+    target: Target = Field(
+        "onnx",
+        description="onnx: a graph for ONNX Runtime; tensorrt: also checked for TensorRT node by node, with "
+        "the script that builds an engine of it.",
+    )
+    precision: GraphPrecision | None = Field(
+        None,
+        description="Numbers of the graph; fp32 if not given, or fp16 for tensorrt. fp16 and bf16 are for "
+        "GPUs; int8, whose inputs' scales are found as they come, for ONNX Runtime on CPUs; int8-static, "
+        "whose scales are fitted on texts, for TensorRT as well.",
     )
     quantization_examples: int = Field(
         256, ge=1, description="Texts that the scales of int8-static are fitted on."
@@ -43,4 +50,52 @@ class ExportConfig(Section):
     )
     parity_agreement: float = Field(
         0.98, ge=0, le=1, description="Least share of texts with the same label as PyTorch's."
+    )
+    engine_batch_sizes: list[PositiveInt] = Field(
+        [1, 8, 32],
+        min_length=3,
+        max_length=3,
+        description="tensorrt: smallest, best and largest batch size of the engine.",
+    )
+    engine_lengths: list[PositiveInt] = Field(
+        [1, 128, 512],
+        min_length=3,
+        max_length=3,
+        description="tensorrt: shortest, best and longest input of the engine, in tokens.",
+    )
+
+
+class TritonConfig(Section):
+    """Model repository for Triton Inference Server."""
+
+    model_name: str = Field("classifier", description="Name of the model: letters, digits, _ and -.")
+    model_version: int = Field(1, ge=1, description="Version under which the graph is filed.")
+    served_versions: int = Field(1, ge=1, description="Latest versions that are served at the same time.")
+    backends: list[BackendName] = Field(
+        ["onnxruntime"],
+        min_length=1,
+        description="onnxruntime serves the graph as it is; tensorrt, as a model of its own with _tensorrt "
+        "after its name, an engine that you build on the serving machine.",
+    )
+    max_batch_size: int = Field(32, ge=1, le=4096, description="Most texts that run at once.")
+    preferred_batch_sizes: list[PositiveInt] = Field(
+        [],
+        description="Batch sizes that run at once when they are full; if not given, whatever waits runs as "
+        "soon as an instance is free.",
+    )
+    queue_delay: int = Field(
+        500, ge=0, description="Most microseconds that a text waits for others to share its batch."
+    )
+    max_length: int = Field(128, ge=4, le=512, description="Longest input in tokens; longer ones are cut.")
+    padding_multiple: int = Field(
+        16,
+        ge=1,
+        description="Clients pad to a multiple of so many tokens: only inputs of equal length share a batch.",
+    )
+    instance_kind: Literal["auto", "cpu", "gpu"] = Field(
+        "auto", description="Where onnxruntime runs; auto takes GPUs if there are any. tensorrt needs a GPU."
+    )
+    instances: int = Field(1, ge=1, description="Copies of the model that run side by side, on each GPU.")
+    operator_threads: int = Field(
+        0, ge=0, le=1024, description="onnxruntime: threads of one instance; 0 takes all cores."
     )

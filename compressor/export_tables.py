@@ -1,0 +1,66 @@
+"""What is known of a graph for TensorRT, and of the engine it became, as tables for terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+MISSING = "-"
+
+
+def tensorrt_tables(facts: Mapping[str, Any]) -> Group:
+    """Each check with what it found, and each GEMM with whether sparse tensor cores can take it."""
+    checks = Table(title=Text(f"Checks against {facts['operator_table']}"), title_justify="left")
+    for column in ("check", "status", "node", "reason"):
+        checks.add_column(column)
+    for check in facts["checks"]:
+        findings = check["findings"] or [{"where": "", "reason": check["note"]}]
+        for number, finding in enumerate(findings):
+            first = (check["name"], check["status"]) if number == 0 else ("", "")
+            checks.add_row(*first, Text(finding["where"]), Text(finding["reason"]))
+    title = f"Matrix multiplications: {facts['eligible_gemms']} of {len(facts['gemms'])} are 2:4 eligible"
+    gemms = Table(title=Text(title), title_justify="left")
+    for column in ("weight", "K", "N", "numbers", "zeros", "2:4 eligible"):
+        gemms.add_column(column, justify="right" if column in ("K", "N", "zeros") else "left")
+    for row in facts["gemms"]:
+        gemms.add_row(
+            Text(row["weight"] or row["node"]),
+            *(MISSING if row[key] is None else str(row[key]) for key in ("k", "n", "dtype")),
+            MISSING if row["sparsity"] is None else f"{row['sparsity']:.1%}",
+            Text("yes" if row["eligible"] else f"no: {'; '.join(row['reasons'])}"),
+        )
+    return Group(checks, gemms)
+
+
+def engine_table(build: Mapping[str, Any]) -> Table:
+    """Figures of an engine's build and run."""
+    table = Table(title=Text(f"TensorRT {build['version'] or 'of unknown version'}"), title_justify="left")
+    table.add_column("figure")
+    table.add_column("value")
+    table.add_row("built", "yes" if build["passed"] else "no")
+    table.add_row("GPU", Text(build["gpu"] or MISSING))
+    for name in ("eligible", "chosen"):
+        layers = build[name]
+        table.add_row(
+            f"layers {name} for sparse kernels", MISSING if layers is None else str(layers["count"])
+        )
+    sparse = build["sparse_layers"]
+    table.add_row(
+        "layers of the engine with a sparse kernel", MISSING if sparse is None else str(len(sparse))
+    )
+    for layer in sparse or []:
+        table.add_row(Text(f"  {layer['name']}"), Text(layer["kernel"]))
+    if build["skipped_tactics"]:
+        table.add_row("kernels not tried for want of memory", str(build["skipped_tactics"]))
+    for name, key in (("GPU time", "gpu_latency"), ("with transfers", "latency")):
+        latency = build[key]
+        if latency is not None:
+            tails = "".join(f", p{p} {ms:g} ms" for p, ms in latency["percentiles"].items())
+            table.add_row(f"latency, {name}", f"median {latency['median_ms']:g} ms{tails}")
+    for error in build["errors"]:
+        table.add_row("error", Text(error))
+    return table

@@ -1,0 +1,272 @@
+"""A model repository for Triton Inference Server, and a client for it, made from an exported artifact.
+
+    OUTPUT/models/NAME/config.pbtxt, labels.txt, VERSION/model.onnx
+    OUTPUT/client/client.py, tokenizer.json, labels.txt
+    OUTPUT/manifest.json
+
+Triton takes every folder of a repository for a model, so the repository is `OUTPUT/models` and all else is
+beside it. `OUTPUT/client` is all that a machine with texts needs.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnx
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from compressor.errors import UserError
+from compressor.options import TritonConfig
+from compressor.options.export import BackendName
+from compressor.output import atomic_directory, check_replaceable, read_json
+from compressor.predictors import ARTIFACT_GRAPH
+from exporters.manifest import read_manifest, write_manifest
+from exporters.onnx import INPUTS
+
+REPOSITORY = "models"
+CLIENT = "client"
+CONFIG = "config.pbtxt"
+LABELS = "labels.txt"
+TOKENIZER = "tokenizer.json"
+DATA_TYPES: dict[int, str] = {
+    onnx.TensorProto.INT64: "TYPE_INT64",
+    onnx.TensorProto.INT32: "TYPE_INT32",
+    onnx.TensorProto.FLOAT: "TYPE_FP32",
+    onnx.TensorProto.FLOAT16: "TYPE_FP16",
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output as Triton's configuration states it.
+
+    Attributes:
+        data_type: such as TYPE_INT64.
+        dims: sizes without the batch axis; -1 is any.
+    """
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class Signature(NamedTuple):
+    """What goes into a graph and what comes out."""
+
+    inputs: list[Tensor]
+    output: Tensor
+
+
+def write_repository(artifact: Path, output: Path, config: TritonConfig, *, force: bool) -> dict[str, Any]:
+    """Write a model repository with one model for each back end, and a client beside it.
+
+    Returns the manifest. Its `models` have an `engine` where one is still to be built: the `path` at
+    which the server expects it, and the shapes `(texts, tokens)` that it must take, from `min` to `max`.
+
+    Raises:
+        UserError: no artifact, a file that is not as it was exported, a graph or labels that Triton
+            cannot serve, or options that do not fit them.
+    """
+    check_replaceable(output, force)
+    if artifact.resolve().is_relative_to(output.resolve()):
+        raise UserError(f"{output}: holds the artifact {artifact}; choose another --output")
+    manifest = read_manifest(artifact)
+    if not {ARTIFACT_GRAPH, TOKENIZER, "config.json"} <= set(manifest["files"]) or "labels" not in manifest:
+        raise UserError(f"{artifact}: is no exported classifier; make one with: compress export")
+    graph = artifact / ARTIFACT_GRAPH
+    labels = [str(label) for label in manifest["labels"]]
+    signature = read_signature(graph)
+    check_labels(labels, signature.output, artifact)
+    check_config(config, int(read_json(artifact / "config.json")["max_position_embeddings"]))
+    needed = graph.stat().st_size + (artifact / TOKENIZER).stat().st_size
+    with atomic_directory(output, force=force, needed_bytes=needed) as working:
+        models = {}
+        for backend in dict.fromkeys(config.backends):
+            name = config.model_name if backend == "onnxruntime" else f"{config.model_name}_{backend}"
+            models[name] = _write_model(working, name, backend, signature, labels, graph, config)
+        _write_client(artifact, working / CLIENT, labels, config)
+        facts = {
+            "format": "triton",
+            "labels": labels,
+            "models": models,
+            "graph_sha256": manifest["files"][ARTIFACT_GRAPH]["sha256"],
+            "options": config.model_dump(),
+        }
+        return {**write_manifest(working, facts), "path": str(output)}
+
+
+def read_signature(graph: Path) -> Signature:
+    """Names, types and shapes of a graph's inputs and of its only output.
+
+    Raises:
+        UserError: they are not those of a classifier whose batch size and length are free.
+    """
+    proto = onnx.load(graph, load_external_data=False).graph
+    weights = {initializer.name for initializer in proto.initializer}
+    inputs = [_tensor(entry, graph) for entry in proto.input if entry.name not in weights]
+    for tensor in inputs:
+        if tensor.name not in INPUTS or tensor.dims != [-1]:
+            raise UserError(
+                f"{graph}: input {tensor.name!r} with {tensor.dims} after the batch is none that texts give; "
+                f"known are {', '.join(INPUTS)}, of any length"
+            )
+    outputs = [_tensor(entry, graph) for entry in proto.output]
+    if not inputs or len(outputs) != 1 or len(outputs[0].dims) != 1 or outputs[0].dims[0] < 1:
+        raise UserError(f"{graph}: is no classifier: one output with a logit for each label is needed")
+    return Signature(inputs, outputs[0])
+
+
+def _tensor(entry: onnx.ValueInfoProto, graph: Path) -> Tensor:
+    kind = entry.type.tensor_type
+    if kind.elem_type not in DATA_TYPES:
+        name = onnx.TensorProto.DataType.Name(kind.elem_type)
+        raise UserError(f"{graph}: {entry.name!r} is of type {name}, which is not served")
+    sizes = [size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim]
+    if not sizes or sizes[0] != -1:
+        raise UserError(f"{graph}: {entry.name!r} has no free batch axis, so texts cannot share a batch")
+    return Tensor(entry.name, DATA_TYPES[kind.elem_type], sizes[1:])
+
+
+def check_labels(labels: Sequence[str], output: Tensor, artifact: Path) -> None:
+    """Raise a `UserError` unless each logit has a label that fits on a line."""
+    if [len(labels)] != output.dims:
+        raise UserError(
+            f"{artifact}: the manifest has {len(labels)} labels, the graph {output.dims[0]} logits"
+        )
+    for label in labels:
+        if "\n" in label or "\r" in label:
+            raise UserError(
+                f"{artifact}: the label {label!r} has a line break; Triton reads one label a line, so rename "
+                f"it in the config.json of the model and export it anew"
+            )
+
+
+def check_config(config: TritonConfig, positions: int) -> None:
+    """Raise a `UserError` if options contradict each other or the model.
+
+    Args:
+        positions: most tokens that the model takes.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", config.model_name):
+        raise UserError(
+            f"model name {config.model_name!r}: only letters, digits, _ and - can be in it, one at least"
+        )
+    if config.max_length > positions:
+        raise UserError(f"max_length {config.max_length}: the model takes {positions} tokens at most")
+    if config.max_length % config.padding_multiple:
+        raise UserError(
+            f"max_length {config.max_length}: must be a multiple of padding_multiple, which is "
+            f"{config.padding_multiple}, since no input is padded to more"
+        )
+    for size in config.preferred_batch_sizes:
+        if size > config.max_batch_size:
+            raise UserError(
+                f"preferred_batch_sizes: {size} is more than max_batch_size, which is {config.max_batch_size}"
+            )
+
+
+def render_config(name: str, backend: BackendName, signature: Signature, config: TritonConfig) -> str:
+    """The content of a model's `config.pbtxt`, a `ModelConfig` in protobuf's text format."""
+    on_onnxruntime = backend == "onnxruntime"
+    batch_sizes = sorted({1, config.max_batch_size})
+    lengths = sorted({config.padding_multiple, config.max_length})
+    threads = {"intra_op_thread_count": str(config.operator_threads)} if config.operator_threads else {}
+    kind = config.instance_kind if on_onnxruntime else "gpu"
+    template = _templates().get_template(f"{CONFIG}.j2")
+    return template.render(
+        name=name,
+        backend=backend,
+        platform="onnxruntime_onnx" if on_onnxruntime else "tensorrt_plan",
+        model_file=_model_file(backend),
+        labels_file=LABELS,
+        version=config.model_version,
+        served_versions=config.served_versions,
+        max_batch_size=config.max_batch_size,
+        shortest=config.padding_multiple,
+        longest=config.max_length,
+        inputs=signature.inputs,
+        output=signature.output,
+        preferred_batch_sizes=config.preferred_batch_sizes,
+        queue_delay=config.queue_delay,
+        instance_kind=f"KIND_{kind.upper()}",
+        instances=config.instances,
+        parameters=threads if on_onnxruntime else {},
+        warmup=[(batch_size, length) for batch_size in batch_sizes for length in lengths],
+    )
+
+
+def quoted(text: str) -> str:
+    """A string of protobuf's text format; what could end it or its line is written in octal."""
+    return '"' + re.sub(r'[\x00-\x1f"\\\x7f]', lambda found: f"\\{ord(found[0]):03o}", text) + '"'
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=select_autoescape(()),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["quoted"] = quoted
+    return environment
+
+
+def _model_file(backend: BackendName) -> str:
+    return ARTIFACT_GRAPH if backend == "onnxruntime" else "model.plan"
+
+
+def _write_model(
+    working: Path,
+    name: str,
+    backend: BackendName,
+    signature: Signature,
+    labels: Sequence[str],
+    graph: Path,
+    config: TritonConfig,
+) -> dict[str, Any]:
+    model = Path(REPOSITORY) / name
+    file = model / str(config.model_version) / _model_file(backend)
+    (working / file).parent.mkdir(parents=True)
+    (working / model / CONFIG).write_text(render_config(name, backend, signature, config), encoding="utf-8")
+    _write_labels(working / model, labels)
+    facts: dict[str, Any] = {"backend": backend, "version": config.model_version}
+    if backend == "onnxruntime":
+        shutil.copyfile(graph, working / file)
+    else:
+        facts["engine"] = {
+            "path": file.as_posix(),
+            "min": [1, config.padding_multiple],
+            "max": [config.max_batch_size, config.max_length],
+        }
+    return facts
+
+
+def _write_client(artifact: Path, folder: Path, labels: Sequence[str], config: TritonConfig) -> None:
+    """Write the client with what it needs; cutting and padding are part of its tokenizer's file."""
+    from transformers import AutoTokenizer
+
+    folder.mkdir()
+    shutil.copyfile(Path(__file__).with_name("triton_client.py"), folder / "client.py")
+    _write_labels(folder, labels)
+    tokenizer = AutoTokenizer.from_pretrained(artifact, use_fast=True)
+    backend = tokenizer.backend_tokenizer
+    backend.enable_truncation(config.max_length, direction=tokenizer.truncation_side)
+    backend.enable_padding(
+        direction=tokenizer.padding_side,
+        pad_id=tokenizer.pad_token_id,
+        pad_type_id=tokenizer.pad_token_type_id,
+        pad_token=tokenizer.pad_token,
+        pad_to_multiple_of=config.padding_multiple,
+    )
+    backend.save(str(folder / TOKENIZER))
+
+
+def _write_labels(folder: Path, labels: Sequence[str]) -> None:
+    (folder / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8", newline="\n")
