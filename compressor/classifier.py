@@ -191,9 +191,25 @@ def save_classifier(classifier: Classifier, directory: Path) -> None:
 
 
 def weights_fingerprint(source: str) -> str | None:
-    """SHA-256 of a model directory's weights; None for a hub id."""
+    """SHA-256 of the weights of a model directory, or of a hub id as the cache has it; None without any."""
     path = Path(source) / WEIGHTS
-    return sha256_of(path) if path.is_file() else None
+    if path.is_file():
+        return sha256_of(path)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(source, WEIGHTS)
+    except HFValidationError:
+        # A path; nothing else is to be found by it.
+        return None
+    return sha256_of(Path(cached)) if isinstance(cached, str) else None
+
+
+def is_encoder_weight(name: str, dimensions: int) -> bool:
+    """Whether a tensor of a BERT classifier is the weight of a linear layer that is pruned, by its name."""
+    is_weight = name.endswith(".weight") and "LayerNorm" not in name
+    return is_weight and ".encoder.layer." in f".{name}" and dimensions == 2
 
 
 def weights_bytes(classifier: Classifier) -> int:

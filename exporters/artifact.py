@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from compressor.classifier import (
     Classifier,
@@ -20,10 +23,10 @@ from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
-from compressor.output import atomic_directory, check_replaceable, read_json
+from compressor.output import atomic_directory, check_replaceable
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, TorchPredictor
-from compressor.pruning import PRUNING_RECORD
-from compressor.training import TRAINING_RECORD
+from exporters.bill_of_materials import write_bill_of_materials
+from exporters.lineage import masks_sha256, recorded_lineage, stage_record
 from exporters.manifest import write_manifest
 from exporters.onnx import OPSET, encoder_initializers, export_graph
 from exporters.verify import check_parity, check_zeros, input_limits, measure_parity
@@ -42,7 +45,8 @@ def export_directory(
 ) -> dict[str, Any]:
     """Export a classifier to ONNX and prove that it is the same.
 
-    Writes `model.onnx`, tokenizer, `config.json` and `manifest.json`, whose content is returned.
+    Writes `model.onnx`, tokenizer, `config.json`, `bom.cdx.json` and `manifest.json`, whose content is
+    returned.
 
     Args:
         data_source: real texts for the proof; None takes those that the model was pruned or
@@ -83,10 +87,11 @@ def export_directory(
             "layers": {name: sparsity_of({name: weight}) for name, weight in exported.items()},
             "parity": {key: value for key, value in asdict(parity).items() if key != "worst_text"}
             | {"tolerance": config.parity_tolerance, "data_fingerprint": data.fingerprint},
-            "lineage": _lineage(model, output),
+            "lineage": _lineage(model, output, weights),
             "seed": run.seed,
             "environment": describe_environment(run),
         }
+        write_bill_of_materials(working, facts)
         manifest = write_manifest(working, facts)
     return {**manifest, "path": str(output)}
 
@@ -95,7 +100,7 @@ def _parity_data(
     classifier: Classifier, source: str | None, columns: ColumnsConfig, config: ExportConfig, seed: int
 ) -> TextData:
     if source is None:
-        record = _stage_record(classifier.source)
+        record = stage_record(classifier.source)
         if record is None:
             raise UserError(
                 f"{classifier.source}: no record of the data it was made with; give real texts for the "
@@ -114,29 +119,22 @@ def _parity_data(
     return data.sample(config.parity_examples, seed)
 
 
-def _stage_record(model: str) -> dict[str, Any] | None:
-    """What the stage that wrote a model directory recorded, or None for a directory of others."""
-    for name in (PRUNING_RECORD, TRAINING_RECORD):
-        if (Path(model) / name).is_file():
-            record: dict[str, Any] = read_json(Path(model) / name)
-            return record
-    return None
-
-
-def _lineage(model: str, output: Path) -> dict[str, Any]:
+def _lineage(model: str, output: Path, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Where the artifact is from: hashes, and the model directory relative to the artifact's.
 
     A relative path still holds when a run's folder is moved, and tells nothing of the machine.
+
+    Args:
+        weights: the encoder's matrices.
     """
     directory = Path(model)
-    lineage: dict[str, Any] = {"weights_sha256": weights_fingerprint(model)}
+    lineage: dict[str, Any] = {
+        "weights_sha256": weights_fingerprint(model),
+        "masks_sha256": masks_sha256(weights),
+    }
     if directory.is_dir():
         lineage["model"] = Path(os.path.relpath(directory.resolve(), output.absolute())).as_posix()
     else:
         lineage["model"] = model
-    record = _stage_record(model)
-    if record is not None:
-        lineage["data_fingerprint"] = record["data"]["fingerprint"]
-        lineage["dense_sha256"] = record["model"]["sha256"] if "algorithm" in record else None
-        lineage["pruning"] = record["options"] if "algorithm" in record else None
-    return lineage
+    record = stage_record(model)
+    return lineage if record is None else lineage | recorded_lineage(record)

@@ -19,14 +19,18 @@ def is_artifact(directory: Path) -> bool:
     return (directory / MANIFEST).is_file() or (directory / ARTIFACT_GRAPH).is_file()
 
 
-def write_manifest(directory: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write `manifest.json`: `facts`, with size and SHA-256 of every other file in `directory`."""
-    files = {
+def list_files(directory: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file in `directory` but the manifest, by its path there."""
+    return {
         path.relative_to(directory).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
-    manifest = {"schema_version": SCHEMA_VERSION, **facts, "files": files}
+
+
+def write_manifest(directory: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write `manifest.json`: `facts`, with size and SHA-256 of every other file in `directory`."""
+    manifest = {"schema_version": SCHEMA_VERSION, **facts, "files": list_files(directory)}
     write_json(directory / MANIFEST, manifest)
     return manifest
 

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from compressor.batching import Batch
-from compressor.classifier import Classifier
+from compressor.classifier import Classifier, is_encoder_weight
 from compressor.errors import UserError
 
 if TYPE_CHECKING:
@@ -149,8 +149,7 @@ def encoder_initializers(path: Path) -> dict[str, Tensor]:
     weights = {}
     for initializer in model.graph.initializer:
         name = initializer.name
-        is_linear = ".encoder.layer." in name and name.endswith(".weight") and "LayerNorm" not in name
-        if is_linear and len(initializer.dims) == 2:
+        if is_encoder_weight(name, len(initializer.dims)):
             value = torch.from_numpy(numpy_helper.to_array(initializer).copy())
             weights[name.removesuffix(".weight")] = value.T if name in transposed else value
     return weights
