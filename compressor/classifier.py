@@ -206,12 +206,6 @@ def weights_fingerprint(source: str) -> str | None:
     return sha256_of(Path(cached)) if isinstance(cached, str) else None
 
 
-def is_encoder_weight(name: str, dimensions: int) -> bool:
-    """Whether a tensor of a BERT classifier is the weight of a linear layer that is pruned, by its name."""
-    is_weight = name.endswith(".weight") and "LayerNorm" not in name
-    return is_weight and ".encoder.layer." in f".{name}" and dimensions == 2
-
-
 def weights_bytes(classifier: Classifier) -> int:
     """Size of the weights as stored, in bytes."""
     return sum(p.numel() * p.element_size() for p in classifier.model.parameters())

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
+import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
 from compressor.batching import Batch
-from compressor.classifier import Classifier, is_encoder_weight
+from compressor.classifier import Classifier
 from compressor.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,11 +45,16 @@ class _LogitsOnly(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         output = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-        logits: Tensor = output.logits
+        # Whatever the arithmetic inside, what reads the logits gets float32: NumPy has no bfloat16.
+        logits: Tensor = output.logits.float()
         return logits
 
 
-def export_graph(classifier: Classifier, path: Path) -> None:
+def export_graph(
+    classifier: Classifier,
+    path: Path,
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Write the classifier as ONNX, opset 18, with dynamic batch and sequence.
 
     Inputs are `input_ids`, `attention_mask` and `token_type_ids`, each `(batch, sequence)` int64;
@@ -55,12 +64,13 @@ def export_graph(classifier: Classifier, path: Path) -> None:
 
     Args:
         classifier: on the CPU, loaded with eager attention (fewer and plainer nodes).
+        dtype: of all weights and all arithmetic: float32, float16 or bfloat16.
 
     Raises:
         UserError: the model is too large for one ONNX file.
     """
     config = classifier.model.config
-    size = sum(p.numel() * p.element_size() for p in classifier.model.parameters())
+    size = sum(p.numel() * dtype.itemsize for p in classifier.model.parameters())
     if size > LARGEST_GRAPH_BYTES:
         raise UserError(f"{classifier.source}: {size / 1e9:.1f} GB of weights; one ONNX file holds 2 GB")
     # Sizes above 1 and unlike each other, so that the exporter sees every dimension as dynamic.
@@ -71,7 +81,8 @@ def export_graph(classifier: Classifier, path: Path) -> None:
     }
     batch = torch.export.Dim("batch", min=1, max=65536)
     sequence = torch.export.Dim("sequence", min=1, max=int(config.max_position_embeddings))
-    wrapper = _LogitsOnly(classifier.model).eval()
+    model = classifier.model if dtype == torch.float32 else copy.deepcopy(classifier.model).to(dtype)
+    wrapper = _LogitsOnly(model).eval()
     with _quiet_exporter():
         program = torch.onnx.export(
             wrapper,
@@ -138,18 +149,47 @@ def restore_names(model: onnx.ModelProto) -> None:
     graph.value_info.extend(kept)
 
 
+def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Let a graph's file tell of itself, in place: all that tools wrote there before goes."""
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(metadata))
+    path.write_bytes(model.SerializeToString())
+
+
 def encoder_initializers(path: Path) -> dict[str, Tensor]:
     """Weights of the encoder's linear layers as the graph holds them, in PyTorch's orientation.
 
     Returns:
-        For each layer name, such as `bert.encoder.layer.0.output.dense`, `(out, in)` float32.
+        For each layer name, such as `bert.encoder.layer.0.output.dense`, `(out, in)`: float32, also
+        for what is stored in half precision; int8 for what is quantized.
     """
     model = onnx.load(path)
-    transposed = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
     weights = {}
-    for initializer in model.graph.initializer:
-        name = initializer.name
-        if is_encoder_weight(name, len(initializer.dims)):
-            value = torch.from_numpy(numpy_helper.to_array(initializer).copy())
-            weights[name.removesuffix(".weight")] = value.T if name in transposed else value
+    transposed = _transposed(model.graph)
+    for name, value in _stored(model.graph):
+        layer = re.fullmatch(r"(.*\.encoder\.layer\..*)\.weight(_quantized)?", name)
+        if layer and value.ndim == 2:
+            weight = torch.from_numpy(value.copy() if value.dtype == np.int8 else value.astype(np.float32))
+            weights[layer[1]] = weight.T if name in transposed else weight
     return weights
+
+
+def _stored(graph: onnx.GraphProto) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Name and value of each initializer, dense or sparse."""
+    for initializer in graph.initializer:
+        yield initializer.name, numpy_helper.to_array(initializer)
+    for sparse in graph.sparse_initializer:
+        values = numpy_helper.to_array(sparse.values)
+        dense = np.zeros(math.prod(sparse.dims), dtype=values.dtype)
+        dense[numpy_helper.to_array(sparse.indices)] = values
+        yield sparse.values.name, dense.reshape(sparse.dims)
+
+
+def _transposed(graph: onnx.GraphProto) -> set[str]:
+    """Weights that are stored `(in, out)`: those of a MatMul, also where they are dequantized first."""
+    second = {node.input[1] for node in graph.node if node.op_type in ("MatMul", "MatMulInteger")}
+    return second | {
+        node.input[0]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.output[0] in second
+    }

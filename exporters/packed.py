@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.classifier import WEIGHTS, is_encoder_weight
+from compressor.classifier import WEIGHTS
 from compressor.errors import UserError
 from compressor.output import atomic_directory, check_replaceable, read_tensors, sha256_of
 from exporters.lineage import masks_sha256, recorded_lineage, stage_record
@@ -150,7 +150,7 @@ def _lineage(model: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     matrices = {
         name.removesuffix(".weight"): tensor
         for name, tensor in tensors.items()
-        if is_encoder_weight(name, tensor.ndim)
+        if ".encoder.layer." in name and name.endswith(".weight") and tensor.ndim == 2
     }
     lineage = {"weights_sha256": sha256_of(model / WEIGHTS), "masks_sha256": masks_sha256(matrices)}
     record = stage_record(str(model))

@@ -1,0 +1,182 @@
+"""int8 graphs: dynamic, for ONNX Runtime's CPU kernels, and static (QDQ), which TensorRT parses as well.
+
+Weights are symmetric with a scale for each output channel in both, so that a zero stays exactly zero.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from compressor.batching import Encoded, pad
+from compressor.classifier import Classifier, encoder_linears
+from compressor.console import Progress
+
+LARGEST = 127
+# Tokens of a layer's input that its scale is fitted to; the error is flat in their number.
+FITTED_TOKENS = 1024
+# Largest value that is kept, as a share of the largest that was seen.
+CLIPPING_SHARES = torch.linspace(0.1, 1.0, 91, dtype=torch.float64)
+
+
+def quantize_dynamic(path: Path) -> None:
+    """Make a graph's matrices and embeddings int8 in place; inputs of matrices are quantized as they come.
+
+    Scales of activations are found at run time, so no texts are needed. Products of two activations stay
+    float. The operators are ONNX's own, but TensorRT has no DynamicQuantizeLinear.
+    """
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization import quantize_dynamic as quantize
+
+    with _quiet():
+        # Scores and contexts of attention are products of activations.
+        quantize(
+            onnx.load(path),
+            path,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+
+
+def quantize_static(path: Path, scales: Mapping[str, float]) -> None:
+    """Make the encoder's matrices int8 in place, their inputs too, with scales that are fixed.
+
+    What reads one tensor shares its quantized form; residuals, which read the same tensors, stay float.
+
+    Args:
+        scales: of each encoder layer's input, by the layer's name (`fit_scales`).
+    """
+    model = onnx.load(path)
+    initializers = {entry.name: entry for entry in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    added: list[onnx.TensorProto] = [numpy_helper.from_array(np.array(0, np.int8), "int8_zero")]
+    quantized: dict[str, str] = {}
+    for node in model.graph.node:
+        name = node.input[1].removesuffix(".weight") if node.op_type == "MatMul" else ""
+        if name in scales:
+            source = node.input[0]
+            if source not in quantized:
+                quantized[source] = f"{source}_dequantized"
+                added.append(numpy_helper.from_array(np.array(scales[name], np.float32), f"{source}_scale"))
+                parameters = [f"{source}_scale", "int8_zero"]
+                nodes += [
+                    helper.make_node(
+                        "QuantizeLinear", [source, *parameters], [f"{source}_quantized"], f"{source}_quantize"
+                    ),
+                    helper.make_node(
+                        "DequantizeLinear",
+                        [f"{source}_quantized", *parameters],
+                        [quantized[source]],
+                        f"{source}_dequantize",
+                    ),
+                ]
+            added += _int8_weight(node.input[1], numpy_helper.to_array(initializers.pop(node.input[1])))
+            weight = [f"{node.input[1]}_{part}" for part in ("quantized", "scale", "zero_point")]
+            output = f"{node.input[1]}_dequantized"
+            nodes.append(
+                helper.make_node("DequantizeLinear", weight, [output], f"{node.input[1]}_dequantize", axis=1)
+            )
+            node.input[0], node.input[1] = quantized[source], output
+        nodes.append(node)
+    kept = [*initializers.values(), *added]
+    for field, entries in ((model.graph.node, nodes), (model.graph.initializer, kept)):
+        copies = [type(entry).FromString(entry.SerializeToString()) for entry in entries]
+        del field[:]
+        field.extend(copies)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def _int8_weight(name: str, weight: NDArray[np.float32]) -> list[onnx.TensorProto]:
+    """Values, scales and zero points of a weight `(in, out)`, one scale a column."""
+    largest = np.abs(weight).max(axis=0)
+    # A column of zeros has any scale.
+    scale = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    values = np.rint(weight / scale).astype(np.int8)
+    return [
+        numpy_helper.from_array(values, f"{name}_quantized"),
+        numpy_helper.from_array(scale, f"{name}_scale"),
+        numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{name}_zero_point"),
+    ]
+
+
+def fit_scale(values: Tensor) -> float:
+    """The symmetric int8 scale with the least squared error on `values`, any shape.
+
+    Values above 127 scales are clipped: what that costs a few large ones, all others gain.
+    """
+    flat = values.flatten().double()
+    largest = float(flat.abs().max())
+    if largest == 0:
+        return 1.0
+    scales = CLIPPING_SHARES * largest / LARGEST
+    errors = [float((fake_quantize(flat, scale) - flat).square().sum()) for scale in scales.tolist()]
+    return float(scales[int(np.argmin(errors))])
+
+
+def fake_quantize(values: Tensor, scale: float) -> Tensor:
+    """What int8 with that scale and zero point 0 makes of values."""
+    return (values / scale).round().clamp(-LARGEST - 1, LARGEST) * scale
+
+
+def fit_scales(
+    classifier: Classifier, encoded: Sequence[Encoded], seed: int, progress: Progress
+) -> dict[str, float]:
+    """Scale of each encoder layer's input, from tokens of real texts; no padding is among them.
+
+    Args:
+        encoded: texts like those that the artifact will see, never the test texts.
+        seed: of the tokens that are drawn, `FITTED_TOKENS` a layer.
+    """
+    linears = encoder_linears(classifier.model)
+    share = min(1.0, FITTED_TOKENS / sum(len(ids) for ids, _ in encoded))
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.empty(0)
+    seen: dict[str, list[Tensor]] = {name: [] for name in linears}
+
+    def keep(name: str, value: Tensor) -> None:
+        seen[name].append(value.flatten(0, -2)[chosen].cpu())
+
+    handles = [
+        linear.register_forward_pre_hook(lambda _, inputs, name=name: keep(name, inputs[0]))
+        for name, linear in linears.items()
+    ]
+    try:
+        for text in progress.track(encoded, "Fitting int8 scales"):
+            chosen = torch.rand(len(text[0]), generator=generator) < share
+            with torch.inference_mode():
+                # One text at a time has no padding.
+                classifier.model(**{k: v.to(classifier.device) for k, v in pad([text], 0).items()})
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: fit_scale(torch.cat(values)) for name, values in seen.items()}
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether any weight of a graph is stored as int8."""
+    return any(
+        entry.data_type == TensorProto.INT8 and len(entry.dims) == 2 for entry in model.graph.initializer
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """ONNX Runtime's tool advises a preparation that changes nothing for these graphs."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
