@@ -168,6 +168,20 @@ def test_the_card_says_what_the_manifest_says(manifest):
     }
 
 
+def test_accuracy_and_precision_are_told_where_the_manifest_has_them(manifest):
+    manifest["precision"] = "int8"
+    manifest["parity"] |= {"accuracy": 0.75, "reference_accuracy": 0.8, "tolerance": None}
+    bom = bill_of_materials(manifest)
+    assert problem_of(bom) is None
+    component = bom["metadata"]["component"]
+    assert properties_of(component)["precision"] == "int8"
+    metrics = component["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
+    values = {metric["type"]: metric["value"] for metric in metrics}
+    assert (values["accuracy"], values["accuracy_in_pytorch"]) == ("0.75", "0.8")
+    [limitation] = component["modelCard"]["considerations"]["technicalLimitations"]
+    assert "held to PyTorch's labels alone" in limitation
+
+
 def test_tools_have_their_versions(manifest):
     tools = bill_of_materials(manifest)["metadata"]["tools"]["components"]
     assert [(tool["type"], tool["name"], tool["version"], tool.get("purl")) for tool in tools] == [
