@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import onnx
+import torch
 from torch import Tensor
 
+from compressor import __version__
+from compressor.batching import encode
 from compressor.classifier import (
     Classifier,
     encoder_weights,
@@ -25,11 +34,19 @@ from compressor.errors import UserError
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.output import atomic_directory, check_replaceable
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, TorchPredictor
+from exporters.bfloat16 import widen
 from exporters.bill_of_materials import write_bill_of_materials
 from exporters.lineage import masks_sha256, recorded_lineage, stage_record
 from exporters.manifest import write_manifest
-from exporters.onnx import OPSET, encoder_initializers, export_graph
+from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
+from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.shrink import layer_widths, shrink
+from exporters.sparse import store_sparse
 from exporters.verify import check_parity, check_zeros, input_limits, measure_parity
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+# Largest differences of a logit; int8 and bf16 are held to their labels alone.
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 
 
 def export_directory(
@@ -40,6 +57,7 @@ def export_directory(
     run: RunConfig,
     output: Path,
     *,
+    calibration: str | None = None,
     force: bool,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -51,6 +69,7 @@ def export_directory(
     Args:
         data_source: real texts for the proof; None takes those that the model was pruned or
             trained with, as its record says.
+        calibration: texts that int8 scales are fitted on, likewise.
 
     Raises:
         UserError: bad model or data, or parity that does not hold.
@@ -59,35 +78,44 @@ def export_directory(
     prepare(run)
     # On the CPU whatever the device: the graph is the same, and parity is proven there.
     classifier = load_classifier(model, "cpu", attention="eager")
-    data = _parity_data(classifier, data_source, columns, config, run.seed)
-    weights = encoder_weights(classifier.model)
+    data = _texts(classifier, data_source, columns, config.parity_examples, run.seed)
+    exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
+    scales = None
+    if config.precision == "int8-static":
+        texts = _texts(classifier, calibration, columns, config.quantization_examples, run.seed)
+        encoded = encode(classifier.tokenizer, texts, columns.max_length)
+        scales = fit_scales(exported, encoded, run.seed, progress)
     with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
-        progress.log(f"Exporting {model} to ONNX")
-        export_graph(classifier, working / ARTIFACT_GRAPH)
+        progress.log(f"Exporting {model} to ONNX, {config.precision}")
+        graph = working / ARTIFACT_GRAPH
+        export_graph(exported, graph, DTYPES.get(config.precision, torch.float32))
+        if scales is not None:
+            quantize_static(graph, scales)
+        elif config.precision == "int8":
+            quantize_dynamic(graph)
+        stored_sparsely = store_sparse(graph) if config.storage == "sparse" else {}
+        lineage = _lineage(model, output, encoder_weights(classifier.model))
+        weights = encoder_initializers(graph)
+        check_zeros(encoder_weights(exported.model), weights, exact=config.precision == "fp32")
+        write_metadata(graph, _metadata(classifier, config, lineage, sparsity_of(weights)))
         classifier.model.config.save_pretrained(working)
         classifier.tokenizer.save_pretrained(working)
-        exported = encoder_initializers(working / ARTIFACT_GRAPH)
-        check_zeros(weights, exported)
-        predictor = OnnxPredictor(working, thread_count(run))
-        parity = measure_parity(
-            TorchPredictor(classifier),
-            predictor,
-            data,
-            columns.max_length,
-            progress,
-            limits=input_limits(classifier),
-            seed=run.seed,
-        )
-        check_parity(parity, config.parity_tolerance)
+        parity = _prove(classifier, working, data, columns, config, run, progress)
         facts = {
             "format": "onnx",
             "opset": OPSET,
+            "precision": config.precision,
             "labels": classifier.label_names,
-            "sparsity": sparsity_of(exported),
-            "layers": {name: sparsity_of({name: weight}) for name, weight in exported.items()},
-            "parity": {key: value for key, value in asdict(parity).items() if key != "worst_text"}
-            | {"tolerance": config.parity_tolerance, "data_fingerprint": data.fingerprint},
-            "lineage": _lineage(model, output, weights),
+            "sparsity": sparsity_of(weights),
+            "layers": {name: sparsity_of({name: weight}) for name, weight in weights.items()},
+            "encoder_weights": {
+                "model": _count(encoder_weights(classifier.model)),
+                "graph": _count(weights),
+            },
+            "widths": [asdict(widths) for widths in layer_widths(exported.model)],
+            "stored_sparsely": stored_sparsely,
+            "parity": parity | {"data_fingerprint": data.fingerprint},
+            "lineage": lineage,
             "seed": run.seed,
             "environment": describe_environment(run),
         }
@@ -96,27 +124,105 @@ def export_directory(
     return {**manifest, "path": str(output)}
 
 
-def _parity_data(
-    classifier: Classifier, source: str | None, columns: ColumnsConfig, config: ExportConfig, seed: int
+def _prove(
+    classifier: Classifier,
+    artifact: Path,
+    data: TextData,
+    columns: ColumnsConfig,
+    config: ExportConfig,
+    run: RunConfig,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Hold the artifact against PyTorch, and return what was found.
+
+    Raises:
+        UserError: they differ by more than the options allow.
+    """
+    tolerance = config.parity_tolerance or TOLERANCES.get(config.precision)
+    with _runnable(artifact, config) as directory:
+        parity = measure_parity(
+            TorchPredictor(classifier),
+            OnnxPredictor(directory, thread_count(run)),
+            data,
+            columns.max_length,
+            progress,
+            limits=input_limits(classifier),
+            seed=run.seed,
+        )
+    check_parity(parity, tolerance, config.parity_agreement)
+    record = {key: value for key, value in asdict(parity).items() if key != "worst_text"}
+    arithmetic = "fp32" if config.precision == "bf16" else config.precision
+    return record | {
+        "tolerance": tolerance,
+        "least_agreement": config.parity_agreement,
+        "arithmetic": arithmetic,
+    }
+
+
+@contextmanager
+def _runnable(artifact: Path, config: ExportConfig) -> Iterator[Path]:
+    """The artifact, or where no CPU can run it a copy that computes the same in float32."""
+    if config.precision != "bf16":
+        yield artifact
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(artifact, folder, dirs_exist_ok=True)
+        graph = Path(folder) / ARTIFACT_GRAPH
+        graph.write_bytes(widen(onnx.load(graph)).SerializeToString())
+        yield Path(folder)
+
+
+def _metadata(
+    classifier: Classifier, config: ExportConfig, lineage: dict[str, Any], sparsity: float
+) -> dict[str, str]:
+    """What the graph tells of itself to who has nothing but its file."""
+    pruning = lineage.get("pruning") or {}
+    facts = {
+        "task": "text-classification",
+        "labels": json.dumps(classifier.label_names, ensure_ascii=False),
+        "precision": config.precision,
+        "pattern": pruning.get("pattern"),
+        "sparsity": f"{sparsity:.6f}",
+        "weights_sha256": lineage["weights_sha256"],
+        "dense_sha256": lineage.get("dense_sha256"),
+    }
+    facts |= {name: version(name) for name in ("torch", "transformers", "onnx")}
+    facts["compress"] = __version__
+    return {key: str(value) for key, value in facts.items() if value is not None}
+
+
+def _keeps_groups(model: str) -> bool:
+    """Whether a model was pruned to groups of weights, which another width would split."""
+    record = stage_record(model) or {}
+    return ":" in str(record.get("pattern", ""))
+
+
+def _count(weights: dict[str, Tensor]) -> int:
+    return sum(weight.numel() for weight in weights.values())
+
+
+def _texts(
+    classifier: Classifier, source: str | None, columns: ColumnsConfig, count: int, seed: int
 ) -> TextData:
+    """Texts of a source, or where there is none of what the classifier was made with."""
     if source is None:
         record = stage_record(classifier.source)
         if record is None:
             raise UserError(
-                f"{classifier.source}: no record of the data it was made with; give real texts for the "
-                f"proof of parity with --data"
+                f"{classifier.source}: no record of the data it was made with; give real texts with "
+                f"--data, and with --calibration where int8-static needs them"
             )
         source = str(record["data"]["source"])
         columns = ColumnsConfig(**record["data"]["columns"])
         if Path(source).is_absolute() and not Path(source).is_file():
             raise UserError(
-                f"{source}: no such file, though {classifier.source} was made with it; give real texts "
-                f"for the proof of parity with --data"
+                f"{source}: no such file, though {classifier.source} was made with it; give real texts with "
+                f"--data, and with --calibration where int8-static needs them"
             )
     data = load_text_data(
         source, columns, "calibration", label_names=classifier.label_names, needs_labels=False
     )
-    return data.sample(config.parity_examples, seed)
+    return data.sample(count, seed)
 
 
 def _lineage(model: str, output: Path, weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -125,7 +231,7 @@ def _lineage(model: str, output: Path, weights: Mapping[str, Tensor]) -> dict[st
     A relative path still holds when a run's folder is moved, and tells nothing of the machine.
 
     Args:
-        weights: the encoder's matrices.
+        weights: the encoder's matrices before they were exported.
     """
     directory = Path(model)
     lineage: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ class Parity:
         label_agreement: share of texts with the same label.
         worst_text: the text with the largest difference.
         edge_differences: largest absolute difference of a logit on random tokens, by shape.
+        reference_accuracy: the reference's on the texts; None where they have no labels.
+        accuracy: the exported predictor's, likewise.
     """
 
     examples: int
@@ -40,6 +43,8 @@ class Parity:
     label_agreement: float
     worst_text: str
     edge_differences: dict[str, float]
+    reference_accuracy: float | None = None
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,18 +114,26 @@ def measure_parity(
     encoded = encode(reference.tokenizer, data, max_length)
     pad_token_id = int(reference.tokenizer.pad_token_id)
     differences = np.zeros(len(encoded))
-    agree = np.zeros(len(encoded), dtype=bool)
+    labels = np.zeros((2, len(encoded)), dtype=np.int64)
     for indices in progress.track(list(ragged_batches(encoded)), "Proving parity with PyTorch"):
         batch = pad([encoded[i] for i in indices], pad_token_id)
         expected, found = reference.logits(batch), exported.logits(batch)
         differences[indices] = _differences(expected, found)
-        agree[indices] = expected.argmax(axis=1) == found.argmax(axis=1)
+        labels[:, indices] = expected.argmax(axis=1), found.argmax(axis=1)
     worst = int(differences.argmax())
     edges = {
         shape: float(_differences(reference.logits(batch), exported.logits(batch)).max())
         for shape, batch in edge_batches(limits, pad_token_id, seed).items()
     }
-    return Parity(len(encoded), float(differences[worst]), float(agree.mean()), data.texts[worst], edges)
+    right = None if data.labels is None else (labels == np.array(data.labels)).mean(axis=1).tolist()
+    return Parity(
+        len(encoded),
+        float(differences[worst]),
+        float((labels[0] == labels[1]).mean()),
+        data.texts[worst],
+        edges,
+        *(right or ()),
+    )
 
 
 def _differences(expected: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -130,32 +143,42 @@ def _differences(expected: NDArray[np.float32], found: NDArray[np.float32]) -> N
     return np.where(np.isfinite(difference), difference, np.float32(np.inf))
 
 
-def check_parity(parity: Parity, tolerance: float) -> None:
-    """Raise a `UserError` if logits differ by more than `tolerance`.
+def check_parity(parity: Parity, tolerance: float | None, least_agreement: float) -> None:
+    """Raise a `UserError` if logits differ by more than `tolerance`, or too few labels agree.
 
     It names the worst text, or the worst shape where the texts are well.
     """
-    if parity.max_difference > tolerance:
-        excerpt = parity.worst_text[:LONGEST_EXCERPT]
+    excerpt = parity.worst_text[:LONGEST_EXCERPT]
+    differs = f"export failed: logits differ from PyTorch's by {parity.max_difference:.2e}"
+    agree = f"labels agree on {parity.label_agreement:.1%} of {parity.examples} texts"
+    # Without a bound they must be finite all the same.
+    bound = sys.float_info.max if tolerance is None else tolerance
+    if parity.max_difference > bound:
+        raise UserError(f"{differs}, more than {bound:.0e}, at {excerpt!r}; {agree}")
+    if parity.label_agreement < least_agreement:
         raise UserError(
-            f"export failed: logits differ from PyTorch's by {parity.max_difference:.2e}, more than "
-            f"{tolerance:.0e}, at {excerpt!r}; labels agree on {parity.label_agreement:.1%} of "
-            f"{parity.examples} texts"
+            f"export failed: {agree}, less than {least_agreement:.1%}; logits differ most, by "
+            f"{parity.max_difference:.2e}, at {excerpt!r}"
         )
     edges = parity.edge_differences
     shape = max(edges, key=edges.__getitem__)
-    if edges[shape] > tolerance:
+    if edges[shape] > bound:
         raise UserError(
             f"export failed: logits differ from PyTorch's by {edges[shape]:.2e}, more than "
-            f"{tolerance:.0e}, on random tokens of shape {shape} (texts x tokens)"
+            f"{bound:.0e}, on random tokens of shape {shape} (texts x tokens)"
         )
 
 
-def check_zeros(weights: Mapping[str, Tensor], exported: Mapping[str, Tensor]) -> None:
-    """Raise a `RuntimeError` unless both hold the same layers with zeros at the same places."""
+def check_zeros(weights: Mapping[str, Tensor], exported: Mapping[str, Tensor], *, exact: bool) -> None:
+    """Raise a `RuntimeError` unless both hold the same layers with zeros at the same places.
+
+    Args:
+        exact: if not, the exported weights may have more zeros: in fewer bits than float32 small ones are.
+    """
     if set(weights) != set(exported):
         absent = sorted(set(weights) ^ set(exported))
         raise RuntimeError(f"the graph's linear layers are not the model's: {', '.join(absent[:3])}")
     for name, weight in weights.items():
-        if not torch.equal(weight == 0, exported[name] == 0):
+        zero, found = weight == 0, exported[name] == 0
+        if zero.shape != found.shape or not torch.equal(zero, found if exact else zero & found):
             raise RuntimeError(f"{name}: the zeros of the graph are not those of the model")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,6 +29,13 @@ def export(
             help="Real texts for the proof of parity; those that the model was made with if not given.",
         ),
     ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration",
+            help="Texts that int8-static is fitted on; those that the model was made with if not given.",
+        ),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -37,16 +44,35 @@ def export(
 
     with results_only(as_json):
         manifest = export_directory(
-            model, data, columns, options, run, output, force=force, progress=terminal_progress()
+            model,
+            data,
+            columns,
+            options,
+            run,
+            output,
+            calibration=calibration,
+            force=force,
+            progress=terminal_progress(),
         )
-    parity = manifest["parity"]
-    print_result(
-        as_json,
-        manifest,
-        f"model.onnx, opset {manifest['opset']}, {manifest['sparsity']:.2%} zeros in the encoder; "
-        f"logits within {parity['max_difference']:.1e} of PyTorch's on {parity['examples']} texts; "
-        f"artifact in {output}",
+    print_result(as_json, manifest, _summary(manifest, output))
+
+
+def _summary(manifest: dict[str, Any], output: Path) -> str:
+    """One line on an artifact: what is in it, and how near it is to PyTorch."""
+    parity, counts = manifest["parity"], manifest["encoder_weights"]
+    parts = [f"model.onnx, opset {manifest['opset']}, {manifest['precision']}"]
+    if counts["graph"] < counts["model"]:
+        parts[0] += f", {1 - counts['graph'] / counts['model']:.2%} of the encoder cut out"
+    parts[0] += f", {manifest['sparsity']:.2%} zeros in the encoder"
+    if manifest["stored_sparsely"]:
+        parts.append(f"{len(manifest['stored_sparsely'])} matrices stored sparsely")
+    parts.append(
+        f"logits within {parity['max_difference']:.1e} of PyTorch's and {parity['label_agreement']:.1%} "
+        f"of labels the same on {parity['examples']} texts"
     )
+    if parity["accuracy"] is not None and manifest["precision"] != "fp32":
+        parts.append(f"accuracy there {parity['reference_accuracy']:.2%}, now {parity['accuracy']:.2%}")
+    return "; ".join([*parts, f"artifact in {output}"])
 
 
 def pack(

@@ -4,16 +4,18 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from compressor.classifier import encoder_weights, load_classifier, weights_fingerprint
+from compressor.classifier import encoder_weights, load_classifier, save_classifier, weights_fingerprint
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.predictors import OnnxPredictor, TorchPredictor, predict
+from exporters import artifact
 from exporters.artifact import export_directory
 from exporters.manifest import read_manifest
 
@@ -133,3 +135,80 @@ def test_a_tampered_artifact_is_refused(small_artifact_dir, tmp_path):
         stream.write(b"\xff")
     with pytest.raises(UserError, match=r"model\.onnx: is not the file that was exported"):
         read_manifest(copy)
+
+
+@pytest.fixture(scope="module")
+def narrowed_dir(small_pruned_dir, tmp_path_factory):
+    """The pruned classifier with neurons and a head that have no effect."""
+    classifier = load_classifier(str(small_pruned_dir))
+    for layer in classifier.model.bert.encoder.layer:
+        with torch.no_grad():
+            layer.intermediate.dense.weight[::2] = 0
+            layer.attention.output.dense.weight[:, :32] = 0
+    folder = tmp_path_factory.mktemp("narrowed") / "pruned"
+    save_classifier(classifier, folder)
+    shutil.copy(small_pruned_dir / "pruning.json", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("precision", "options"),
+    [("fp32", {"storage": "sparse"}), ("fp16", {}), ("bf16", {}), ("int8", {}), ("int8-static", {})],
+)
+def test_smaller_graphs_of_every_precision_are_proven(
+    narrowed_dir, critic_quotes, tmp_path, precision, options
+):
+    data = critic_quotes / "test.tsv"
+    manifest = export(
+        narrowed_dir, tmp_path / "artifact", data=data, parity_examples=64, precision=precision, **options
+    )
+    assert manifest["precision"] == precision
+    # 12 heads and 1,536 neurons of the whole model.
+    assert {(widths["heads"], widths["neurons"]) for widths in manifest["widths"]} == {(11, 768)}
+    assert manifest["encoder_weights"]["graph"] < 0.8 * manifest["encoder_weights"]["model"]
+    parity = manifest["parity"]
+    assert parity["label_agreement"] >= parity["least_agreement"] == 0.98
+    assert parity["tolerance"] == {"fp32": 1e-4, "fp16": 2e-2}.get(precision)
+    assert parity["reference_accuracy"] > 0.6
+    assert abs(parity["accuracy"] - parity["reference_accuracy"]) <= 0.02
+    assert bool(manifest["stored_sparsely"]) == ("storage" in options)
+    kinds = {entry.data_type for entry in onnx.load(tmp_path / "artifact" / "model.onnx").graph.initializer}
+    expected = {"fp32": "FLOAT", "fp16": "FLOAT16", "bf16": "BFLOAT16"}.get(precision, "INT8")
+    assert onnx.TensorProto.DataType.Value(expected) in kinds
+    if precision in ("fp16", "bf16"):
+        assert onnx.TensorProto.FLOAT not in kinds
+
+
+def test_a_graph_tells_of_itself(small_artifact_dir):
+    model = onnx.load(small_artifact_dir / "model.onnx")
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts["task"] == "text-classification"
+    assert json.loads(facts["labels"]) == ["fresh", "rotten"]
+    assert (facts["precision"], facts["pattern"], facts["sparsity"]) == ("fp32", "unstructured", "0.500000")
+    lineage = read_manifest(small_artifact_dir)["lineage"]
+    assert facts["weights_sha256"] == lineage["weights_sha256"]
+    assert facts["dense_sha256"] == lineage["dense_sha256"]
+    assert facts["torch"] == torch.__version__
+
+
+def test_groups_are_not_split_by_cutting(narrowed_dir, tmp_path, critic_quotes):
+    folder = tmp_path / "pruned"
+    shutil.copytree(narrowed_dir, folder)
+    record = json.loads((folder / "pruning.json").read_text())
+    (folder / "pruning.json").write_text(json.dumps({**record, "pattern": "2:4"}))
+    manifest = export(folder, tmp_path / "artifact", data=critic_quotes / "test.tsv")
+    assert manifest["encoder_weights"]["graph"] == manifest["encoder_weights"]["model"]
+
+
+def test_labels_that_do_not_agree_fail_the_export(small_pruned_dir, tmp_path, monkeypatch, critic_quotes):
+    monkeypatch.setattr(
+        artifact, "fit_scales", lambda model, *_: dict.fromkeys(encoder_weights(model.model), 10.0)
+    )
+    with pytest.raises(UserError, match=r"export failed: labels agree on .* of 20 texts, less than 98"):
+        export(
+            small_pruned_dir,
+            tmp_path / "artifact",
+            data=critic_quotes / "test.tsv",
+            precision="int8-static",
+        )
+    assert not (tmp_path / "artifact").exists()
