@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from compressor.errors import UserError
+from compressor.errors import UserError, first_line
 from compressor.output import sha256_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Attention: TypeAlias = Literal["sdpa", "eager"]
 
 WEIGHTS = "model.safetensors"
+# Any one of them makes a tokenizer of BERT's.
+VOCABULARIES = ("tokenizer.json", "vocab.txt")
 PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
 
 
@@ -103,11 +105,12 @@ def _load_config(source: str) -> Any:
     elif path.exists() or looks_like_a_path:
         raise UserError(f"{source}: no such model directory")
     try:
-        # trust_remote_code stays at its default, off: a checkpoint's own code never runs here.
-        config = AutoConfig.from_pretrained(source)
+        # By default it asks on a terminal whether to run a checkpoint's own code, which never runs here.
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{source}: no such directory, and no model could be loaded: {line}") from error
+        raise UserError(
+            f"{source}: no such directory, and no model could be loaded: {first_line(error)}"
+        ) from error
     if config.model_type != "bert":
         raise UserError(f"{source}: is a {config.model_type} model; only BERT models can be used")
     return config
@@ -130,7 +133,7 @@ def _load(
     source: str, config: Any, device: torch.device | str, attention: Attention, *, allow_new_head: bool
 ) -> Classifier:
     from safetensors import SafetensorError
-    from transformers import AutoTokenizer, BertForSequenceClassification
+    from transformers import BertForSequenceClassification
 
     try:
         with _quiet_transformers():
@@ -143,10 +146,8 @@ def _load(
                 attn_implementation=attention,
                 dtype=torch.float32,
             )
-            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{source}: cannot be loaded: {line}") from error
+        raise UserError(f"{source}: cannot be loaded: {first_line(error)}") from error
     absent = sorted(str(key) for key in report["missing_keys"])
     # Names up to transformers 4.57, and tuples of a name and two shapes in other versions.
     absent += sorted(key if isinstance(key, str) else str(key[0]) for key in report["mismatched_keys"])
@@ -167,7 +168,34 @@ def _load(
         if not torch.isfinite(parameter).all():
             raise UserError(f"{source}: weight {name} holds NaN or infinity; the checkpoint is broken")
     model.eval().to(device)
-    return Classifier(model, tokenizer, source)
+    return Classifier(model, load_tokenizer(source), source)
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a directory, a classifier's or an artifact's, or of a hub id.
+
+    Raises:
+        UserError: it is missing, broken, or cannot pad.
+    """
+    from transformers import AutoTokenizer
+
+    path = Path(source)
+    try:
+        with _quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises plain exceptions
+        is_absent = path.is_dir() and not any((path / name).is_file() for name in VOCABULARIES)
+        line = f"there is no {' and no '.join(VOCABULARIES)}" if is_absent else first_line(error)
+        raise UserError(
+            f"{source}: the tokenizer (tokenizer.json, tokenizer_config.json) cannot be loaded: {line}; "
+            f"restore the files that were saved with the model"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"{source}: the tokenizer has no token to pad with; set pad_token in tokenizer_config.json"
+        )
+    found: PreTrainedTokenizerBase = tokenizer
+    return found
 
 
 @contextmanager
@@ -191,9 +219,19 @@ def save_classifier(classifier: Classifier, directory: Path) -> None:
 
 
 def weights_fingerprint(source: str) -> str | None:
-    """SHA-256 of a model directory's weights; None for a hub id."""
+    """SHA-256 of the weights of a model directory, or of a hub id as the cache has it; None without any."""
     path = Path(source) / WEIGHTS
-    return sha256_of(path) if path.is_file() else None
+    if path.is_file():
+        return sha256_of(path)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(source, WEIGHTS)
+    except HFValidationError:
+        # A path; nothing else is to be found by it.
+        return None
+    return sha256_of(Path(cached)) if isinstance(cached, str) else None
 
 
 def weights_bytes(classifier: Classifier) -> int:

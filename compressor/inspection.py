@@ -17,7 +17,7 @@ from compressor.output import atomic_directory, check_replaceable, read_json, wr
 from compressor.patterns import NM
 from compressor.predictors import ARTIFACT_GRAPH
 from compressor.pruning import PRUNING_RECORD
-from exporters.manifest import is_artifact, read_manifest
+from exporters.manifest import is_artifact, read_artifact_manifest
 from exporters.onnx import encoder_initializers
 
 INSPECTION_RECORD = "inspection.json"
@@ -76,7 +76,7 @@ def inspect_directory(directory: str) -> dict[str, Any]:
     path = Path(directory)
     facts: dict[str, Any] = {"path": directory}
     if is_artifact(path):
-        manifest = read_manifest(path)
+        manifest = read_artifact_manifest(path)
         facts |= {"kind": "artifact", "labels": manifest["labels"], "parity": manifest["parity"]}
         facts["lineage"] = manifest["lineage"]
         weights = encoder_initializers(path / ARTIFACT_GRAPH)

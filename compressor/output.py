@@ -175,18 +175,24 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, way_out: str = "") -> Any:
     """Read a JSON file.
 
+    Args:
+        way_out: what to do about a file that cannot be read, for the error.
+
     Raises:
-        UserError: the file is missing or is no JSON.
+        UserError: the file is missing, cannot be read or is no JSON.
     """
+    end = f"; {way_out}" if way_out else ""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
+        raise UserError(f"{path}: no such file{end}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}{end}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}{end}") from error
 
 
 def read_json_lines(path: Path) -> list[Any]:

@@ -15,15 +15,19 @@ import torch
 from numpy.typing import NDArray
 
 from compressor.batching import Batch, Encoded, encode, pad, sorted_batches
-from compressor.classifier import Classifier
+from compressor.classifier import Classifier, load_tokenizer
 from compressor.console import Progress
 from compressor.data import TextData
-from compressor.errors import UserError
+from compressor.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ARTIFACT_GRAPH = "model.onnx"
+ARTIFACT_CONFIG = "config.json"
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OUTPUT = "logits"
+EXPORT_AGAIN = "export it again with: compress export"
 
 
 class Predictor(Protocol):
@@ -61,12 +65,12 @@ class OnnxPredictor:
         device: "cpu", or "cuda", for which the session must really run on PyTorch's current CUDA device.
 
     Raises:
-        UserError: no artifact, a graph that does not load, or no CUDA provider.
+        UserError: no artifact, a graph that does not load or is of another model, a broken configuration
+            or tokenizer, or no CUDA provider.
     """
 
     def __init__(self, directory: Path, threads: int, device: str = "cpu") -> None:
         import onnxruntime
-        from transformers import AutoConfig, AutoTokenizer
 
         graph = directory / ARTIFACT_GRAPH
         if not graph.is_file():
@@ -82,23 +86,81 @@ class OnnxPredictor:
                 str(graph), options, providers=[provider], provider_options=[_provider_options(device)]
             )
         except Exception as error:  # ONNX Runtime's errors share no public base class
-            line = str(error).strip().splitlines()[0]
-            raise UserError(f"{graph}: cannot be loaded by ONNX Runtime: {line}") from error
+            raise UserError(
+                f"{graph}: cannot be loaded by ONNX Runtime: {first_line(error)}; {EXPORT_AGAIN}"
+            ) from error
         # The list of available providers also names those that cannot start; the session's does not.
         if provider not in self._session.get_providers():
             raise UserError(
                 f"{graph}: ONNX Runtime cannot run it on CUDA here (it has "
                 f"{', '.join(self._session.get_providers())}); install the gpu extra, or use --device cpu"
             )
-        config = AutoConfig.from_pretrained(directory)
-        self.label_names = [str(config.id2label[index]) for index in range(config.num_labels)]
-        self.tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)
-        self._inputs = {entry.name for entry in self._session.get_inputs()}
+        self.label_names = _label_names(directory)
+        inputs = self._session.get_inputs()
+        problem = signature_problem(inputs, self._session.get_outputs(), len(self.label_names))
+        if problem:
+            raise UserError(f"{graph}: is no classifier of compress: {problem}; {EXPORT_AGAIN}")
+        self.tokenizer = load_tokenizer(str(directory))
+        self._graph = graph
+        self._inputs = {entry.name for entry in inputs}
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         feeds = {key: value.numpy() for key, value in batch.items() if key in self._inputs}
-        result: NDArray[np.float32] = np.asarray(self._session.run(None, feeds)[0])
-        return result
+        try:
+            [found] = self._session.run([OUTPUT], feeds)
+        except Exception as error:  # as above
+            shape = " x ".join(map(str, batch["input_ids"].shape))
+            raise UserError(
+                f"{self._graph}: ONNX Runtime cannot run it on an input of shape {shape} (texts x tokens): "
+                f"{first_line(error)}; give a shorter --max-length if it is too long, or {EXPORT_AGAIN}"
+            ) from error
+        return np.asarray(found, dtype=np.float32)
+
+
+class GraphValue(Protocol):
+    """An input or output of a graph, as ONNX Runtime describes it."""
+
+    name: str
+    type: str
+    shape: list[str | int | None]
+
+
+def signature_problem(inputs: Sequence[GraphValue], outputs: Sequence[GraphValue], labels: int) -> str | None:
+    """Why a graph does not take padded batches of any shape and give logits of `labels` labels; or None."""
+    if INPUTS[0] not in {entry.name for entry in inputs}:
+        return f"it has no input {INPUTS[0]}"
+    for entry in inputs:
+        if entry.name not in INPUTS:
+            return f"its input {entry.name} is not one of {', '.join(INPUTS)}"
+        is_fixed = any(isinstance(size, int) for size in entry.shape)
+        if entry.type != "tensor(int64)" or len(entry.shape) != 2 or is_fixed:
+            return (
+                f"its input {entry.name} is {entry.type} of shape {entry.shape}, not int64 of two free sizes"
+            )
+    output = next((entry for entry in outputs if entry.name == OUTPUT), None)
+    if output is None:
+        return f"it has no output {OUTPUT}"
+    if output.type not in ("tensor(float)", "tensor(float16)") or len(output.shape) != 2:
+        return f"its output {OUTPUT} is {output.type} of shape {output.shape}, not float of two sizes"
+    if output.shape[1] != labels:
+        return f"it gives {output.shape[1]} logits, and {ARTIFACT_CONFIG} has {labels} labels"
+    return None
+
+
+def _label_names(directory: Path) -> list[str]:
+    """The name of each class index, from the configuration of an artifact."""
+    from transformers import AutoConfig
+
+    path = directory / ARTIFACT_CONFIG
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {EXPORT_AGAIN}")
+    try:
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        return [str(config.id2label[index]) for index in range(config.num_labels)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: is no configuration of a classifier: {first_line(error)}; {EXPORT_AGAIN}"
+        ) from error
 
 
 def _provider_options(device: str) -> dict[str, int]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -33,11 +33,11 @@ from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.options.export import GraphPrecision
-from compressor.output import atomic_directory, check_replaceable, read_json
+from compressor.output import atomic_directory, check_replaceable
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, TorchPredictor
-from compressor.pruning import PRUNING_RECORD
-from compressor.training import TRAINING_RECORD
 from exporters.bfloat16 import widen
+from exporters.bill_of_materials import write_bill_of_materials
+from exporters.lineage import masks_sha256, recorded_lineage, stage_record
 from exporters.manifest import write_manifest
 from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
@@ -66,7 +66,8 @@ def export_directory(
 ) -> dict[str, Any]:
     """Export a classifier to ONNX and prove that it is the same.
 
-    Writes `model.onnx`, tokenizer, `config.json` and `manifest.json`, whose content is returned.
+    Writes `model.onnx`, tokenizer, `config.json`, `bom.cdx.json` and `manifest.json`, whose content is
+    returned.
 
     Args:
         data_source: real texts for the proof; None takes those that the model was pruned or
@@ -98,7 +99,7 @@ def export_directory(
         elif precision == "int8":
             quantize_dynamic(graph)
         stored_sparsely = store_sparse(graph) if config.storage == "sparse" else {}
-        lineage = _lineage(model, output)
+        lineage = _lineage(model, output, encoder_weights(classifier.model))
         weights = encoder_initializers(graph)
         check_zeros(encoder_weights(exported.model), weights, exact=precision == "fp32")
         write_metadata(graph, _metadata(classifier, precision, lineage, sparsity_of(weights)))
@@ -127,6 +128,7 @@ def export_directory(
             facts["tensorrt"] = _prepare_engine(
                 graph, profile, classifier.model.config.max_position_embeddings, half=precision == "fp16"
             )
+        write_bill_of_materials(working, facts)
         manifest = write_manifest(working, facts)
     return {**manifest, "path": str(output)}
 
@@ -250,7 +252,7 @@ def _metadata(
 
 def _keeps_groups(model: str) -> bool:
     """Whether a model was pruned to groups of weights, which another width would split."""
-    record = _stage_record(model) or {}
+    record = stage_record(model) or {}
     return ":" in str(record.get("pattern", ""))
 
 
@@ -263,7 +265,7 @@ def _texts(
 ) -> TextData:
     """Texts of a source, or where there is none of what the classifier was made with."""
     if source is None:
-        record = _stage_record(classifier.source)
+        record = stage_record(classifier.source)
         if record is None:
             raise UserError(
                 f"{classifier.source}: no record of the data it was made with; give real texts with "
@@ -282,29 +284,22 @@ def _texts(
     return data.sample(count, seed)
 
 
-def _stage_record(model: str) -> dict[str, Any] | None:
-    """What the stage that wrote a model directory recorded, or None for a directory of others."""
-    for name in (PRUNING_RECORD, TRAINING_RECORD):
-        if (Path(model) / name).is_file():
-            record: dict[str, Any] = read_json(Path(model) / name)
-            return record
-    return None
-
-
-def _lineage(model: str, output: Path) -> dict[str, Any]:
+def _lineage(model: str, output: Path, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Where the artifact is from: hashes, and the model directory relative to the artifact's.
 
     A relative path still holds when a run's folder is moved, and tells nothing of the machine.
+
+    Args:
+        weights: the encoder's matrices before they were exported.
     """
     directory = Path(model)
-    lineage: dict[str, Any] = {"weights_sha256": weights_fingerprint(model)}
+    lineage: dict[str, Any] = {
+        "weights_sha256": weights_fingerprint(model),
+        "masks_sha256": masks_sha256(weights),
+    }
     if directory.is_dir():
         lineage["model"] = Path(os.path.relpath(directory.resolve(), output.absolute())).as_posix()
     else:
         lineage["model"] = model
-    record = _stage_record(model)
-    if record is not None:
-        lineage["data_fingerprint"] = record["data"]["fingerprint"]
-        lineage["dense_sha256"] = record["model"]["sha256"] if "algorithm" in record else None
-        lineage["pruning"] = record["options"] if "algorithm" in record else None
-    return lineage
+    record = stage_record(model)
+    return lineage if record is None else lineage | recorded_lineage(record)

@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
 from compressor.batching import Batch
 from compressor.classifier import Classifier
-from compressor.errors import UserError
+from compressor.errors import UserError, first_line
+from compressor.predictors import EXPORT_AGAIN, INPUTS, OUTPUT
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
 
 OPSET = 18
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # ONNX's limit on one file; larger graphs need external data.
 LARGEST_GRAPH_BYTES = 2 * 10**9
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -90,7 +91,7 @@ def export_graph(
             dynamo=True,
             opset_version=OPSET,
             input_names=list(INPUTS),
-            output_names=["logits"],
+            output_names=[OUTPUT],
             dynamic_shapes=tuple({0: batch, 1: sequence} for _ in INPUTS),
             optimize=True,
             verbose=False,
@@ -162,11 +163,30 @@ def encoder_initializers(path: Path) -> dict[str, Tensor]:
     Returns:
         For each layer name, such as `bert.encoder.layer.0.output.dense`, `(out, in)`: float32, also
         for what is stored in half precision; int8 for what is quantized.
+
+    Raises:
+        UserError: it is no graph, one of an opset that is not known here, or one without BERT's encoder.
     """
-    model = onnx.load(path)
+    try:
+        model = onnx.load(path)
+        weights = _encoder_arrays(model.graph)
+    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError, TypeError, IndexError) as error:
+        raise UserError(f"{path}: cannot be read as ONNX: {first_line(error)}; {EXPORT_AGAIN}") from error
+    opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
+    if opset > onnx.defs.onnx_opset_version():
+        raise UserError(
+            f"{path}: has opset {opset}, and opsets up to {onnx.defs.onnx_opset_version()} are known here; "
+            f"{EXPORT_AGAIN}"
+        )
+    if not weights:
+        raise UserError(f"{path}: holds no encoder of a BERT classifier; {EXPORT_AGAIN}")
+    return weights
+
+
+def _encoder_arrays(graph: onnx.GraphProto) -> dict[str, Tensor]:
     weights = {}
-    transposed = _transposed(model.graph)
-    for name, value in _stored(model.graph):
+    transposed = _transposed(graph)
+    for name, value in _stored(graph):
         layer = re.fullmatch(r"(.*\.encoder\.layer\..*)\.weight(_quantized)?", name)
         if layer and value.ndim == 2:
             weight = torch.from_numpy(value.copy() if value.dtype == np.int8 else value.astype(np.float32))

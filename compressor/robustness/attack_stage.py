@@ -145,6 +145,6 @@ def _word_budgets(examples: list[AttackedExample], config: AttackConfig) -> list
 
 
 def _weights_sha256(model: str) -> str | None:
-    """Of a classifier's weights or an artifact's graph; None for a hub id."""
+    """Of a classifier's weights or an artifact's graph; None of a hub id that is not in the cache."""
     graph = Path(model) / ARTIFACT_GRAPH
     return sha256_of(graph) if graph.is_file() else weights_fingerprint(model)

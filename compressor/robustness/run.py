@@ -24,7 +24,7 @@ from compressor.robustness.attacker import Attacker
 from compressor.robustness.records import AttackedExample
 from compressor.robustness.resources import attack_resources
 from compressor.robustness.victims import Victim
-from exporters.manifest import is_artifact, read_manifest
+from exporters.manifest import check_labels, is_artifact, read_artifact_manifest
 
 FINISHED_EXAMPLES = "examples"
 
@@ -224,6 +224,8 @@ def load_predictor(directory: str, run: RunConfig) -> Predictor:
     path = Path(directory)
     device = prepare(run)
     if is_artifact(path):
-        read_manifest(path)
-        return OnnxPredictor(path, thread_count(run), device.type)
+        manifest = read_artifact_manifest(path)
+        predictor = OnnxPredictor(path, thread_count(run), device.type)
+        check_labels(path, manifest, predictor.label_names)
+        return predictor
     return TorchPredictor(load_classifier(directory, device))

@@ -42,7 +42,7 @@ from compressor.validation.report import (
     VariantFigures,
     Variants,
 )
-from exporters.manifest import read_manifest
+from exporters.manifest import check_labels, read_artifact_manifest
 from exporters.onnx import encoder_initializers
 
 REPORT = "report.json"
@@ -92,12 +92,13 @@ def validate_directories(job: ValidationJob, output: Path, *, force: bool, progr
 def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Report:
     """Measure all variants on the same data and write the report into an existing directory."""
     gates = parse_gates(job.config.gates)
-    manifest = read_manifest(job.artifact)
+    manifest = read_artifact_manifest(job.artifact)
     pruned = job.pruned or _pruned_directory(job.artifact, manifest)
     directories = {"dense": job.dense, "pruned": str(pruned), "artifact": str(job.artifact)}
     if pruned is None:
         del directories["pruned"]
     predictors, contents = _load(directories, job.run)
+    check_labels(job.artifact, manifest, predictors["artifact"].label_names)
     _check_labels(predictors, directories)
     label_names = predictors["dense"].label_names
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)

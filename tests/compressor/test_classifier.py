@@ -89,6 +89,21 @@ def test_weights_are_counted_and_fingerprinted(small_classifier, small_classifie
     assert 0 <= path.stat().st_size - weights_bytes(small_classifier) < 50_000
     assert weights_fingerprint(str(small_classifier_dir)) == sha256_of(path)
     assert weights_fingerprint("some/model") is None
+    assert weights_fingerprint(str(tmp_path / "none")) is None
+
+
+def test_weights_from_the_hub_are_fingerprinted_in_its_cache(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--some--model"
+    snapshot = folder / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    assert weights_fingerprint("some/model") is None
+    (snapshot / "model.safetensors").write_bytes(b"weights")
+    assert weights_fingerprint("some/model") == sha256_of(snapshot / "model.safetensors")
 
 
 # refusals ---------------------------------------------------------------------------------------

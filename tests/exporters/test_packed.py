@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from cli import execute
 from compressor.classifier import encoder_weights, load_classifier
 from compressor.errors import UserError
-from exporters.manifest import MANIFEST, artifact_problems, write_manifest
+from exporters.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
 from exporters.packed import PACKED, pack, pack_directory, unpack, unpack_directory
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -94,6 +94,12 @@ def test_pack_tells_sizes(small_pruned_dir, tmp_path, capsys):
     assert told["packed_tensors_bytes"]["after"] == expected
     assert told["weights_bytes"]["after"] == (tmp_path / "out" / PACKED).stat().st_size
     assert told["weights_bytes"]["after"] < told["weights_bytes"]["before"]
+
+
+def test_the_manifest_has_the_lineage_that_an_artifact_of_the_model_has(packed, small_artifact_dir):
+    expected = read_manifest(small_artifact_dir)["lineage"]
+    del expected["model"]
+    assert read_manifest(packed)["lineage"] == expected
 
 
 def test_a_changed_byte_is_found(packed, tmp_path):
