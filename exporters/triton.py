@@ -24,9 +24,8 @@ from compressor.errors import UserError
 from compressor.options import TritonConfig
 from compressor.options.export import BackendName
 from compressor.output import atomic_directory, check_replaceable, read_json
-from compressor.predictors import ARTIFACT_GRAPH
+from compressor.predictors import ARTIFACT_GRAPH, INPUTS
 from exporters.manifest import read_manifest, write_manifest
-from exporters.onnx import INPUTS
 
 REPOSITORY = "models"
 CLIENT = "client"
