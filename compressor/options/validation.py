@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, PositiveInt
 
+from compressor.options.pruning import MetricName
 from compressor.options.section import Section
 
 
@@ -39,6 +40,11 @@ class KnowledgeConfig(Section):
 class ValidateConfig(Section):
     """Measurement and gates."""
 
+    task_metric: MetricName = Field(
+        "accuracy",
+        description="The task's own metric, beside accuracy: accuracy, f1 (of class 1, or the mean over more "
+        "than two classes), matthews.",
+    )
     batch_sizes: list[PositiveInt] = Field(
         [1, 8], min_length=1, description="Batch sizes of the latency table."
     )

@@ -10,10 +10,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 2
+from compressor.options import MetricName
+
+SCHEMA_VERSION = 3
 VARIANTS = ("dense", "pruned", "artifact")
 
 Verdict = Literal["pass", "fail"]
+SliceKind = Literal["label", "length"]
 
 
 class _Part(BaseModel):
@@ -70,6 +73,28 @@ class AgainstFigures(_Part):
     transfer: TransferFigures
 
 
+class AnswersAgainstFigures(_Part):
+    """A variant's answers to all test texts, held against the dense model's answers."""
+
+    accuracy_drop: DifferenceFigures
+    label_agreement: float = Field(ge=0, le=1, description="Share of texts that get the same label.")
+    label_agreement_interval: IntervalFigures
+    task_score_drop: float
+    task_score_drop_interval: IntervalFigures
+
+
+class SliceFigures(_Part):
+    """Accuracy on a part of the test data."""
+
+    by: SliceKind
+    name: str
+    examples: int = Field(ge=1)
+    accuracy: float = Field(ge=0, le=1)
+    interval: IntervalFigures
+    drop: DifferenceFigures | None = Field(description="Null for the dense model itself.")
+    regression: bool = Field(description="Whether the drop's interval is above nought.")
+
+
 class LatencyFigures(_Part):
     """Time of one forward pass at one shape."""
 
@@ -85,7 +110,22 @@ class VariantFigures(_Part):
 
     path: str
     accuracy: float = Field(ge=0, le=1)
+    accuracy_interval: IntervalFigures
     examples: int = Field(ge=1, description="Test examples behind the accuracy.")
+    right: str = Field(
+        pattern="^([0-9a-f]{2})+$",
+        description="Which test examples are right: a bit each, the first one highest, in hexadecimal. "
+        "Two reports on the same data compare example by example.",
+    )
+    task_score: float = Field(ge=-1, le=1, description="The metric that the report's task_metric names.")
+    task_score_interval: IntervalFigures
+    calibration_error: float = Field(
+        ge=0, le=1, description="Expected calibration error, 15 bins of equal width."
+    )
+    answers_against_dense: AnswersAgainstFigures | None = Field(
+        description="Null for the dense model itself."
+    )
+    slices: list[SliceFigures]
     robustness: RobustnessFigures
     against_dense: AgainstFigures | None = Field(description="Null for the dense model itself.")
     latency: list[LatencyFigures]
@@ -115,6 +155,10 @@ class Report(_Part):
 
     schema_version: int = SCHEMA_VERSION
     verdict: Verdict
+    task_metric: MetricName
+    majority_share: float = Field(
+        ge=0, le=1, description="Share of the most frequent label in the test data: a constant answer's."
+    )
     variants: Variants
     gates: list[GateResult]
     environment: dict[str, Any]

@@ -8,25 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from compressor.batching import encode
-from compressor.classifier import (
-    WEIGHTS,
-    encoder_weights,
-    load_classifier,
-    sparsity_of,
-    weights_bytes,
-    weights_fingerprint,
-)
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
-from compressor.environment import describe_environment, prepare, thread_count
-from compressor.errors import UserError
+from compressor.environment import describe_environment
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.output import atomic_directory, check_replaceable, read_json
-from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
+from compressor.predictors import Predictor, predict_encoded
 from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness, read_examples
-from compressor.validation.accuracy import measure_accuracy
+from compressor.validation.answers import Examples, answer_figures
 from compressor.validation.gates import Measured, parse_gates
 from compressor.validation.latency import measure_latency
 from compressor.validation.render import render_html, render_markdown
@@ -42,13 +33,15 @@ from compressor.validation.report import (
     VariantFigures,
     Variants,
 )
+from compressor.validation.slices import label_slices, length_slices
+from compressor.validation.variants import load_variants, pruned_directory
 from exporters.manifest import read_manifest
-from exporters.onnx import encoder_initializers
 
 REPORT = "report.json"
 ATTACK_FOLDER = "attack"
 SHOWN_ATTACKS = 5
 LATENCY_TEXTS = 256
+ANSWER_BATCH = 64
 REPORT_BYTES = 5 * 10**6
 
 
@@ -93,18 +86,14 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     """Measure all variants on the same data and write the report into an existing directory."""
     gates = parse_gates(job.config.gates)
     manifest = read_manifest(job.artifact)
-    pruned = job.pruned or _pruned_directory(job.artifact, manifest)
+    pruned = job.pruned or pruned_directory(job.artifact, manifest)
     directories = {"dense": job.dense, "pruned": str(pruned), "artifact": str(job.artifact)}
     if pruned is None:
         del directories["pruned"]
-    predictors, contents = _load(directories, job.run)
-    _check_labels(predictors, directories)
+    predictors, contents = load_variants(directories, job.run)
     label_names = predictors["dense"].label_names
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)
-    accuracies = {
-        name: measure_accuracy(predictor, data, job.columns.max_length, progress, name)
-        for name, predictor in predictors.items()
-    }
+    answers = _answers(predictors, data, job, progress)
     latency = _latency(predictors, data, job, progress)
     folder = directory / ATTACK_FOLDER
     robustness = {
@@ -126,8 +115,7 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     figures = {
         name: VariantFigures(
             path=path,
-            accuracy=accuracies[name],
-            examples=len(data),
+            **answers[name],
             robustness=_figures(robustness[name]),
             against_dense=_against(robustness[name]),
             latency=latency[name],
@@ -141,6 +129,8 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     results = [gate.judge(measured) for gate in gates]
     report = Report(
         verdict="fail" if any(result.status == "fail" for result in results) else "pass",
+        task_metric=job.config.task_metric,
+        majority_share=measured.majority_share,
         variants=variants,
         gates=results,
         environment=describe_environment(job.run)
@@ -149,6 +139,27 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     )
     write_report(directory, report, _appendix(directory, directories, manifest, data))
     return report
+
+
+def _answers(
+    predictors: Mapping[str, Predictor], data: TextData, job: ValidationJob, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """What one pass over the test data tells of each variant, the dense model first."""
+    encoded = {
+        name: encode(predictor.tokenizer, data, job.columns.max_length)
+        for name, predictor in predictors.items()
+    }
+    logits = {
+        name: predict_encoded(predictor, encoded[name], ANSWER_BATCH, progress, f"Answers of {name}")
+        for name, predictor in predictors.items()
+    }
+    lengths = [len(ids) for ids, _ in encoded["dense"]]
+    slices = label_slices(data.class_labels, data.label_names) + length_slices(lengths)
+    examples = Examples(data.class_labels, slices, job.config.task_metric, job.run.seed)
+    return {
+        name: answer_figures(found, None if name == "dense" else logits["dense"], examples)
+        for name, found in logits.items()
+    }
 
 
 def _latency(
@@ -172,52 +183,6 @@ def write_report(directory: Path, report: Report, appendix: Appendix) -> None:
 def failed_gates(report: Report) -> list[GateResult]:
     """The gates that the artifact does not pass."""
     return [gate for gate in report.gates if gate.status == "fail"]
-
-
-def _pruned_directory(artifact: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """The classifier that the artifact was exported from, if it is still where it was."""
-    lineage = manifest.get("lineage", {})
-    directory = (artifact / str(lineage.get("model", ""))).resolve()
-    fingerprint = weights_fingerprint(str(directory))
-    return directory if fingerprint and fingerprint == lineage.get("weights_sha256") else None
-
-
-@dataclass(frozen=True)
-class Contents:
-    """Size of the weights (and graph) as stored, and the share of zeros in the encoder's matrices."""
-
-    size_bytes: int
-    sparsity: float
-
-
-def _load(directories: Mapping[str, str], run: RunConfig) -> tuple[dict[str, Predictor], dict[str, Contents]]:
-    """Predictor and contents of each variant."""
-    device = prepare(run)
-    predictors: dict[str, Predictor] = {}
-    contents = {}
-    for name, directory in directories.items():
-        if name == "artifact":
-            graph = Path(directory) / ARTIFACT_GRAPH
-            predictors[name] = OnnxPredictor(Path(directory), thread_count(run), device.type)
-            contents[name] = Contents(graph.stat().st_size, sparsity_of(encoder_initializers(graph)))
-        else:
-            classifier = load_classifier(directory, device)
-            stored = Path(directory) / WEIGHTS
-            # A hub id has no directory of ours; its weights are stored as they are in memory.
-            size = stored.stat().st_size if stored.is_file() else weights_bytes(classifier)
-            predictors[name] = TorchPredictor(classifier)
-            contents[name] = Contents(size, sparsity_of(encoder_weights(classifier.model)))
-    return predictors, contents
-
-
-def _check_labels(predictors: Mapping[str, Predictor], directories: Mapping[str, str]) -> None:
-    expected = predictors["dense"].label_names
-    for name, predictor in predictors.items():
-        if predictor.label_names != expected:
-            raise UserError(
-                f"{directories[name]}: its labels are {', '.join(predictor.label_names)}, those of "
-                f"{directories['dense']} are {', '.join(expected)}; they are not of one model"
-            )
 
 
 def _figures(record: Mapping[str, Any]) -> RobustnessFigures:

@@ -90,13 +90,7 @@ def test_the_report_keeps_to_its_schema_and_its_form(finished):
     value = json.loads((output / "report.json").read_text())
     jsonschema.validate(value, Report.model_json_schema())
     assert value == report.model_dump()
-    assert set(value) == {"schema_version", "verdict", "variants", "gates", "environment", "seed"}
     assert set(value["variants"]) == {"dense", "pruned", "artifact"}
-    for figures in value["variants"].values():
-        assert set(figures) == {
-            "path", "accuracy", "examples", "robustness", "against_dense", "latency", "size_bytes",
-            "sparsity",
-        }  # fmt: skip
 
 
 def test_pruned_and_artifact_are_the_same_function(finished):

@@ -1,70 +1,23 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_reports import robustness, variant
 
 from compressor.errors import UserError
 from compressor.options import ValidateConfig
 from compressor.validation.gates import METRICS, Gate, Measured, parse_gate, parse_gates
-from compressor.validation.report import (
-    AgainstFigures,
-    IntervalFigures,
-    LatencyFigures,
-    RobustnessFigures,
-    VariantFigures,
-    Variants,
-)
-
-ANY_INTERVAL = IntervalFigures(low=0.0, high=1.0)
-AGAINST = AgainstFigures.model_validate(
-    {
-        "accuracy_under_attack_drop": {
-            "difference": 0.05,
-            "interval": {"low": -0.01, "high": 0.11},
-            "p_value": 0.18,
-            "only_first": 8,
-            "only_second": 3,
-            "examples": 100,
-        },
-        "transfer": {"texts": 40, "fooled": 30, "rate": 0.75, "interval": {"low": 0.6, "high": 0.86}},
-    }
-)
+from compressor.validation.report import LatencyFigures, Variants
 
 
-def variant(
-    accuracy: float,
-    under_attack: float,
-    p50: float = 10.0,
-    rate: float | None = 0.5,
-    against: AgainstFigures | None = None,
-) -> VariantFigures:
-    return VariantFigures(
-        path="somewhere",
-        accuracy=accuracy,
-        examples=100,
-        robustness=RobustnessFigures(
-            attack="deepwordbug",
-            accuracy=accuracy,
-            accuracy_under_attack=under_attack,
-            attack_success_rate=rate,
-            queries_per_example=20.0,
-            examples=100,
-            accuracy_interval=ANY_INTERVAL,
-            accuracy_under_attack_interval=ANY_INTERVAL,
-            attack_success_rate_interval=None,
-        ),
-        against_dense=against,
-        latency=[
-            LatencyFigures(batch_size=1, sequence_length=32, p50_ms=p50, p95_ms=p50, examples_per_second=1.0)
-        ],
-        size_bytes=1000,
-        sparsity=0.5,
-    )
+def timed(p50: float) -> list[LatencyFigures]:
+    return [LatencyFigures(batch_size=1, sequence_length=32, p50_ms=p50, p95_ms=p50, examples_per_second=1.0)]
 
 
 @pytest.fixture
 def measured() -> Measured:
-    artifact = variant(0.81, 0.25, 5.0, against=AGAINST)
-    variants = Variants(dense=variant(0.82, 0.3, 10.0), pruned=None, artifact=artifact)
+    dense = variant("dense", 0.82, under_attack=0.3, latency=timed(10.0), size_bytes=1000)
+    artifact = variant("artifact", 0.81, under_attack=0.25, latency=timed(5.0), size_bytes=1000, dense=dense)
+    variants = Variants(dense=dense, pruned=None, artifact=artifact)
     return Measured(variants, majority_share=0.6)
 
 
@@ -115,7 +68,8 @@ def test_default_gates_are_valid():
 
 
 def test_no_attempted_attack_is_no_success(measured):
-    dense = variant(0.82, 0.3)
-    variants = Variants(dense=dense, pruned=None, artifact=variant(0.0, 0.0, rate=None))
+    dense = variant("dense", 0.82, robustness=robustness(0.3))
+    artifact = variant("artifact", 0.0, robustness=robustness(0.0, rate=None))
+    variants = Variants(dense=dense, pruned=None, artifact=artifact)
     result = parse_gate("attack_success_rate_rise <= 0").judge(Measured(variants, 0.6))
     assert result.value == -0.5
