@@ -16,6 +16,7 @@ from compressor.validation.report import IntervalFigures, Report, VariantFigures
 
 if TYPE_CHECKING:
     from compressor.robustness.inventory import Finding
+    from compressor.validation.compare import ComparedFigure, Comparison
 
 MISSING = "-"
 
@@ -148,6 +149,38 @@ def report_table(report: Report) -> Group:
         f"Verdict: {report.verdict}", style="bold green" if report.verdict == "pass" else "bold red"
     )
     return Group(table, gates, verdict)
+
+
+def comparison_table(comparison: Comparison, first: str, second: str) -> Group:
+    """One row a figure of the two artifacts; under it what the reports do not share."""
+    table = Table(title=Text(f"A: {first}\nB: {second}"), title_justify="left", title_style="none")
+    for column in ("figure", "A", "B", "B - A", "95 % interval"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    table.add_row("verdict", *comparison.verdicts, "", "")
+    for figure in comparison.figures:
+        table.add_row(*_compared_cells(figure))
+    notes = [
+        f"Other {basis}: {', '.join(names)}. Figures that rest on it do not compare ({MISSING})."
+        for basis, names in comparison.differs.items()
+    ]
+    if len(set(comparison.seeds)) > 1:
+        seeds = " and ".join(map(str, comparison.seeds))
+        notes.append(f"Other seeds: {seeds}. Other examples may have been attacked.")
+    if comparison.left_out:
+        notes.append(f"Not measured alike in both: {', '.join(comparison.left_out)}.")
+    return Group(table, *map(Text, notes))
+
+
+def _compared_cells(figure: ComparedFigure) -> list[str]:
+    name = f"{figure.metric}, {figure.shape}" if figure.shape else figure.metric
+    ends = figure.interval
+    return [
+        name,
+        f"{figure.first:.5g}",
+        f"{figure.second:.5g}",
+        MISSING if figure.difference is None else f"{figure.difference:+.4g}",
+        "" if ends is None else f"{ends.low:+.4f} to {ends.high:+.4f}",
+    ]
 
 
 def _rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:

@@ -79,16 +79,17 @@ def validate(stages, critic_quotes, output, *extra):
     return compress(
         "validate", stages["dense"], stages["artifact"], "--data", critic_quotes / "test.tsv",
         "--max-length", "48", "--attack-examples", "10", "--batch-sizes", "1", "--sequence-lengths", "16",
-        "--latency-rounds", "3", "--output", output, *extra,
+        "--latency-rounds", "3", "--no-footprint", "--output", output, *extra,
     )  # fmt: skip
 
 
 def test_validate_prints_one_json_object_that_is_the_report(stages, critic_quotes, tmp_path):
-    result = validate(stages, critic_quotes, tmp_path / "v", "--json", "--seed", "1")
+    result = validate(stages, critic_quotes, tmp_path / "v", "--json", "--seed", "1", "--footprint")
     report = json.loads(result.stdout)
     assert report == json.loads((tmp_path / "v" / "report.json").read_text())
     assert report["variants"]["pruned"]["sparsity"] == 0.5
     assert report["seed"] == 1
+    assert all(figures["footprint"]["load_seconds"] > 0 for figures in report["variants"].values())
     assert result.returncode == {"pass": 0, "fail": 1}[report["verdict"]]
 
 

@@ -122,8 +122,7 @@ def environment_line(environment: Mapping[str, Any]) -> str:
 def gate_value(gate: GateResult) -> str:
     """Return the value in the bound's unit, with digits enough to tell it from the bound."""
     short = f"{gate.value:.4g}"
-    bound = gate.bound.rpartition(" ")[2]
-    return f"{gate.value:.9g}" if short == bound else short
+    return f"{gate.value:.9g}" if short == f"{gate.limit:.4g}" else short
 
 
 def interval(ends: IntervalFigures | None) -> str:

@@ -39,7 +39,7 @@ def recipe(critic_quotes, small_classifier_dir, tmp_path_factory) -> Recipe:
         prune=PruneConfig(calibration_examples=64),
         attack=AttackConfig(attack_examples=12),
         export=ExportConfig(parity_examples=40),
-        validate=ValidateConfig(batch_sizes=[1, 2], sequence_lengths=[16], latency_rounds=3),
+        validate=ValidateConfig(batch_sizes=[1, 2], sequence_lengths=[16], latency_rounds=3, footprint=False),
     )
 
 
@@ -81,7 +81,8 @@ def test_a_dense_model_that_cannot_be_made_is_told_before_anything_runs(recipe, 
 def test_a_run_leaves_what_it_promises(finished):
     output, _ = finished
     names = {path.name for path in output.iterdir()}
-    assert names == {"recipe.yaml", "pruned", "artifact", "attack", "report.json", "report.md", "report.html"}
+    reports = {"report.json", "report.md", "report.html", "junit.xml"}
+    assert names == {"recipe.yaml", "pruned", "artifact", "attack"} | reports
     assert (output / "artifact" / "model.onnx").is_file()
 
 

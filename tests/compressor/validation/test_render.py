@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from made_reports import SHAPES, make_report, variant
+from made_reports import SHAPES, judged, make_report, variant
 
 from compressor.validation.plots import accuracy_plot, latency_plot, layers_plot, short_names
 from compressor.validation.render import (
@@ -23,7 +23,6 @@ from compressor.validation.report import (
     AgainstFigures,
     Appendix,
     AttackRow,
-    GateResult,
     IntervalFigures,
     LayerRow,
     RobustnessFigures,
@@ -189,7 +188,7 @@ def test_markdown_starts_with_the_verdict_and_the_failed_gates() -> None:
 
 def test_markdown_tables_are_well_formed() -> None:
     report = make_report(
-        gates=[GateResult(metric="odd|metric", bound="<= 1", value=0.5, status="pass")],
+        gates=[judged("odd|metric", "<= 1", 0.5, "pass")],
     )
     text = render_markdown(report, make_appendix())
     blocks = [block.splitlines() for block in re.split(r"\n\s*\n", text)]
@@ -230,7 +229,7 @@ def test_escape_markdown(text: str, escaped: str) -> None:
     ("value", "shown"), [(0.014908, "0.01491"), (0.01, "0.01"), (0.010000004, "0.010000004"), (0.0, "0")]
 )
 def test_gate_value_is_told_from_its_bound(value: float, shown: str) -> None:
-    gate = GateResult(metric="accuracy_drop", bound="<= 0.01", value=value, status="fail")
+    gate = judged("accuracy_drop", "<= 0.01", value, "fail")
     assert gate_value(gate) == shown
 
 
