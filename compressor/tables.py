@@ -34,6 +34,21 @@ def _drop(variant: VariantFigures) -> str:
     return MISSING if against is None else _interval(against.accuracy_under_attack_drop.interval)
 
 
+def _answers_drop(variant: VariantFigures) -> str:
+    against = variant.answers_against_dense
+    return MISSING if against is None else _interval(against.accuracy_drop.interval)
+
+
+def _agreement(variant: VariantFigures) -> str:
+    against = variant.answers_against_dense
+    return MISSING if against is None else _share(against.label_agreement)
+
+
+def _memory(variant: VariantFigures) -> str:
+    footprint = variant.footprint
+    return MISSING if footprint is None else f"{footprint.model_memory_bytes / 1e6:.0f} MB"
+
+
 def attack_table(record: Mapping[str, Any]) -> Table:
     """Figures of one attack, their intervals, and the comparison with another model if there is one."""
     title = Text(f"{record['attack']} on {record['examples']} examples of {record['model']}")
@@ -141,10 +156,12 @@ def report_table(report: Report) -> Group:
     for label, values in _rows(list(variants.values())):
         table.add_row(label, *values)
     gates = Table(title="Gates", title_justify="left")
-    for column in ("metric", "value", "bound", "status"):
-        gates.add_column(column, justify="right" if column == "value" else "left")
+    for column in ("gate", "value", "95 % interval", "limit", "status"):
+        gates.add_column(column, justify="left" if column in ("gate", "status") else "right")
     for gate in report.gates:
-        gates.add_row(gate.metric, f"{gate.value:.4f}", gate.bound, gate.status)
+        ends = gate.interval
+        found = MISSING if ends is None else f"{ends.low:.4g} to {ends.high:.4g}"
+        gates.add_row(gate.gate, f"{gate.value:.4f}", found, f"{gate.limit:.4f}", gate.status)
     verdict = Text(
         f"Verdict: {report.verdict}", style="bold green" if report.verdict == "pass" else "bold red"
     )
@@ -187,6 +204,11 @@ def _rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
     attack = variants[0].robustness
     rows = [
         (f"accuracy ({variants[0].examples} texts)", [_share(v.accuracy) for v in variants]),
+        ("  its 95 % interval", [_interval(v.accuracy_interval) for v in variants]),
+        ("  drop to dense, 95 % interval", [_answers_drop(v) for v in variants]),
+        ("same label as dense", [_agreement(v) for v in variants]),
+        ("calibration error", [_share(v.calibration_error) for v in variants]),
+        ("slices worse than dense", [str(sum(part.regression for part in v.slices)) for v in variants]),
         (
             f"under attack ({attack.attack}, {attack.examples})",
             [_share(v.robustness.accuracy_under_attack) for v in variants],
@@ -205,6 +227,11 @@ def _rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
         ),
         ("zeros in the encoder", [_share(v.sparsity) for v in variants]),
         ("size", [f"{v.size_bytes / 1e6:.1f} MB" for v in variants]),
+        (
+            "load time",
+            [MISSING if v.footprint is None else f"{v.footprint.load_seconds:.2f} s" for v in variants],
+        ),
+        ("memory of the model", [_memory(v) for v in variants]),
     ]
     for index, shape in enumerate(variants[0].latency):
         rows.append(
