@@ -77,9 +77,9 @@ def compare(
     """Set two reports side by side: their artifacts' figures, differences, and what does not compare."""
     from dataclasses import asdict
 
-    from compressor.tables import comparison_table
     from compressor.validation.baseline import read_report
     from compressor.validation.compare import compare_reports
+    from compressor.validation.tables import comparison_table
 
     comparison = compare_reports(read_report(first), read_report(second))
     paths = {"first": str(first), "second": str(second)}

@@ -12,6 +12,7 @@ from compressor.validation.report import (
     AgainstFigures,
     AnswersAgainstFigures,
     DifferenceFigures,
+    FootprintFigures,
     GateResult,
     IntervalFigures,
     LatencyFigures,
@@ -216,23 +217,29 @@ def _against_cells(against: AgainstFigures | None) -> dict[str, str]:
 
 
 def _cost_cells(figures: VariantFigures) -> dict[str, str]:
-    flops, footprint = figures.flops, figures.footprint
+    flops = figures.flops
     shape = f"{flops.batch_size} × {flops.sequence_length}"
     return {
         "Sparsity of the encoder": percent(figures.sparsity),
         "Size, MB": _size(figures),
         f"Encoder, GFLOP at {shape}": f"{flops.all_weights / 1e9:.3g}",
         "Without products by zero": f"{flops.nonzero_weights / 1e9:.3g}",
-        "Load time, s": number(footprint and footprint.load_seconds, ".2f"),
-        "Memory of the model, MB": number(footprint and footprint.model_memory_bytes / 1e6, ".0f"),
-        "Peak of its process, MB": number(footprint and footprint.peak_memory_bytes / 1e6, ".0f"),
+        **_footprint_cells(figures.footprint),
     }
+
+
+def _footprint_cells(footprint: FootprintFigures | None) -> dict[str, str]:
+    names = ("Load time, s", "Memory of the model, MB", "Peak of its process, MB")
+    if footprint is None:
+        return dict.fromkeys(names, NOTHING)
+    memory = (footprint.model_memory_bytes, footprint.peak_memory_bytes)
+    cells = (f"{footprint.load_seconds:.2f}", *(f"{size / 1e6:.0f}" for size in memory))
+    return dict(zip(names, cells, strict=True))
 
 
 def _summary_cells(figures: VariantFigures, metric: str) -> dict[str, str]:
     answers, attack = figures.answers_against_dense, figures.robustness
-    drop = answers and answers.accuracy_drop
-    attacked = figures.against_dense and figures.against_dense.accuracy_under_attack_drop
+    attacked = figures.against_dense
     scores = {} if metric == "accuracy" else {TASK_SCORES[metric]: f"{figures.task_score:.3f}"}
     times = {
         f"p50 of {entry.batch_size} × {entry.sequence_length}, ms": f"{entry.p50_ms:.2f}"
@@ -240,14 +247,14 @@ def _summary_cells(figures: VariantFigures, metric: str) -> dict[str, str]:
     }
     return {
         "Accuracy": _with(percent(figures.accuracy), figures.accuracy_interval),
-        DROP: _difference(drop),
+        DROP: _difference(None if answers is None else answers.accuracy_drop),
         **scores,
-        "Same label as dense": percent(answers and answers.label_agreement),
+        "Same label as dense": percent(None if answers is None else answers.label_agreement),
         "Calibration error": percent(figures.calibration_error),
         "Accuracy under attack": _with(
             percent(attack.accuracy_under_attack), attack.accuracy_under_attack_interval
         ),
-        DROP_UNDER_ATTACK: _difference(attacked),
+        DROP_UNDER_ATTACK: _difference(None if attacked is None else attacked.accuracy_under_attack_drop),
         "Sparsity of the encoder": percent(figures.sparsity),
         "Size, MB": _size(figures),
         **times,

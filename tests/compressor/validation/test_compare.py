@@ -7,9 +7,9 @@ from made_reports import make_report, variant
 from rich.console import Console
 
 import cli
-from compressor.tables import comparison_table
 from compressor.validation.compare import compare_reports
 from compressor.validation.report import Variants
+from compressor.validation.tables import comparison_table
 
 ENVIRONMENT = {
     "device": "cpu",
