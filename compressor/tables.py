@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compressor.doctor import Check
-from compressor.validation.report import IntervalFigures, Report, VariantFigures
+from compressor.validation.report import IntervalFigures
 
 if TYPE_CHECKING:
     from compressor.robustness.inventory import Finding
@@ -26,11 +26,6 @@ def _share(value: float | None) -> str:
 
 def _interval(ends: IntervalFigures | None) -> str:
     return MISSING if ends is None else f"{ends.low:.1%} to {ends.high:.1%}"
-
-
-def _drop(variant: VariantFigures) -> str:
-    against = variant.against_dense
-    return MISSING if against is None else _interval(against.accuracy_under_attack_drop.interval)
 
 
 def attack_table(record: Mapping[str, Any]) -> Table:
@@ -124,63 +119,6 @@ def training_in_words(options: Mapping[str, Any]) -> str:
 
 def _add_share(table: Table, name: str, share: float | None, ends: Mapping[str, float] | None) -> None:
     table.add_row(name, _share(share), MISSING if ends is None else _ends(ends))
-
-
-def report_table(report: Report) -> Group:
-    """Verdict, variants side by side, and gates."""
-    variants = {
-        name: figures
-        for name in ("dense", "pruned", "artifact")
-        if (figures := getattr(report.variants, name)) is not None
-    }
-    table = Table(title="Dense model against artifact", title_justify="left")
-    table.add_column("")
-    for name in variants:
-        table.add_column(name, justify="right")
-    for label, values in _rows(list(variants.values())):
-        table.add_row(label, *values)
-    gates = Table(title="Gates", title_justify="left")
-    for column in ("metric", "value", "bound", "status"):
-        gates.add_column(column, justify="right" if column == "value" else "left")
-    for gate in report.gates:
-        gates.add_row(gate.metric, f"{gate.value:.4f}", gate.bound, gate.status)
-    verdict = Text(
-        f"Verdict: {report.verdict}", style="bold green" if report.verdict == "pass" else "bold red"
-    )
-    return Group(table, gates, verdict)
-
-
-def _rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
-    attack = variants[0].robustness
-    rows = [
-        (f"accuracy ({variants[0].examples} texts)", [_share(v.accuracy) for v in variants]),
-        (
-            f"under attack ({attack.attack}, {attack.examples})",
-            [_share(v.robustness.accuracy_under_attack) for v in variants],
-        ),
-        ("  its 95 % interval", [_interval(v.robustness.accuracy_under_attack_interval) for v in variants]),
-        ("  drop to dense, 95 % interval", [_drop(v) for v in variants]),
-        ("attack success rate", [_share(v.robustness.attack_success_rate) for v in variants]),
-        (
-            "queries an example",
-            [
-                MISSING
-                if v.robustness.queries_per_example is None
-                else f"{v.robustness.queries_per_example:.1f}"
-                for v in variants
-            ],
-        ),
-        ("zeros in the encoder", [_share(v.sparsity) for v in variants]),
-        ("size", [f"{v.size_bytes / 1e6:.1f} MB" for v in variants]),
-    ]
-    for index, shape in enumerate(variants[0].latency):
-        rows.append(
-            (
-                f"p50 of {shape.batch_size} x {shape.sequence_length} tokens",
-                [f"{v.latency[index].p50_ms:.1f} ms" for v in variants],
-            )
-        )
-    return rows
 
 
 def inspection_table(facts: dict[str, Any]) -> Group:

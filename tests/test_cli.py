@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -79,24 +80,46 @@ def validate(stages, critic_quotes, output, *extra):
     return compress(
         "validate", stages["dense"], stages["artifact"], "--data", critic_quotes / "test.tsv",
         "--max-length", "48", "--attack-examples", "10", "--batch-sizes", "1", "--sequence-lengths", "16",
-        "--latency-rounds", "3", "--output", output, *extra,
+        "--latency-rounds", "3", "--no-footprint", "--output", output, *extra,
     )  # fmt: skip
 
 
-def test_validate_prints_one_json_object_that_is_the_report(stages, critic_quotes, tmp_path):
-    result = validate(stages, critic_quotes, tmp_path / "v", "--json", "--seed", "1")
+@pytest.fixture(scope="module")
+def validated(stages, critic_quotes, tmp_path_factory):
+    output = tmp_path_factory.mktemp("validated") / "v"
+    return output, validate(stages, critic_quotes, output, "--json", "--seed", "1", "--footprint")
+
+
+def test_validate_prints_one_json_object_that_is_the_report(validated):
+    output, result = validated
     report = json.loads(result.stdout)
-    assert report == json.loads((tmp_path / "v" / "report.json").read_text())
+    assert report == json.loads((output / "report.json").read_text())
     assert report["variants"]["pruned"]["sparsity"] == 0.5
     assert report["seed"] == 1
+    assert all(figures["footprint"]["load_seconds"] > 0 for figures in report["variants"].values())
     assert result.returncode == {"pass": 0, "fail": 1}[report["verdict"]]
 
 
-def test_a_broken_gate_gives_exit_code_1_and_is_named(stages, critic_quotes, tmp_path):
-    result = validate(stages, critic_quotes, tmp_path / "v", "--gates", "sparsity >= 0.9")
+def test_a_broken_gate_gives_exit_code_1_and_is_named(validated, stages, critic_quotes, tmp_path):
+    baseline, _ = validated
+    output = tmp_path / "v"
+    result = validate(
+        stages, critic_quotes, output, "--baseline", baseline, "--gates", "sparsity >= 0.9",
+        "--gates", "certain: accuracy >= baseline", "--gates", "warn: size_mb <= 0.9 * baseline",
+    )  # fmt: skip
     assert result.returncode == 1
     assert "gate failed: sparsity is 0.5, bound >= 0.9" in result.stderr
-    assert (tmp_path / "v" / "report.html").is_file()
+    assert (output / "report.html").is_file()
+    gates = json.loads((output / "report.json").read_text())["gates"]
+    # The same answers example by example: nothing is left to be uncertain about but ties.
+    assert [gate["status"] for gate in gates] == ["fail", "fail", "warn"]
+    assert gates[1]["value"] == gates[1]["limit"]
+    assert ElementTree.parse(output / "junit.xml").getroot().get("failures") == "2"  # noqa: S314
+    compared = json.loads(compress("compare", baseline, output, "--json").stdout)
+    assert compared["differs"] == {}
+    assert compared["seeds"] == [1, 0]
+    accuracy = next(figure for figure in compared["figures"] if figure["metric"] == "accuracy")
+    assert accuracy["difference"] == 0
 
 
 def test_attack_on_the_artifact(stages, critic_quotes, tmp_path):
@@ -150,6 +173,10 @@ def test_doctor_finds_this_machine_ready():
         (["attack", "{dense}", "--data", "{empty}"], "is empty"),
         (["export", "{data}"], "no such model directory"),
         (["validate", "{dense}", "{dense}", "--data", "{data}"], "manifest.json"),
+        (
+            ["validate", "{dense}", "{dense}", "--data", "{data}", "--gates", "accuracy >= baseline"],
+            "give a report with --baseline",
+        ),
         (["run", "{recipe}"], "did you mean 'sparsity'?"),
     ],
 )

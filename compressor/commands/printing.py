@@ -48,13 +48,13 @@ def print_result(as_json: bool, value: Any, text: Any) -> None:
 
 
 def print_report(as_json: bool, report: Report, output: Path) -> None:
-    from compressor.tables import report_table
     from compressor.validation.run import failed_gates
+    from compressor.validation.tables import report_table
 
     print_result(as_json, report.model_dump(), "" if as_json else report_table(report))
     if not as_json:
         print(f"Report: {output / 'report.html'}")
-    failed = [f"{gate.metric} is {gate.value:g}, bound {gate.bound}" for gate in failed_gates(report)]
+    failed = [gate.sentence for gate in failed_gates(report)]
     if failed:
         raise GateFailed("; ".join(failed))
 

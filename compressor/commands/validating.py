@@ -1,4 +1,4 @@
-"""Commands that judge: validate, inspect, and the whole runs; doctor."""
+"""Commands that judge: validate, compare, inspect, and the whole runs; doctor."""
 
 from __future__ import annotations
 
@@ -65,6 +65,26 @@ def validate(
     with results_only(as_json):
         report = validate_directories(job, output, force=force, progress=terminal_progress())
     print_report(as_json, report, output)
+
+
+def compare(
+    first: Annotated[
+        Path, typer.Argument(help="Report of a validation: report.json or its folder.", show_default=False)
+    ],
+    second: Annotated[Path, typer.Argument(help="The report to hold against it.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Set two reports side by side: their artifacts' figures, differences, and what does not compare."""
+    from dataclasses import asdict
+
+    from compressor.validation.baseline import read_report
+    from compressor.validation.compare import compare_reports
+    from compressor.validation.tables import comparison_table
+
+    comparison = compare_reports(read_report(first), read_report(second))
+    paths = {"first": str(first), "second": str(second)}
+    text = "" if as_json else comparison_table(comparison, str(first), str(second))
+    print_result(as_json, paths | asdict(comparison), text)
 
 
 @section_flags

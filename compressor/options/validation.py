@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, PositiveInt
 
+from compressor.options.pruning import MetricName
 from compressor.options.section import Section
 
 
@@ -39,6 +40,11 @@ class KnowledgeConfig(Section):
 class ValidateConfig(Section):
     """Measurement and gates."""
 
+    task_metric: MetricName = Field(
+        "accuracy",
+        description="The task's own metric, beside accuracy: accuracy, f1 (of class 1, or the mean over more "
+        "than two classes), matthews.",
+    )
     batch_sizes: list[PositiveInt] = Field(
         [1, 8], min_length=1, description="Batch sizes of the latency table."
     )
@@ -46,7 +52,15 @@ class ValidateConfig(Section):
         [32, 128], min_length=1, description="Sequence lengths of the latency table, in tokens."
     )
     latency_rounds: int = Field(
-        20, ge=3, le=100_000, description="Timed runs of each variant at each batch size and length."
+        20,
+        ge=3,
+        le=100_000,
+        description="Timed runs of each variant at each batch size and length; up to five times as many "
+        "where the times do not settle.",
+    )
+    footprint: bool = Field(
+        True,
+        description="Measure load time and memory, each variant in a process of its own: some seconds each.",
     )
     gates: list[str] = Field(
         [
@@ -54,5 +68,14 @@ class ValidateConfig(Section):
             "accuracy_drop <= 0.01",
             "accuracy_under_attack_drop <= 0.05",
         ],
-        description="Bounds on the result, such as 'accuracy_drop <= 0.01'; a broken one gives exit code 1.",
+        description="Bounds on the result, such as 'accuracy_drop <= 0.01', 'accuracy >= 0.99 * dense' or "
+        "'latency_p50 <= 1.1 * baseline'; a broken one gives exit code 1, unless it begins with 'warn:'.",
     )
+    baseline: str | None = Field(
+        None, description="Report of an earlier validation (report.json or its folder) for gates to refer to."
+    )
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Batch size and sequence length of each latency that is timed, in order."""
+        return [(size, length) for size in self.batch_sizes for length in self.sequence_lengths]

@@ -1,67 +1,77 @@
-"""Gates: bounds on what was measured. Pure functions of figures."""
+"""Gates: bounds on what was measured. Pure functions of figures.
+
+A gate is a line such as
+
+    accuracy_drop <= 0.01                 a number
+    accuracy >= 0.99 * dense              the same figure of the dense model in this report
+    accuracy >= baseline - 0.005          the same figure of the artifact in the report of --baseline
+    latency_p50 <= 1.1 * baseline
+    warn: size_ratio <= 0.3
+    certain: accuracy_drop <= 0.02
+
+in general `[warn:] [certain:] METRIC <= BOUND` or `>=`, where BOUND is a number, or `dense` or `baseline`
+with an optional factor in front and an optional number added or taken away. METRIC is one of
+`compressor.validation.readings.METRICS`. Times and throughput have a figure at each shape: such a gate
+holds if it holds at every shape, and its result shows the shape that is nearest to the bound or worst.
+
+What comes of it:
+
+- `fail`: the figure breaks the bound; exit code 1. With `warn:` in front it is a `warn`; exit code 0.
+- `pass`: the figure keeps the bound, and so does all of its 95 % interval, if it has one.
+- `inconclusive`: the figure keeps the bound, but its interval crosses it: the test was too small to tell.
+  Also where the times did not settle, or the baseline's times are from another machine. Exit code 0.
+- With `certain:` in front the bound must hold for the worse end of the interval: what would be
+  inconclusive fails. It is for metrics with an interval only.
+
+The uncertainty of what a figure is held against counts too. Accuracies on the same examples are compared
+example by example; where the pairs are not known, the two figures count as independent, which makes the
+interval wider, never narrower. A figure exactly on its bound keeps it.
+"""
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from compressor.errors import UserError
-from compressor.validation.report import AgainstFigures, GateResult, Variants
+from compressor.robustness.statistics import Interval, difference_interval, paired_interval
+from compressor.validation.readings import METRICS, Basis, Measured, Reading
+from compressor.validation.report import GateResult, GateStatus, IntervalFigures, VariantFigures
 
-_GATE = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=)\s*([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*")
+Comparison = Literal["<=", ">="]
+Reference = Literal["dense", "baseline"]
+
+REFERENCES: tuple[Reference, ...] = ("dense", "baseline")
+PREFIXES = ("warn", "certain")
+FORM = "write METRIC <= BOUND or METRIC >= BOUND, with a number, dense or baseline in BOUND"
+_NUMBER = r"[-+]?[0-9.]+(?:[eE][-+]?\d+)?"
+_GATE = re.compile(r"\s*((?:[a-z]+\s*:\s*)*)([a-z_0-9]+)\s*(<=|>=)\s*(.*?)\s*")
+_RELATIVE = re.compile(rf"(?:({_NUMBER})\s*\*\s*)?([a-z_]+)(?:\s*([-+])\s*({_NUMBER}))?")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What gates may bound: the variants, and the share of the most frequent label in the test data."""
+class Bound:
+    """`factor * reference + offset`, or `offset` alone.
 
-    variants: Variants
-    majority_share: float
+    Attributes:
+        factor: above 0; 1 where there is no reference.
+    """
 
+    offset: float
+    reference: Reference | None = None
+    factor: float = 1.0
 
-def _success_rate_rise(m: Measured) -> float:
-    dense = m.variants.dense.robustness.attack_success_rate
-    artifact = m.variants.artifact.robustness.attack_success_rate
-    # Where the attack had nothing to attack, it had no success either.
-    return (artifact or 0.0) - (dense or 0.0)
-
-
-def _against_dense(m: Measured) -> AgainstFigures:
-    against = m.variants.artifact.against_dense
-    if against is None:
-        raise ValueError("the artifact's attack was not compared with that on the dense model")
-    return against
-
-
-def _latency_ratio(m: Measured) -> float:
-    """Worst ratio of median times, artifact over dense, over all shapes."""
-    pairs = zip(m.variants.artifact.latency, m.variants.dense.latency, strict=True)
-    return max(artifact.p50_ms / dense.p50_ms for artifact, dense in pairs)
-
-
-# Name and value of each metric that a gate can bound. Drops are dense minus artifact.
-METRICS: dict[str, Callable[[Measured], float]] = {
-    "accuracy": lambda m: m.variants.artifact.accuracy,
-    "accuracy_drop": lambda m: m.variants.dense.accuracy - m.variants.artifact.accuracy,
-    "accuracy_under_attack": lambda m: m.variants.artifact.robustness.accuracy_under_attack,
-    "accuracy_under_attack_drop": lambda m: (
-        m.variants.dense.robustness.accuracy_under_attack
-        - m.variants.artifact.robustness.accuracy_under_attack
-    ),
-    # What the drop may still be, given the number of examples: a bound on it tests "no less robust".
-    "accuracy_under_attack_drop_upper": lambda m: _against_dense(m).accuracy_under_attack_drop.interval.high,
-    # Where no attack on the dense model succeeded, none fools the artifact.
-    "transfer_rate": lambda m: _against_dense(m).transfer.rate or 0.0,
-    "attack_success_rate": lambda m: m.variants.artifact.robustness.attack_success_rate or 0.0,
-    "attack_success_rate_rise": _success_rate_rise,
-    # A dense model that is no better than a constant answer is the wrong checkpoint.
-    "dense_over_majority": lambda m: m.variants.dense.accuracy - m.majority_share,
-    "sparsity": lambda m: m.variants.artifact.sparsity,
-    "size_ratio": lambda m: m.variants.artifact.size_bytes / m.variants.dense.size_bytes,
-    "latency_ratio": _latency_ratio,
-}
+    def __str__(self) -> str:
+        if self.reference is None:
+            return _written(self.offset)
+        factor = "" if self.factor == 1 else f"{_written(self.factor)} * "
+        sign = "-" if self.offset < 0 else "+"
+        offset = f" {sign} {_written(abs(self.offset))}" if self.offset else ""
+        return f"{factor}{self.reference}{offset}"
 
 
 @dataclass(frozen=True)
@@ -69,43 +79,195 @@ class Gate:
     """One bound, such as `accuracy_drop <= 0.01`."""
 
     metric: str
-    comparison: str
-    bound: float
+    comparison: Comparison
+    bound: Bound
+    warns: bool = False
+    certain: bool = False
 
-    def judge(self, measured: Measured) -> GateResult:
-        """Hold the metric against the bound; a figure exactly on it passes."""
-        value = METRICS[self.metric](measured)
-        # Rounded, so that 0.82 - 0.81 is 0.01 and not 0.010000000000000009.
-        rounded = round(value, 9)
-        passed = rounded <= self.bound if self.comparison == "<=" else rounded >= self.bound
-        return GateResult(
-            metric=self.metric,
-            bound=f"{self.comparison} {self.bound:g}",
-            value=rounded,
-            status="pass" if passed else "fail",
+    def __str__(self) -> str:
+        prefixes = ("warn: " if self.warns else "") + ("certain: " if self.certain else "")
+        return f"{prefixes}{self.metric} {self.comparison} {self.bound}"
+
+    def judge(
+        self,
+        measured: Measured,
+        baseline: Measured | None = None,
+        doubts: Mapping[Basis, str] | None = None,
+    ) -> GateResult:
+        """Hold the metric against the bound, at each of its places.
+
+        Args:
+            baseline: of the stored report; needed where the bound refers to it.
+            doubts: why figures on that basis do not compare with the baseline's.
+
+        Raises:
+            UserError: the metric was not measured, here or in the baseline.
+        """
+        metric, artifact = METRICS[self.metric], measured.variants.artifact
+        reference = self._reference(measured, baseline)
+        own = metric.read(measured, artifact)
+        others = metric.read(*reference) if reference else dict.fromkeys(own, Reading(0.0))
+        missing = [place for place in own if place not in others]
+        if missing:
+            raise UserError(f"gate {str(self)!r}: the baseline was not timed at {', '.join(missing)}")
+        doubt = next((text for basis, text in (doubts or {}).items() if basis in metric.basis), None)
+        if self.bound.reference != "baseline":
+            doubt = None
+        results = [
+            self._judge_at(place, reading, others[place], reference and reference[1], artifact, doubt)
+            for place, reading in own.items()
+        ]
+        return max(results, key=self._badness)
+
+    def _reference(
+        self, measured: Measured, baseline: Measured | None
+    ) -> tuple[Measured, VariantFigures] | None:
+        if self.bound.reference is None:
+            return None
+        if self.bound.reference == "dense":
+            return measured, measured.variants.dense
+        if baseline is None:
+            raise UserError(f"gate {str(self)!r}: there is no baseline; give a report with --baseline")
+        return baseline, baseline.variants.artifact
+
+    def _judge_at(
+        self,
+        place: str,
+        own: Reading,
+        other: Reading,
+        reference: VariantFigures | None,
+        artifact: VariantFigures,
+        doubt: str | None,
+    ) -> GateResult:
+        moved = self.bound.factor * other.value if reference else 0.0
+        limit = moved + self.bound.offset
+        margin = own.interval if reference is None else self._margin(own, other, reference, artifact)
+        interval = margin and IntervalFigures(low=margin.low + moved, high=margin.high + moved)
+        holds = self._holds(own.value, limit)
+        surely = interval is None or self._holds(
+            interval.high if self.comparison == "<=" else interval.low, limit
         )
+        note = doubt or own.doubt or (other.doubt if reference else None)
+        status: GateStatus = "pass"
+        if doubt is None and not (holds and (surely or not self.certain)):
+            status = "warn" if self.warns else "fail"
+        elif note or not surely:
+            status = "inconclusive"
+        return GateResult(
+            gate=str(self),
+            metric=self.metric,
+            place=place or None,
+            # Rounded, so that 0.82 - 0.81 is 0.01 and not 0.010000000000000009.
+            value=round(own.value, 9),
+            interval=interval,
+            bound=f"{self.comparison} {self.bound}",
+            limit=round(limit, 9),
+            status=status,
+            note=note,
+        )
+
+    def _margin(
+        self, own: Reading, other: Reading, reference: VariantFigures, artifact: VariantFigures
+    ) -> Interval | None:
+        """The interval of the figure minus factor times the reference's."""
+        pairs = METRICS[self.metric].pair(artifact, reference)
+        if pairs is not None:
+            counts = (pairs.both, pairs.only_first, pairs.only_second, pairs.examples)
+            return paired_interval(*counts, factor=self.bound.factor)
+        if own.interval is None or other.interval is None:
+            return None
+        return difference_interval(
+            own.value, own.interval, other.value, other.interval, factor=self.bound.factor
+        )
+
+    def _holds(self, value: float, limit: float) -> bool:
+        value, limit = round(value, 9), round(limit, 9)
+        return value <= limit if self.comparison == "<=" else value >= limit
+
+    def _badness(self, result: GateResult) -> tuple[int, float]:
+        """Grows with what is wrong: the status first, then how far the figure is on the wrong side."""
+        over = result.value - result.limit if self.comparison == "<=" else result.limit - result.value
+        return ("pass", "inconclusive", "warn", "fail").index(result.status), over / (abs(result.limit) or 1)
 
 
 def parse_gate(text: str) -> Gate:
-    """Read `METRIC <= NUMBER` or `METRIC >= NUMBER`.
+    """Read a gate; its form is in the module's description.
 
     Raises:
-        UserError: another form, an unknown metric (the nearest known one is suggested), no number.
+        UserError: another form, an unknown metric (the nearest known one is suggested), no number, or a
+            combination that makes no sense.
     """
     match = _GATE.fullmatch(text)
     if not match:
-        raise UserError(f"gate {text!r}: write METRIC <= NUMBER or METRIC >= NUMBER")
-    metric, comparison, number = match.groups()
-    if metric not in METRICS:
-        near = difflib.get_close_matches(metric, METRICS, n=1)
-        way_out = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(METRICS)}"
-        raise UserError(f"gate {text!r}: unknown metric {metric!r}; {way_out}")
-    try:
-        return Gate(metric, comparison, float(number))
-    except ValueError as error:
-        raise UserError(f"gate {text!r}: {number!r} is no number") from error
+        raise UserError(f"gate {text!r}: {FORM}")
+    words, metric, comparison, bound = match.groups()
+    prefixes = [word.strip() for word in words.split(":")[:-1]]
+    for prefix in prefixes:
+        _check_name(text, "prefix", prefix, PREFIXES)
+    _check_name(text, "metric", metric, METRICS)
+    gate = Gate(
+        metric,
+        "<=" if comparison == "<=" else ">=",
+        _parse_bound(text, bound),
+        warns="warn" in prefixes,
+        certain="certain" in prefixes,
+    )
+    _check_sense(text, gate)
+    return gate
 
 
 def parse_gates(texts: Sequence[str]) -> list[Gate]:
     """Read all gates, so that a bad one is found before anything is measured."""
     return [parse_gate(text) for text in texts]
+
+
+def _parse_bound(text: str, bound: str) -> Bound:
+    if re.fullmatch(_NUMBER, bound):
+        return Bound(_number(text, bound))
+    match = _RELATIVE.fullmatch(bound)
+    if not match:
+        raise UserError(f"gate {text!r}: {FORM}")
+    factor, reference, sign, offset = match.groups()
+    _check_name(text, "name in its bound", reference, REFERENCES)
+    added = _number(text, offset) if offset else 0.0
+    return Bound(
+        offset=-added if sign == "-" else added,
+        reference="dense" if reference == "dense" else "baseline",
+        factor=_number(text, factor) if factor else 1.0,
+    )
+
+
+def _check_sense(text: str, gate: Gate) -> None:
+    metric = METRICS[gate.metric]
+    if gate.bound.factor <= 0:
+        raise UserError(f"gate {text!r}: the factor of {gate.bound.reference} must be above 0")
+    if gate.bound.reference == "dense" and not metric.of_one:
+        raise UserError(f"gate {text!r}: {gate.metric} is a comparison with dense already; write a number")
+    if gate.certain and not metric.has_interval:
+        known = ", ".join(name for name, entry in METRICS.items() if entry.has_interval)
+        raise UserError(f"gate {text!r}: {gate.metric} has no interval to be certain by; those with: {known}")
+
+
+def _check_name(text: str, kind: str, name: str, known: Iterable[str]) -> None:
+    names = list(known)
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=1)
+    way_out = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    raise UserError(f"gate {text!r}: unknown {kind} {name!r}; {way_out}")
+
+
+def _number(text: str, digits: str) -> float:
+    try:
+        value = float(digits)
+    except ValueError as error:
+        raise UserError(f"gate {text!r}: {digits!r} is no number") from error
+    if not math.isfinite(value):
+        raise UserError(f"gate {text!r}: {digits!r} is too large")
+    return value
+
+
+def _written(value: float) -> str:
+    """The shortest text that is read as the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

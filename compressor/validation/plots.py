@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import takewhile
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from compressor.drawing import BLUE, GREY, INK, ORANGE, drawing, legend_above, quiet, scale_to, svg_of
-from compressor.validation.report import LatencyFigures, LayerRow, VariantFigures
+from compressor.validation.report import IntervalFigures, LatencyFigures, LayerRow, VariantFigures
 
 Shape = tuple[int, int]
 
@@ -40,6 +41,52 @@ def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
         quiet(axes, grid="y")
         legend_above(figure, axes, len(figures))
         return _inline(figure, "accuracy-plot", "Accuracy and accuracy under attack of each variant")
+
+
+def tradeoff_plot(figures: Mapping[str, VariantFigures]) -> str:
+    """Return an SVG with both accuracies of each variant over its median time at the smallest shape.
+
+    Whiskers are 95 % intervals.
+    """
+    shape = latency_shapes(figures)[0]
+    with drawing(4.4, 3.0) as figure:
+        axes = figure.add_subplot()
+        times = []
+        for name, variant in figures.items():
+            entry = latency_by_shape(variant).get(shape)
+            if entry is None:
+                continue
+            times.append(entry.p50_ms)
+            attack = variant.robustness
+            style: dict[str, Any] = {"color": _COLOURS[name], "fmt": _MARKERS[name], "markersize": 6}
+            axes.errorbar(
+                entry.p50_ms,
+                variant.accuracy,
+                yerr=_whisker(variant.accuracy, variant.accuracy_interval),
+                label=name,
+                **style,
+            )
+            axes.errorbar(
+                entry.p50_ms,
+                attack.accuracy_under_attack,
+                yerr=_whisker(attack.accuracy_under_attack, attack.accuracy_under_attack_interval),
+                markerfacecolor="none",
+                **style,
+            )
+        # Room for whole markers at 0 % and 100 %.
+        axes.set_ylim(-0.04, 1.04)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xlabel(f"p50 at {shape[0]} × {shape[1]}, milliseconds")
+        scale_to(axes, "x", times)
+        quiet(axes, grid="y")
+        legend_above(figure, axes, len(figures))
+        return _inline(figure, "tradeoff-plot", "Accuracy and accuracy under attack over latency")
+
+
+def _whisker(value: float, ends: IntervalFigures) -> list[list[float]]:
+    """Distances of both ends; rounding may put a value a hair outside its interval."""
+    return [[max(0.0, value - ends.low)], [max(0.0, ends.high - value)]]
 
 
 def latency_plot(figures: Mapping[str, VariantFigures]) -> str:

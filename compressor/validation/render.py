@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,30 +12,30 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from compressor.marking import mark_changes
-from compressor.pages import NOTHING, number, page_templates, percent
+from compressor.pages import NOTHING, page_templates
 from compressor.validation.plots import (
     accuracy_plot,
-    latency_by_shape,
     latency_plot,
     latency_shapes,
     layers_plot,
+    tradeoff_plot,
 )
-from compressor.validation.report import (
-    VARIANTS,
-    AgainstFigures,
-    Appendix,
-    AttackRow,
-    GateResult,
-    IntervalFigures,
-    LatencyFigures,
-    LayerRow,
-    Report,
-    VariantFigures,
+from compressor.validation.report import VARIANTS, Appendix, AttackRow, Report
+from compressor.validation.rows import (
+    gate_counts,
+    gate_interval,
+    gate_limit,
+    gate_value,
+    latency_groups,
+    latency_rounds,
+    layer_rows,
+    measured_variants,
+    regressions,
+    slice_rows,
+    summary_rows,
+    variant_groups,
 )
 
-INTERVAL = "Its 95 % interval"
-DROP = "Drop under attack to dense"
-TRANSFER = "Fooled by the attacks on dense"
 LATENCY_NOTE = (
     "Dense and pruned run in PyTorch, the artifact in ONNX Runtime. Unstructured and N:M zeros do not "
     "speed up ONNX Runtime; structured removal and int8 do."
@@ -44,7 +44,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_markdown(report: Report, appendix: Appendix) -> str:
-    """Return the report as GitHub Markdown: verdict, gates, variants, latency, facts, environment."""
+    """Return the report as GitHub Markdown, short enough for a job's summary: verdict, gates, one table."""
     return _templates().get_template("report.md.j2").render(_context(report, appendix))
 
 
@@ -58,46 +58,19 @@ def render_html(report: Report, appendix: Appendix) -> str:
             _context(report, appendix),
             # The SVGs are made here from escaped text.
             accuracy_svg=Markup(accuracy_plot(figures)),  # noqa: S704
+            tradeoff_svg=Markup(tradeoff_plot(figures)) if latency_shapes(figures) else None,  # noqa: S704
             latency_svg=Markup(latency_plot(figures)) if latency_shapes(figures) else None,  # noqa: S704
             layers_svg=Markup(layers_plot(appendix.layers)) if appendix.layers else None,  # noqa: S704
+            variant_groups=variant_groups(report),
+            slice_rows=slice_rows(report),
+            latency_groups=latency_groups(report),
+            latency_note=LATENCY_NOTE,
+            latency_rounds=latency_rounds(figures) if latency_shapes(figures) else "",
             layer_rows=layer_rows(appendix.layers),
+            environment=list(environment_rows(report.environment)),
             attacks=[_attack(row) for row in appendix.attacks],
         )
     )
-
-
-def measured_variants(report: Report) -> dict[str, VariantFigures]:
-    """Return the variants that were at hand, by name, the dense model first."""
-    found = {name: getattr(report.variants, name) for name in VARIANTS}
-    return {name: figures for name, figures in found.items() if figures is not None}
-
-
-def variant_rows(report: Report) -> list[list[str]]:
-    """Return the table of variants: a row for each figure, its name first, then a cell a variant."""
-    variants = [getattr(report.variants, name) for name in VARIANTS]
-    columns = [_variant_cells(figures) if figures else {} for figures in variants]
-    return [[name, *(column.get(name, NOTHING) for column in columns)] for name in columns[0]]
-
-
-def latency_groups(report: Report) -> list[tuple[str, list[list[str]]]]:
-    """Return for each shape its name and a row a variant: name, p50, p95, throughput, speed to dense."""
-    figures = measured_variants(report)
-    by_variant = {name: latency_by_shape(variant) for name, variant in figures.items()}
-    return [
-        (
-            f"{shape[0]} × {shape[1]}",
-            [
-                [name, *_latency_cells(entries.get(shape), by_variant["dense"].get(shape))]
-                for name, entries in by_variant.items()
-            ],
-        )
-        for shape in latency_shapes(figures)
-    ]
-
-
-def layer_rows(layers: Sequence[LayerRow]) -> list[list[str]]:
-    """Return a row for each layer: name, sparsity, relative error."""
-    return [[layer.name, percent(layer.sparsity), number(layer.relative_error, ".3g")] for layer in layers]
 
 
 def environment_rows(environment: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -119,18 +92,6 @@ def environment_line(environment: Mapping[str, Any]) -> str:
     return "; ".join(entries + [f"{name} {_plain(value)}" for name, value in listed.items()])
 
 
-def gate_value(gate: GateResult) -> str:
-    """Return the value in the bound's unit, with digits enough to tell it from the bound."""
-    short = f"{gate.value:.4g}"
-    bound = gate.bound.rpartition(" ")[2]
-    return f"{gate.value:.9g}" if short == bound else short
-
-
-def interval(ends: IntervalFigures | None) -> str:
-    """Return both ends of an interval of shares as percentages, None as a dash."""
-    return NOTHING if ends is None else f"{ends.low:.1%} to {ends.high:.1%}"
-
-
 def escape_markdown(text: object) -> str:
     """Return `text` in one line, with what Markdown or a table would take for markup escaped."""
     line = " ".join(str(text).split())
@@ -147,48 +108,6 @@ def code_markdown(text: object) -> str:
     """Return `text` as a code span that may stand in a table."""
     line = " ".join(str(text).split()).replace("`", "'")
     return "`" + line.replace("|", r"\|") + "`"
-
-
-def _variant_cells(figures: VariantFigures) -> dict[str, str]:
-    attack = figures.robustness
-    return {
-        "Accuracy": percent(figures.accuracy),
-        "Test examples": str(figures.examples),
-        "Accuracy under attack": percent(attack.accuracy_under_attack),
-        INTERVAL: interval(attack.accuracy_under_attack_interval),
-        **_against_cells(figures.against_dense),
-        "Accuracy before the attack": percent(attack.accuracy),
-        "Attack success rate": percent(attack.attack_success_rate),
-        "Queries per example": number(attack.queries_per_example, ".1f"),
-        "Attacked examples": str(attack.examples),
-        "Sparsity of the encoder": percent(figures.sparsity),
-        # A model from the hub has no directory to measure.
-        "Size, MB": number(figures.size_bytes / 1e6 if figures.size_bytes else None, ".1f"),
-    }
-
-
-def _against_cells(against: AgainstFigures | None) -> dict[str, str]:
-    """The comparison with the dense model; its own column has dashes."""
-    if against is None:
-        return dict.fromkeys((DROP, f"{DROP}, 95 % interval", TRANSFER), NOTHING)
-    drop, transfer = against.accuracy_under_attack_drop, against.transfer
-    return {
-        DROP: percent(drop.difference),
-        f"{DROP}, 95 % interval": interval(drop.interval),
-        TRANSFER: f"{percent(transfer.rate)} of {transfer.texts}",
-    }
-
-
-def _latency_cells(entry: LatencyFigures | None, dense: LatencyFigures | None) -> list[str]:
-    if entry is None:
-        return [NOTHING] * 4
-    speed = dense.p50_ms / entry.p50_ms if dense else None
-    return [
-        f"{entry.p50_ms:.2f}",
-        f"{entry.p95_ms:.2f}",
-        f"{entry.examples_per_second:.1f}",
-        NOTHING if speed is None else f"{speed:.2f}×",
-    ]
 
 
 def _plain(value: Any) -> str:
@@ -216,10 +135,10 @@ def _context(report: Report, appendix: Appendix) -> dict[str, Any]:
         "paths": {name: entry.path for name, entry in figures.items()},
         "attack_names": ", ".join(sorted({entry.robustness.attack for entry in figures.values()})),
         "failed": [gate for gate in report.gates if gate.status == "fail"],
-        "variant_rows": variant_rows(report),
-        "latency_groups": latency_groups(report),
-        "latency_note": LATENCY_NOTE,
-        "environment": list(environment_rows(report.environment)),
+        "doubtful": [gate for gate in report.gates if gate.status in ("warn", "inconclusive")],
+        "counts": gate_counts(report.gates),
+        "regressions": regressions(report),
+        "summary_rows": summary_rows(report),
         "environment_line": environment_line(report.environment),
     }
 
@@ -232,5 +151,7 @@ def _templates() -> Environment:
         "code": code_markdown,
         "breakable": breakable,
         "gate_value": gate_value,
+        "gate_limit": gate_limit,
+        "gate_interval": gate_interval,
     }
     return environment

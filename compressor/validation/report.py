@@ -10,10 +10,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 2
+from compressor.options import MetricName
+
+SCHEMA_VERSION = 3
+REPORT = "report.json"
 VARIANTS = ("dense", "pruned", "artifact")
 
 Verdict = Literal["pass", "fail"]
+GateStatus = Literal["pass", "fail", "warn", "inconclusive"]
+SliceKind = Literal["label", "length"]
 
 
 class _Part(BaseModel):
@@ -70,6 +75,28 @@ class AgainstFigures(_Part):
     transfer: TransferFigures
 
 
+class AnswersAgainstFigures(_Part):
+    """A variant's answers to all test texts, held against the dense model's answers."""
+
+    accuracy_drop: DifferenceFigures
+    label_agreement: float = Field(ge=0, le=1, description="Share of texts that get the same label.")
+    label_agreement_interval: IntervalFigures
+    task_score_drop: float
+    task_score_drop_interval: IntervalFigures
+
+
+class SliceFigures(_Part):
+    """Accuracy on a part of the test data."""
+
+    by: SliceKind
+    name: str
+    examples: int = Field(ge=1)
+    accuracy: float = Field(ge=0, le=1)
+    interval: IntervalFigures
+    drop: DifferenceFigures | None = Field(description="Null for the dense model itself.")
+    regression: bool = Field(description="Whether the drop's interval is above nought.")
+
+
 class LatencyFigures(_Part):
     """Time of one forward pass at one shape."""
 
@@ -77,7 +104,31 @@ class LatencyFigures(_Part):
     sequence_length: int = Field(ge=1)
     p50_ms: float = Field(gt=0)
     p95_ms: float = Field(gt=0)
+    p99_ms: float = Field(gt=0)
     examples_per_second: float = Field(gt=0, description="Batch size over the median time.")
+    rounds: int = Field(ge=1, description="Timed runs behind the figures.")
+    stable: bool = Field(description="Whether the medians of the last three windows agree within 5 %.")
+
+
+class FlopsFigures(_Part):
+    """Floating-point operations of the encoder's matrix products at one shape."""
+
+    batch_size: int = Field(ge=1)
+    sequence_length: int = Field(ge=1)
+    all_weights: int = Field(ge=0, description="With every weight, zero or not.")
+    nonzero_weights: int = Field(ge=0, description="With the weights that are not zero alone.")
+
+
+class FootprintFigures(_Part):
+    """Load time and memory in a fresh process, the libraries imported before."""
+
+    load_seconds: float = Field(gt=0)
+    peak_memory_bytes: int = Field(gt=0, description="Resident memory of the whole process at its peak.")
+    model_memory_bytes: int = Field(
+        ge=0, description="What of it came with loading and one run at the shape below."
+    )
+    batch_size: int = Field(ge=1)
+    sequence_length: int = Field(ge=1)
 
 
 class VariantFigures(_Part):
@@ -85,12 +136,29 @@ class VariantFigures(_Part):
 
     path: str
     accuracy: float = Field(ge=0, le=1)
+    accuracy_interval: IntervalFigures
     examples: int = Field(ge=1, description="Test examples behind the accuracy.")
+    right: str = Field(
+        pattern="^([0-9a-f]{2})+$",
+        description="Which test examples are right: a bit each, the first one highest, in hexadecimal. "
+        "Two reports on the same data compare example by example.",
+    )
+    task_score: float = Field(ge=-1, le=1, description="The metric that the report's task_metric names.")
+    task_score_interval: IntervalFigures
+    calibration_error: float = Field(
+        ge=0, le=1, description="Expected calibration error, 15 bins of equal width."
+    )
+    answers_against_dense: AnswersAgainstFigures | None = Field(
+        description="Null for the dense model itself."
+    )
+    slices: list[SliceFigures]
     robustness: RobustnessFigures
     against_dense: AgainstFigures | None = Field(description="Null for the dense model itself.")
     latency: list[LatencyFigures]
     size_bytes: int = Field(ge=0, description="Weights (and graph), without the tokenizer.")
     sparsity: float = Field(ge=0, le=1, description="Share of zeros in the encoder's matrices.")
+    flops: FlopsFigures
+    footprint: FootprintFigures | None = Field(description="Null where it was not to be measured.")
 
 
 class Variants(_Part):
@@ -102,12 +170,29 @@ class Variants(_Part):
 
 
 class GateResult(_Part):
-    """One gate: `value` is the metric's, `bound` reads like `<= 0.01`."""
+    """What came of one gate."""
 
+    gate: str = Field(description="As it is written, such as `warn: accuracy >= 0.99 * dense`.")
     metric: str
-    bound: str
-    value: float
-    status: Verdict
+    place: str | None = Field(description="Shape at which a time was nearest to the bound or worst.")
+    value: float = Field(description="The metric's.")
+    interval: IntervalFigures | None = Field(
+        description="At 95 %, to be held against the limit: it holds the uncertainty of both sides."
+    )
+    bound: str = Field(description="Such as `>= 0.99 * dense`.")
+    limit: float = Field(description="The number that the bound came to.")
+    status: GateStatus
+    note: str | None = Field(description="Why the figure is not to be relied on, if it is not.")
+
+    @property
+    def sentence(self) -> str:
+        """Figure and bound in one line."""
+        place = f" at {self.place}" if self.place else ""
+        interval = f" ({self.interval.low:.4g} to {self.interval.high:.4g})" if self.interval else ""
+        limit = "" if self.bound.split()[-1] == f"{self.limit:g}" else f" = {self.limit:.6g}"
+        note = f"; {self.note}" if self.note else ""
+        certain = "certainly " if "certain:" in self.gate else ""
+        return f"{self.metric}{place} is {self.value:g}{interval}, bound {certain}{self.bound}{limit}{note}"
 
 
 class Report(_Part):
@@ -115,6 +200,10 @@ class Report(_Part):
 
     schema_version: int = SCHEMA_VERSION
     verdict: Verdict
+    task_metric: MetricName
+    majority_share: float = Field(
+        ge=0, le=1, description="Share of the most frequent label in the test data: a constant answer's."
+    )
     variants: Variants
     gates: list[GateResult]
     environment: dict[str, Any]

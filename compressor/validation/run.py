@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.batching import encode
-from compressor.classifier import (
-    WEIGHTS,
-    encoder_weights,
-    load_classifier,
-    sparsity_of,
-    weights_bytes,
-    weights_fingerprint,
-)
+from compressor.batching import Encoded, encode
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
-from compressor.environment import describe_environment, prepare, thread_count
-from compressor.errors import UserError
+from compressor.environment import describe_environment
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.output import atomic_directory, check_replaceable, read_json
-from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
+from compressor.predictors import Predictor, predict_encoded
 from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness, read_examples
-from compressor.validation.accuracy import measure_accuracy
-from compressor.validation.gates import Measured, parse_gates
-from compressor.validation.latency import measure_latency
+from compressor.validation.answers import Examples, answer_figures
+from compressor.validation.baseline import check_baseline, check_measured, doubts, read_report
+from compressor.validation.footprint import measure_footprint
+from compressor.validation.gates import Gate, parse_gates
+from compressor.validation.junit import render_junit
+from compressor.validation.latency import batch_of_length, measure_latency
+from compressor.validation.readings import Measured
 from compressor.validation.render import render_html, render_markdown
+from compressor.validation.report import REPORT as REPORT
 from compressor.validation.report import (
     AgainstFigures,
     Appendix,
     AttackRow,
+    FootprintFigures,
     GateResult,
     LatencyFigures,
     LayerRow,
@@ -42,13 +39,14 @@ from compressor.validation.report import (
     VariantFigures,
     Variants,
 )
+from compressor.validation.slices import label_slices, length_slices
+from compressor.validation.variants import load_variants, pruned_directory
 from exporters.manifest import check_labels, read_artifact_manifest
-from exporters.onnx import encoder_initializers
 
-REPORT = "report.json"
 ATTACK_FOLDER = "attack"
 SHOWN_ATTACKS = 5
-LATENCY_TEXTS = 256
+SPEED_TEXTS = 256
+ANSWER_BATCH = 64
 REPORT_BYTES = 5 * 10**6
 
 
@@ -78,35 +76,41 @@ class ValidationJob:
 def validate_directories(job: ValidationJob, output: Path, *, force: bool, progress: Progress) -> Report:
     """The validate stage, into a directory of its own.
 
-    Writes `report.json`, `report.md`, `report.html` and the attacks' own records under `attack/`.
+    Writes `report.json`, `report.md`, `report.html`, `junit.xml`, and the attacks' own records under
+    `attack/`.
 
     Raises:
         UserError: bad input. A broken gate is no error here: the report's verdict tells.
     """
     check_replaceable(output, force)
-    parse_gates(job.config.gates)
+    prepare_gates(job.config)
     with atomic_directory(output, force=force, needed_bytes=REPORT_BYTES) as working:
         return validate_into(working, job, progress)
 
 
 def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Report:
     """Measure all variants on the same data and write the report into an existing directory."""
-    gates = parse_gates(job.config.gates)
+    gates, baseline = prepare_gates(job.config)
     manifest = read_artifact_manifest(job.artifact)
-    pruned = job.pruned or _pruned_directory(job.artifact, manifest)
+    pruned = job.pruned or pruned_directory(job.artifact, manifest)
     directories = {"dense": job.dense, "pruned": str(pruned), "artifact": str(job.artifact)}
     if pruned is None:
         del directories["pruned"]
-    predictors, contents = _load(directories, job.run)
+    predictors, contents = load_variants(directories, job.run, max(job.config.sequence_lengths))
     check_labels(job.artifact, manifest, predictors["artifact"].label_names)
-    _check_labels(predictors, directories)
     label_names = predictors["dense"].label_names
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)
-    accuracies = {
-        name: measure_accuracy(predictor, data, job.columns.max_length, progress, name)
-        for name, predictor in predictors.items()
+    environment = describe_environment(job.run) | {
+        "data": data.record(job.columns),
+        "attack": job.attack.model_dump(),
     }
-    latency = _latency(predictors, data, job, progress)
+    if baseline is not None:
+        check_baseline(gates, baseline, environment, job.config.shapes)
+    answers = _answers(predictors, data, job, progress)
+    sample = data.sample(SPEED_TEXTS, job.run.seed)
+    encoded = encode(predictors["dense"].tokenizer, sample, job.columns.max_length)
+    latency = _latency(predictors, encoded, job, progress)
+    footprints = _footprints(directories, encoded, predictors["dense"], job, progress)
     folder = directory / ATTACK_FOLDER
     robustness = {
         name: attack_directory(
@@ -127,98 +131,107 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     figures = {
         name: VariantFigures(
             path=path,
-            accuracy=accuracies[name],
-            examples=len(data),
+            **answers[name],
             robustness=_figures(robustness[name]),
             against_dense=_against(robustness[name]),
             latency=latency[name],
             size_bytes=contents[name].size_bytes,
             sparsity=contents[name].sparsity,
+            flops=contents[name].flops,
+            footprint=footprints.get(name),
         )
         for name, path in directories.items()
     }
     variants = Variants(dense=figures["dense"], pruned=figures.get("pruned"), artifact=figures["artifact"])
     measured = Measured(variants, data.majority_share())
-    results = [gate.judge(measured) for gate in gates]
+    environment = environment | {"attack_resources": robustness["artifact"]["resources"]}
+    compared = None if baseline is None else (Measured.of(baseline), doubts(baseline, environment))
+    results = [gate.judge(measured, *(compared or ())) for gate in gates]
     report = Report(
         verdict="fail" if any(result.status == "fail" for result in results) else "pass",
+        task_metric=job.config.task_metric,
+        majority_share=measured.majority_share,
         variants=variants,
         gates=results,
-        environment=describe_environment(job.run)
-        | {"data": data.record(job.columns), "attack_resources": robustness["artifact"]["resources"]},
+        environment=environment,
         seed=job.run.seed,
     )
     write_report(directory, report, _appendix(directory, directories, manifest, data))
     return report
 
 
-def _latency(
+def _answers(
     predictors: Mapping[str, Predictor], data: TextData, job: ValidationJob, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """What one pass over the test data tells of each variant, the dense model first."""
+    encoded = {
+        name: encode(predictor.tokenizer, data, job.columns.max_length)
+        for name, predictor in predictors.items()
+    }
+    logits = {
+        name: predict_encoded(predictor, encoded[name], ANSWER_BATCH, progress, f"Answers of {name}")
+        for name, predictor in predictors.items()
+    }
+    lengths = [len(ids) for ids, _ in encoded["dense"]]
+    slices = label_slices(data.class_labels, data.label_names) + length_slices(lengths)
+    examples = Examples(data.class_labels, slices, job.config.task_metric, job.run.seed)
+    return {
+        name: answer_figures(found, None if name == "dense" else logits["dense"], examples)
+        for name, found in logits.items()
+    }
+
+
+def _latency(
+    predictors: Mapping[str, Predictor], encoded: Sequence[Encoded], job: ValidationJob, progress: Progress
 ) -> dict[str, list[LatencyFigures]]:
-    sample = data.sample(LATENCY_TEXTS, job.run.seed)
-    encoded = encode(predictors["dense"].tokenizer, sample, job.columns.max_length)
     config = job.config
     return measure_latency(
         predictors, encoded, config.batch_sizes, config.sequence_lengths, config.latency_rounds, progress
     )
 
 
+def _footprints(
+    directories: Mapping[str, str],
+    encoded: Sequence[Encoded],
+    dense: Predictor,
+    job: ValidationJob,
+    progress: Progress,
+) -> dict[str, FootprintFigures]:
+    """Load time and memory of each variant at the largest shape; none if they are not to be measured."""
+    if not job.config.footprint:
+        return {}
+    shape = max(job.config.batch_sizes), max(job.config.sequence_lengths)
+    batch = batch_of_length(encoded, *shape, int(dense.tokenizer.pad_token_id))
+    return {
+        name: measure_footprint(name, path, job.run, batch)
+        for name, path in progress.track(directories.items(), "Load time and memory")
+    }
+
+
+def prepare_gates(config: ValidateConfig) -> tuple[list[Gate], Report | None]:
+    """The gates, and the baseline report if there is one, so that what is wrong is found at once.
+
+    Raises:
+        UserError: a bad gate or baseline, a gate on a baseline that is not given, or on what is not to be
+            measured.
+    """
+    gates = parse_gates(config.gates)
+    baseline = None if config.baseline is None else read_report(Path(config.baseline))
+    check_measured(gates, baseline, config)
+    return gates, baseline
+
+
 def write_report(directory: Path, report: Report, appendix: Appendix) -> None:
-    """Write the report in its three forms."""
+    """Write the report in its forms: for programs, people, a job's summary, and a CI's list of tests."""
     (directory / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (directory / "report.md").write_text(render_markdown(report, appendix), encoding="utf-8")
+    (directory / "junit.xml").write_text(render_junit(report), encoding="utf-8")
     (directory / "report.html").write_text(render_html(report, appendix), encoding="utf-8")
 
 
 def failed_gates(report: Report) -> list[GateResult]:
     """The gates that the artifact does not pass."""
     return [gate for gate in report.gates if gate.status == "fail"]
-
-
-def _pruned_directory(artifact: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """The classifier that the artifact was exported from, if it is still where it was."""
-    lineage = manifest.get("lineage", {})
-    directory = (artifact / str(lineage.get("model", ""))).resolve()
-    fingerprint = weights_fingerprint(str(directory))
-    return directory if fingerprint and fingerprint == lineage.get("weights_sha256") else None
-
-
-@dataclass(frozen=True)
-class Contents:
-    """Size of the weights (and graph) as stored, and the share of zeros in the encoder's matrices."""
-
-    size_bytes: int
-    sparsity: float
-
-
-def _load(directories: Mapping[str, str], run: RunConfig) -> tuple[dict[str, Predictor], dict[str, Contents]]:
-    """Predictor and contents of each variant."""
-    device = prepare(run)
-    predictors: dict[str, Predictor] = {}
-    contents = {}
-    for name, directory in directories.items():
-        if name == "artifact":
-            graph = Path(directory) / ARTIFACT_GRAPH
-            predictors[name] = OnnxPredictor(Path(directory), thread_count(run), device.type)
-            contents[name] = Contents(graph.stat().st_size, sparsity_of(encoder_initializers(graph)))
-        else:
-            classifier = load_classifier(directory, device)
-            stored = Path(directory) / WEIGHTS
-            # A hub id has no directory of ours; its weights are stored as they are in memory.
-            size = stored.stat().st_size if stored.is_file() else weights_bytes(classifier)
-            predictors[name] = TorchPredictor(classifier)
-            contents[name] = Contents(size, sparsity_of(encoder_weights(classifier.model)))
-    return predictors, contents
-
-
-def _check_labels(predictors: Mapping[str, Predictor], directories: Mapping[str, str]) -> None:
-    expected = predictors["dense"].label_names
-    for name, predictor in predictors.items():
-        if predictor.label_names != expected:
-            raise UserError(
-                f"{directories[name]}: its labels are {', '.join(predictor.label_names)}, those of "
-                f"{directories['dense']} are {', '.join(expected)}; they are not of one model"
-            )
 
 
 def _figures(record: Mapping[str, Any]) -> RobustnessFigures:

@@ -38,3 +38,12 @@ def test_matthews_correlation(rows):
 
 def test_f1_of_three_classes_is_the_mean_over_them():
     assert measure("f1", [0, 1, 2, 0], [0, 1, 1, 0]) == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.integers(1, 4)), min_size=1, max_size=12))
+def test_a_weight_is_a_number_of_repetitions(rows):
+    answers, labels, weights = map(list, zip(*rows, strict=True))
+    repeated = [row[:2] for row in rows for _ in range(row[2])]
+    for metric in ("accuracy", "f1", "matthews"):
+        expected = measure(metric, *map(list, zip(*repeated, strict=True)))
+        assert measure(metric, answers, labels, weights) == pytest.approx(expected)

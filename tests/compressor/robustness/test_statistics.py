@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-from compressor.robustness.statistics import paired_difference, wilson_interval
+from compressor.robustness.statistics import (
+    difference_interval,
+    paired_difference,
+    paired_interval,
+    wilson_interval,
+)
 
 
 def table(both, only_first, only_second, neither):
@@ -80,3 +85,26 @@ def test_the_interval_covers_the_true_difference_nearly_as_often_as_it_says(both
     intervals = [paired_difference(*table(*row)).interval for row in draws.tolist()]
     covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])
     assert covered > 0.92
+
+
+@given(*[st.integers(1, 60)] * 4)
+def test_an_interval_without_correlation_is_newcombe_s_for_independent_shares(hits, misses, others, rest):
+    # Newcombe, Statistics in Medicine 17 (1998), 873-890, method 10, written out.
+    first, second = hits / (hits + misses), others / (others + rest)
+    one, other = wilson_interval(hits, hits + misses), wilson_interval(others, others + rest)
+    found = difference_interval(first, one, second, other)
+    below = np.hypot(first - one.low, other.high - second)
+    above = np.hypot(one.high - first, second - other.low)
+    assert (found.low, found.high) == pytest.approx((first - second - below, first - second + above))
+
+
+def test_the_interval_of_a_scaled_difference_holds_its_level():
+    share_of_both, share_of_first, share_of_second, count, factor = 0.75, 0.1, 0.05, 200, 0.9
+    truth = (share_of_both + share_of_first) - factor * (share_of_both + share_of_second)
+    rest = 1 - share_of_both - share_of_first - share_of_second
+    draws = np.random.default_rng(3).multinomial(
+        count, [share_of_both, share_of_first, share_of_second, rest], size=800
+    )
+    intervals = [paired_interval(*row[:3].tolist(), count, factor) for row in draws]
+    covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])
+    assert 0.93 <= covered <= 0.98

@@ -4,7 +4,13 @@ import pytest
 from compressor.batching import encode_texts
 from compressor.console import SilentProgress
 from compressor.predictors import TorchPredictor
-from compressor.validation.latency import WARMUP_ROUNDS, batch_of_length, measure_latency
+from compressor.validation.latency import (
+    PATIENCE,
+    WARMUP_ROUNDS,
+    batch_of_length,
+    is_settled,
+    measure_latency,
+)
 
 
 @pytest.mark.parametrize(("batch", "length"), [(1, 1), (3, 17), (2, 64)])
@@ -33,9 +39,47 @@ def test_variants_take_turns_and_every_shape_is_measured(small_classifier):
     encoded = encode_texts(small_classifier.tokenizer, ["a fine film"], None, 16)
     predictors = {name: Recorder(name, predictor, log) for name in ("a", "b")}
     figures = measure_latency(predictors, encoded, [1, 2], [8], 4, SilentProgress())
-    assert log == ["a", "a", "b", "b"] * (2 * (WARMUP_ROUNDS + 4))
+    rounds = sum(f.rounds for f in figures["a"])
+    assert log == ["a", "a", "b", "b"] * (2 * WARMUP_ROUNDS + rounds)
     for name in ("a", "b"):
         assert [(f.batch_size, f.sequence_length) for f in figures[name]] == [(1, 8), (2, 8)]
         for f in figures[name]:
-            assert 0 < f.p50_ms <= f.p95_ms
+            assert 4 <= f.rounds <= PATIENCE * 4
+            assert 0 < f.p50_ms <= f.p95_ms <= f.p99_ms
             assert np.isclose(f.examples_per_second, f.batch_size / f.p50_ms * 1000, rtol=1e-2)
+
+
+class Timed:
+    """Takes the milliseconds of a series, on a clock that only it moves; each second call is a timed one."""
+
+    def __init__(self, series, clock):
+        self.tokenizer = type("Tokenizer", (), {"pad_token_id": 0})
+        self._series, self._clock, self._calls = series, clock, 0
+
+    def logits(self, batch):
+        if self._calls % 2:
+            self._clock[0] += self._series[self._calls // 2] / 1000
+        self._calls += 1
+
+
+@pytest.mark.parametrize(
+    ("slow_start", "rounds", "stable"),
+    # Windows of two: 3 warm-up rounds, then as many slow ones as are said.
+    [(0, 6, True), (1, 8, True), (4, 10, True), (40, 30, False)],
+)
+def test_it_measures_until_times_settle_and_says_where_they_do_not(monkeypatch, slow_start, rounds, stable):
+    clock = [0.0]
+    monkeypatch.setattr("compressor.validation.latency.time.perf_counter", lambda: clock[0])
+    falling = [10 * 1.2 ** max(slow_start - (turn - WARMUP_ROUNDS), 0) for turn in range(60)]
+    predictors = {"even": Timed([5.0] * 60, clock), "falling": Timed(falling, clock)}
+    found = measure_latency(predictors, [([1, 2], [0, 0])], [1], [4], 6, SilentProgress())
+    assert found["even"][0].rounds == found["falling"][0].rounds == rounds
+    assert found["even"][0].stable
+    assert found["falling"][0].stable is stable
+    assert found["falling"][0].p50_ms == pytest.approx(np.median(falling[WARMUP_ROUNDS:][:rounds]), rel=1e-4)
+
+
+def test_settled_looks_at_the_last_three_windows_alone():
+    assert is_settled([90, 90, 10, 10, 10.5, 10.5, 10, 10], window=2)
+    assert not is_settled([10, 10, 10, 10, 10.6, 10.6], window=2)
+    assert not is_settled([10, 10, 10, 10], window=2)

@@ -8,13 +8,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from made_reports import SHAPES, judged, make_report, variant
 
-from compressor.validation.plots import accuracy_plot, latency_plot, layers_plot, short_names
+from compressor.validation.plots import accuracy_plot, latency_plot, layers_plot, short_names, tradeoff_plot
 from compressor.validation.render import (
     LATENCY_NOTE,
     escape_markdown,
-    gate_value,
-    measured_variants,
     render_html,
     render_markdown,
 )
@@ -22,17 +21,14 @@ from compressor.validation.report import (
     AgainstFigures,
     Appendix,
     AttackRow,
-    GateResult,
     IntervalFigures,
-    LatencyFigures,
     LayerRow,
     Report,
     RobustnessFigures,
-    VariantFigures,
     Variants,
 )
+from compressor.validation.rows import gate_value, interval, measured_variants
 
-SHAPES = [(1, 32), (1, 128), (8, 32), (8, 128)]
 VOID_TAGS = {"meta", "br", "wbr", "link", "img", "hr", "input"}
 
 
@@ -61,64 +57,6 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if data.strip() and self.open[-1] not in ("style", "title"):
             self.texts.append(" ".join(data.split()))
-
-
-def variant(path: str, speed: float = 1.0, **changes: Any) -> VariantFigures:
-    latency = [
-        LatencyFigures(
-            batch_size=batch,
-            sequence_length=length,
-            p50_ms=batch * length / 2 / speed,
-            p95_ms=batch * length / 1.8 / speed,
-            examples_per_second=2000 * speed / length,
-        )
-        for batch, length in SHAPES
-    ]
-    figures: dict[str, Any] = {
-        "path": path,
-        "accuracy": 0.9243,
-        "examples": 872,
-        "latency": latency,
-        "size_bytes": 437_951_328,
-        "sparsity": 0.5,
-        "robustness": RobustnessFigures(
-            attack="deepwordbug",
-            accuracy=0.92,
-            accuracy_under_attack=0.21,
-            attack_success_rate=0.7717,
-            queries_per_example=41.27,
-            examples=100,
-            accuracy_interval=IntervalFigures(low=0.85, high=0.959),
-            accuracy_under_attack_interval=IntervalFigures(low=0.142, high=0.3),
-            attack_success_rate_interval=IntervalFigures(low=0.675, high=0.847),
-        ),
-        "against_dense": None,
-    }
-    return VariantFigures(**(figures | changes))
-
-
-def make_report(**changes: Any) -> Report:
-    fields: dict[str, Any] = {
-        "verdict": "fail",
-        "variants": Variants(
-            dense=variant("runs/dense"),
-            pruned=variant("runs/pruned"),
-            artifact=variant("runs/artifact", speed=2.0, size_bytes=110_402_117),
-        ),
-        "gates": [
-            GateResult(metric="accuracy_drop", bound="<= 0.01", value=0.0149, status="fail"),
-            GateResult(metric="sparsity", bound=">= 0.4", value=0.5, status="pass"),
-            GateResult(metric="size_ratio", bound="<= 0.3", value=0.2521, status="pass"),
-        ],
-        "environment": {
-            "device": "cpu",
-            "threads": 2,
-            "packages": {"torch": "2.9.1", "onnxruntime": "1.23.2"},
-            "data": {"source": "a|b.csv", "columns": {"text": "text", "text_pair": None}},
-        },
-        "seed": 13,
-    }
-    return Report(**(fields | changes))
 
 
 def make_appendix() -> Appendix:
@@ -170,11 +108,11 @@ def test_html_ids_are_unique_and_every_reference_has_its_target() -> None:
 def test_html_says_the_verdict_first() -> None:
     failed = Page(render_html(make_report(), Appendix())).texts
     assert failed[0] == "FAIL"
-    assert " ".join(failed[2:6]) == "1 of 3 gates failed: accuracy_drop is 0.0149, must be <= 0.01 Gates"
+    assert " ".join(failed[2:6]) == "1 of 3 gates failed: accuracy_ drop is 0.0149, bound <= 0.01 Gates"
     passed = make_report(verdict="pass", gates=make_report().gates[1:])
     texts = Page(render_html(passed, Appendix())).texts
     assert texts[0] == "PASS"
-    assert "All gates hold: 2 of 2." in texts
+    assert "No gate failed: 2 passed of 2." in texts
 
 
 def test_html_has_every_gate_with_value_bound_and_result() -> None:
@@ -182,9 +120,9 @@ def test_html_has_every_gate_with_value_bound_and_result() -> None:
     rows = re.findall(r'<tr class="gate">.*?</tr>', source, flags=re.DOTALL)
     cells = [" ".join(Page(row.replace("<wbr>", "")).texts) for row in rows]
     assert cells == [
-        "accuracy_drop 0.0149 <= 0.01 fail",
-        "sparsity 0.5 >= 0.4 pass",
-        "size_ratio 0.2521 <= 0.3 pass",
+        "accuracy_drop <= 0.01 fail 0.0149 0.01 –",
+        "sparsity >= 0.4 pass 0.5 0.4 –",
+        "size_ratio <= 0.3 pass 0.2521 0.3 –",
     ]
 
 
@@ -202,8 +140,10 @@ def test_html_table_of_variants_and_latency() -> None:
     assert "Accuracy under attack 21.0% 21.0% 21.0%" in texts
     assert "Queries per example 41.3" in texts
     assert "Size, MB 438.0 438.0 110.4" in texts
-    assert "1 × 32 dense 16.00 17.78 62.5 1.00×" in texts
-    assert "artifact 8.00 8.89 125.0 2.00×" in texts
+    assert "Load time, s 0.31 0.31 0.31" in texts
+    assert "Encoder, GFLOP at 1 × 128 22.3 22.3 22.3 Without products by zero 11.5" in texts
+    assert "1 × 32 dense 16.00 17.78 18.82 62.5 1.00×" in texts
+    assert "artifact 8.00 8.89 9.41 125.0 2.00×" in texts
     assert LATENCY_NOTE in texts
 
 
@@ -234,7 +174,7 @@ def test_figures_that_are_unknown_are_dashes(render: Any) -> None:
     report = make_report(variants=Variants(dense=bare, pruned=None, artifact=bare), gates=[], environment={})
     text = render(report, Appendix())
     assert "No gate was set." in text
-    assert "No shape was timed." in text
+    assert "No shape was timed." in text or render is render_markdown
     assert "None" not in text
     size = next(line for line in text.splitlines() if "Size, MB" in line)
     assert size.count("–") == 3
@@ -244,23 +184,25 @@ def test_markdown_starts_with_the_verdict_and_the_failed_gates() -> None:
     lines = render_markdown(make_report(), Appendix()).splitlines()
     assert lines[0] == "## Validation: FAIL"
     assert "1 of 3 gates failed:" in lines
-    assert "- `accuracy_drop` is 0.0149, must be `<= 0.01`" in lines
-    assert "| `sparsity` | 0.5 | `>= 0.4` | pass |" in lines
+    assert "- accuracy_drop is 0.0149, bound <= 0.01" in lines
+    assert "| `sparsity >= 0.4` | pass | 0.5 | 0.4 | – |" in lines
+    assert len(lines) < 45
 
 
 def test_markdown_tables_are_well_formed() -> None:
     report = make_report(
-        gates=[GateResult(metric="odd|metric", bound="<= 1", value=0.5, status="pass")],
+        gates=[judged("odd|metric", "<= 1", 0.5, "pass")],
     )
     text = render_markdown(report, make_appendix())
     blocks = [block.splitlines() for block in re.split(r"\n\s*\n", text)]
     tables = [block for block in blocks if block[0].startswith("|")]
-    assert len(tables) == 3
+    assert len(tables) == 2
     for table in tables:
         assert {len(re.findall(r"(?<!\\)\|", row)) for row in table} == {table[0].count("|")}
         assert re.fullmatch(r"\|( -{3}:? \|)+", table[1])
-    assert len(tables[2]) == 2 + 3 * len(SHAPES)
-    assert "- Parity \\| PyTorch: within 3e-5 \\<on> \\*256\\* texts" in text
+    assert [row.split(" | ")[0] for row in tables[1][-4:]] == [
+        f"| p50 of {batch} × {length}, ms" for batch, length in SHAPES
+    ]
 
 
 def test_markdown_tells_the_environment_in_one_line() -> None:
@@ -291,13 +233,13 @@ def test_escape_markdown(text: str, escaped: str) -> None:
     ("value", "shown"), [(0.014908, "0.01491"), (0.01, "0.01"), (0.010000004, "0.010000004"), (0.0, "0")]
 )
 def test_gate_value_is_told_from_its_bound(value: float, shown: str) -> None:
-    gate = GateResult(metric="accuracy_drop", bound="<= 0.01", value=value, status="fail")
+    gate = judged("accuracy_drop", "<= 0.01", value, "fail")
     assert gate_value(gate) == shown
 
 
 def test_svgs_are_accessible_xml_in_the_page_s_colours() -> None:
     svgs = svgs_of(render_html(make_report(), make_appendix()))
-    assert len(svgs) == 3
+    assert len(svgs) == 4
     for svg in svgs:
         root = ElementTree.fromstring(svg)  # noqa: S314 -- made by this test
         assert root.get("role") == "img"
@@ -317,7 +259,7 @@ def test_plots_are_the_same_bytes_whatever_the_user_s_settings() -> None:
     layers = make_appendix().layers
 
     def draw() -> list[str]:
-        return [accuracy_plot(figures), latency_plot(figures), layers_plot(layers)]
+        return [accuracy_plot(figures), tradeoff_plot(figures), latency_plot(figures), layers_plot(layers)]
 
     first = draw()
     with matplotlib.rc_context({"font.size": 20, "svg.fonttype": "path", "ytick.direction": "in"}):
@@ -328,7 +270,7 @@ def test_plots_are_the_same_bytes_whatever_the_user_s_settings() -> None:
 
 def test_plots_hold_the_figures() -> None:
     figures = measured_variants(make_report())
-    assert accuracy_plot(figures).count("92.4%") == 3
+    assert accuracy_plot(figures).count("92.0%") == 3
     latency = latency_plot(figures)
     assert all(f">{batch} × {length}<" in latency for batch, length in SHAPES)
     layers = layers_plot(make_appendix().layers)
@@ -370,5 +312,40 @@ def test_the_comparison_with_the_dense_model_is_shown_with_its_interval(render: 
         dense=variant("dense"), pruned=None, artifact=variant("artifact", against_dense=against)
     )
     text = render(make_report(variants=variants), Appendix())
-    for cell in ("14.2% to 30.0%", "2.0%", "-1.1% to 5.2%", "70.4% of 71"):
+    shown = ("14.2% to 30.0%", "2.0%", "-1.1% to 5.2%")
+    for cell in (*shown, "70.4% of 71") if render is render_html else shown:
         assert cell in text
+
+
+def worse_artifact() -> Report:
+    dense = variant("dense", 0.92, examples=500)
+    unsettled = [entry.model_copy(update={"stable": False, "rounds": 100}) for entry in dense.latency]
+    artifact = variant("artifact", 0.8, examples=500, dense=dense, latency=unsettled)
+    gates = [judged("accuracy", ">= 0.8", 0.8, "inconclusive", note="because", place="1 x 32")]
+    return make_report(
+        variants=Variants(dense=dense, pruned=None, artifact=artifact), gates=gates, verdict="pass"
+    )
+
+
+def test_html_marks_slices_that_got_worse_and_times_that_did_not_settle() -> None:
+    texts = " ".join(Page(render_html(worse_artifact(), Appendix())).texts)
+    drop = interval(worse_artifact().variants.artifact.slices[0].drop.interval)
+    assert f"label: fresh 500 92.0% 80.0% worse 12.0% ({drop})" in texts
+    assert texts.count("not settled") == len(SHAPES) + 1
+    assert "20 to 100 timed runs" in texts
+    assert "No gate failed: 1 inconclusive of 1." in texts
+    assert "at 1 x 32; because" in texts
+
+
+def test_markdown_names_slices_that_got_worse() -> None:
+    lines = render_markdown(worse_artifact(), Appendix()).splitlines()
+    assert any(line.startswith("- label fresh: 12.0% worse than dense (") for line in lines)
+    assert "| `accuracy >= 0.8` at 1 x 32 | inconclusive | 0.8 | 0.8 | – |" in lines
+
+
+@pytest.mark.parametrize("metric", ["f1", "matthews"])
+@pytest.mark.parametrize("render", [render_html, render_markdown])
+def test_another_task_metric_has_its_row(render: Any, metric: str) -> None:
+    text = render(make_report(task_metric=metric), Appendix())
+    assert {"f1": "F1", "matthews": "Matthews correlation"}[metric] in text
+    assert "0.920" in text

@@ -1,0 +1,123 @@
+"""Reports that were written earlier: read, and held against what is measured now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from compressor.errors import UserError
+from compressor.options import ValidateConfig, describe
+from compressor.output import read_json
+from compressor.validation.gates import Gate
+from compressor.validation.readings import FOOTPRINT_METRICS, METRICS, TASK_METRICS, Basis, shape_name
+from compressor.validation.report import REPORT, SCHEMA_VERSION, Report
+
+# Entries of a report's environment that its figures rest on.
+RESTS_ON: dict[Basis, tuple[str, ...]] = {
+    "data": ("data.fingerprint", "data.columns.max_length"),
+    "attack": ("attack", "attack_resources"),
+    "machine": ("device", "device_name", "processor", "threads"),
+}
+
+
+def read_report(path: Path) -> Report:
+    """Read `report.json`, or that of a folder.
+
+    Raises:
+        UserError: there is none, it is of another schema, or it is no report of a validation.
+    """
+    file = path / REPORT if path.is_dir() else path
+    value = read_json(file)
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version is None or "variants" not in value:
+        raise UserError(f"{file}: is no report of compress validate")
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{file}: is a report of schema {version}, and this version reads {SCHEMA_VERSION}; make it "
+            f"again with: compress validate"
+        )
+    try:
+        return Report.model_validate(value)
+    except ValidationError as error:
+        raise UserError(f"{file}: is a broken report: {describe(error.errors()[0], Report)}") from error
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any], basis: Basis) -> list[str]:
+    """Names of the entries on that basis in which two environments differ; unknown on one side differs."""
+    return [name for name in RESTS_ON[basis] if _entry(first, name) != _entry(second, name)]
+
+
+def check_measured(gates: Iterable[Gate], baseline: Report | None, config: ValidateConfig) -> None:
+    """Find before anything is measured which gate has nothing to be held against.
+
+    Raises:
+        UserError: a gate refers to a baseline that is not given, or to load time or memory that is not to
+            be measured or that the baseline lacks.
+    """
+    for gate in gates:
+        refers = gate.bound.reference == "baseline"
+        if refers and baseline is None:
+            raise UserError(f"gate {str(gate)!r}: there is no baseline; give a report with --baseline")
+        if gate.metric in TASK_METRICS and refers and baseline and baseline.task_metric != config.task_metric:
+            raise UserError(
+                f"gate {str(gate)!r}: the baseline's task metric is {baseline.task_metric}, here it is "
+                f"{config.task_metric}; set --task-metric"
+            )
+        if gate.metric not in FOOTPRINT_METRICS:
+            continue
+        if not config.footprint:
+            raise UserError(f"gate {str(gate)!r}: is not measured with --no-footprint")
+        if refers and baseline is not None and baseline.variants.artifact.footprint is None:
+            raise UserError(f"gate {str(gate)!r}: the baseline was made with --no-footprint")
+
+
+def check_baseline(
+    gates: Iterable[Gate], baseline: Report, environment: Mapping[str, Any], shapes: Sequence[tuple[int, int]]
+) -> None:
+    """Find before anything is measured why a gate could not be held against the baseline.
+
+    Args:
+        environment: what is known of it so far; `data` and `attack` at least.
+        shapes: at which latency will be timed.
+
+    Raises:
+        UserError: other test data, another attack, or a shape that the baseline was not timed at.
+    """
+    timed = {(entry.batch_size, entry.sequence_length) for entry in baseline.variants.artifact.latency}
+    for gate in gates:
+        if gate.bound.reference != "baseline":
+            continue
+        basis = METRICS[gate.metric].basis
+        for name in ("data.fingerprint", "data.columns.max_length", "attack"):
+            rests = name.partition(".")[0] in basis
+            if rests and _entry(baseline.environment, name) != _entry(environment, name):
+                raise UserError(
+                    f"gate {str(gate)!r}: the baseline has another {name.replace('.', ' ')} "
+                    f"({_entry(baseline.environment, name)}), so the figures do not compare; make a new "
+                    f"baseline, or leave the gate out"
+                )
+        missing = [shape_name(*shape) for shape in shapes if shape not in timed]
+        if missing and (gate.metric.startswith("latency") or gate.metric == "throughput"):
+            raise UserError(f"gate {str(gate)!r}: the baseline was not timed at {', '.join(missing)}")
+
+
+def doubts(baseline: Report, environment: Mapping[str, Any]) -> dict[Basis, str]:
+    """Why figures on some basis do not compare with the baseline's."""
+    found: dict[Basis, str] = {}
+    for basis in RESTS_ON:
+        names = differences(baseline.environment, environment, basis)
+        if names:
+            listed = ", ".join(name.replace(".", " ").replace("_", " ") for name in names)
+            found[basis] = f"the baseline has another {listed}"
+    return found
+
+
+def _entry(environment: Mapping[str, Any], name: str) -> Any:
+    """The entry at a dotted name; None where there is none."""
+    value: Any = environment
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

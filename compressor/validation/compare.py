@@ -1,0 +1,112 @@
+"""Two reports side by side: what differs between their artifacts, and where figures do not compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compressor.robustness.statistics import Interval, difference_interval, paired_interval
+from compressor.validation.baseline import RESTS_ON, differences
+from compressor.validation.readings import FOOTPRINT_METRICS, METRICS, Basis, Measured, Metric, Reading
+from compressor.validation.report import Report, VariantFigures
+
+
+@dataclass(frozen=True)
+class ComparedFigure:
+    """One figure of both artifacts.
+
+    Attributes:
+        shape: batch size and sequence length, for times; else None.
+        difference: the second's minus the first's; None where the two do not compare.
+        interval: of the difference, at 95 %, for figures that have one.
+        differs: what the figures rest on that differs between the reports.
+    """
+
+    metric: str
+    shape: str | None
+    first: float
+    second: float
+    difference: float | None
+    interval: Interval | None
+    differs: list[Basis]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two reports.
+
+    Attributes:
+        differs: for each basis of figures, the entries of the environments that differ, if any do.
+        seeds: of both; with other seeds other examples are attacked.
+        left_out: metrics that one of the two lacks.
+    """
+
+    verdicts: tuple[str, str]
+    seeds: tuple[int, int]
+    differs: dict[Basis, list[str]]
+    figures: list[ComparedFigure]
+    left_out: list[str]
+
+
+def compare_reports(first: Report, second: Report) -> Comparison:
+    """Hold the artifacts of two reports against each other, figure by figure.
+
+    Accuracies on the same examples are compared example by example; other intervals take the two figures as
+    independent, which makes them wider, never narrower.
+    """
+    found = {basis: differences(first.environment, second.environment, basis) for basis in RESTS_ON}
+    differs = {basis: names for basis, names in found.items() if names}
+    left_out = _left_out(first, second)
+    return Comparison(
+        verdicts=(first.verdict, second.verdict),
+        seeds=(first.seed, second.seed),
+        differs=differs,
+        figures=[
+            figure
+            for name, metric in METRICS.items()
+            if name not in left_out
+            for figure in _compared(name, metric, first, second, set(differs))
+        ],
+        left_out=left_out,
+    )
+
+
+def _left_out(first: Report, second: Report) -> list[str]:
+    lacks = any(report.variants.artifact.footprint is None for report in (first, second))
+    other = first.task_metric != second.task_metric
+    return [
+        name
+        for name in METRICS
+        if (lacks and name in FOOTPRINT_METRICS) or (other and name.startswith("task_score"))
+    ]
+
+
+def _compared(
+    name: str, metric: Metric, first: Report, second: Report, differs: set[Basis]
+) -> Iterator[ComparedFigure]:
+    one, other = (report.variants.artifact for report in (first, second))
+    readings = metric.read(Measured.of(first), one), metric.read(Measured.of(second), other)
+    broken = sorted(metric.basis & differs)
+    for place in readings[0]:
+        if place in readings[1]:
+            a, b = (entries[place] for entries in readings)
+            yield ComparedFigure(
+                metric=name,
+                shape=place or None,
+                first=a.value,
+                second=b.value,
+                difference=None if broken else b.value - a.value,
+                interval=None if broken else _interval(metric, a, b, one, other),
+                differs=broken,
+            )
+
+
+def _interval(
+    metric: Metric, a: Reading, b: Reading, first: VariantFigures, second: VariantFigures
+) -> Interval | None:
+    pairs = metric.pair(second, first)
+    if pairs is not None:
+        return paired_interval(pairs.both, pairs.only_first, pairs.only_second, pairs.examples)
+    if a.interval is None or b.interval is None:
+        return None
+    return difference_interval(b.value, b.interval, a.value, a.interval)

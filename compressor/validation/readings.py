@@ -1,0 +1,271 @@
+"""What gates may bound and reports are compared by: each figure of a report by name. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from compressor.robustness.statistics import Interval
+from compressor.validation.answers import unpack_bits
+from compressor.validation.report import (
+    AgainstFigures,
+    AnswersAgainstFigures,
+    FootprintFigures,
+    IntervalFigures,
+    LatencyFigures,
+    Report,
+    VariantFigures,
+    Variants,
+)
+
+# What a figure depends on besides the model: where it differs, two reports do not compare.
+Basis = Literal["data", "attack", "machine"]
+FOOTPRINT_METRICS = ("load_seconds", "peak_memory_mb", "model_memory_mb")
+TASK_METRICS = ("task_score", "task_score_drop")
+UNSETTLED = "the times did not settle"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is read: the variants, and the share of the most frequent label in the test data."""
+
+    variants: Variants
+    majority_share: float
+
+    @classmethod
+    def of(cls, report: Report) -> Measured:
+        return cls(report.variants, report.majority_share)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One figure.
+
+    Attributes:
+        interval: at 95 %; None for figures that have none.
+        doubt: why it is not to be relied on, if it is not.
+    """
+
+    value: float
+    interval: Interval | None = None
+    doubt: str | None = None
+
+
+# By shape, such as `1 x 32`, for times; under an empty name for all else.
+Readings = dict[str, Reading]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Numbers of examples that count for two shares, for one of them alone, and of all."""
+
+    both: int
+    only_first: int
+    only_second: int
+    examples: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure by name.
+
+    Attributes:
+        read: its readings for a variant.
+        of_one: whether it is of a single variant, so that the dense model has it as well.
+        has_interval: whether its readings have one.
+        basis: what it depends on besides the model.
+        pair: counts of two variants on the same examples, where these are known.
+    """
+
+    read: Callable[[Measured, VariantFigures], Readings]
+    of_one: bool
+    has_interval: bool
+    basis: frozenset[Basis]
+    pair: Callable[[VariantFigures, VariantFigures], Pairs | None] = lambda first, second: None
+
+
+def shape_name(batch_size: int, sequence_length: int) -> str:
+    """`1 x 32`."""
+    return f"{batch_size} x {sequence_length}"
+
+
+def _ends(interval: IntervalFigures | None) -> Interval | None:
+    return None if interval is None else Interval(interval.low, interval.high)
+
+
+def _answers(figures: VariantFigures) -> AnswersAgainstFigures:
+    if figures.answers_against_dense is None:
+        raise ValueError("the artifact's answers were not compared with the dense model's")
+    return figures.answers_against_dense
+
+
+def _attacks(figures: VariantFigures) -> AgainstFigures:
+    if figures.against_dense is None:
+        raise ValueError("the artifact's attack was not compared with that on the dense model")
+    return figures.against_dense
+
+
+def _footprint(figures: VariantFigures) -> FootprintFigures:
+    if figures.footprint is None:
+        raise ValueError("load time and memory were not measured")
+    return figures.footprint
+
+
+def _share(value: float | None, interval: IntervalFigures | None) -> Reading:
+    # Where there was nothing to count, such as no text to attack, nothing was counted.
+    return Reading(value or 0.0, _ends(interval))
+
+
+def _times(value: Callable[[LatencyFigures], float]) -> Callable[[Measured, VariantFigures], Readings]:
+    def read(_: Measured, figures: VariantFigures) -> Readings:
+        return {
+            shape_name(entry.batch_size, entry.sequence_length): Reading(
+                value(entry), doubt=None if entry.stable else UNSETTLED
+            )
+            for entry in figures.latency
+        }
+
+    return read
+
+
+def _latency_ratio(measured: Measured, figures: VariantFigures) -> Readings:
+    p50 = _times(lambda entry: entry.p50_ms)
+    own, dense = p50(measured, figures), p50(measured, measured.variants.dense)
+    return {
+        shape: Reading(own[shape].value / dense[shape].value, doubt=own[shape].doubt or dense[shape].doubt)
+        for shape in own
+    }
+
+
+def _paired_answers(first: VariantFigures, second: VariantFigures) -> Pairs | None:
+    if first.examples != second.examples:
+        return None
+    one, other = (unpack_bits(figures.right, figures.examples) for figures in (first, second))
+    return Pairs(
+        int((one & other).sum()), int((one & ~other).sum()), int((other & ~one).sum()), first.examples
+    )
+
+
+def _paired_attacks(first: VariantFigures, second: VariantFigures) -> Pairs | None:
+    """Known where the second is the dense model that the first one's attack was held against."""
+    if first.against_dense is None or second.against_dense is not None:
+        return None
+    drop = first.against_dense.accuracy_under_attack_drop
+    held = round(first.robustness.accuracy_under_attack * drop.examples)
+    return Pairs(held - drop.only_second, drop.only_second, drop.only_first, drop.examples)
+
+
+def _majority(measured: Measured, _: VariantFigures) -> Readings:
+    dense, share = measured.variants.dense, measured.majority_share
+    ends = Interval(dense.accuracy_interval.low - share, dense.accuracy_interval.high - share)
+    return {"": Reading(dense.accuracy - share, ends)}
+
+
+def _of(
+    read: Callable[[VariantFigures], Reading],
+    *basis: Basis,
+    interval: bool = False,
+    pair: Callable[[VariantFigures, VariantFigures], Pairs | None] = lambda first, second: None,
+) -> Metric:
+    """A figure of any variant."""
+    return Metric(lambda _, figures: {"": read(figures)}, True, interval, frozenset(basis), pair)
+
+
+def _against(
+    read: Callable[[VariantFigures, VariantFigures], Reading], *basis: Basis, interval: bool = False
+) -> Metric:
+    """A figure of a variant and the dense model."""
+    return Metric(
+        lambda measured, figures: {"": read(figures, measured.variants.dense)},
+        False,
+        interval,
+        frozenset(basis),
+    )
+
+
+def _timed(value: Callable[[LatencyFigures], float]) -> Metric:
+    return Metric(_times(value), True, False, frozenset({"machine"}))
+
+
+# Drops are dense minus artifact.
+METRICS: dict[str, Metric] = {
+    "accuracy": _of(
+        lambda v: _share(v.accuracy, v.accuracy_interval), "data", interval=True, pair=_paired_answers
+    ),
+    "task_score": _of(lambda v: Reading(v.task_score, _ends(v.task_score_interval)), "data", interval=True),
+    "calibration_error": _of(lambda v: Reading(v.calibration_error), "data"),
+    "accuracy_under_attack": _of(
+        lambda v: _share(v.robustness.accuracy_under_attack, v.robustness.accuracy_under_attack_interval),
+        "data",
+        "attack",
+        interval=True,
+        pair=_paired_attacks,
+    ),
+    "attack_success_rate": _of(
+        lambda v: _share(v.robustness.attack_success_rate, v.robustness.attack_success_rate_interval),
+        "data",
+        "attack",
+        interval=True,
+    ),
+    "sparsity": _of(lambda v: Reading(v.sparsity)),
+    "size_mb": _of(lambda v: Reading(v.size_bytes / 1e6)),
+    "flops": _of(lambda v: Reading(v.flops.all_weights)),
+    "flops_nonzero": _of(lambda v: Reading(v.flops.nonzero_weights)),
+    "load_seconds": _of(lambda v: Reading(_footprint(v).load_seconds), "machine"),
+    "peak_memory_mb": _of(lambda v: Reading(_footprint(v).peak_memory_bytes / 1e6), "machine"),
+    "model_memory_mb": _of(lambda v: Reading(_footprint(v).model_memory_bytes / 1e6), "machine"),
+    "latency_p50": _timed(lambda entry: entry.p50_ms),
+    "latency_p95": _timed(lambda entry: entry.p95_ms),
+    "latency_p99": _timed(lambda entry: entry.p99_ms),
+    "throughput": _timed(lambda entry: entry.examples_per_second),
+    "accuracy_drop": _against(
+        lambda v, dense: Reading(dense.accuracy - v.accuracy, _ends(_answers(v).accuracy_drop.interval)),
+        "data",
+        interval=True,
+    ),
+    "task_score_drop": _against(
+        lambda v, _: Reading(_answers(v).task_score_drop, _ends(_answers(v).task_score_drop_interval)),
+        "data",
+        interval=True,
+    ),
+    "label_agreement": _against(
+        lambda v, _: Reading(_answers(v).label_agreement, _ends(_answers(v).label_agreement_interval)),
+        "data",
+        interval=True,
+    ),
+    "slice_regressions": _against(lambda v, _: Reading(sum(part.regression for part in v.slices)), "data"),
+    "worst_slice_drop": _against(
+        lambda v, _: Reading(max(part.drop.difference for part in v.slices if part.drop)), "data"
+    ),
+    "accuracy_under_attack_drop": _against(
+        lambda v, dense: Reading(
+            dense.robustness.accuracy_under_attack - v.robustness.accuracy_under_attack,
+            _ends(_attacks(v).accuracy_under_attack_drop.interval),
+        ),
+        "data",
+        "attack",
+        interval=True,
+    ),
+    # What the drop may still be, given the number of examples: a bound on it tests "no less robust".
+    "accuracy_under_attack_drop_upper": _against(
+        lambda v, _: Reading(_attacks(v).accuracy_under_attack_drop.interval.high), "data", "attack"
+    ),
+    "transfer_rate": _against(
+        lambda v, _: _share(_attacks(v).transfer.rate, _attacks(v).transfer.interval),
+        "data",
+        "attack",
+        interval=True,
+    ),
+    "attack_success_rate_rise": _against(
+        lambda v, dense: Reading(
+            (v.robustness.attack_success_rate or 0.0) - (dense.robustness.attack_success_rate or 0.0)
+        ),
+        "data",
+        "attack",
+    ),
+    # A dense model that is no better than a constant answer is the wrong checkpoint.
+    "dense_over_majority": Metric(_majority, False, True, frozenset({"data"})),
+    "size_ratio": _against(lambda v, dense: Reading(v.size_bytes / dense.size_bytes)),
+    "latency_ratio": Metric(_latency_ratio, False, False, frozenset({"machine"})),
+}

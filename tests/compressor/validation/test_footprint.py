@@ -1,0 +1,19 @@
+import numpy as np
+
+from compressor.batching import pad
+from compressor.classifier import WEIGHTS
+from compressor.options import RunConfig
+from compressor.validation.footprint import measure_footprint, peak_memory_bytes
+
+
+def test_a_classifier_takes_its_weights_and_nothing_of_what_its_parent_holds(small_classifier_dir):
+    weights = (small_classifier_dir / WEIGHTS).stat().st_size
+    held = np.ones(2**26)
+    batch = pad([([101, 7, 102], [0, 0, 0])] * 2, 0)
+    found = measure_footprint("dense", str(small_classifier_dir), RunConfig(device="cpu", threads=1), batch)
+    assert 0.5 * weights < found.model_memory_bytes < 8 * weights
+    assert found.model_memory_bytes < found.peak_memory_bytes
+    assert held.nbytes < peak_memory_bytes()
+    assert found.peak_memory_bytes < peak_memory_bytes()
+    assert found.load_seconds > 0
+    assert (found.batch_size, found.sequence_length) == (2, 3)
