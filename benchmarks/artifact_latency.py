@@ -1,0 +1,189 @@
+"""Latency of artifacts against the dense model in PyTorch and in ONNX Runtime, and against OpenVINO.
+
+    python -m benchmarks.artifact_latency FOLDER [--shape mini] [--quick] [--output FILE]
+
+Random weights in the shape of a published model: this is about time alone. All variants have the same
+number of threads and are timed in turn in every round, so that a drift of the machine cancels between them.
+OpenVINO takes part where it is installed (pip install --no-deps openvino). Graphs are kept in FOLDER.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+
+from benchmarks.results_file import RESULTS, markdown_table, write_result
+from benchmarks.whole_model import Shape, random_classifier, random_texts
+from compressor.batching import Batch, Encoded, encode
+from compressor.classifier import Classifier, encoder_linears
+from compressor.console import SilentProgress, terminal_progress
+from compressor.environment import describe_environment, prepare, thread_count
+from compressor.options import RunConfig
+from compressor.patterns import NM, Unstructured
+from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
+from compressor.structure import remove_heads, remove_neurons, set_intermediate_size
+from compressor.validation.latency import measure_latency
+from exporters.onnx import export_graph
+from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+
+MAX_LENGTH = 64
+CALIBRATION_TEXTS = 16
+DENSE_TORCH, DENSE_ORT = "dense, PyTorch", "dense, ONNX Runtime"
+MASKED: dict[str, Unstructured | NM] = {
+    "unstructured 50 %": Unstructured(0.5),
+    "unstructured 90 %": Unstructured(0.9),
+    "2:4": NM(2, 4),
+}
+STRUCTURED = {"structured 25 %": 0.25, "structured 50 %": 0.5, "structured 75 %": 0.75}
+IN_OPENVINO = ("dense", "structured 50 %", "structured 50 %, int8-static")
+
+
+class OpenVinoPredictor:
+    """A graph in OpenVINO, in float32 as ONNX Runtime runs it."""
+
+    def __init__(self, directory: Path, classifier: Classifier, threads: int) -> None:
+        import openvino
+
+        self.tokenizer, self.label_names = classifier.tokenizer, classifier.label_names
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._model = openvino.Core().compile_model(directory / ARTIFACT_GRAPH, "CPU", options)
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = self._model({key: value.numpy() for key, value in batch.items()})[0]
+        return result
+
+
+def masked(classifier: Classifier, pattern: Unstructured | NM) -> Classifier:
+    """A copy with zeros of that pattern, by magnitude."""
+    pruned = copy.deepcopy(classifier)
+    with torch.no_grad():
+        for linear in encoder_linears(pruned.model).values():
+            linear.weight *= pattern.mask(linear.weight.abs())
+    return pruned
+
+
+def narrowed(classifier: Classifier, share: float) -> Classifier:
+    """A copy that has lost that share of its heads and neurons."""
+    pruned = copy.deepcopy(classifier)
+    config = pruned.model.config
+    heads, neurons = round(share * config.num_attention_heads), round(share * config.intermediate_size)
+    for index in range(config.num_hidden_layers):
+        remove_heads(pruned.model, index, range(heads))
+        remove_neurons(pruned.model, index, range(neurons))
+    set_intermediate_size(pruned.model)
+    return pruned
+
+
+def artifact(folder: Path, name: str, classifier: Classifier, texts: list[Encoded]) -> Path:
+    """The directory of a variant's graph, made if it is not there; its name's last part may be int8."""
+    directory = folder / "".join(letter if letter.isalnum() else "-" for letter in name)
+    graph = directory / ARTIFACT_GRAPH
+    if graph.is_file():
+        return directory
+    terminal_progress().log(f"Exporting {name}")
+    directory.mkdir(parents=True, exist_ok=True)
+    classifier.model.config.save_pretrained(directory)
+    classifier.tokenizer.save_pretrained(directory)
+    unfinished = directory / "unfinished.onnx"
+    export_graph(classifier, unfinished)
+    if name.endswith("int8"):
+        quantize_dynamic(unfinished)
+    elif name.endswith("int8-static"):
+        quantize_static(unfinished, fit_scales(classifier, texts, 0, SilentProgress()))
+    shutil.move(unfinished, graph)
+    return directory
+
+
+def variants(shape: Shape, folder: Path, threads: int) -> tuple[dict[str, Predictor], list[Encoded]]:
+    """All that is timed, by name, the dense model first; and texts to time it on."""
+    dense = random_classifier(shape, None, torch.device("cpu"))
+    texts = encode(dense.tokenizer, random_texts(dense).sample(CALIBRATION_TEXTS, 0), MAX_LENGTH)
+    eager = copy.deepcopy(dense)
+    eager.model.set_attn_implementation("eager")
+    models = {"dense": eager, "dense, int8": eager, "dense, int8-static": eager}
+    models |= {name: masked(eager, pattern) for name, pattern in MASKED.items()}
+    for name, share in STRUCTURED.items():
+        models[name] = models[f"{name}, int8"] = narrowed(eager, share)
+    models["structured 50 %, int8-static"] = models["structured 50 %"]
+    made = {name: artifact(folder / shape, name, model, texts) for name, model in models.items()}
+    predictors: dict[str, Predictor] = {DENSE_TORCH: TorchPredictor(dense)}
+    for name, directory in made.items():
+        predictors[DENSE_ORT if name == "dense" else name] = OnnxPredictor(directory, threads)
+    if find_spec("openvino"):
+        for name in IN_OPENVINO:
+            predictors[f"{name}, OpenVINO"] = OpenVinoPredictor(made[name], dense, threads)
+    return predictors, texts
+
+
+def table(result: dict[str, Any]) -> str:
+    """Median milliseconds a variant and shape, the times that the dense PyTorch model takes, and ORT."""
+    rows = result["rows"]
+    shapes = [(figures["batch_size"], figures["sequence_length"]) for figures in rows[0]["latency"]]
+    header = [
+        "variant",
+        *(f"{size} x {length}" for size, length in shapes),
+        "faster than PyTorch",
+        "than ORT",
+    ]
+    lines = []
+    for row in rows:
+        cells = [f"{f['p50_ms']:.1f} (p95 {f['p95_ms']:.1f})" for f in row["latency"]]
+        lines.append(
+            [row["variant"], *cells, _times(row["faster"][DENSE_TORCH]), _times(row["faster"][DENSE_ORT])]
+        )
+    return markdown_table(header, lines)
+
+
+def _times(ratios: list[float]) -> str:
+    return f"{min(ratios):.1f}-{max(ratios):.1f}x"
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Folder for the graphs.")],
+    shape: Annotated[Shape, typer.Option(help="Shape of the model.")] = Shape.MINI,
+    rounds: Annotated[int, typer.Option(help="Timed runs of each variant and shape, at least.")] = 15,
+    threads: Annotated[int, typer.Option(help="Threads of every variant; 0 takes all cores.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Batch 1 alone, 3 rounds.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Result as JSON.")] = None,
+) -> None:
+    """Measure the latency of artifacts."""
+    run = RunConfig(device="cpu", threads=threads)
+    prepare(run)
+    predictors, texts = variants(shape, folder, thread_count(run))
+    sizes, rounds = ([1], 3) if quick else ([1, 8, 32], rounds)
+    latency = measure_latency(predictors, texts, sizes, [32, 128], rounds, terminal_progress())
+    environment = describe_environment(run)
+    try:
+        environment["packages"]["openvino"] = version("openvino")
+    except PackageNotFoundError:
+        terminal_progress().log("OpenVINO is not installed; it is left out")
+    medians = {name: [figures.p50_ms for figures in own] for name, own in latency.items()}
+    rows = []
+    for name, own in latency.items():
+        faster = {
+            rival: [
+                round(theirs / ours, 3) for theirs, ours in zip(medians[rival], medians[name], strict=True)
+            ]
+            for rival in (DENSE_TORCH, DENSE_ORT)
+        }
+        rows.append({"variant": name, "latency": [figures.model_dump() for figures in own], "faster": faster})
+    result = {"environment": environment, "shape": shape, "rows": rows}
+    write_result(output or RESULTS / f"artifact_latency_{shape}.json", result)
+    print(table(result))
+
+
+if __name__ == "__main__":
+    typer.run(main)
