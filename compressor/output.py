@@ -170,6 +170,21 @@ def is_disk_full(error: BaseException) -> bool:
     return error.__cause__ is not None and is_disk_full(error.__cause__)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all, in place of what is there.
+
+    Raises:
+        OSError: it cannot be written; what is there is as it was.
+    """
+    working = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        working.write_text(text, encoding="utf-8")
+        working.replace(path)
+    except OSError:
+        working.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON; NaN and infinities are refused, since JSON has none."""
     path.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")

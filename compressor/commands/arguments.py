@@ -32,6 +32,15 @@ Processes = Annotated[
         min=1, help="Processes that share out the attacked examples, and the threads; same outcomes."
     ),
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A value in place of the recipe's, such as prune.sparsity=0.75; may be repeated.",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that an earlier command wrote.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")
