@@ -62,6 +62,7 @@ class ValidationJob:
         pruned: directory of the pruned classifier; None looks where the artifact's manifest says.
         data: labelled test texts.
         processes: among which attacked examples are shared out.
+        keep_attacks: variants whose attack's output is there already, under `attack/` of the directory.
     """
 
     dense: str
@@ -73,6 +74,7 @@ class ValidationJob:
     attack: AttackConfig
     run: RunConfig
     processes: int = 1
+    keep_attacks: frozenset[str] = frozenset()
 
 
 def validate_directories(job: ValidationJob, output: Path, *, force: bool, progress: Progress) -> Report:
@@ -108,7 +110,9 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     latency = _latency(predictors, data, job, progress)
     folder = directory / ATTACK_FOLDER
     robustness = {
-        name: attack_directory(
+        name: read_json(folder / name / ROBUSTNESS_RECORD)
+        if name in job.keep_attacks
+        else attack_directory(
             path,
             job.data,
             job.columns,
