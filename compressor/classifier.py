@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Attention: TypeAlias = Literal["sdpa", "eager"]
 
 WEIGHTS = "model.safetensors"
+# All that a checkpoint is loaded from; records of stages and the like may lie beside it.
+CONTENT = ("*.safetensors", "*.index.json", "config.json", "vocab.txt", "tokenizer*.json", "*tokens*.json")
 PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
 
 
@@ -194,6 +197,20 @@ def weights_fingerprint(source: str) -> str | None:
     """SHA-256 of a model directory's weights; None for a hub id."""
     path = Path(source) / WEIGHTS
     return sha256_of(path) if path.is_file() else None
+
+
+def model_content(source: str) -> str:
+    """What changes if a checkpoint does: a SHA-256 over its files, or the commit of a hub id.
+
+    Raises:
+        UserError: missing, no BERT checkpoint, or pickle only.
+    """
+    config = _load_config(source)
+    if not Path(source).is_dir():
+        return f"commit {config._commit_hash}"
+    files = sorted({file for pattern in CONTENT for file in Path(source).glob(pattern) if file.is_file()})
+    lines = [f"{sha256_of(file)}  {file.name}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def weights_bytes(classifier: Classifier) -> int:

@@ -220,6 +220,21 @@ def write_json_lines(path: Path, values: Iterable[Any]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def tree_sha256(path: Path) -> str | None:
+    """A SHA-256 over a file, or over the names and contents of all files in a folder; None if there is none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.is_file():
+        return sha256_of(path)
+    if not path.is_dir():
+        return None
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def sha256_of(path: Path) -> str:
     """The file's SHA-256, in hexadecimal."""
     with path.open("rb") as stream:

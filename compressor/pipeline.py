@@ -1,30 +1,48 @@
 """A whole run: the stages in their order, each a directory, from a recipe to a report.
 
-A stage's directory appears whole or not at all, so a run that was stopped goes on behind its last
-finished stage when it is started again with the same recipe and output.
+A stage that the run's folder holds already, made of the same options, input and code, is reused. One
+that is replaced appears whole or not at all, so a run that was stopped goes on behind its last finished
+stage when it is started again.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import ValidationError
 
 from compressor.console import Progress
 from compressor.data import load_text_data
-from compressor.environment import resolve_device
+from compressor.environment import describe_environment, resolve_device
 from compressor.errors import UserError
-from compressor.output import check_replaceable, remove_result
+from compressor.output import read_json
 from compressor.patterns import parse_pattern
 from compressor.pruning import prune_directory
 from compressor.recipe import Recipe, dump_recipe
+from compressor.robustness.attack_stage import attack_directory
+from compressor.run_folder import RunFolder, Step
 from compressor.souping import soup_directory
+from compressor.stages import (
+    ARTIFACT,
+    ATTACK,
+    DENSE,
+    PRUNED,
+    Stage,
+    attack_stage,
+    stages_of,
+    training_texts,
+    trains_dense,
+)
 from compressor.training import finetune_directory
 from compressor.validation.gates import parse_gates
 from compressor.validation.report import Report
 from compressor.validation.run import REPORT, ValidationJob, validate_into
 from exporters.artifact import export_directory
 
-RECIPE = "recipe.yaml"
-DENSE, PRUNED, ARTIFACT = "dense", "pruned", "artifact"
+VARIANTS = (DENSE, PRUNED, ARTIFACT)
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -44,25 +62,8 @@ def check_recipe(recipe: Recipe) -> None:
         training_texts(recipe)
 
 
-def trains_dense(recipe: Recipe) -> bool:
-    """Whether the dense model is to be made, and is not the recipe's model itself."""
-    return recipe.finetune is not None or recipe.soup is not None
-
-
-def training_texts(recipe: Recipe) -> str:
-    """The data to train the dense model on.
-
-    Raises:
-        UserError: the recipe names none.
-    """
-    if recipe.data.train is None:
-        section = "finetune" if recipe.soup is None else "soup"
-        raise UserError(f"data.train: missing; the {section} section needs texts to train on")
-    return recipe.data.train
-
-
 def train_dense(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> None:
-    """Make the dense model by one fine-tuning, or as the average of several.
+    """Make the dense model by one fine-tuning, or as the average of several, in place of what is there.
 
     Args:
         processes: among which attacked examples are shared out.
@@ -72,91 +73,174 @@ def train_dense(recipe: Recipe, output: Path, progress: Progress, processes: int
     """
     given = recipe.model, training_texts(recipe), recipe.data
     if recipe.finetune is not None:
-        finetune_directory(*given, recipe.finetune, recipe.run, output, force=False, progress=progress)
+        finetune_directory(*given, recipe.finetune, recipe.run, output, force=True, progress=progress)
     elif recipe.soup is not None:
         soup_directory(
-            *given, recipe.soup, recipe.run, output, processes=processes, force=False, progress=progress
+            *given, recipe.soup, recipe.run, output, processes=processes, force=True, progress=progress
         )
+
+
+# Makes the dense model of a recipe in a folder.
+TrainDense: TypeAlias = Callable[[Recipe, Path, Progress, int], None]
 
 
 def run_recipe(
     recipe: Recipe, output: Path, *, processes: int = 1, force: bool, progress: Progress
 ) -> Report:
-    """Run all stages of a recipe into `output`.
+    """Run the stages of a recipe in `output` that cannot be reused from there.
 
     Args:
         processes: among which attacked examples are shared out.
+        force: begin anew, without what is in `output`.
 
     Raises:
         UserError: bad recipe, model, data or output; nothing is written if it shows before the
             first stage is done.
     """
     check_recipe(recipe)
-    trains = recipe.prune.algorithm == "randomized"
-    load_text_data(recipe.data.calibration, recipe.data, "calibration", needs_labels=trains)
-    load_text_data(recipe.data.test, recipe.data, "test")
-    start_run(recipe, output, force=force, progress=progress)
+    folder = RunFolder(output, force=force)
+    stages = stages_of(recipe)
+    if any(step.runs for step in folder.plan(stages)):
+        check_texts(recipe)
+    folder.make(dump_recipe(recipe))
     try:
-        return run_stages(recipe, output, progress, processes)
+        return run_stages(recipe, stages, folder, progress, processes)
     except UserError:
-        if not any(path.is_dir() for path in output.iterdir()):
-            remove_result(output)
+        folder.remove_if_empty()
         raise
 
 
-def start_run(recipe: Recipe, output: Path, *, force: bool, progress: Progress) -> None:
-    """Make the run's folder with its `recipe.yaml`, or go on with an unfinished run of that recipe."""
+def check_texts(recipe: Recipe) -> None:
+    """Raise a `UserError` if calibration or test texts cannot be used."""
+    trains = recipe.prune.algorithm == "randomized"
+    load_text_data(recipe.data.calibration, recipe.data, "calibration", needs_labels=trains)
+    load_text_data(recipe.data.test, recipe.data, "test")
+
+
+def run_stages(
+    recipe: Recipe,
+    stages: Sequence[Stage],
+    folder: RunFolder,
+    progress: Progress,
+    processes: int = 1,
+    train: TrainDense = train_dense,
+) -> Report:
+    """Run those of the recipe's stages that the folder does not hold, and return the report.
+
+    Raises:
+        UserError: see `run_recipe`.
+    """
+    plan = folder.plan(stages)
     text = dump_recipe(recipe)
-    written = output / RECIPE
-    if written.is_file() and not (output / REPORT).exists() and written.read_text(encoding="utf-8") == text:
-        progress.log(f"Going on with the unfinished run in {output}")
-        return
-    check_replaceable(output, force)
-    remove_result(output)
-    try:
-        output.mkdir(parents=True)
-        written.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror}") from error
+    circumstances = _circumstances(recipe, folder)
+    for step in plan:
+        stage = step.stage
+        progress.log(f"{stage.name}: {_in_words(step)}")
+        if step.runs:
+            resume = folder.can_resume(stage, circumstances)
+            folder.begin(stage, circumstances)
+            start = time.monotonic()
+            _run_stage(stage, recipe, folder, progress, processes, train, resume)
+            folder.finish(stage, time.monotonic() - start, text)
+    folder.write_recipe(text)
+    progress.log(_summary(plan))
+    return _read_report(folder.path / REPORT)
 
 
-def run_stages(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> Report:
-    """Run the stages that have no directory in `output` yet, then validate."""
+def _run_stage(
+    stage: Stage,
+    recipe: Recipe,
+    folder: RunFolder,
+    progress: Progress,
+    processes: int,
+    train: TrainDense,
+    resume: bool,
+) -> None:
+    output, data, run = folder.path, recipe.data, recipe.run
     dense = str(output / DENSE) if trains_dense(recipe) else recipe.model
-    if trains_dense(recipe) and not (output / DENSE).exists():
-        train_dense(recipe, output / DENSE, progress, processes)
-    if not (output / PRUNED).exists():
+    models = {DENSE: dense, PRUNED: str(output / PRUNED), ARTIFACT: str(output / ARTIFACT)}
+    attacked = next((name for name in VARIANTS if stage.name == attack_stage(name)), None)
+    if attacked is not None:
+        attack_directory(
+            models[attacked],
+            data.test,
+            data,
+            recipe.attack,
+            run,
+            output / ATTACK / attacked,
+            against=None if attacked == DENSE else output / ATTACK / DENSE,
+            processes=processes,
+            resume=resume,
+            force=True,
+            progress=progress,
+        )
+    elif stage.name == "dense":
+        train(recipe, output / DENSE, progress, processes)
+    elif stage.name == "prune":
         prune_directory(
             dense,
-            recipe.data.calibration,
-            recipe.data,
+            data.calibration,
+            data,
             recipe.prune,
-            recipe.run,
+            run,
             output / PRUNED,
-            force=False,
+            force=True,
             progress=progress,
-            resume=True,
+            resume=resume,
         )
-    if not (output / ARTIFACT).exists():
+    elif stage.name == "export":
         export_directory(
-            str(output / PRUNED),
-            recipe.data.test,
-            recipe.data,
+            models[PRUNED],
+            data.test,
+            data,
             recipe.export,
-            recipe.run,
+            run,
             output / ARTIFACT,
-            force=False,
+            force=True,
             progress=progress,
         )
-    job = ValidationJob(
-        dense=dense,
-        artifact=output / ARTIFACT,
-        pruned=output / PRUNED,
-        data=recipe.data.test,
-        columns=recipe.data,
-        config=recipe.validate_,
-        attack=recipe.attack,
-        run=recipe.run,
-        processes=processes,
-    )
-    return validate_into(output, job, progress)
+    else:
+        job = ValidationJob(
+            dense=dense,
+            artifact=output / ARTIFACT,
+            pruned=output / PRUNED,
+            data=data.test,
+            columns=data,
+            config=recipe.validate_,
+            attack=recipe.attack,
+            run=run,
+            processes=processes,
+            keep_attacks=frozenset(VARIANTS),
+        )
+        validate_into(output, job, progress)
+
+
+def _circumstances(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
+    """What the checkpoint of a stage tells besides the facts of its key: names of places, and the machine."""
+    return {
+        "folder": str(folder.path),
+        "working_directory": str(Path.cwd()),
+        "model": recipe.model,
+        "data": recipe.data.model_dump(),
+        "environment": describe_environment(recipe.run),
+    }
+
+
+def _in_words(step: Step) -> str:
+    return f"runs ({'; '.join(step.reasons)})" if step.runs else "reused"
+
+
+def _summary(plan: Sequence[Step]) -> str:
+    """Which stages ran, and which were reused."""
+    parts = [
+        (verb, [step.stage.name for step in plan if step.runs is runs])
+        for verb, runs in (("reused", False), ("ran", True))
+    ]
+    return "; ".join(f"{verb}: {', '.join(names)}" for verb, names in parts if names)
+
+
+def _read_report(path: Path) -> Report:
+    try:
+        return Report.model_validate(read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: is not what compress run writes; start anew with --force") from error

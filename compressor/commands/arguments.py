@@ -23,6 +23,14 @@ Data = Annotated[
 Output = Annotated[
     Path, typer.Option("--output", help="Directory for the result; must not exist.", show_default=False)
 ]
+RunOutput = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        help="Directory of the run; stages of an earlier run in it are reused.",
+        show_default=False,
+    ),
+]
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", help="Directory for the result as JSON; must not exist.")
 ]

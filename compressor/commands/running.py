@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.commands.arguments import Force, Json, Output, Processes, Set
+from compressor.commands.arguments import Force, Json, Processes, RunOutput, Set
 from compressor.commands.printing import print_report, results_only
 from compressor.console import terminal_progress
 from compressor.flags import section_flags
@@ -17,7 +17,7 @@ from compressor.options import AttackConfig, PruneConfig, RunConfig
 @section_flags
 def run_command(
     recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
-    output: Output,
+    output: RunOutput,
     settings: Set = None,
     device: Annotated[str | None, typer.Option("--device", help="In place of the recipe's device.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")] = None,
@@ -25,7 +25,11 @@ def run_command(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Run a whole recipe: fine-tune, prune, export, attack, validate."""
+    """Run a whole recipe: fine-tune, prune, export, attack, validate.
+
+    What OUTPUT holds already of the same options, input and code is reused: after a change only the
+    stages that it concerns run again, and a run that was stopped goes on.
+    """
     from compressor.overrides import Override, parse_override
     from compressor.pipeline import run_recipe
     from compressor.recipe import load_recipe
@@ -46,7 +50,7 @@ def quickstart(
     attacked: AttackConfig,
     run: RunConfig,
     output: Annotated[
-        Path, typer.Option("--output", help="Directory for the result; must not exist.")
+        Path, typer.Option("--output", help="Directory of the run; what it holds is reused.")
     ] = Path("runs/quickstart"),
     force: Force = False,
     as_json: Json = False,
