@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UserError
+from compressor.options import shown
 from compressor.output import sha256_of
 
 if TYPE_CHECKING:
@@ -97,14 +98,7 @@ def _load_config(source: str) -> Any:
     """The configuration of a BERT checkpoint that has safetensors weights."""
     from transformers import AutoConfig
 
-    path = Path(source)
-    looks_like_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UserError(f"{source}: has no config.json; it is no Hugging Face model directory")
-        _check_weight_files(path)
-    elif path.exists() or looks_like_a_path:
-        raise UserError(f"{source}: no such model directory")
+    is_directory(source)
     try:
         # trust_remote_code stays at its default, off: a checkpoint's own code never runs here.
         config = AutoConfig.from_pretrained(source)
@@ -114,6 +108,27 @@ def _load_config(source: str) -> Any:
     if config.model_type != "bert":
         raise UserError(f"{source}: is a {config.model_type} model; only BERT models can be used")
     return config
+
+
+def is_directory(source: str) -> bool:
+    """Whether `source` is a checkpoint's directory; otherwise it is a hub id.
+
+    Raises:
+        UserError: it looks like a directory and is none, or one without a checkpoint.
+    """
+    path = Path(source)
+    looks_like_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    try:
+        if path.is_dir():
+            if not (path / "config.json").is_file():
+                raise UserError(f"{source}: has no config.json; it is no Hugging Face model directory")
+            _check_weight_files(path)
+            return True
+        if path.exists() or looks_like_a_path:
+            raise UserError(f"{source}: no such model directory")
+    except OSError as error:
+        raise UserError(f"{shown(source)}: no such model directory: {error.strerror}") from error
+    return False
 
 
 def _check_weight_files(path: Path) -> None:
@@ -203,11 +218,10 @@ def model_content(source: str) -> str:
     """What changes if a checkpoint does: a SHA-256 over its files, or the commit of a hub id.
 
     Raises:
-        UserError: missing, no BERT checkpoint, or pickle only.
+        UserError: missing, no checkpoint, or pickle only.
     """
-    config = _load_config(source)
-    if not Path(source).is_dir():
-        return f"commit {config._commit_hash}"
+    if not is_directory(source):
+        return f"commit {_load_config(source)._commit_hash}"
     files = sorted({file for pattern in CONTENT for file in Path(source).glob(pattern) if file.is_file()})
     lines = [f"{sha256_of(file)}  {file.name}\n" for file in files]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

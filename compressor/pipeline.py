@@ -8,9 +8,9 @@ stage when it is started again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -20,29 +20,11 @@ from compressor.environment import describe_environment, resolve_device
 from compressor.errors import UserError
 from compressor.output import read_json
 from compressor.patterns import parse_pattern
-from compressor.pruning import prune_directory
 from compressor.recipe import Recipe, dump_recipe
-from compressor.robustness.attack_stage import attack_directory
 from compressor.run_folder import RunFolder, Step
-from compressor.souping import soup_directory
-from compressor.stages import (
-    ARTIFACT,
-    ATTACK,
-    DENSE,
-    PRUNED,
-    Stage,
-    attack_stage,
-    stages_of,
-    training_texts,
-    trains_dense,
-)
-from compressor.training import finetune_directory
+from compressor.stages import REPORTS, TrainDense, stages_of, training_texts, trains_dense
 from compressor.validation.gates import parse_gates
 from compressor.validation.report import Report
-from compressor.validation.run import REPORT, ValidationJob, validate_into
-from exporters.artifact import export_directory
-
-VARIANTS = (DENSE, PRUNED, ARTIFACT)
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -62,28 +44,6 @@ def check_recipe(recipe: Recipe) -> None:
         training_texts(recipe)
 
 
-def train_dense(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> None:
-    """Make the dense model by one fine-tuning, or as the average of several, in place of what is there.
-
-    Args:
-        processes: among which attacked examples are shared out.
-
-    Raises:
-        UserError: bad model, data or output.
-    """
-    given = recipe.model, training_texts(recipe), recipe.data
-    if recipe.finetune is not None:
-        finetune_directory(*given, recipe.finetune, recipe.run, output, force=True, progress=progress)
-    elif recipe.soup is not None:
-        soup_directory(
-            *given, recipe.soup, recipe.run, output, processes=processes, force=True, progress=progress
-        )
-
-
-# Makes the dense model of a recipe in a folder.
-TrainDense: TypeAlias = Callable[[Recipe, Path, Progress, int], None]
-
-
 def run_recipe(
     recipe: Recipe, output: Path, *, processes: int = 1, force: bool, progress: Progress
 ) -> Report:
@@ -99,12 +59,12 @@ def run_recipe(
     """
     check_recipe(recipe)
     folder = RunFolder(output, force=force)
-    stages = stages_of(recipe)
-    if any(step.runs for step in folder.plan(stages)):
+    plan = folder.plan(stages_of(recipe))
+    if any(step.runs for step in plan):
         check_texts(recipe)
     folder.make(dump_recipe(recipe))
     try:
-        return run_stages(recipe, stages, folder, progress, processes)
+        return run_stages(recipe, plan, folder, progress, processes)
     except UserError:
         folder.remove_if_empty()
         raise
@@ -119,18 +79,20 @@ def check_texts(recipe: Recipe) -> None:
 
 def run_stages(
     recipe: Recipe,
-    stages: Sequence[Stage],
+    plan: Sequence[Step],
     folder: RunFolder,
     progress: Progress,
     processes: int = 1,
-    train: TrainDense = train_dense,
+    train: TrainDense | None = None,
 ) -> Report:
-    """Run those of the recipe's stages that the folder does not hold, and return the report.
+    """Run those stages of a plan that are not reused, and return the report.
+
+    Args:
+        train: makes the dense model; None does what the recipe says.
 
     Raises:
         UserError: see `run_recipe`.
     """
-    plan = folder.plan(stages)
     text = dump_recipe(recipe)
     circumstances = _circumstances(recipe, folder)
     for step in plan:
@@ -139,80 +101,15 @@ def run_stages(
         if step.runs:
             resume = folder.can_resume(stage, circumstances)
             folder.begin(stage, circumstances)
+            # Not needed, and slow to import, where all is reused.
+            from compressor.stage_runs import run_stage
+
             start = time.monotonic()
-            _run_stage(stage, recipe, folder, progress, processes, train, resume)
+            run_stage(stage, recipe, folder.path, resume, progress, processes, train)
             folder.finish(stage, time.monotonic() - start, text)
     folder.write_recipe(text)
     progress.log(_summary(plan))
-    return _read_report(folder.path / REPORT)
-
-
-def _run_stage(
-    stage: Stage,
-    recipe: Recipe,
-    folder: RunFolder,
-    progress: Progress,
-    processes: int,
-    train: TrainDense,
-    resume: bool,
-) -> None:
-    output, data, run = folder.path, recipe.data, recipe.run
-    dense = str(output / DENSE) if trains_dense(recipe) else recipe.model
-    models = {DENSE: dense, PRUNED: str(output / PRUNED), ARTIFACT: str(output / ARTIFACT)}
-    attacked = next((name for name in VARIANTS if stage.name == attack_stage(name)), None)
-    if attacked is not None:
-        attack_directory(
-            models[attacked],
-            data.test,
-            data,
-            recipe.attack,
-            run,
-            output / ATTACK / attacked,
-            against=None if attacked == DENSE else output / ATTACK / DENSE,
-            processes=processes,
-            resume=resume,
-            force=True,
-            progress=progress,
-        )
-    elif stage.name == "dense":
-        train(recipe, output / DENSE, progress, processes)
-    elif stage.name == "prune":
-        prune_directory(
-            dense,
-            data.calibration,
-            data,
-            recipe.prune,
-            run,
-            output / PRUNED,
-            force=True,
-            progress=progress,
-            resume=resume,
-        )
-    elif stage.name == "export":
-        export_directory(
-            models[PRUNED],
-            data.test,
-            data,
-            recipe.export,
-            run,
-            output / ARTIFACT,
-            force=True,
-            progress=progress,
-        )
-    else:
-        job = ValidationJob(
-            dense=dense,
-            artifact=output / ARTIFACT,
-            pruned=output / PRUNED,
-            data=data.test,
-            columns=data,
-            config=recipe.validate_,
-            attack=recipe.attack,
-            run=run,
-            processes=processes,
-            keep_attacks=frozenset(VARIANTS),
-        )
-        validate_into(output, job, progress)
+    return _read_report(folder.path / REPORTS[0])
 
 
 def _circumstances(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from compressor.console import Progress
 from compressor.environment import cache_directory, package_versions
 from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
 from compressor.output import atomic_directory, read_json, sha256_of, write_json
-from compressor.pipeline import check_recipe, run_stages, train_dense
+from compressor.pipeline import check_recipe, run_stages
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder
+from compressor.stage_runs import train_dense
 from compressor.stages import stages_of
 from compressor.training import TRAINING_RECORD
 from compressor.validation.report import Report
@@ -106,7 +107,8 @@ def run_quickstart(
     if not (output / "data").exists():
         with atomic_directory(output / "data") as working:
             write_data(working)
-    return run_stages(recipe, stages_of(recipe), folder, progress, train=_dense_from_cache)
+    plan = folder.plan(stages_of(recipe))
+    return run_stages(recipe, plan, folder, progress, train=_dense_from_cache)
 
 
 def _dense_from_cache(recipe: Recipe, output: Path, progress: Progress, processes: int) -> None:

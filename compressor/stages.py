@@ -12,12 +12,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from compressor.classifier import model_content
+from compressor.console import Progress
 from compressor.data import Role, load_text_data
 from compressor.environment import package_versions, processor_name, resolve_device, thread_count
 from compressor.errors import UserError
@@ -51,6 +53,10 @@ class Stage:
         """SHA-256 of the facts."""
         text = json.dumps({"stage": self.name, **self.facts}, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+# Makes the dense model of a recipe in a folder.
+TrainDense: TypeAlias = Callable[[Recipe, Path, Progress, int], None]
 
 
 def attack_stage(variant: str) -> str:

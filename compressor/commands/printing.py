@@ -49,7 +49,7 @@ def print_result(as_json: bool, value: Any, text: Any) -> None:
 
 def print_report(as_json: bool, report: Report, output: Path) -> None:
     from compressor.tables import report_table
-    from compressor.validation.run import failed_gates
+    from compressor.validation.gates import failed_gates
 
     print_result(as_json, report.model_dump(), "" if as_json else report_table(report))
     if not as_json:

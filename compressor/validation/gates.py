@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compressor.errors import UserError
-from compressor.validation.report import AgainstFigures, GateResult, Variants
+from compressor.validation.report import AgainstFigures, GateResult, Report, Variants
 
 _GATE = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=)\s*([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*")
 
@@ -109,3 +109,8 @@ def parse_gate(text: str) -> Gate:
 def parse_gates(texts: Sequence[str]) -> list[Gate]:
     """Read all gates, so that a bad one is found before anything is measured."""
     return [parse_gate(text) for text in texts]
+
+
+def failed_gates(report: Report) -> list[GateResult]:
+    """The gates that the artifact does not pass."""
+    return [gate for gate in report.gates if gate.status == "fail"]

@@ -34,7 +34,6 @@ from compressor.validation.report import (
     AgainstFigures,
     Appendix,
     AttackRow,
-    GateResult,
     LatencyFigures,
     LayerRow,
     Report,
@@ -171,11 +170,6 @@ def write_report(directory: Path, report: Report, appendix: Appendix) -> None:
     (directory / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (directory / "report.md").write_text(render_markdown(report, appendix), encoding="utf-8")
     (directory / "report.html").write_text(render_html(report, appendix), encoding="utf-8")
-
-
-def failed_gates(report: Report) -> list[GateResult]:
-    """The gates that the artifact does not pass."""
-    return [gate for gate in report.gates if gate.status == "fail"]
 
 
 def _pruned_directory(artifact: Path, manifest: Mapping[str, Any]) -> Path | None:

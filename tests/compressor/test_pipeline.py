@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 import compressor.pipeline as pipeline
+import compressor.stage_runs as stage_runs
 from compressor.classifier import load_classifier
 from compressor.console import SilentProgress
 from compressor.errors import UserError
@@ -22,9 +23,10 @@ from compressor.options import (
     ValidateConfig,
 )
 from compressor.output import read_json
-from compressor.pipeline import check_recipe, run_recipe, train_dense
+from compressor.pipeline import check_recipe, run_recipe
 from compressor.recipe import Recipe, load_recipe
 from compressor.robustness import run as robustness
+from compressor.stage_runs import train_dense
 from compressor.validation.report import Report
 
 
@@ -132,12 +134,12 @@ def test_a_stopped_run_goes_on_behind_its_last_stage_and_in_two_processes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "export_directory", stop)
+        patch.setattr(stage_runs, "export_directory", stop)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(recipe, output, force=False, progress=SilentProgress())
     assert {path.name for path in output.iterdir()} == {"recipe.yaml", "stages.json", "pruned"}
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "prune_directory", stop)
+        patch.setattr(stage_runs, "prune_directory", stop)
         original = robustness.attack_in_processes
         patch.setattr(robustness, "attack_in_processes", in_processes)
         report = run_recipe(recipe, output, processes=2, force=False, progress=SilentProgress())
@@ -197,7 +199,7 @@ def test_a_changed_attack_runs_attacks_and_report_alone(recipe, finished, tmp_pa
 def test_a_changed_gate_measures_again_and_attacks_nothing(recipe, finished, tmp_path, monkeypatch):
     output = copied(finished, tmp_path)
     options = recipe.validate_.model_copy(update={"gates": ["sparsity >= 0.9"]})
-    monkeypatch.setattr(pipeline, "attack_directory", None)
+    monkeypatch.setattr(stage_runs, "attack_directory", None)
     heard = Heard()
     report = run_recipe(recipe.model_copy(update={"validate_": options}), output, force=False, progress=heard)
     assert list(ran(heard.lines)) == ["validate"]
