@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from compressor.commands.arguments import Force, Json, Processes, RunOutput, Set
-from compressor.commands.printing import print_report, results_only
+from compressor.commands.printing import print_report, print_result, results_only
 from compressor.console import terminal_progress
 from compressor.flags import section_flags
 from compressor.options import AttackConfig, PruneConfig, RunConfig
@@ -22,6 +22,13 @@ def run_command(
     device: Annotated[str | None, typer.Option("--device", help="In place of the recipe's device.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")] = None,
     processes: Processes = 1,
+    dry: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would run, how long about it would take here, and what the pattern buys.",
+        ),
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -38,8 +45,15 @@ def run_command(
     for name, value in (("device", device), ("seed", seed)):
         if value is not None:
             overrides.append(Override(("run", name), value, f"--{name} {value}"))
+    loaded = load_recipe(recipe, overrides)
+    if dry:
+        from compressor.dry_run import dry_run, in_words
+
+        with results_only(as_json):
+            found = dry_run(loaded, output, force=force)
+        print_result(as_json, found.facts(), in_words(found))
+        return
     with results_only(as_json):
-        loaded = load_recipe(recipe, overrides)
         report = run_recipe(loaded, output, processes=processes, force=force, progress=terminal_progress())
     print_report(as_json, report, output)
 

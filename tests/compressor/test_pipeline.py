@@ -11,6 +11,7 @@ import compressor.pipeline as pipeline
 import compressor.stage_runs as stage_runs
 from compressor.classifier import load_classifier
 from compressor.console import SilentProgress
+from compressor.dry_run import dry_run, in_words
 from compressor.errors import UserError
 from compressor.options import (
     AttackConfig,
@@ -205,6 +206,33 @@ def test_a_changed_gate_measures_again_and_attacks_nothing(recipe, finished, tmp
     assert list(ran(heard.lines)) == ["validate"]
     assert report.verdict == "fail"
     assert report.variants.artifact.robustness == finished[1].variants.artifact.robustness
+
+
+def test_a_dry_run_says_what_would_run_how_long_it_takes_and_writes_nothing(recipe, finished, monkeypatch):
+    output, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    prune = PruneConfig(pattern="2:4", calibration_examples=64)
+    changed = recipe.model_copy(update={"prune": prune})
+    found = dry_run(changed, output, force=False)
+    told = {stage.name: stage for stage in found.stages}
+    assert list(told) == STAGES
+    assert told["prune"].reasons == ("prune.pattern changed from 'unstructured' to '2:4'",)
+    assert told["attack dense"].reasons == ()
+    assert {name for name, stage in told.items() if stage.seconds > 0} == set(STAGES) - {"attack dense"}
+    assert 1 < found.seconds < 1000
+    text = in_words(found)
+    assert "attack dense: would be reused" in text
+    assert "TensorRT" in text
+    monkeypatch.setattr("compressor.estimates.measure", None)
+    assert dry_run(recipe, output, force=False).seconds == 0
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_a_dry_run_finds_bad_input(recipe, tmp_path):
+    data = recipe.data.model_copy(update={"label_column": "lable"})
+    with pytest.raises(UserError, match="no column 'lable'"):
+        dry_run(recipe.model_copy(update={"data": data}), tmp_path / "out", force=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def copied(finished, tmp_path):
