@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from compressor.options.section import Section
 
@@ -39,10 +40,10 @@ class KnowledgeConfig(Section):
 class ValidateConfig(Section):
     """Measurement and gates."""
 
-    batch_sizes: list[PositiveInt] = Field(
+    batch_sizes: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         [1, 8], min_length=1, description="Batch sizes of the latency table."
     )
-    sequence_lengths: list[PositiveInt] = Field(
+    sequence_lengths: list[Annotated[int, Field(ge=1, le=512)]] = Field(
         [32, 128], min_length=1, description="Sequence lengths of the latency table, in tokens."
     )
     latency_rounds: int = Field(
