@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from compressor import __version__
-from compressor.commands import attacking, exporting, making, validating
+from compressor.commands import attacking, exporting, making, recipes, running, validating
 from compressor.errors import GateFailed, UserError
 from compressor.ranks import ranks_of_environment
 
@@ -24,6 +24,9 @@ app = typer.Typer(
 )
 resources_app = typer.Typer(
     no_args_is_help=True, help="What attacks need besides a victim: list, build, verify."
+)
+recipes_app = typer.Typer(
+    no_args_is_help=True, help="Recipes of whole runs: show one complete, start one, their schema."
 )
 
 SHARED_BY_RANKS = ("attack", "prune")
@@ -61,12 +64,16 @@ app.command()(validating.validate)
 app.command()(validating.compare)
 app.command()(validating.inspect)
 app.add_typer(resources_app, name="resources")
-app.command("run")(validating.run_command)
-app.command()(validating.quickstart)
+app.add_typer(recipes_app, name="recipe")
+app.command("run")(running.run_command)
+app.command()(running.quickstart)
 app.command()(validating.doctor)
 resources_app.command("list")(attacking.resources_list)
 resources_app.command("build")(attacking.resources_build)
 resources_app.command("verify")(attacking.resources_verify)
+recipes_app.command("show")(recipes.show)
+recipes_app.command("init")(recipes.init)
+recipes_app.command("schema")(recipes.schema)
 
 # What libraries would print besides; a user's own settings win. No telemetry.
 QUIET = {

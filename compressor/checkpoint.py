@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressor.differences import differences
 from compressor.errors import UserError
 from compressor.output import is_disk_full, read_json, read_tensors, write_json
 from compressor.ranks import Ranks
@@ -200,22 +201,11 @@ def open_shared_checkpoint(
 
 def _check_same(record: Path, kept: dict[str, Any], job: dict[str, Any]) -> None:
     """Raise a `UserError` that names the first thing in which the two jobs differ."""
-    before, now = dict(_leaves(kept)), dict(_leaves(json.loads(json.dumps(job))))
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise UserError(
-                f"{record}: {key} was {before.get(key)!r} and is {now.get(key)!r} now, so the run cannot go "
-                f"on; give the same command, or start anew with --force instead of --resume"
-            )
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Each plain value in nested mappings, with its keys joined by dots."""
-    if not isinstance(value, dict):
-        yield path, value
-        return
-    for key, part in value.items():
-        yield from _leaves(part, f"{path}.{key}" if path else str(key))
+    for key, before, now in differences(kept, json.loads(json.dumps(job))):
+        raise UserError(
+            f"{record}: {key} was {before!r} and is {now!r} now, so the run cannot go on; give the same "
+            f"command, or start anew with --force instead of --resume"
+        )
 
 
 def remove_checkpoint(checkpoint: Checkpoint) -> None:

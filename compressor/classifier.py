@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UserError, first_line
+from compressor.options import shown
 from compressor.output import sha256_of
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ Attention: TypeAlias = Literal["sdpa", "eager"]
 WEIGHTS = "model.safetensors"
 # Any one of them makes a tokenizer of BERT's.
 VOCABULARIES = ("tokenizer.json", "vocab.txt")
+# All that a checkpoint is loaded from; records of stages and the like may lie beside it.
+CONTENT = ("*.safetensors", "*.index.json", "config.json", "vocab.txt", "tokenizer*.json", "*tokens*.json")
 PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
 
 
@@ -96,14 +100,7 @@ def _load_config(source: str) -> Any:
     """The configuration of a BERT checkpoint that has safetensors weights."""
     from transformers import AutoConfig
 
-    path = Path(source)
-    looks_like_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UserError(f"{source}: has no config.json; it is no Hugging Face model directory")
-        _check_weight_files(path)
-    elif path.exists() or looks_like_a_path:
-        raise UserError(f"{source}: no such model directory")
+    is_directory(source)
     try:
         # By default it asks on a terminal whether to run a checkpoint's own code, which never runs here.
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -114,6 +111,27 @@ def _load_config(source: str) -> Any:
     if config.model_type != "bert":
         raise UserError(f"{source}: is a {config.model_type} model; only BERT models can be used")
     return config
+
+
+def is_directory(source: str) -> bool:
+    """Whether `source` is a checkpoint's directory; otherwise it is a hub id.
+
+    Raises:
+        UserError: it looks like a directory and is none, or one without a checkpoint.
+    """
+    path = Path(source)
+    looks_like_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    try:
+        if path.is_dir():
+            if not (path / "config.json").is_file():
+                raise UserError(f"{source}: has no config.json; it is no Hugging Face model directory")
+            _check_weight_files(path)
+            return True
+        if path.exists() or looks_like_a_path:
+            raise UserError(f"{source}: no such model directory")
+    except OSError as error:
+        raise UserError(f"{shown(source)}: no such model directory: {error.strerror}") from error
+    return False
 
 
 def _check_weight_files(path: Path) -> None:
@@ -232,6 +250,19 @@ def weights_fingerprint(source: str) -> str | None:
         # A path; nothing else is to be found by it.
         return None
     return sha256_of(Path(cached)) if isinstance(cached, str) else None
+
+
+def model_content(source: str) -> str:
+    """What changes if a checkpoint does: a SHA-256 over its files, or the commit of a hub id.
+
+    Raises:
+        UserError: missing, no checkpoint, or pickle only.
+    """
+    if not is_directory(source):
+        return f"commit {_load_config(source)._commit_hash}"
+    files = sorted({file for pattern in CONTENT for file in Path(source).glob(pattern) if file.is_file()})
+    lines = [f"{sha256_of(file)}  {file.name}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def weights_bytes(classifier: Classifier) -> int:

@@ -170,6 +170,21 @@ def is_disk_full(error: BaseException) -> bool:
     return error.__cause__ is not None and is_disk_full(error.__cause__)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all, in place of what is there.
+
+    Raises:
+        OSError: it cannot be written; what is there is as it was.
+    """
+    working = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        working.write_text(text, encoding="utf-8")
+        working.replace(path)
+    except OSError:
+        working.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON; NaN and infinities are refused, since JSON has none."""
     path.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -209,6 +224,21 @@ def write_json_lines(path: Path, values: Iterable[Any]) -> None:
     """Write each value as one line of JSON."""
     text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
     path.write_text(text, encoding="utf-8")
+
+
+def tree_sha256(path: Path) -> str | None:
+    """A SHA-256 over a file, or over the names and contents of all files in a folder; None if there is none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.is_file():
+        return sha256_of(path)
+    if not path.is_dir():
+        return None
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

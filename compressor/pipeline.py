@@ -1,40 +1,43 @@
 """A whole run: the stages in their order, each a directory, from a recipe to a report.
 
-A stage's directory appears whole or not at all, so a run that was stopped goes on behind its last
-finished stage when it is started again with the same recipe and output.
+A stage that the run's folder holds already, made of the same options, input and code, is reused. One
+that is replaced appears whole or not at all, so a run that was stopped goes on behind its last finished
+stage when it is started again.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from compressor.console import Progress
 from compressor.data import load_text_data
-from compressor.environment import resolve_device
+from compressor.environment import describe_environment, resolve_device
 from compressor.errors import UserError
-from compressor.output import check_replaceable, remove_result
+from compressor.options.export import precision_of
+from compressor.output import read_json
 from compressor.patterns import parse_pattern
-from compressor.pruning import prune_directory
 from compressor.recipe import Recipe, dump_recipe
-from compressor.souping import soup_directory
-from compressor.training import finetune_directory
-from compressor.validation.gates import parse_gates
+from compressor.run_folder import RunFolder, Step
+from compressor.stages import REPORTS, TrainDense, stages_of, training_texts, trains_dense
+from compressor.validation.baseline import prepare_gates
 from compressor.validation.report import Report
-from compressor.validation.run import REPORT, ValidationJob, validate_into
-from exporters.artifact import export_directory
-
-RECIPE = "recipe.yaml"
-DENSE, PRUNED, ARTIFACT = "dense", "pruned", "artifact"
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Find what is wrong with a recipe's values before anything runs.
 
     Raises:
-        UserError: pattern, gates, device, a finetune or soup section without training data, or both.
+        UserError: pattern, gates or their baseline, device, options of the export that contradict each
+            other, a finetune or soup section without training data, or both.
     """
     parse_pattern(recipe.prune.pattern, recipe.prune.sparsity, recipe.prune.scope)
-    parse_gates(recipe.validate_.gates)
+    prepare_gates(recipe.validate_)
+    precision_of(recipe.export)
     resolve_device(recipe.run.device)
     if recipe.finetune is not None and recipe.soup is not None:
         raise UserError(
@@ -44,119 +47,100 @@ def check_recipe(recipe: Recipe) -> None:
         training_texts(recipe)
 
 
-def trains_dense(recipe: Recipe) -> bool:
-    """Whether the dense model is to be made, and is not the recipe's model itself."""
-    return recipe.finetune is not None or recipe.soup is not None
-
-
-def training_texts(recipe: Recipe) -> str:
-    """The data to train the dense model on.
-
-    Raises:
-        UserError: the recipe names none.
-    """
-    if recipe.data.train is None:
-        section = "finetune" if recipe.soup is None else "soup"
-        raise UserError(f"data.train: missing; the {section} section needs texts to train on")
-    return recipe.data.train
-
-
-def train_dense(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> None:
-    """Make the dense model by one fine-tuning, or as the average of several.
-
-    Args:
-        processes: among which attacked examples are shared out.
-
-    Raises:
-        UserError: bad model, data or output.
-    """
-    given = recipe.model, training_texts(recipe), recipe.data
-    if recipe.finetune is not None:
-        finetune_directory(*given, recipe.finetune, recipe.run, output, force=False, progress=progress)
-    elif recipe.soup is not None:
-        soup_directory(
-            *given, recipe.soup, recipe.run, output, processes=processes, force=False, progress=progress
-        )
-
-
 def run_recipe(
     recipe: Recipe, output: Path, *, processes: int = 1, force: bool, progress: Progress
 ) -> Report:
-    """Run all stages of a recipe into `output`.
+    """Run the stages of a recipe in `output` that cannot be reused from there.
 
     Args:
         processes: among which attacked examples are shared out.
+        force: begin anew, without what is in `output`.
 
     Raises:
         UserError: bad recipe, model, data or output; nothing is written if it shows before the
             first stage is done.
     """
     check_recipe(recipe)
-    trains = recipe.prune.algorithm == "randomized"
-    load_text_data(recipe.data.calibration, recipe.data, "calibration", needs_labels=trains)
-    load_text_data(recipe.data.test, recipe.data, "test")
-    start_run(recipe, output, force=force, progress=progress)
+    folder = RunFolder(output, force=force)
+    plan = folder.plan(stages_of(recipe))
+    if any(step.runs for step in plan):
+        check_texts(recipe)
+    folder.make(dump_recipe(recipe))
     try:
-        return run_stages(recipe, output, progress, processes)
+        return run_stages(recipe, plan, folder, progress, processes)
     except UserError:
-        if not any(path.is_dir() for path in output.iterdir()):
-            remove_result(output)
+        folder.remove_if_empty()
         raise
 
 
-def start_run(recipe: Recipe, output: Path, *, force: bool, progress: Progress) -> None:
-    """Make the run's folder with its `recipe.yaml`, or go on with an unfinished run of that recipe."""
+def check_texts(recipe: Recipe) -> None:
+    """Raise a `UserError` if calibration or test texts cannot be used."""
+    trains = recipe.prune.algorithm == "randomized"
+    load_text_data(recipe.data.calibration, recipe.data, "calibration", needs_labels=trains)
+    load_text_data(recipe.data.test, recipe.data, "test")
+
+
+def run_stages(
+    recipe: Recipe,
+    plan: Sequence[Step],
+    folder: RunFolder,
+    progress: Progress,
+    processes: int = 1,
+    train: TrainDense | None = None,
+) -> Report:
+    """Run those stages of a plan that are not reused, and return the report.
+
+    Args:
+        train: makes the dense model; None does what the recipe says.
+
+    Raises:
+        UserError: see `run_recipe`.
+    """
     text = dump_recipe(recipe)
-    written = output / RECIPE
-    if written.is_file() and not (output / REPORT).exists() and written.read_text(encoding="utf-8") == text:
-        progress.log(f"Going on with the unfinished run in {output}")
-        return
-    check_replaceable(output, force)
-    remove_result(output)
+    circumstances = _circumstances(recipe, folder)
+    for step in plan:
+        stage = step.stage
+        progress.log(f"{stage.name}: {_in_words(step)}")
+        if step.runs:
+            resume = folder.can_resume(stage, circumstances)
+            folder.begin(stage, circumstances)
+            # Not needed, and slow to import, where all is reused.
+            from compressor.stage_runs import run_stage
+
+            start = time.monotonic()
+            run_stage(stage, recipe, folder.path, resume, progress, processes, train)
+            folder.finish(stage, time.monotonic() - start, text)
+    folder.write_recipe(text)
+    progress.log(_summary(plan))
+    return _read_report(folder.path / REPORTS[0])
+
+
+def _circumstances(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
+    """What the checkpoint of a stage tells besides the facts of its key: names of places, and the machine."""
+    return {
+        "folder": str(folder.path),
+        "working_directory": str(Path.cwd()),
+        "model": recipe.model,
+        "data": recipe.data.model_dump(),
+        "environment": describe_environment(recipe.run),
+    }
+
+
+def _in_words(step: Step) -> str:
+    return f"runs ({'; '.join(step.reasons)})" if step.runs else "reused"
+
+
+def _summary(plan: Sequence[Step]) -> str:
+    """Which stages ran, and which were reused."""
+    parts = [
+        (verb, [step.stage.name for step in plan if step.runs is runs])
+        for verb, runs in (("reused", False), ("ran", True))
+    ]
+    return "; ".join(f"{verb}: {', '.join(names)}" for verb, names in parts if names)
+
+
+def _read_report(path: Path) -> Report:
     try:
-        output.mkdir(parents=True)
-        written.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror}") from error
-
-
-def run_stages(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> Report:
-    """Run the stages that have no directory in `output` yet, then validate."""
-    dense = str(output / DENSE) if trains_dense(recipe) else recipe.model
-    if trains_dense(recipe) and not (output / DENSE).exists():
-        train_dense(recipe, output / DENSE, progress, processes)
-    if not (output / PRUNED).exists():
-        prune_directory(
-            dense,
-            recipe.data.calibration,
-            recipe.data,
-            recipe.prune,
-            recipe.run,
-            output / PRUNED,
-            force=False,
-            progress=progress,
-            resume=True,
-        )
-    if not (output / ARTIFACT).exists():
-        export_directory(
-            str(output / PRUNED),
-            recipe.data.test,
-            recipe.data,
-            recipe.export,
-            recipe.run,
-            output / ARTIFACT,
-            force=False,
-            progress=progress,
-        )
-    job = ValidationJob(
-        dense=dense,
-        artifact=output / ARTIFACT,
-        pruned=output / PRUNED,
-        data=recipe.data.test,
-        columns=recipe.data,
-        config=recipe.validate_,
-        attack=recipe.attack,
-        run=recipe.run,
-        processes=processes,
-    )
-    return validate_into(output, job, progress)
+        return Report.model_validate(read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: is not what compress run writes; start anew with --force") from error

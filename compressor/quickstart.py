@@ -16,8 +16,11 @@ from compressor.console import Progress
 from compressor.environment import cache_directory, package_versions
 from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
 from compressor.output import atomic_directory, read_json, sha256_of, write_json
-from compressor.pipeline import DENSE, check_recipe, run_stages, start_run, train_dense
-from compressor.recipe import Recipe
+from compressor.pipeline import check_recipe, run_stages
+from compressor.recipe import Recipe, dump_recipe
+from compressor.run_folder import RunFolder
+from compressor.stage_runs import train_dense
+from compressor.stages import stages_of
 from compressor.training import TRAINING_RECORD
 from compressor.validation.report import Report
 
@@ -99,16 +102,16 @@ def run_quickstart(
     output = output.absolute()
     recipe = quickstart_recipe(output / "data", prune, attack, run)
     check_recipe(recipe)
-    start_run(recipe, output, force=force, progress=progress)
+    folder = RunFolder(output, force=force)
+    folder.make(dump_recipe(recipe))
     if not (output / "data").exists():
         with atomic_directory(output / "data") as working:
             write_data(working)
-    if not (output / DENSE).exists():
-        _dense_from_cache(recipe, output, progress)
-    return run_stages(recipe, output, progress)
+    plan = folder.plan(stages_of(recipe))
+    return run_stages(recipe, plan, folder, progress, train=_dense_from_cache)
 
 
-def _dense_from_cache(recipe: Recipe, output: Path, progress: Progress) -> None:
+def _dense_from_cache(recipe: Recipe, output: Path, progress: Progress, processes: int) -> None:
     """Put the fine-tuned classifier in place; train it first if the cache has none of this recipe."""
     if recipe.finetune is None or recipe.data.train is None:
         raise ValueError("the quickstart fine-tunes, so its recipe has training data")
@@ -120,8 +123,8 @@ def _dense_from_cache(recipe: Recipe, output: Path, progress: Progress) -> None:
     if (cached / TRAINING_RECORD).is_file():
         progress.log(f"Taking the fine-tuned classifier from {cached}")
     else:
-        train_dense(recipe, cached, progress)
-    with atomic_directory(output / DENSE) as working:
+        train_dense(recipe, cached, progress, processes)
+    with atomic_directory(output, force=True) as working:
         shutil.copytree(cached, working, dirs_exist_ok=True)
         # The same texts, at the path that they have in this run.
         record = read_json(working / TRAINING_RECORD)

@@ -32,7 +32,7 @@ from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
-from compressor.options.export import GraphPrecision
+from compressor.options.export import precision_of
 from compressor.output import atomic_directory, check_replaceable
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, TorchPredictor
 from exporters.bfloat16 import widen
@@ -131,23 +131,6 @@ def export_directory(
         write_bill_of_materials(working, facts)
         manifest = write_manifest(working, facts)
     return {**manifest, "path": str(output)}
-
-
-def precision_of(config: ExportConfig) -> GraphPrecision:
-    """The numbers of the graph, given or implied by the target.
-
-    Raises:
-        UserError: options that contradict each other.
-    """
-    if config.target == "onnx":
-        return config.precision or "fp32"
-    if config.precision == "int8":
-        raise UserError(
-            "precision int8: TensorRT cannot parse scales that are found at run time; take int8-static"
-        )
-    if config.storage == "sparse":
-        raise UserError("storage sparse: TensorRT wants dense initializers; take storage dense")
-    return config.precision or "fp16"
 
 
 def _profile(config: ExportConfig, positions: int) -> Profile | None:

@@ -23,6 +23,14 @@ Data = Annotated[
 Output = Annotated[
     Path, typer.Option("--output", help="Directory for the result; must not exist.", show_default=False)
 ]
+RunOutput = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        help="Directory of the run; stages of an earlier run in it are reused.",
+        show_default=False,
+    ),
+]
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", help="Directory for the result as JSON; must not exist.")
 ]
@@ -30,6 +38,15 @@ Processes = Annotated[
     int,
     typer.Option(
         min=1, help="Processes that share out the attacked examples, and the threads; same outcomes."
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A value in place of the recipe's, such as prune.sparsity=0.75; may be repeated.",
+        show_default=False,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that an earlier command wrote.")]

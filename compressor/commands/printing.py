@@ -48,7 +48,7 @@ def print_result(as_json: bool, value: Any, text: Any) -> None:
 
 
 def print_report(as_json: bool, report: Report, output: Path) -> None:
-    from compressor.validation.run import failed_gates
+    from compressor.validation.gates import failed_gates
     from compressor.validation.tables import report_table
 
     print_result(as_json, report.model_dump(), "" if as_json else report_table(report))

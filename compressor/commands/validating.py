@@ -1,4 +1,4 @@
-"""Commands that judge: validate, compare, inspect, and the whole runs; doctor."""
+"""Commands that judge: validate, compare, inspect, doctor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from compressor.commands.arguments import (
     Json,
     ModelOrArtifact,
     OptionalOutput,
-    Output,
     Processes,
 )
 from compressor.commands.printing import print_report, print_result, results_only, write_optional
@@ -24,7 +23,6 @@ from compressor.options import (
     AttackConfig,
     ColumnsConfig,
     KnowledgeConfig,
-    PruneConfig,
     RunConfig,
     ValidateConfig,
 )
@@ -108,46 +106,6 @@ def inspect(
             model, knowledge, columns, run, output, force=force, progress=terminal_progress()
         )
     print_result(as_json, facts, "" if as_json else inspection_table(facts))
-
-
-@section_flags
-def run_command(
-    recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
-    output: Output,
-    device: Annotated[str | None, typer.Option("--device", help="In place of the recipe's device.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")] = None,
-    processes: Processes = 1,
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
-    """Run a whole recipe: fine-tune, prune, export, attack, validate."""
-    from compressor.pipeline import run_recipe
-    from compressor.recipe import load_recipe
-
-    changes = {key: value for key, value in (("device", device), ("seed", seed)) if value is not None}
-    with results_only(as_json):
-        loaded = load_recipe(recipe, changes)
-        report = run_recipe(loaded, output, processes=processes, force=force, progress=terminal_progress())
-    print_report(as_json, report, output)
-
-
-@section_flags
-def quickstart(
-    options: PruneConfig,
-    attacked: AttackConfig,
-    run: RunConfig,
-    output: Annotated[
-        Path, typer.Option("--output", help="Directory for the result; must not exist.")
-    ] = Path("runs/quickstart"),
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
-    """The main job on real input: MiniLM on critic quotes, fine-tuned, pruned, attacked, validated."""
-    from compressor.quickstart import run_quickstart
-
-    with results_only(as_json):
-        report = run_quickstart(output, options, attacked, run, force=force, progress=terminal_progress())
-    print_report(as_json, report, output)
 
 
 @section_flags

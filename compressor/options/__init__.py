@@ -26,7 +26,7 @@ from compressor.options.robustness import (
     SynonymsConfig,
 )
 from compressor.options.run import ColumnsConfig, DataConfig, DeviceName, RunConfig
-from compressor.options.section import Section, describe, fields_of, keys_of
+from compressor.options.section import Section, describe, fields_of, keys_of, shown
 from compressor.options.training import (
     AdversarialConfig,
     BatchSize,
@@ -76,4 +76,5 @@ __all__ = [
     "describe",
     "fields_of",
     "keys_of",
+    "shown",
 ]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
+from compressor.errors import UserError
 from compressor.options.section import Section
 
 GraphPrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-static"]
@@ -63,6 +64,23 @@ class ExportConfig(Section):
         max_length=3,
         description="tensorrt: shortest, best and longest input of the engine, in tokens.",
     )
+
+
+def precision_of(config: ExportConfig) -> GraphPrecision:
+    """The numbers of the graph, given or implied by the target.
+
+    Raises:
+        UserError: options that contradict each other.
+    """
+    if config.target == "onnx":
+        return config.precision or "fp32"
+    if config.precision == "int8":
+        raise UserError(
+            "precision int8: TensorRT cannot parse scales that are found at run time; take int8-static"
+        )
+    if config.storage == "sparse":
+        raise UserError("storage sparse: TensorRT wants dense initializers; take storage dense")
+    return config.precision or "fp16"
 
 
 class TritonConfig(Section):

@@ -9,6 +9,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
+MOST_SHOWN = 100
+
 
 class Section(BaseModel):
     """Part of a recipe. Unknown keys are errors; values do not change once checked."""
@@ -28,7 +30,16 @@ def describe(problem: Any, model: type[BaseModel]) -> str:
     message = problem["msg"][:1].lower() + problem["msg"][1:]
     if problem["type"] == "missing":
         return f"{key}: missing; this key is required"
-    return f"{key}: {message}, not {problem['input']!r}"
+    return f"{key}: {message}, not {shown(problem['input'])}"
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: Python's notation, and of a long one the beginning."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number with more digits than Python writes"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from compressor.options.pruning import MetricName
 from compressor.options.section import Section
@@ -45,10 +46,10 @@ class ValidateConfig(Section):
         description="The task's own metric, beside accuracy: accuracy, f1 (of class 1, or the mean over more "
         "than two classes), matthews.",
     )
-    batch_sizes: list[PositiveInt] = Field(
+    batch_sizes: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         [1, 8], min_length=1, description="Batch sizes of the latency table."
     )
-    sequence_lengths: list[PositiveInt] = Field(
+    sequence_lengths: list[Annotated[int, Field(ge=1, le=512)]] = Field(
         [32, 128], min_length=1, description="Sequence lengths of the latency table, in tokens."
     )
     latency_rounds: int = Field(

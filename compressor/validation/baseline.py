@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from compressor.errors import UserError
 from compressor.options import ValidateConfig, describe
 from compressor.output import read_json
-from compressor.validation.gates import Gate
+from compressor.validation.gates import Gate, parse_gates
 from compressor.validation.readings import FOOTPRINT_METRICS, METRICS, TASK_METRICS, Basis, shape_name
 from compressor.validation.report import REPORT, SCHEMA_VERSION, Report
 
@@ -48,6 +48,19 @@ def read_report(path: Path) -> Report:
 def differences(first: Mapping[str, Any], second: Mapping[str, Any], basis: Basis) -> list[str]:
     """Names of the entries on that basis in which two environments differ; unknown on one side differs."""
     return [name for name in RESTS_ON[basis] if _entry(first, name) != _entry(second, name)]
+
+
+def prepare_gates(config: ValidateConfig) -> tuple[list[Gate], Report | None]:
+    """The gates, and the baseline report if there is one, so that what is wrong is found at once.
+
+    Raises:
+        UserError: a bad gate or baseline, a gate on a baseline that is not given, or on what is not to be
+            measured.
+    """
+    gates = parse_gates(config.gates)
+    baseline = None if config.baseline is None else read_report(Path(config.baseline))
+    check_measured(gates, baseline, config)
+    return gates, baseline
 
 
 def check_measured(gates: Iterable[Gate], baseline: Report | None, config: ValidateConfig) -> None:

@@ -40,7 +40,13 @@ from typing import Literal
 from compressor.errors import UserError
 from compressor.robustness.statistics import Interval, difference_interval, paired_interval
 from compressor.validation.readings import METRICS, Basis, Measured, Reading
-from compressor.validation.report import GateResult, GateStatus, IntervalFigures, VariantFigures
+from compressor.validation.report import (
+    GateResult,
+    GateStatus,
+    IntervalFigures,
+    Report,
+    VariantFigures,
+)
 
 Comparison = Literal["<=", ">="]
 Reference = Literal["dense", "baseline"]
@@ -271,3 +277,8 @@ def _written(value: float) -> str:
     """The shortest text that is read as the same number."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
+
+
+def failed_gates(report: Report) -> list[GateResult]:
+    """The gates that the artifact does not pass."""
+    return [gate for gate in report.gates if gate.status == "fail"]

@@ -18,9 +18,8 @@ from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness, read_examples
 from compressor.validation.answers import Examples, answer_figures
-from compressor.validation.baseline import check_baseline, check_measured, doubts, read_report
+from compressor.validation.baseline import check_baseline, doubts
 from compressor.validation.footprint import measure_footprint
-from compressor.validation.gates import Gate, parse_gates
 from compressor.validation.junit import render_junit
 from compressor.validation.latency import batch_of_length, measure_latency
 from compressor.validation.readings import Measured
@@ -31,7 +30,6 @@ from compressor.validation.report import (
     Appendix,
     AttackRow,
     FootprintFigures,
-    GateResult,
     LatencyFigures,
     LayerRow,
     Report,
@@ -60,6 +58,7 @@ class ValidationJob:
         pruned: directory of the pruned classifier; None looks where the artifact's manifest says.
         data: labelled test texts.
         processes: among which attacked examples are shared out.
+        keep_attacks: variants whose attack's output is there already, under `attack/` of the directory.
     """
 
     dense: str
@@ -71,6 +70,7 @@ class ValidationJob:
     attack: AttackConfig
     run: RunConfig
     processes: int = 1
+    keep_attacks: frozenset[str] = frozenset()
 
 
 def validate_directories(job: ValidationJob, output: Path, *, force: bool, progress: Progress) -> Report:
@@ -113,7 +113,9 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     footprints = _footprints(directories, encoded, predictors["dense"], job, progress)
     folder = directory / ATTACK_FOLDER
     robustness = {
-        name: attack_directory(
+        name: read_json(folder / name / ROBUSTNESS_RECORD)
+        if name in job.keep_attacks
+        else attack_directory(
             path,
             job.data,
             job.columns,
@@ -208,30 +210,12 @@ def _footprints(
     }
 
 
-def prepare_gates(config: ValidateConfig) -> tuple[list[Gate], Report | None]:
-    """The gates, and the baseline report if there is one, so that what is wrong is found at once.
-
-    Raises:
-        UserError: a bad gate or baseline, a gate on a baseline that is not given, or on what is not to be
-            measured.
-    """
-    gates = parse_gates(config.gates)
-    baseline = None if config.baseline is None else read_report(Path(config.baseline))
-    check_measured(gates, baseline, config)
-    return gates, baseline
-
-
 def write_report(directory: Path, report: Report, appendix: Appendix) -> None:
     """Write the report in its forms: for programs, people, a job's summary, and a CI's list of tests."""
     (directory / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (directory / "report.md").write_text(render_markdown(report, appendix), encoding="utf-8")
     (directory / "junit.xml").write_text(render_junit(report), encoding="utf-8")
     (directory / "report.html").write_text(render_html(report, appendix), encoding="utf-8")
-
-
-def failed_gates(report: Report) -> list[GateResult]:
-    """The gates that the artifact does not pass."""
-    return [gate for gate in report.gates if gate.status == "fail"]
 
 
 def _figures(record: Mapping[str, Any]) -> RobustnessFigures:

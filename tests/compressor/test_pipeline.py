@@ -1,14 +1,17 @@
 """The whole run on a small real model: every stage, the report, the gates, going on after a stop."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 import compressor.pipeline as pipeline
+import compressor.stage_runs as stage_runs
 from compressor.classifier import load_classifier
 from compressor.console import SilentProgress
+from compressor.dry_run import dry_run, in_words
 from compressor.errors import UserError
 from compressor.options import (
     AttackConfig,
@@ -21,9 +24,10 @@ from compressor.options import (
     ValidateConfig,
 )
 from compressor.output import read_json
-from compressor.pipeline import check_recipe, run_recipe, train_dense
-from compressor.recipe import Recipe
+from compressor.pipeline import check_recipe, run_recipe
+from compressor.recipe import Recipe, load_recipe
 from compressor.robustness import run as robustness
+from compressor.stage_runs import train_dense
 from compressor.validation.report import Report
 
 
@@ -82,7 +86,7 @@ def test_a_run_leaves_what_it_promises(finished):
     output, _ = finished
     names = {path.name for path in output.iterdir()}
     reports = {"report.json", "report.md", "report.html", "junit.xml"}
-    assert names == {"recipe.yaml", "pruned", "artifact", "attack"} | reports
+    assert names == {"recipe.yaml", "stages.json", "pruned", "artifact", "attack"} | reports
     assert (output / "artifact" / "model.onnx").is_file()
 
 
@@ -123,12 +127,12 @@ def test_a_stopped_run_goes_on_behind_its_last_stage_and_in_two_processes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "export_directory", stop)
+        patch.setattr(stage_runs, "export_directory", stop)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(recipe, output, force=False, progress=SilentProgress())
-    assert {path.name for path in output.iterdir()} == {"recipe.yaml", "pruned"}
+    assert {path.name for path in output.iterdir()} == {"recipe.yaml", "stages.json", "pruned"}
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "prune_directory", stop)
+        patch.setattr(stage_runs, "prune_directory", stop)
         original = robustness.attack_in_processes
         patch.setattr(robustness, "attack_in_processes", in_processes)
         report = run_recipe(recipe, output, processes=2, force=False, progress=SilentProgress())
@@ -139,12 +143,92 @@ def test_a_stopped_run_goes_on_behind_its_last_stage_and_in_two_processes(
         assert own.robustness == other.robustness
 
 
-def test_a_finished_run_is_not_overwritten(recipe, finished):
+class Heard(SilentProgress):
+    """Keeps the lines that are logged."""
+
+    def __init__(self):
+        self.lines = []
+
+    def log(self, message):
+        self.lines.append(message)
+
+
+STAGES = ["prune", "export", "attack dense", "attack pruned", "attack artifact", "validate"]
+
+
+def ran(lines):
+    """The stages that ran, and why."""
+    told = [line.split(": ", 1) for line in lines]
+    return {name: text for name, text in told if name in STAGES and text != "reused"}
+
+
+def test_an_unchanged_recipe_runs_nothing_and_says_what_it_reused(recipe, finished, monkeypatch):
+    output, report = finished
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.name != "recipe.yaml"}
+    monkeypatch.setattr(pipeline, "check_texts", None)
+    heard = Heard()
+    assert run_recipe(recipe, output, force=False, progress=heard) == report
+    assert ran(heard.lines) == {}
+    assert heard.lines[-1] == f"reused: {', '.join(STAGES)}"
+    after = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.name != "recipe.yaml"}
+    assert after == before
+
+
+def test_a_changed_attack_runs_attacks_and_report_alone(recipe, finished, tmp_path):
+    output = copied(finished, tmp_path)
+    changed = recipe.model_copy(update={"attack": AttackConfig(attack_examples=6)})
+    heard = Heard()
+    report = run_recipe(changed, output, force=False, progress=heard)
+    why = "runs (attack.attack_examples changed from 12 to 6)"
+    assert ran(heard.lines) == {
+        "attack dense": why, "attack pruned": why, "attack artifact": why,
+        "validate": "runs (attack dense runs; attack pruned runs; attack artifact runs)",
+    }  # fmt: skip
+    assert report.variants.artifact.robustness.examples == 6
+    assert report.variants.artifact.sparsity == 0.5
+    assert load_recipe(output / "recipe.yaml") == changed
+
+
+def test_a_changed_gate_measures_again_and_attacks_nothing(recipe, finished, tmp_path, monkeypatch):
+    output = copied(finished, tmp_path)
+    options = recipe.validate_.model_copy(update={"gates": ["sparsity >= 0.9"]})
+    monkeypatch.setattr(stage_runs, "attack_directory", None)
+    heard = Heard()
+    report = run_recipe(recipe.model_copy(update={"validate_": options}), output, force=False, progress=heard)
+    assert list(ran(heard.lines)) == ["validate"]
+    assert report.verdict == "fail"
+    assert report.variants.artifact.robustness == finished[1].variants.artifact.robustness
+
+
+def test_a_dry_run_says_what_would_run_how_long_it_takes_and_writes_nothing(recipe, finished, monkeypatch):
     output, _ = finished
-    before = (output / "report.json").read_bytes()
-    with pytest.raises(UserError, match="--force"):
-        run_recipe(recipe, output, force=False, progress=SilentProgress())
-    assert (output / "report.json").read_bytes() == before
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    prune = PruneConfig(pattern="2:4", calibration_examples=64)
+    changed = recipe.model_copy(update={"prune": prune})
+    found = dry_run(changed, output, force=False)
+    told = {stage.name: stage for stage in found.stages}
+    assert list(told) == STAGES
+    assert told["prune"].reasons == ("prune.pattern changed from 'unstructured' to '2:4'",)
+    assert told["attack dense"].reasons == ()
+    assert {name for name, stage in told.items() if stage.seconds > 0} == set(STAGES) - {"attack dense"}
+    assert 1 < found.seconds < 1000
+    text = in_words(found)
+    assert "attack dense: would be reused" in text
+    assert "TensorRT" in text
+    monkeypatch.setattr("compressor.estimates.measure", None)
+    assert dry_run(recipe, output, force=False).seconds == 0
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_a_dry_run_finds_bad_input(recipe, tmp_path):
+    data = recipe.data.model_copy(update={"label_column": "lable"})
+    with pytest.raises(UserError, match="no column 'lable'"):
+        dry_run(recipe.model_copy(update={"data": data}), tmp_path / "out", force=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def copied(finished, tmp_path):
+    return Path(shutil.copytree(finished[0], tmp_path / "out"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""Commands about recipes: show, init, schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressor.commands.arguments import Json, Set
+from compressor.commands.printing import print_result
+
+
+def show(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Print the complete recipe as it would run: every option that the file leaves out has its default."""
+    from compressor.overrides import parse_override
+    from compressor.recipe import dump_recipe, load_recipe, recipe_values
+
+    loaded = load_recipe(recipe, [parse_override(text) for text in settings or []])
+    print_result(as_json, recipe_values(loaded), dump_recipe(loaded).rstrip("\n"))
+
+
+def init(
+    recipe: Annotated[Path, typer.Argument(help="File to write.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a starter recipe: every option with its default, and what it means as a comment."""
+    from compressor.starter import write_starter
+
+    write_starter(recipe, force=force)
+    print_result(
+        as_json,
+        {"path": str(recipe)},
+        f"Recipe: {recipe}; fill in model and data, then: compress run {recipe} --output runs/mine",
+    )
+
+
+def schema() -> None:
+    """Print the JSON schema of recipes, with which editors complete and check them.
+
+    Keep it in recipe.schema.json; the comment `# yaml-language-server: $schema=recipe.schema.json` in a
+    recipe's first line then turns it on in editors with YAML's language server.
+    """
+    from compressor.recipe import Recipe
+
+    print(json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False))

@@ -1,0 +1,77 @@
+"""Commands of whole runs: run, quickstart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressor.commands.arguments import Force, Json, Processes, RunOutput, Set
+from compressor.commands.printing import print_report, print_result, results_only
+from compressor.console import terminal_progress
+from compressor.flags import section_flags
+from compressor.options import AttackConfig, PruneConfig, RunConfig
+
+
+@section_flags
+def run_command(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
+    output: RunOutput,
+    settings: Set = None,
+    device: Annotated[str | None, typer.Option("--device", help="In place of the recipe's device.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")] = None,
+    processes: Processes = 1,
+    dry: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would run, how long about it would take here, and what the pattern buys.",
+        ),
+    ] = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Run a whole recipe: fine-tune, prune, export, attack, validate.
+
+    What OUTPUT holds already of the same options, input and code is reused: after a change only the
+    stages that it concerns run again, and a run that was stopped goes on.
+    """
+    from compressor.overrides import Override, parse_override
+    from compressor.pipeline import run_recipe
+    from compressor.recipe import load_recipe
+
+    overrides = [parse_override(text) for text in settings or []]
+    for name, value in (("device", device), ("seed", seed)):
+        if value is not None:
+            overrides.append(Override(("run", name), value, f"--{name} {value}"))
+    loaded = load_recipe(recipe, overrides)
+    if dry:
+        from compressor.dry_run import dry_run, in_words
+
+        with results_only(as_json):
+            found = dry_run(loaded, output, force=force)
+        print_result(as_json, found.facts(), in_words(found))
+        return
+    with results_only(as_json):
+        report = run_recipe(loaded, output, processes=processes, force=force, progress=terminal_progress())
+    print_report(as_json, report, output)
+
+
+@section_flags
+def quickstart(
+    options: PruneConfig,
+    attacked: AttackConfig,
+    run: RunConfig,
+    output: Annotated[
+        Path, typer.Option("--output", help="Directory of the run; what it holds is reused.")
+    ] = Path("runs/quickstart"),
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """The main job on real input: MiniLM on critic quotes, fine-tuned, pruned, attacked, validated."""
+    from compressor.quickstart import run_quickstart
+
+    with results_only(as_json):
+        report = run_quickstart(output, options, attacked, run, force=force, progress=terminal_progress())
+    print_report(as_json, report, output)

@@ -1,0 +1,125 @@
+"""How each stage of a run is run: the function of the stage, with what the recipe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compressor.console import Progress
+from compressor.pruning import prune_directory
+from compressor.recipe import Recipe
+from compressor.robustness.attack_stage import attack_directory
+from compressor.souping import soup_directory
+from compressor.stages import (
+    ARTIFACT,
+    ATTACK,
+    DENSE,
+    PRUNED,
+    Stage,
+    TrainDense,
+    attack_stage,
+    training_texts,
+    trains_dense,
+)
+from compressor.training import finetune_directory
+from compressor.validation.run import ValidationJob, validate_into
+from exporters.artifact import export_directory
+
+VARIANTS = (DENSE, PRUNED, ARTIFACT)
+
+
+def run_stage(
+    stage: Stage,
+    recipe: Recipe,
+    output: Path,
+    resume: bool,
+    progress: Progress,
+    processes: int = 1,
+    train: TrainDense | None = None,
+) -> None:
+    """Run one stage of a recipe, in place of what it wrote before.
+
+    Args:
+        output: the run's folder, in which the stages that this one follows are done.
+        resume: go on with what a stopped run left of the stage.
+        processes: among which attacked examples are shared out.
+        train: makes the dense model; None does what the recipe says.
+
+    Raises:
+        UserError: bad model, data or options.
+    """
+    data, run = recipe.data, recipe.run
+    dense = str(output / DENSE) if trains_dense(recipe) else recipe.model
+    models = {DENSE: dense, PRUNED: str(output / PRUNED), ARTIFACT: str(output / ARTIFACT)}
+    attacked = next((name for name in VARIANTS if stage.name == attack_stage(name)), None)
+    if attacked is not None:
+        attack_directory(
+            models[attacked],
+            data.test,
+            data,
+            recipe.attack,
+            run,
+            output / ATTACK / attacked,
+            against=None if attacked == DENSE else output / ATTACK / DENSE,
+            processes=processes,
+            resume=resume,
+            force=True,
+            progress=progress,
+        )
+    elif stage.name == "dense":
+        (train or train_dense)(recipe, output / DENSE, progress, processes)
+    elif stage.name == "prune":
+        prune_directory(
+            dense,
+            data.calibration,
+            data,
+            recipe.prune,
+            run,
+            output / PRUNED,
+            force=True,
+            progress=progress,
+            resume=resume,
+        )
+    elif stage.name == "export":
+        export_directory(
+            models[PRUNED],
+            data.test,
+            data,
+            recipe.export,
+            run,
+            output / ARTIFACT,
+            calibration=data.calibration,
+            force=True,
+            progress=progress,
+        )
+    else:
+        job = ValidationJob(
+            dense=dense,
+            artifact=output / ARTIFACT,
+            pruned=output / PRUNED,
+            data=data.test,
+            columns=data,
+            config=recipe.validate_,
+            attack=recipe.attack,
+            run=run,
+            processes=processes,
+            keep_attacks=frozenset(VARIANTS),
+        )
+        validate_into(output, job, progress)
+
+
+def train_dense(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> None:
+    """Make the dense model by one fine-tuning, or as the average of several, in place of what is there.
+
+    Args:
+        processes: among which attacked examples are shared out.
+
+    Raises:
+        UserError: bad model, data or output.
+    """
+    given = recipe.model, training_texts(recipe), recipe.data
+    if recipe.finetune is not None:
+        finetune_directory(*given, recipe.finetune, recipe.run, output, force=True, progress=progress)
+    elif recipe.soup is not None:
+        soup_directory(
+            *given, recipe.soup, recipe.run, output, processes=processes, force=True, progress=progress
+        )

@@ -1,0 +1,138 @@
+"""A stage's key changes with what decides its result, and with nothing else."""
+
+import json
+import re
+
+import pytest
+
+import compressor.stages as stages_module
+from compressor.errors import UserError
+from compressor.options import (
+    AttackConfig,
+    DataConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PruneConfig,
+    RunConfig,
+    SoupConfig,
+    ValidateConfig,
+)  # fmt: skip
+from compressor.recipe import Recipe
+from compressor.stages import stages_of
+
+ALL = {
+    "dense", "prune", "export", "attack dense", "attack pruned", "attack artifact", "validate"
+}  # fmt: skip
+ATTACKS = {name for name in ALL if name.startswith("attack")}
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Recipe:
+    """Of a folder that looks like an encoder; nothing loads its weights."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (model / "model.safetensors").write_bytes(b"weights")
+    for name in ("train", "calibration", "test"):
+        (tmp_path / f"{name}.tsv").write_text(f"text\tlabel\n{name}\ta\nother\tb\n")
+    return Recipe(
+        model=str(model),
+        data=DataConfig(**{name: str(tmp_path / f"{name}.tsv") for name in ("train", "calibration", "test")}),
+        run=RunConfig(device="cpu"),
+        finetune=FinetuneConfig(),
+    )
+
+
+def keys(recipe):
+    return {stage.name: stage.key for stage in stages_of(recipe)}
+
+
+def changed(before, recipe):
+    now = keys(recipe)
+    assert set(now) == set(before)
+    return {name for name in before if now[name] != before[name]}
+
+
+def test_stages_come_in_the_order_in_which_they_read_each_other(recipe):
+    seen = set()
+    for stage in stages_of(recipe):
+        assert set(stage.after) <= seen
+        seen.add(stage.name)
+    assert seen == ALL
+    assert set(keys(recipe.model_copy(update={"finetune": None}))) == ALL - {"dense"}
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "expected"),
+    [
+        ("finetune", FinetuneConfig(epochs=3), ALL),
+        ("prune", PruneConfig(sparsity=0.7), ALL - {"dense", "attack dense"}),
+        ("export", ExportConfig(parity_examples=3), {"export", "attack artifact", "validate"}),
+        ("attack", AttackConfig(attack_examples=3), {*ATTACKS, "validate"}),
+        ("validate_", ValidateConfig(gates=[]), {"validate"}),
+        ("run", RunConfig(device="cpu", seed=1), ALL),
+        ("run", RunConfig(device="cpu", threads=7), {"validate"}),
+    ],
+)
+def test_an_option_changes_the_stages_that_it_decides(recipe, section, value, expected):
+    assert changed(keys(recipe), recipe.model_copy(update={section: value})) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("train.tsv", ALL),
+        ("calibration.tsv", ALL - {"dense", "attack dense"}),
+        ("test.tsv", {"export", "validate", *ATTACKS}),
+        ("model/model.safetensors", ALL),
+        ("model/config.json", ALL),
+        ("model/training.json", set()),
+    ],
+)
+def test_content_changes_the_stages_that_read_it(recipe, tmp_path, file, expected):
+    before = keys(recipe)
+    path = tmp_path / file
+    path.write_bytes((path.read_bytes() if path.is_file() else b"") + b"\n")
+    assert changed(before, recipe) == expected
+
+
+def test_names_of_places_change_nothing(recipe, tmp_path):
+    before = keys(recipe)
+    (tmp_path / "test.tsv").rename(tmp_path / "renamed.tsv")
+    (tmp_path / "model").rename(tmp_path / "moved")
+    data = recipe.data.model_copy(update={"test": str(tmp_path / "renamed.tsv")})
+    moved = recipe.model_copy(update={"data": data, "model": str(tmp_path / "moved")})
+    assert keys(moved) == before
+
+
+def test_a_soup_s_own_attack_and_its_resources_decide_it(recipe, tmp_path):
+    vectors = tmp_path / "vectors.npz"
+    vectors.write_bytes(b"1")
+    soup = SoupConfig(attack=AttackConfig(word_vectors=str(vectors)))
+    recipe = recipe.model_copy(update={"finetune": None, "soup": soup})
+    before = keys(recipe)
+    vectors.write_bytes(b"2")
+    assert changed(before, recipe) == ALL
+
+
+def test_code_and_packages_change_everything(recipe, monkeypatch):
+    before = keys(recipe)
+    assert re.fullmatch("[0-9a-f]{64}", stages_module.code_version())
+    with monkeypatch.context() as patch:
+        patch.setattr(stages_module, "code_version", lambda: "other")
+        assert changed(before, recipe) == ALL
+    monkeypatch.setattr(stages_module, "package_versions", lambda: {"torch": "1"})
+    assert changed(before, recipe) == ALL
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"model": "nowhere/at/all"}, "no such model directory"),
+        ({"data": DataConfig(calibration="none.tsv", test="none.tsv")}, "no such file"),
+        ({"data": DataConfig(calibration="a" * 5000, test="b")}, "cannot be read"),
+    ],
+)
+def test_what_is_missing_is_told(recipe, section, says):
+    with pytest.raises(UserError, match=says):
+        stages_of(recipe.model_copy(update={"finetune": None, **section}))
