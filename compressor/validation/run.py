@@ -18,7 +18,7 @@ from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness, read_examples
 from compressor.validation.answers import Examples, answer_figures
-from compressor.validation.baseline import check_baseline, doubts
+from compressor.validation.baseline import check_baseline, doubts, prepare_gates
 from compressor.validation.footprint import measure_footprint
 from compressor.validation.junit import render_junit
 from compressor.validation.latency import batch_of_length, measure_latency
