@@ -249,7 +249,8 @@ def _texts(
     """Texts of a source, or where there is none of what the classifier was made with."""
     if source is None:
         record = stage_record(classifier.source)
-        if record is None:
+        # The runs of a soup record the fingerprint of their data alone.
+        if record is None or isinstance(record["data"], str):
             raise UserError(
                 f"{classifier.source}: no record of the data it was made with; give real texts with "
                 f"--data, and with --calibration where int8-static needs them"

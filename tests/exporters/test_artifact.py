@@ -212,3 +212,13 @@ def test_labels_that_do_not_agree_fail_the_export(small_pruned_dir, tmp_path, mo
             precision="int8-static",
         )
     assert not (tmp_path / "artifact").exists()
+
+
+def test_a_record_that_names_no_file_asks_for_texts(small_classifier_dir, tmp_path):
+    """As the runs of a soup have it."""
+    folder = tmp_path / "run"
+    shutil.copytree(small_classifier_dir, folder)
+    record = json.loads((folder / "training.json").read_text())
+    (folder / "training.json").write_text(json.dumps({**record, "data": "0" * 64}))
+    with pytest.raises(UserError, match="give real texts with --data"):
+        export(folder, tmp_path / "artifact")
