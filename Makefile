@@ -1,7 +1,8 @@
 # Works on a machine with Python 3.11 or 3.12, pip and make. PYTHON=python3.12 takes another one;
-# RUNTIME=gpu installs onnxruntime-gpu in place of onnxruntime.
+# RUNTIME=gpu installs onnxruntime-gpu in place of onnxruntime; TORCH_INDEX=URL takes torch from that index.
 PYTHON ?= python3
 RUNTIME ?= cpu
+TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
@@ -26,7 +27,7 @@ format: .venv/installed-dev ## rewrite the sources in the project's format
 # torch comes first and alone, so that its pinned build is what everything else finds.
 .venv/installed: pyproject.toml constraints.txt requirements-assets.txt
 	$(PYTHON) -m venv .venv
-	$(PIP) --constraint constraints.txt torch
+	$(PIP) --constraint constraints.txt $(if $(TORCH_INDEX),--no-deps --index-url '$(TORCH_INDEX)') torch
 	$(PIP) --constraint constraints.txt --editable '.[$(RUNTIME)]'
 	$(PIP) --no-deps --require-hashes --requirement requirements-assets.txt
 	touch $@

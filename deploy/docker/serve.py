@@ -1,0 +1,274 @@
+"""Serve an exported artifact over HTTP, with ONNX Runtime and the tokenizer alone.
+
+    POST /predict  {"texts": ["a quiet film", ...]}, for pairs also {"pairs": [...]} of the same length
+                   -> {"predictions": [{"label": ..., "score": ..., "scores": {label: probability}}, ...]}
+    GET  /health   {"status": "ok", "labels": [...], "model_sha256": ...}
+
+Errors are {"error": one line} with 400 (not such a request), 413 (too much of it) or 503 (too many wait).
+Every file of the artifact is checked against its manifest before any is loaded; one that differs stops the
+start with one line and exit code 2. `--help` lists the options. Texts are never logged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import numpy as np
+import onnxruntime
+import uvicorn
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from tokenizers import Tokenizer
+
+GRAPH, CONFIG, TOKENIZER, MANIFEST = "model.onnx", "config.json", "tokenizer.json", "manifest.json"
+SHUTDOWN_SECONDS = 30
+
+
+class StartError(Exception):
+    """A setting or an artifact that cannot be served; one line."""
+
+
+class Settings(BaseModel):
+    """Options of the service."""
+
+    model_config = ConfigDict(frozen=True)
+
+    artifact: Path = Field(Path("/artifact"), description="Directory from `compress export`.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, lt=2**16, description="Port to listen on; 0 takes a free one.")
+    threads: PositiveInt = Field(
+        1, description="Processor threads; give what the container may use. Requests are answered in turn."
+    )
+    max_tokens: PositiveInt | None = Field(
+        None,
+        description="Longest input in tokens, longer ones are cut: the max_length that the artifact was "
+        "validated with. What the model has positions for if not given.",
+    )
+    max_texts: PositiveInt = Field(64, description="Most texts of a request.")
+    max_characters: PositiveInt = Field(10_000, description="Most characters of a text.")
+    max_body_bytes: PositiveInt = Field(2**20, description="Most bytes of a request.")
+    max_waiting: NonNegativeInt = Field(32, description="Most requests that wait for their turn.")
+
+
+class PredictRequest(BaseModel):
+    """The body of /predict."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    texts: list[str] = Field(min_length=1)
+    pairs: list[str] | None = None
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """The settings that a command line gives; `--help` lists them.
+
+    Raises:
+        StartError: a value is not one of its kind.
+        SystemExit: an unknown option, or `--help`.
+    """
+    parser = argparse.ArgumentParser(description="Serve an exported artifact over HTTP.", allow_abbrev=False)
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f" (default: {field.default})"
+        parser.add_argument(
+            _option(name), help=f"{field.description}{default}", default=argparse.SUPPRESS, metavar="VALUE"
+        )
+    try:
+        return Settings.model_validate(vars(parser.parse_args(arguments)))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = _option(str(problem["loc"][0]))
+        raise StartError(f"{option}: {problem['msg']}, not {problem['input']!r}") from error
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def check_artifact(directory: Path) -> dict[str, Any]:
+    """The manifest of an artifact, each of whose files is what was exported.
+
+    Raises:
+        StartError: no manifest, or a file that is missing, changed, not listed though needed, or outside.
+    """
+    manifest = _read_json(directory / MANIFEST)
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise StartError(f"{directory / MANIFEST}: lists no files; it is no manifest of compress")
+    for name in (GRAPH, CONFIG, TOKENIZER):
+        if name not in files:
+            raise StartError(f"{directory / MANIFEST}: does not list {name}, which is needed")
+    for name, entry in files.items():
+        path = directory / name
+        if Path(name).is_absolute() or path.resolve() != directory.resolve() / name:
+            raise StartError(f"{directory / MANIFEST}: {name!r} leads out of the artifact")
+        if not path.is_file():
+            raise StartError(f"{path}: is missing, though the manifest lists it")
+        with path.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != entry.get("sha256"):
+                raise StartError(f"{path}: is not the file that was exported; its sha256 differs")
+    return manifest
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StartError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise StartError(f"{path}: holds no JSON object")
+    return value
+
+
+class Classifier:
+    """An artifact, ready to classify.
+
+    Raises:
+        StartError: an artifact that was changed or does not load.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        manifest = check_artifact(settings.artifact)
+        config = _read_json(settings.artifact / CONFIG)
+        self.labels: list[str] = [str(label) for label in manifest["labels"]]
+        self.sha256: str = manifest["files"][GRAPH]["sha256"]
+        positions = int(config["max_position_embeddings"])
+        self._tokenizer = Tokenizer.from_file(str(settings.artifact / TOKENIZER))
+        self._tokenizer.enable_truncation(min(settings.max_tokens or positions, positions))
+        pad_token_id = int(config["pad_token_id"])
+        self._tokenizer.enable_padding(
+            pad_id=pad_token_id, pad_token=self._tokenizer.id_to_token(pad_token_id)
+        )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = settings.threads
+        options.inter_op_num_threads = 1
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(settings.artifact / GRAPH), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            line = str(error).strip().splitlines()[0]
+            raise StartError(f"{settings.artifact / GRAPH}: cannot be loaded: {line}") from error
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        answers = self.probabilities(["warm up"], None).shape[1]
+        if answers != len(self.labels):
+            raise StartError(f"{settings.artifact}: the graph has {answers} answers, not {len(self.labels)}")
+
+    def probabilities(self, texts: list[str], pairs: list[str] | None) -> NDArray[np.float64]:
+        """Probabilities `(texts, labels)` of one batch, padded to its longest text."""
+        encoded = self._tokenizer.encode_batch(
+            texts if pairs is None else list(zip(texts, pairs, strict=True))
+        )
+        columns = {
+            "input_ids": [entry.ids for entry in encoded],
+            "attention_mask": [entry.attention_mask for entry in encoded],
+            "token_type_ids": [entry.type_ids for entry in encoded],
+        }
+        feeds = {name: np.array(columns[name], dtype=np.int64) for name in self._inputs}
+        logits = np.asarray(self._session.run(None, feeds)[0], dtype=np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+        return result
+
+    def predict(self, texts: list[str], pairs: list[str] | None) -> list[dict[str, Any]]:
+        """The likeliest label of each text, its probability, and those of all labels."""
+        predictions = []
+        for row in self.probabilities(texts, pairs).tolist():
+            scores = dict(zip(self.labels, row, strict=True))
+            label = max(scores, key=scores.__getitem__)
+            predictions.append({"label": label, "score": scores[label], "scores": scores})
+        return predictions
+
+
+def make_app(classifier: Classifier, settings: Settings) -> Starlette:
+    """The service of one classifier."""
+    turn = anyio.CapacityLimiter(1)
+
+    async def predict(request: Request) -> Response:
+        asked = _parse(await _read_body(request, settings.max_body_bytes))
+        _check_size(asked, settings)
+        if turn.available_tokens == 0 and turn.statistics().tasks_waiting >= settings.max_waiting:
+            raise HTTPException(503, "too many requests wait; try again", {"Retry-After": "1"})
+        predictions = await anyio.to_thread.run_sync(
+            classifier.predict, asked.texts, asked.pairs, limiter=turn
+        )
+        return JSONResponse({"predictions": predictions})
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok", "labels": classifier.labels, "model_sha256": classifier.sha256})
+
+    routes = [Route("/predict", predict, methods=["POST"]), Route("/health", health, methods=["GET"])]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _as_json})
+
+
+async def _as_json(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise HTTPException(413, f"the request is longer than {limit} bytes")
+    return bytes(body)
+
+
+def _parse(body: bytes) -> PredictRequest:
+    try:
+        return PredictRequest.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in problem["loc"]) or "body"
+        raise HTTPException(400, f"{place}: {problem['msg']}") from error
+
+
+def _check_size(asked: PredictRequest, settings: Settings) -> None:
+    pairs = asked.pairs or []
+    if asked.pairs is not None and len(pairs) != len(asked.texts):
+        raise HTTPException(400, f"pairs: {len(pairs)} of them, but {len(asked.texts)} texts")
+    if len(asked.texts) > settings.max_texts:
+        raise HTTPException(413, f"texts: {len(asked.texts)} of them; at most {settings.max_texts}")
+    longest = max(map(len, [*asked.texts, *pairs]))
+    if longest > settings.max_characters:
+        raise HTTPException(413, f"a text has {longest} characters; at most {settings.max_characters}")
+
+
+def main() -> int:
+    """Serve until stopped; return the exit code."""
+    # The tokenizer's own threads would come on top of those that were asked for.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        settings = read_settings(sys.argv[1:])
+        classifier = Classifier(settings)
+    except StartError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    uvicorn.run(
+        make_app(classifier, settings),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
