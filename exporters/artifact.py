@@ -69,6 +69,9 @@ def export_directory(
     Writes `model.onnx`, tokenizer, `config.json`, `bom.cdx.json` and `manifest.json`, whose content is
     returned.
 
+    The manifest's `sparsity` counts what was cut out of the graph as zeros: it is the share of the model's
+    weights that the graph does not compute with.
+
     Args:
         data_source: real texts for the proof; None takes those that the model was pruned or
             trained with, as its record says.
@@ -101,8 +104,9 @@ def export_directory(
         stored_sparsely = store_sparse(graph) if config.storage == "sparse" else {}
         lineage = _lineage(model, output, encoder_weights(classifier.model))
         weights = encoder_initializers(graph)
+        sparsity = 1 - _nonzero(weights) / _count(encoder_weights(classifier.model))
         check_zeros(encoder_weights(exported.model), weights, exact=precision == "fp32")
-        write_metadata(graph, _metadata(classifier, precision, lineage, sparsity_of(weights)))
+        write_metadata(graph, _metadata(classifier, precision, lineage, sparsity))
         classifier.model.config.save_pretrained(working)
         classifier.tokenizer.save_pretrained(working)
         parity = _prove(classifier, working, data, columns, config, run, progress)
@@ -111,7 +115,7 @@ def export_directory(
             "opset": OPSET,
             "precision": precision,
             "labels": classifier.label_names,
-            "sparsity": sparsity_of(weights),
+            "sparsity": sparsity,
             "layers": {name: sparsity_of({name: weight}) for name, weight in weights.items()},
             "encoder_weights": {
                 "model": _count(encoder_weights(classifier.model)),
@@ -241,6 +245,10 @@ def _keeps_groups(model: str) -> bool:
 
 def _count(weights: dict[str, Tensor]) -> int:
     return sum(weight.numel() for weight in weights.values())
+
+
+def _nonzero(weights: dict[str, Tensor]) -> int:
+    return sum(int(weight.count_nonzero()) for weight in weights.values())
 
 
 def _texts(

@@ -24,6 +24,7 @@ from compressor.options import RunConfig
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
 from compressor.validation.flops import encoder_flops
 from compressor.validation.report import FlopsFigures
+from exporters.manifest import read_manifest
 from exporters.onnx import encoder_initializers
 
 ARTIFACT = "artifact"
@@ -35,7 +36,7 @@ class Contents:
 
     Attributes:
         size_bytes: of the weights (and graph) as stored.
-        sparsity: share of zeros in the encoder's matrices.
+        sparsity: share of zeros in the encoder's matrices, also of those that an artifact has no more.
         flops: of one text.
     """
 
@@ -73,7 +74,9 @@ def load_variants(
     contents = {}
     for name, directory in directories.items():
         size, weights = _stored(name, directory)
-        contents[name] = Contents(size, sparsity_of(weights), encoder_flops(weights, 1, sequence_length))
+        # An artifact counts what was cut out of its graph as zeros too, which its manifest alone knows.
+        sparsity = read_manifest(Path(directory))["sparsity"] if name == ARTIFACT else sparsity_of(weights)
+        contents[name] = Contents(size, sparsity, encoder_flops(weights, 1, sequence_length))
     return predictors, contents
 
 

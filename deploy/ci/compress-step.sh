@@ -9,7 +9,7 @@
 # The arguments go to compress as they are. All else is taken from the environment; empty means not given:
 #
 #   RECIPE           recipe for `compress run`; without one, `compress quickstart` on embedded model and texts
-#   OUTPUT           folder of the result, which must not exist; default runs/ci
+#   OUTPUT           folder of the result; what it holds is reused; default runs/ci
 #   EXTRA_ARGUMENTS  more arguments for compress, one a line, taken as they are, such as --sparsity=0.95
 #   SKIP_INSTALL     1 takes the compress of the PATH; otherwise this checkout is installed into its .venv
 #   PYTHON           interpreter to install for; default python3

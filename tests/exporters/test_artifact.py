@@ -18,6 +18,7 @@ from compressor.predictors import OnnxPredictor, TorchPredictor, predict
 from exporters import artifact
 from exporters.artifact import export_directory
 from exporters.manifest import read_manifest
+from exporters.onnx import encoder_initializers
 
 RUN = RunConfig(device="cpu", threads=2)
 COLUMNS = ColumnsConfig(max_length=48)
@@ -166,6 +167,10 @@ def test_smaller_graphs_of_every_precision_are_proven(
     # 12 heads and 1,536 neurons of the whole model.
     assert {(widths["heads"], widths["neurons"]) for widths in manifest["widths"]} == {(11, 768)}
     assert manifest["encoder_weights"]["graph"] < 0.8 * manifest["encoder_weights"]["model"]
+    # What is cut out counts as zero, so the figure is the model's; int8 has more zeros.
+    weights = encoder_weights(load_classifier(str(narrowed_dir)).model)
+    zeros = sum(int((weight == 0).sum()) for weight in weights.values())
+    assert manifest["sparsity"] >= zeros / manifest["encoder_weights"]["model"] - 1e-12
     parity = manifest["parity"]
     assert parity["label_agreement"] >= parity["least_agreement"] == 0.98
     assert parity["tolerance"] == {"fp32": 1e-4, "fp16": 2e-2}.get(precision)
@@ -177,6 +182,11 @@ def test_smaller_graphs_of_every_precision_are_proven(
     assert onnx.TensorProto.DataType.Value(expected) in kinds
     if precision in ("fp16", "bf16"):
         assert onnx.TensorProto.FLOAT not in kinds
+    if precision == "fp32":
+        found = encoder_initializers(tmp_path / "artifact" / "model.onnx")
+        nonzero = sum(int(weight.count_nonzero()) for weight in found.values())
+        expected = 1 - nonzero / manifest["encoder_weights"]["model"]
+        assert manifest["sparsity"] == pytest.approx(expected)
 
 
 def test_a_graph_tells_of_itself(small_artifact_dir):
