@@ -21,35 +21,40 @@
 # Exit code: that of compress: 0 done, 1 a gate failed, 2 bad input. An installation that fails gives 2.
 set -euo pipefail
 
-output=${OUTPUT:-runs/ci}
-compress="compress"
-if [[ ${SKIP_INSTALL:-} != 1 ]]; then
-    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-    make --directory "$root" .venv/installed \
-        "PYTHON=${PYTHON:-python3}" "RUNTIME=${RUNTIME:-cpu}" "TORCH_INDEX=${TORCH_INDEX:-}"
-    compress=$root/.venv/bin/compress
-fi
-
-arguments=(quickstart --output "$output")
-if [[ -n ${RECIPE:-} ]]; then
-    arguments=(run "$RECIPE" --output "$output")
-fi
-while IFS= read -r line; do
-    if [[ -n $line ]]; then
-        arguments+=("$line")
+# A function is read as a whole, so that a checkout that changes during a long run does not change the run.
+main() {
+    output=${OUTPUT:-runs/ci}
+    compress="compress"
+    if [[ ${SKIP_INSTALL:-} != 1 ]]; then
+        root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+        make --directory "$root" .venv/installed \
+            "PYTHON=${PYTHON:-python3}" "RUNTIME=${RUNTIME:-cpu}" "TORCH_INDEX=${TORCH_INDEX:-}"
+        compress=$root/.venv/bin/compress
     fi
-done <<<"${EXTRA_ARGUMENTS:-}"
 
-code=0
-"$compress" "${arguments[@]}" "$@" || code=$?
-
-if [[ -n ${GITHUB_STEP_SUMMARY:-} ]]; then
-    # With another code compress wrote no report, and one that is there is of an earlier run.
-    if [[ $code -le 1 && -f $output/report.md ]]; then
-        cat "$output/report.md" >>"$GITHUB_STEP_SUMMARY"
-    else
-        echo "compress ended with exit code $code and without a report; its log has the reason." \
-            >>"$GITHUB_STEP_SUMMARY"
+    arguments=(quickstart --output "$output")
+    if [[ -n ${RECIPE:-} ]]; then
+        arguments=(run "$RECIPE" --output "$output")
     fi
-fi
-exit "$code"
+    while IFS= read -r line; do
+        if [[ -n $line ]]; then
+            arguments+=("$line")
+        fi
+    done <<<"${EXTRA_ARGUMENTS:-}"
+
+    code=0
+    "$compress" "${arguments[@]}" "$@" || code=$?
+
+    if [[ -n ${GITHUB_STEP_SUMMARY:-} ]]; then
+        # With another code compress wrote no report, and one that is there is of an earlier run.
+        if [[ $code -le 1 && -f $output/report.md ]]; then
+            cat "$output/report.md" >>"$GITHUB_STEP_SUMMARY"
+        else
+            echo "compress ended with exit code $code and without a report; its log has the reason." \
+                >>"$GITHUB_STEP_SUMMARY"
+        fi
+    fi
+    exit "$code"
+}
+
+main "$@"
