@@ -6,10 +6,10 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: quickstart test check format clean
+.PHONY: quickstart test check format docs clean
 
 quickstart: .venv/installed ## the main job, end to end; the result is in runs/quickstart
-	$(BIN)/compress quickstart --output runs/quickstart --force
+	$(BIN)/compress quickstart --output runs/quickstart
 
 # A file stays in one process, so that its models are made once.
 test: check ## all tests, in two processes
@@ -23,6 +23,9 @@ check: .venv/installed-dev ## lint, format, types
 format: .venv/installed-dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/installed-dev ## write the reference of the command line anew
+	$(BIN)/python -m typer cli.py utils docs --name compress --output docs/cli.md
 
 # torch comes first and alone, so that its pinned build is what everything else finds.
 .venv/installed: pyproject.toml constraints.txt requirements-assets.txt
