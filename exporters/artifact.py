@@ -115,6 +115,7 @@ def export_directory(
             "opset": OPSET,
             "precision": precision,
             "labels": classifier.label_names,
+            "max_length": columns.max_length,
             "sparsity": sparsity,
             "layers": {name: sparsity_of({name: weight}) for name, weight in weights.items()},
             "encoder_weights": {

@@ -55,8 +55,8 @@ class Settings(BaseModel):
     )
     max_tokens: PositiveInt | None = Field(
         None,
-        description="Longest input in tokens, longer ones are cut: the max_length that the artifact was "
-        "validated with. What the model has positions for if not given.",
+        description="Longest input in tokens, longer ones are cut; the max_length that the artifact was "
+        "exported with if not given.",
     )
     max_texts: PositiveInt = Field(64, description="Most texts of a request.")
     max_characters: PositiveInt = Field(10_000, description="Most characters of a text.")
@@ -147,7 +147,8 @@ class Classifier:
         self.sha256: str = manifest["files"][GRAPH]["sha256"]
         positions = int(config["max_position_embeddings"])
         self._tokenizer = Tokenizer.from_file(str(settings.artifact / TOKENIZER))
-        self._tokenizer.enable_truncation(min(settings.max_tokens or positions, positions))
+        longest = settings.max_tokens or manifest.get("max_length", positions)
+        self._tokenizer.enable_truncation(min(longest, positions))
         pad_token_id = int(config["pad_token_id"])
         self._tokenizer.enable_padding(
             pad_id=pad_token_id, pad_token=self._tokenizer.id_to_token(pad_token_id)

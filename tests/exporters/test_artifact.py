@@ -42,6 +42,7 @@ def test_the_manifest_counts_zeros_exactly(small_artifact_dir, small_pruned_dir)
     manifest = read_manifest(small_artifact_dir)
     weights = encoder_weights(load_classifier(str(small_pruned_dir)).model)
     assert manifest["sparsity"] == 0.5
+    assert manifest["max_length"] == COLUMNS.max_length
     shares = {name: int((weight == 0).sum()) / weight.numel() for name, weight in weights.items()}
     assert manifest["layers"] == pytest.approx(shares, rel=1e-12)
     assert manifest["opset"] == 18
