@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from compressor import __version__
-from compressor.commands import attacking, exporting, making, recipes, running, validating
+from compressor.commands import attacking, exporting, making, recipes, running, tracking, validating
 from compressor.errors import GateFailed, UserError
 from compressor.ranks import ranks_of_environment
 
@@ -63,6 +63,7 @@ app.command()(exporting.engine)
 app.command()(validating.validate)
 app.command()(validating.compare)
 app.command()(validating.inspect)
+app.command()(tracking.track)
 app.add_typer(resources_app, name="resources")
 app.add_typer(recipes_app, name="recipe")
 app.command("run")(running.run_command)
