@@ -38,7 +38,7 @@ from compressor.validation.report import (
     Variants,
 )
 from compressor.validation.slices import label_slices, length_slices
-from compressor.validation.variants import load_variants, pruned_directory
+from compressor.validation.variants import check_same_labels, load_variants, pruned_directory
 from exporters.manifest import check_labels, read_artifact_manifest
 
 ATTACK_FOLDER = "attack"
@@ -98,6 +98,7 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
         del directories["pruned"]
     predictors, contents = load_variants(directories, job.run, max(job.config.sequence_lengths))
     check_labels(job.artifact, manifest, predictors["artifact"].label_names)
+    check_same_labels(predictors, directories)
     label_names = predictors["dense"].label_names
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)
     environment = describe_environment(job.run) | {

@@ -66,11 +66,10 @@ def load_variants(
         sequence_length: tokens of the text whose operations are counted.
 
     Raises:
-        UserError: one cannot be loaded, or they have not the same labels.
+        UserError: one cannot be loaded.
     """
     device = prepare(run)
     predictors = {name: load_predictor(name, path, run, device) for name, path in directories.items()}
-    _check_labels(predictors, directories)
     contents = {}
     for name, directory in directories.items():
         size, weights = _stored(name, directory)
@@ -100,7 +99,8 @@ def pruned_directory(artifact: Path, manifest: Mapping[str, Any]) -> Path | None
     return directory if fingerprint and fingerprint == lineage.get("weights_sha256") else None
 
 
-def _check_labels(predictors: Mapping[str, Predictor], directories: Mapping[str, str]) -> None:
+def check_same_labels(predictors: Mapping[str, Predictor], directories: Mapping[str, str]) -> None:
+    """Raise a `UserError` unless all variants have the dense model's labels."""
     expected = predictors["dense"].label_names
     for name, predictor in predictors.items():
         if predictor.label_names != expected:

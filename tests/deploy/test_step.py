@@ -163,8 +163,10 @@ def test_an_installation_that_fails_ends_the_step(checkout, tmp_path):
 def test_the_installation_takes_torch_from_the_given_index(given, expected):
     command = ["make", "--dry-run", "--always-make", ".venv/installed", given]
     lines = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.splitlines()
-    assert [line for line in lines if line.endswith(" torch")] == [lines[1]]
-    assert lines[1].endswith(expected)
+    (torch_line,) = (line for line in lines if line.endswith(" torch"))
+    assert torch_line.endswith(expected)
+    packages = next(line for line in lines if "--editable" in line)
+    assert lines.index(torch_line) < lines.index(packages)
 
 
 @pytest.mark.parametrize(("sparsity", "code"), [(0.5, 0), (0.95, 1)])
@@ -196,6 +198,7 @@ def test_the_shipped_gates_pass_at_half_and_name_the_accuracy_at_95_percent(
     report = json.loads((tmp_path / "runs" / "ci" / "report.json").read_text())
     status = {gate["metric"]: gate["status"] for gate in report["gates"]}
     assert set(status) == {"dense_over_majority", "accuracy_drop", "accuracy_under_attack_drop"}
-    assert status["accuracy_drop"] == {0: "pass", 1: "fail"}[code]
+    # So few texts leave it open whether a drop that keeps the bound is below it for sure.
+    assert status["accuracy_drop"] in {0: ("pass", "inconclusive"), 1: ("fail",)}[code]
     assert ("gate failed: accuracy_drop is " in result.stderr) == (code == 1)
     assert (tmp_path / "summary.md").read_text() == (tmp_path / "runs" / "ci" / "report.md").read_text()
