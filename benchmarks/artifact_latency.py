@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
+from transformers import BertForSequenceClassification
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from benchmarks.whole_model import Shape, random_classifier, random_texts
@@ -64,6 +65,15 @@ class OpenVinoPredictor:
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         result: NDArray[np.float32] = self._model({key: value.numpy() for key, value in batch.items()})[0]
         return result
+
+
+def with_eager_attention(classifier: Classifier) -> Classifier:
+    """A copy as the export wants it, with every operation of the attention its own."""
+    config = copy.deepcopy(classifier.model.config)
+    config._attn_implementation = "eager"
+    model = BertForSequenceClassification(config).eval()
+    model.load_state_dict(classifier.model.state_dict())
+    return Classifier(model, classifier.tokenizer, classifier.source)
 
 
 def masked(classifier: Classifier, pattern: Unstructured | NM) -> Classifier:
@@ -111,8 +121,7 @@ def variants(shape: Shape, folder: Path, threads: int) -> tuple[dict[str, Predic
     """All that is timed, by name, the dense model first; and texts to time it on."""
     dense = random_classifier(shape, None, torch.device("cpu"))
     texts = encode(dense.tokenizer, random_texts(dense).sample(CALIBRATION_TEXTS, 0), MAX_LENGTH)
-    eager = copy.deepcopy(dense)
-    eager.model.set_attn_implementation("eager")
+    eager = with_eager_attention(dense)
     models = {"dense": eager, "dense, int8": eager, "dense, int8-static": eager}
     models |= {name: masked(eager, pattern) for name, pattern in MASKED.items()}
     for name, share in STRUCTURED.items():

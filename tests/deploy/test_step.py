@@ -183,7 +183,12 @@ def test_the_shipped_gates_pass_at_half_and_name_the_accuracy_at_95_percent(
         "prune": {"algorithm": "magnitude", "sparsity": sparsity},
         "attack": {"attack_examples": 10, "query_budget": 30},
         "export": {"parity_examples": 8},
-        "validate": {"batch_sizes": [1], "sequence_lengths": [16], "latency_rounds": 3},
+        "validate": {
+            "batch_sizes": [1],
+            "sequence_lengths": [16],
+            "latency_rounds": 3,
+            "footprint": False,
+        },
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     program(tmp_path / "bin" / "compress", f'#!/bin/sh\nexec {sys.executable} -m cli "$@"\n')
