@@ -24,8 +24,8 @@ from compressor.validation.junit import render_junit
 from compressor.validation.latency import batch_of_length, measure_latency
 from compressor.validation.readings import Measured
 from compressor.validation.render import render_html, render_markdown
-from compressor.validation.report import REPORT as REPORT
 from compressor.validation.report import (
+    REPORT,
     AgainstFigures,
     Appendix,
     AttackRow,
