@@ -100,8 +100,9 @@ def measure(recipe: Recipe) -> tuple[Pace, Sizes]:
     """
     device = prepare(recipe.run)
     test = load_text_data(recipe.data.test, recipe.data, "test")
-    trains = recipe.prune.algorithm == "randomized"
-    calibration = load_text_data(recipe.data.calibration, recipe.data, "calibration", needs_labels=trains)
+    calibration = load_text_data(
+        recipe.data.calibration, recipe.data, "calibration", needs_labels=recipe.prune.trains
+    )
     train = None if recipe.data.train is None else load_text_data(recipe.data.train, recipe.data, "train")
     sizes = Sizes(0 if train is None else len(train), len(calibration), len(test))
     return _pace(recipe, test, device), sizes

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-MISSING = "-"
+from compressor.tables import MISSING
 
 
 def tensorrt_tables(facts: Mapping[str, Any]) -> Group:

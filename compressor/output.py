@@ -241,6 +241,15 @@ def tree_sha256(path: Path) -> str | None:
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def json_sha256(value: Any) -> str:
+    """A SHA-256 of a JSON value, in hexadecimal; the order of keys does not matter.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
 def sha256_of(path: Path) -> str:
     """The file's SHA-256, in hexadecimal."""
     with path.open("rb") as stream:

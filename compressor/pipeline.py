@@ -75,8 +75,7 @@ def run_recipe(
 
 def check_texts(recipe: Recipe) -> None:
     """Raise a `UserError` if calibration or test texts cannot be used."""
-    trains = recipe.prune.algorithm == "randomized"
-    load_text_data(recipe.data.calibration, recipe.data, "calibration", needs_labels=trains)
+    load_text_data(recipe.data.calibration, recipe.data, "calibration", needs_labels=recipe.prune.trains)
     load_text_data(recipe.data.test, recipe.data, "test")
 
 

@@ -231,7 +231,7 @@ def prune_directory(
         columns,
         "calibration",
         label_names=classifier.label_names,
-        needs_labels=config.algorithm == "randomized",
+        needs_labels=config.trains,
     )
     facts = {
         "options": config.model_dump(),

@@ -7,8 +7,6 @@ it: what is there already is not made again, whatever command asks for it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,7 +30,14 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, package_versions, prepare
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SoupConfig
-from compressor.output import atomic_directory, check_replaceable, check_space, read_json, write_json
+from compressor.output import (
+    atomic_directory,
+    check_replaceable,
+    check_space,
+    json_sha256,
+    read_json,
+    write_json,
+)
 from compressor.predictors import Predictor, TorchPredictor
 from compressor.robustness.records import summarize
 from compressor.robustness.run import attack_model
@@ -149,8 +154,7 @@ def _score(figures: Mapping[str, Any]) -> Score:
 
 def _name(kind: str, facts: Mapping[str, Any]) -> str:
     """A name that two things share only if all their facts are the same."""
-    text = json.dumps(facts, sort_keys=True, allow_nan=False)
-    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{kind}-{json_sha256(facts)[:16]}"
 
 
 @dataclass

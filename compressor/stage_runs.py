@@ -21,10 +21,9 @@ from compressor.stages import (
     trains_dense,
 )
 from compressor.training import finetune_directory
+from compressor.validation.report import VARIANTS
 from compressor.validation.run import ValidationJob, validate_into
 from exporters.artifact import export_directory
-
-VARIANTS = (DENSE, PRUNED, ARTIFACT)
 
 
 def run_stage(

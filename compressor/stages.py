@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,7 +23,7 @@ from compressor.data import Role, load_text_data
 from compressor.environment import package_versions, processor_name, resolve_device, thread_count
 from compressor.errors import UserError
 from compressor.options import AttackConfig, ColumnsConfig, ResourcesConfig, shown
-from compressor.output import sha256_of
+from compressor.output import json_sha256, sha256_of
 from compressor.recipe import Recipe
 from compressor.validation.baseline import read_report
 
@@ -52,8 +51,7 @@ class Stage:
     @property
     def key(self) -> str:
         """SHA-256 of the facts."""
-        text = json.dumps({"stage": self.name, **self.facts}, sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return json_sha256({"stage": self.name, **self.facts})
 
 
 # Makes the dense model of a recipe in a folder.
@@ -155,7 +153,7 @@ def _data_content(recipe: Recipe, role: Role) -> dict[str, str]:
     try:
         if Path(source).is_file():
             return {"content": sha256_of(Path(source))}
-        needs_labels = role != "calibration" or recipe.prune.algorithm == "randomized"
+        needs_labels = role != "calibration" or recipe.prune.trains
         data = load_text_data(source, recipe.data, role, needs_labels=needs_labels)
     except OSError as error:
         raise UserError(f"{key}: {shown(source)}: cannot be read: {error.strerror}") from error

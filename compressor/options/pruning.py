@@ -187,3 +187,8 @@ class PruneConfig(Section):
     )
     adaptive: AdaptiveConfig = AdaptiveConfig()
     randomized: RandomizedConfig = RandomizedConfig()
+
+    @property
+    def trains(self) -> bool:
+        """Whether the algorithm trains, and so needs labels."""
+        return self.algorithm == "randomized"

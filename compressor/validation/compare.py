@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from compressor.robustness.statistics import Interval, difference_interval, paired_interval
+from compressor.robustness.statistics import Interval
 from compressor.validation.baseline import RESTS_ON, differences
-from compressor.validation.readings import FOOTPRINT_METRICS, METRICS, Basis, Measured, Metric, Reading
-from compressor.validation.report import Report, VariantFigures
+from compressor.validation.readings import FOOTPRINT_METRICS, METRICS, Basis, Measured, Metric
+from compressor.validation.report import Report
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,6 @@ def _compared(
                 first=a.value,
                 second=b.value,
                 difference=None if broken else b.value - a.value,
-                interval=None if broken else _interval(metric, a, b, one, other),
+                interval=None if broken else metric.difference_interval(b, a, other, one),
                 differs=broken,
             )
-
-
-def _interval(
-    metric: Metric, a: Reading, b: Reading, first: VariantFigures, second: VariantFigures
-) -> Interval | None:
-    pairs = metric.pair(second, first)
-    if pairs is not None:
-        return paired_interval(pairs.both, pairs.only_first, pairs.only_second, pairs.examples)
-    if a.interval is None or b.interval is None:
-        return None
-    return difference_interval(b.value, b.interval, a.value, a.interval)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
 import time
-from multiprocessing.connection import Connection
-from pathlib import Path
 
 from compressor.batching import Batch, pad
 from compressor.environment import prepare
 from compressor.errors import UserError
 from compressor.options import RunConfig
+from compressor.own_process import ProcessEndedError, in_own_process, peak_memory_bytes
 from compressor.validation.report import FootprintFigures
 from compressor.validation.variants import load_predictor
-
-_STATUS = Path("/proc/self/status")
 
 
 def measure_footprint(name: str, directory: str, run: RunConfig, batch: Batch) -> FootprintFigures:
@@ -31,38 +26,17 @@ def measure_footprint(name: str, directory: str, run: RunConfig, batch: Batch) -
     Raises:
         UserError: the process was ended from outside, as happens where memory is short.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
     rows = batch["input_ids"].tolist()
-    process = context.Process(target=_report, args=(sender, name, directory, run, rows), daemon=True)
-    process.start()
-    # This process's copy; else the pipe would stay open when the other process ends.
-    sender.close()
     try:
-        found: FootprintFigures = receiver.recv()
-    except EOFError as error:
-        process.join()
+        return in_own_process(_measure, name, directory, run, rows)
+    except ProcessEndedError as error:
         raise UserError(
-            f"{directory}: the process that measures load time and memory ended with code "
-            f"{process.exitcode}; is memory short? --no-footprint leaves these figures out"
+            f"{directory}: the process that measures load time and memory ended with code {error.code}; is "
+            f"memory short? --no-footprint leaves these figures out"
         ) from error
-    process.join()
-    return found
 
 
-def peak_memory_bytes() -> int:
-    """The most memory that this process has had resident."""
-    if _STATUS.is_file():
-        # Not getrusage: a process that was started by a large one begins with that one's peak there.
-        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _report(sender: Connection, name: str, directory: str, run: RunConfig, rows: list[list[int]]) -> None:
+def _measure(name: str, directory: str, run: RunConfig, rows: list[list[int]]) -> FootprintFigures:
     _import_libraries()
     device = prepare(run)
     before = peak_memory_bytes()
@@ -72,14 +46,12 @@ def _report(sender: Connection, name: str, directory: str, run: RunConfig, rows:
     pad_token_id = int(predictor.tokenizer.pad_token_id)
     predictor.logits(pad([(row, [0] * len(row)) for row in rows], pad_token_id))
     peak = peak_memory_bytes()
-    sender.send(
-        FootprintFigures(
-            load_seconds=round(seconds, 4),
-            peak_memory_bytes=peak,
-            model_memory_bytes=peak - before,
-            batch_size=len(rows),
-            sequence_length=len(rows[0]),
-        )
+    return FootprintFigures(
+        load_seconds=round(seconds, 4),
+        peak_memory_bytes=peak,
+        model_memory_bytes=peak - before,
+        batch_size=len(rows),
+        sequence_length=len(rows[0]),
     )
 
 

@@ -38,7 +38,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from compressor.errors import UserError
-from compressor.robustness.statistics import Interval, difference_interval, paired_interval
 from compressor.validation.readings import METRICS, Basis, Measured, Reading
 from compressor.validation.report import (
     GateResult,
@@ -147,7 +146,10 @@ class Gate:
     ) -> GateResult:
         moved = self.bound.factor * other.value if reference else 0.0
         limit = moved + self.bound.offset
-        margin = own.interval if reference is None else self._margin(own, other, reference, artifact)
+        margin = own.interval
+        if reference is not None:
+            factor = self.bound.factor
+            margin = METRICS[self.metric].difference_interval(own, other, artifact, reference, factor)
         interval = margin and IntervalFigures(low=margin.low + moved, high=margin.high + moved)
         holds = self._holds(own.value, limit)
         surely = interval is None or self._holds(
@@ -170,20 +172,6 @@ class Gate:
             limit=round(limit, 9),
             status=status,
             note=note,
-        )
-
-    def _margin(
-        self, own: Reading, other: Reading, reference: VariantFigures, artifact: VariantFigures
-    ) -> Interval | None:
-        """The interval of the figure minus factor times the reference's."""
-        pairs = METRICS[self.metric].pair(artifact, reference)
-        if pairs is not None:
-            counts = (pairs.both, pairs.only_first, pairs.only_second, pairs.examples)
-            return paired_interval(*counts, factor=self.bound.factor)
-        if own.interval is None or other.interval is None:
-            return None
-        return difference_interval(
-            own.value, own.interval, other.value, other.interval, factor=self.bound.factor
         )
 
     def _holds(self, value: float, limit: float) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from compressor.robustness.statistics import Interval
+from compressor.robustness.statistics import Interval, difference_interval, paired_interval
 from compressor.validation.answers import unpack_bits
 from compressor.validation.report import (
     AgainstFigures,
@@ -83,6 +83,29 @@ class Metric:
     has_interval: bool
     basis: frozenset[Basis]
     pair: Callable[[VariantFigures, VariantFigures], Pairs | None] = lambda first, second: None
+
+    def difference_interval(
+        self,
+        first: Reading,
+        second: Reading,
+        of_first: VariantFigures,
+        of_second: VariantFigures,
+        factor: float = 1.0,
+    ) -> Interval | None:
+        """The interval of `first - factor * second`, at 95 %; None for figures that have none.
+
+        Where the pairs are not known, the two count as independent, which makes it wider, never narrower.
+
+        Args:
+            of_first: figures of the variant that `first` was read from; `of_second` likewise.
+        """
+        pairs = self.pair(of_first, of_second)
+        if pairs is not None:
+            counts = (pairs.both, pairs.only_first, pairs.only_second, pairs.examples)
+            return paired_interval(*counts, factor=factor)
+        if first.interval is None or second.interval is None:
+            return None
+        return difference_interval(first.value, first.interval, second.value, second.interval, factor=factor)
 
 
 def shape_name(batch_size: int, sequence_length: int) -> str:

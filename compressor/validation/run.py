@@ -96,7 +96,8 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     directories = {"dense": job.dense, "pruned": str(pruned), "artifact": str(job.artifact)}
     if pruned is None:
         del directories["pruned"]
-    predictors, contents = load_variants(directories, job.run, max(job.config.sequence_lengths))
+    longest = max(job.config.sequence_lengths)
+    predictors, contents = load_variants(directories, manifest["sparsity"], job.run, longest)
     check_labels(job.artifact, manifest, predictors["artifact"].label_names)
     check_same_labels(predictors, directories)
     label_names = predictors["dense"].label_names

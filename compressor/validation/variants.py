@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from compressor.classifier import (
     WEIGHTS,
+    Classifier,
     encoder_weights,
     load_classifier,
     sparsity_of,
@@ -24,7 +24,6 @@ from compressor.options import RunConfig
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
 from compressor.validation.flops import encoder_flops
 from compressor.validation.report import FlopsFigures
-from exporters.manifest import read_manifest
 from exporters.onnx import encoder_initializers
 
 ARTIFACT = "artifact"
@@ -57,38 +56,40 @@ def load_predictor(name: str, directory: str, run: RunConfig, device: torch.devi
 
 
 def load_variants(
-    directories: Mapping[str, str], run: RunConfig, sequence_length: int
+    directories: Mapping[str, str], artifact_sparsity: float, run: RunConfig, sequence_length: int
 ) -> tuple[dict[str, Predictor], dict[str, Contents]]:
     """Predictor and contents of each variant.
 
     Args:
         directories: directory or hub id of each variant, the dense model's first.
+        artifact_sparsity: as its manifest says: it counts what was cut out of the graph as zeros too.
         sequence_length: tokens of the text whose operations are counted.
 
     Raises:
         UserError: one cannot be loaded.
     """
     device = prepare(run)
-    predictors = {name: load_predictor(name, path, run, device) for name, path in directories.items()}
+    predictors: dict[str, Predictor] = {}
     contents = {}
     for name, directory in directories.items():
-        size, weights = _stored(name, directory)
-        # An artifact counts what was cut out of its graph as zeros too, which its manifest alone knows.
-        sparsity = read_manifest(Path(directory))["sparsity"] if name == ARTIFACT else sparsity_of(weights)
+        if name == ARTIFACT:
+            predictors[name] = load_predictor(name, directory, run, device)
+            graph = Path(directory) / ARTIFACT_GRAPH
+            size, weights = graph.stat().st_size, encoder_initializers(graph)
+            sparsity = artifact_sparsity
+        else:
+            classifier = load_classifier(directory, device)
+            predictors[name] = TorchPredictor(classifier)
+            size, weights = _stored_bytes(classifier), encoder_weights(classifier.model)
+            sparsity = sparsity_of(weights)
         contents[name] = Contents(size, sparsity, encoder_flops(weights, 1, sequence_length))
     return predictors, contents
 
 
-def _stored(name: str, directory: str) -> tuple[int, dict[str, Tensor]]:
-    """Bytes of the weights (and graph), and the encoder's matrices by name."""
-    if name == ARTIFACT:
-        graph = Path(directory) / ARTIFACT_GRAPH
-        return graph.stat().st_size, encoder_initializers(graph)
-    classifier = load_classifier(directory)
-    stored = Path(directory) / WEIGHTS
-    # A hub id has no directory of ours; its weights are stored as they are in memory.
-    size = stored.stat().st_size if stored.is_file() else weights_bytes(classifier)
-    return size, encoder_weights(classifier.model)
+def _stored_bytes(classifier: Classifier) -> int:
+    """Bytes of the weights; a hub id has no directory of ours, and is stored as it is in memory."""
+    stored = Path(classifier.source) / WEIGHTS
+    return stored.stat().st_size if stored.is_file() else weights_bytes(classifier)
 
 
 def pruned_directory(artifact: Path, manifest: Mapping[str, Any]) -> Path | None:

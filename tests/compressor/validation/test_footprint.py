@@ -3,7 +3,8 @@ import numpy as np
 from compressor.batching import pad
 from compressor.classifier import WEIGHTS
 from compressor.options import RunConfig
-from compressor.validation.footprint import measure_footprint, peak_memory_bytes
+from compressor.own_process import peak_memory_bytes
+from compressor.validation.footprint import measure_footprint
 
 
 def test_a_classifier_takes_its_weights_and_nothing_of_what_its_parent_holds(small_classifier_dir):
