@@ -37,6 +37,7 @@ from exporters.artifact import export_directory
 THREADS = 2
 MAX_LENGTH = 48
 SMALL_EXAMPLES = 600
+TEST_STEP = 4
 FINETUNE_EXAMPLES = 1000
 ENCODER_LAYERS = 2
 NARROW_WIDTH = 256
@@ -53,11 +54,16 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def critic_quotes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `train.tsv`, `test.tsv` and `small.tsv`, 600 of the training quotes."""
+    """A folder with `train.tsv`, 600 of its quotes in `small.tsv`, and 500 test quotes in `test.tsv`."""
     folder = tmp_path_factory.mktemp("quotes")
     write_data(folder)
-    lines = (folder / "train.tsv").read_text(encoding="utf-8").splitlines()
-    (folder / "small.tsv").write_text("\n".join(lines[: 1 + SMALL_EXAMPLES]) + "\n", encoding="utf-8")
+    train, test = (
+        (folder / name).read_text(encoding="utf-8").splitlines() for name in ("train.tsv", "test.tsv")
+    )
+    (folder / "small.tsv").write_text("\n".join(train[: 1 + SMALL_EXAMPLES]) + "\n", encoding="utf-8")
+    # Quotes on one film stand together.
+    spread = [test[0], *test[1 :: TEST_STEP]]
+    (folder / "test.tsv").write_text("\n".join(spread) + "\n", encoding="utf-8")
     return folder
 
 
@@ -114,11 +120,10 @@ def quotes(critic_quotes: Path) -> TextData:
 
 @pytest.fixture(scope="session")
 def test_quotes(critic_quotes: Path) -> TextData:
-    """500 test quotes in memory."""
-    data = load_text_data(
+    """The 500 test quotes in memory."""
+    return load_text_data(
         str(critic_quotes / "test.tsv"), ColumnsConfig(), "test", label_names=["fresh", "rotten"]
     )
-    return data.sample(500, seed=0)
 
 
 @pytest.fixture(scope="session")

@@ -32,13 +32,11 @@ from compressor.validation.report import Report
 
 
 @pytest.fixture(scope="module")
-def recipe(critic_quotes, small_classifier_dir, tmp_path_factory) -> Recipe:
-    test = tmp_path_factory.mktemp("texts") / "test.tsv"
-    lines = (critic_quotes / "test.tsv").read_text(encoding="utf-8").splitlines()
-    test.write_text("\n".join(lines[:401]) + "\n", encoding="utf-8")
+def recipe(critic_quotes, small_classifier_dir) -> Recipe:
+    calibration, test = (str(critic_quotes / name) for name in ("small.tsv", "test.tsv"))
     return Recipe(
         model=str(small_classifier_dir),
-        data=DataConfig(calibration=str(critic_quotes / "small.tsv"), test=str(test), max_length=48),
+        data=DataConfig(calibration=calibration, test=test, max_length=48),
         run=RunConfig(threads=2),
         prune=PruneConfig(calibration_examples=64),
         attack=AttackConfig(attack_examples=12),
