@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnx
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from compressor.errors import UserError
 from compressor.options import TritonConfig
 from compressor.options.export import BackendName
 from compressor.output import atomic_directory, check_replaceable, read_json
+from compressor.pages import page_templates
 from compressor.predictors import ARTIFACT_GRAPH, INPUTS
 from exporters.manifest import read_manifest, write_manifest
+from exporters.onnx_graph import inputs as free_inputs
 
 REPOSITORY = "models"
 CLIENT = "client"
@@ -106,8 +107,7 @@ def read_signature(graph: Path) -> Signature:
         UserError: they are not those of a classifier whose batch size and length are free.
     """
     proto = onnx.load(graph, load_external_data=False).graph
-    weights = {initializer.name for initializer in proto.initializer}
-    inputs = [_tensor(entry, graph) for entry in proto.input if entry.name not in weights]
+    inputs = [_tensor(entry, graph) for entry in free_inputs(proto)]
     for tensor in inputs:
         if tensor.name not in INPUTS or tensor.dims != [-1]:
             raise UserError(
@@ -176,8 +176,9 @@ def render_config(name: str, backend: BackendName, signature: Signature, config:
     lengths = sorted({config.padding_multiple, config.max_length})
     threads = {"intra_op_thread_count": str(config.operator_threads)} if config.operator_threads else {}
     kind = config.instance_kind if on_onnxruntime else "gpu"
-    template = _templates().get_template(f"{CONFIG}.j2")
-    return template.render(
+    templates = page_templates(Path(__file__).parent / "templates")
+    templates.filters["quoted"] = quoted
+    return templates.get_template(f"{CONFIG}.j2").render(
         name=name,
         backend=backend,
         platform="onnxruntime_onnx" if on_onnxruntime else "tensorrt_plan",
@@ -202,19 +203,6 @@ def render_config(name: str, backend: BackendName, signature: Signature, config:
 def quoted(text: str) -> str:
     """A string of protobuf's text format; what could end it or its line is written in octal."""
     return '"' + re.sub(r'[\x00-\x1f"\\\x7f]', lambda found: f"\\{ord(found[0]):03o}", text) + '"'
-
-
-def _templates() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=select_autoescape(()),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["quoted"] = quoted
-    return environment
 
 
 def _model_file(backend: BackendName) -> str:
