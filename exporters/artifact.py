@@ -40,6 +40,7 @@ from exporters.lineage import model_lineage, stage_record
 from exporters.manifest import write_manifest
 from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.runtime_forms import suit_cpu_kernels
 from exporters.shrink import layer_widths, shrink
 from exporters.sparse import store_sparse
 from exporters.tensorrt import Profile
@@ -97,6 +98,9 @@ def export_directory(
         progress.log(f"Exporting {model} to ONNX, {precision}")
         graph = working / ARTIFACT_GRAPH
         export_graph(exported, graph, DTYPES.get(precision, torch.float32))
+        # TensorRT and GPUs have fusions of their own.
+        if config.target == "onnx" and precision not in DTYPES:
+            suit_cpu_kernels(graph)
         if scales is not None:
             quantize_static(graph, scales)
         elif precision == "int8":
