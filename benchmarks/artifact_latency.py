@@ -5,6 +5,9 @@
 Random weights in the shape of a published model: this is about time alone. All variants have the same
 number of threads and are timed in turn in every round, so that a drift of the machine cancels between them.
 OpenVINO takes part where it is installed (pip install --no-deps openvino). Graphs are kept in FOLDER.
+
+The rival in ONNX Runtime is the dense model as PyTorch's exporter writes it; all other graphs have the forms
+that `compress export` gives them, "dense, exported" too.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from compressor.structure import remove_heads, remove_neurons, set_intermediate_
 from compressor.validation.latency import measure_latency
 from exporters.onnx import export_graph
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.runtime_forms import suit_cpu_kernels
 
 MAX_LENGTH = 64
 CALIBRATION_TEXTS = 16
@@ -109,6 +113,8 @@ def artifact(folder: Path, name: str, classifier: Classifier, texts: list[Encode
     classifier.tokenizer.save_pretrained(directory)
     unfinished = directory / "unfinished.onnx"
     export_graph(classifier, unfinished)
+    if name != "dense":
+        suit_cpu_kernels(unfinished)
     if name.endswith("int8"):
         quantize_dynamic(unfinished)
     elif name.endswith("int8-static"):
@@ -122,7 +128,7 @@ def variants(shape: Shape, folder: Path, threads: int) -> tuple[dict[str, Predic
     dense = random_classifier(shape, None, torch.device("cpu"))
     texts = encode(dense.tokenizer, random_texts(dense).sample(CALIBRATION_TEXTS, 0), MAX_LENGTH)
     eager = with_eager_attention(dense)
-    models = {"dense": eager, "dense, int8": eager, "dense, int8-static": eager}
+    models = {"dense": eager, "dense, exported": eager, "dense, int8": eager, "dense, int8-static": eager}
     models |= {name: masked(eager, pattern) for name, pattern in MASKED.items()}
     for name, share in STRUCTURED.items():
         models[name] = models[f"{name}, int8"] = narrowed(eager, share)

@@ -153,9 +153,11 @@ def _load(
     from safetensors import SafetensorError
     from transformers import BertForSequenceClassification
 
+    from compressor.structure import classifier_class
+
     try:
         with _quiet_transformers():
-            model, report = BertForSequenceClassification.from_pretrained(
+            model, report = classifier_class(config).from_pretrained(
                 source,
                 config=config,
                 use_safetensors=True,
@@ -166,6 +168,8 @@ def _load(
             )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{source}: cannot be loaded: {first_line(error)}") from error
+    # A class of its own would be named in the configuration when the model is saved.
+    model.__class__ = BertForSequenceClassification
     absent = sorted(str(key) for key in report["missing_keys"])
     # Names up to transformers 4.57, and tuples of a name and two shapes in other versions.
     absent += sorted(key if isinstance(key, str) else str(key[0]) for key in report["mismatched_keys"])
@@ -198,16 +202,16 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     path = Path(source)
+    problem = f"{source}: the tokenizer (tokenizer.json, tokenizer_config.json) cannot be loaded"
+    way_out = "restore the files that were saved with the model"
+    # Transformers 5 would make an empty tokenizer.
+    if path.is_dir() and not any((path / name).is_file() for name in VOCABULARIES):
+        raise UserError(f"{problem}: there is no {' and no '.join(VOCABULARIES)}; {way_out}")
     try:
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises plain exceptions
-        is_absent = path.is_dir() and not any((path / name).is_file() for name in VOCABULARIES)
-        line = f"there is no {' and no '.join(VOCABULARIES)}" if is_absent else first_line(error)
-        raise UserError(
-            f"{source}: the tokenizer (tokenizer.json, tokenizer_config.json) cannot be loaded: {line}; "
-            f"restore the files that were saved with the model"
-        ) from error
+        raise UserError(f"{problem}: {first_line(error)}; {way_out}") from error
     if tokenizer.pad_token_id is None:
         raise UserError(
             f"{source}: the tokenizer has no token to pad with; set pad_token in tokenizer_config.json"

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compressor.tables import MISSING
+from exporters.engine_log import EngineBuild
 
 
 def tensorrt_tables(facts: Mapping[str, Any]) -> Group:
@@ -36,31 +37,36 @@ def tensorrt_tables(facts: Mapping[str, Any]) -> Group:
     return Group(checks, gemms)
 
 
-def engine_table(build: Mapping[str, Any]) -> Table:
+def engine_table(build: EngineBuild) -> Table:
     """Figures of an engine's build and run."""
-    table = Table(title=Text(f"TensorRT {build['version'] or 'of unknown version'}"), title_justify="left")
-    table.add_column("figure")
-    table.add_column("value")
-    table.add_row("built", "yes" if build["passed"] else "no")
-    table.add_row("GPU", Text(build["gpu"] or MISSING))
-    for name in ("eligible", "chosen"):
-        layers = build[name]
-        table.add_row(
-            f"layers {name} for sparse kernels", MISSING if layers is None else str(layers["count"])
-        )
-    sparse = build["sparse_layers"]
-    table.add_row(
-        "layers of the engine with a sparse kernel", MISSING if sparse is None else str(len(sparse))
-    )
-    for layer in sparse or []:
-        table.add_row(Text(f"  {layer['name']}"), Text(layer["kernel"]))
-    if build["skipped_tactics"]:
-        table.add_row("kernels not tried for want of memory", str(build["skipped_tactics"]))
-    for name, key in (("GPU time", "gpu_latency"), ("with transfers", "latency")):
-        latency = build[key]
-        if latency is not None:
-            tails = "".join(f", p{p} {ms:g} ms" for p, ms in latency["percentiles"].items())
-            table.add_row(f"latency, {name}", f"median {latency['median_ms']:g} ms{tails}")
-    for error in build["errors"]:
-        table.add_row("error", Text(error))
+    table = Table(title=Text(engine_title(build)), title_justify="left")
+    for column in ("figure", "value"):
+        table.add_column(column)
+    table.add_row("built", "yes" if build.passed else "no")
+    for name, value in [*engine_rows(build), *(("error", error) for error in build.errors)]:
+        table.add_row(Text(name), Text(value))
     return table
+
+
+def engine_title(build: EngineBuild) -> str:
+    """What built the engine."""
+    return f"TensorRT {build.version or 'of unknown version'}"
+
+
+def engine_rows(build: EngineBuild) -> list[tuple[str, str]]:
+    """Name and value of each figure of a build; sparse layers follow their number, indented."""
+    rows = [("GPU", build.gpu or MISSING)]
+    for name, layers in (("eligible", build.eligible), ("chosen", build.chosen)):
+        rows.append((f"layers {name} for sparse kernels", MISSING if layers is None else str(layers.count)))
+    sparse = build.sparse_layers
+    rows.append(
+        ("layers of the engine with a sparse kernel", MISSING if sparse is None else str(len(sparse)))
+    )
+    rows += [(f"  {layer.name}", layer.kernel) for layer in sparse or ()]
+    if build.skipped_tactics:
+        rows.append(("kernels not tried for want of memory", str(build.skipped_tactics)))
+    for name, latency in (("GPU time", build.gpu_latency), ("with transfers", build.latency)):
+        if latency is not None:
+            tails = "".join(f", p{p} {ms:g} ms" for p, ms in latency.percentiles.items())
+            rows.append((f"latency, {name}", f"median {latency.median_ms:g} ms{tails}"))
+    return rows

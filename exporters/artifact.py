@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -25,22 +25,22 @@ from compressor.classifier import (
     load_classifier,
     sparsity_of,
     weights_bytes,
-    weights_fingerprint,
 )
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
-from compressor.options.export import precision_of
+from compressor.options.export import GraphPrecision, precision_of
 from compressor.output import atomic_directory, check_replaceable
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, TorchPredictor
 from exporters.bfloat16 import widen
 from exporters.bill_of_materials import write_bill_of_materials
-from exporters.lineage import masks_sha256, recorded_lineage, stage_record
+from exporters.lineage import model_lineage, stage_record
 from exporters.manifest import write_manifest
 from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.runtime_forms import suit_cpu_kernels
 from exporters.shrink import layer_widths, shrink
 from exporters.sparse import store_sparse
 from exporters.tensorrt import Profile
@@ -85,7 +85,8 @@ def export_directory(
     prepare(run)
     # On the CPU whatever the device: the graph is the same, and parity is proven there.
     classifier = load_classifier(model, "cpu", attention="eager")
-    profile = _profile(config, classifier.model.config.max_position_embeddings)
+    positions = classifier.model.config.max_position_embeddings
+    profile = _profile(config, positions)
     data = _texts(classifier, data_source, columns, config.parity_examples, run.seed)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
     scales = None
@@ -97,19 +98,23 @@ def export_directory(
         progress.log(f"Exporting {model} to ONNX, {precision}")
         graph = working / ARTIFACT_GRAPH
         export_graph(exported, graph, DTYPES.get(precision, torch.float32))
+        # TensorRT and GPUs have fusions of their own.
+        if config.target == "onnx" and precision not in DTYPES:
+            suit_cpu_kernels(graph)
         if scales is not None:
             quantize_static(graph, scales)
         elif precision == "int8":
             quantize_dynamic(graph)
         stored_sparsely = store_sparse(graph) if config.storage == "sparse" else {}
-        lineage = _lineage(model, output, encoder_weights(classifier.model))
-        weights = encoder_initializers(graph)
-        sparsity = 1 - _nonzero(weights) / _count(encoder_weights(classifier.model))
+        whole, weights = encoder_weights(classifier.model), encoder_initializers(graph)
+        counts = {"model": _count(whole), "graph": _count(weights)}
+        sparsity = 1 - _nonzero(weights) / counts["model"]
+        lineage = model_lineage(model, whole) | {"model": _place(model, output)}
         check_zeros(encoder_weights(exported.model), weights, exact=precision == "fp32")
         write_metadata(graph, _metadata(classifier, precision, lineage, sparsity))
         classifier.model.config.save_pretrained(working)
         classifier.tokenizer.save_pretrained(working)
-        parity = _prove(classifier, working, data, columns, config, run, progress)
+        parity = _prove(classifier, working, precision, data, columns, config, run, progress)
         facts = {
             "format": "onnx",
             "opset": OPSET,
@@ -118,10 +123,7 @@ def export_directory(
             "max_length": columns.max_length,
             "sparsity": sparsity,
             "layers": {name: sparsity_of({name: weight}) for name, weight in weights.items()},
-            "encoder_weights": {
-                "model": _count(encoder_weights(classifier.model)),
-                "graph": _count(weights),
-            },
+            "encoder_weights": counts,
             "widths": [asdict(widths) for widths in layer_widths(exported.model)],
             "stored_sparsely": stored_sparsely,
             "parity": parity | {"data_fingerprint": data.fingerprint},
@@ -130,9 +132,7 @@ def export_directory(
             "environment": describe_environment(run),
         }
         if profile is not None:
-            facts["tensorrt"] = _prepare_engine(
-                graph, profile, classifier.model.config.max_position_embeddings, half=precision == "fp16"
-            )
+            facts["tensorrt"] = _prepare_engine(graph, profile, positions, half=precision == "fp16")
         write_bill_of_materials(working, facts)
         manifest = write_manifest(working, facts)
     return {**manifest, "path": str(output)}
@@ -173,6 +173,7 @@ def _prepare_engine(graph: Path, profile: Profile, positions: int, *, half: bool
 def _prove(
     classifier: Classifier,
     artifact: Path,
+    precision: GraphPrecision,
     data: TextData,
     columns: ColumnsConfig,
     config: ExportConfig,
@@ -184,7 +185,6 @@ def _prove(
     Raises:
         UserError: they differ by more than the options allow.
     """
-    precision = precision_of(config)
     tolerance = config.parity_tolerance or TOLERANCES.get(precision)
     with _runnable(artifact, precision) as directory:
         parity = measure_parity(
@@ -207,7 +207,7 @@ def _prove(
 
 
 @contextmanager
-def _runnable(artifact: Path, precision: str) -> Iterator[Path]:
+def _runnable(artifact: Path, precision: GraphPrecision) -> Iterator[Path]:
     """The artifact, or where no CPU can run it a copy that computes the same in float32."""
     if precision != "bf16":
         yield artifact
@@ -277,22 +277,12 @@ def _texts(
     return data.sample(count, seed)
 
 
-def _lineage(model: str, output: Path, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Where the artifact is from: hashes, and the model directory relative to the artifact's.
+def _place(model: str, output: Path) -> str:
+    """Where the model is: its directory relative to the artifact's, or its hub id.
 
     A relative path still holds when a run's folder is moved, and tells nothing of the machine.
-
-    Args:
-        weights: the encoder's matrices before they were exported.
     """
     directory = Path(model)
-    lineage: dict[str, Any] = {
-        "weights_sha256": weights_fingerprint(model),
-        "masks_sha256": masks_sha256(weights),
-    }
-    if directory.is_dir():
-        lineage["model"] = Path(os.path.relpath(directory.resolve(), output.absolute())).as_posix()
-    else:
-        lineage["model"] = model
-    record = stage_record(model)
-    return lineage if record is None else lineage | recorded_lineage(record)
+    if not directory.is_dir():
+        return model
+    return Path(os.path.relpath(directory.resolve(), output.absolute())).as_posix()

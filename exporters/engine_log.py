@@ -7,7 +7,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from compressor.errors import UserError
 ENGINE = "model.plan"
 BUILD_LOG = "trtexec.log"
 LAYER_INFO = "layers.json"
+GRAPH_DIGEST = "graph.sha256"
 
 MOST_ERRORS = 10
 
@@ -116,6 +117,20 @@ class EngineLayer:
     nodes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class EngineBuild(EngineLog):
+    """All that `build_engine.sh` left of a build.
+
+    Attributes:
+        graph_sha256: of the graph that was built; None if the script that built it did not tell.
+        sparse_layers: those of the engine's layers that have a sparse kernel; None if the build left
+            no layers.
+    """
+
+    graph_sha256: str | None
+    sparse_layers: tuple[EngineLayer, ...] | None
+
+
 def read_engine_log(text: str) -> EngineLog:
     """Read what `trtexec --verbose` wrote, of TensorRT 8.4 or later; a failed build is read too.
 
@@ -175,12 +190,8 @@ def read_layer_info(text: str) -> list[EngineLayer]:
     return [_layer(entry) for entry in layers]
 
 
-def read_build(directory: Path) -> dict[str, Any]:
+def read_build(directory: Path) -> EngineBuild:
     """Read the directory that `build_engine.sh` filled.
-
-    Returns:
-        JSON: the log (see `EngineLog`), and `sparse_layers`: those of the engine's layers that have a
-        sparse kernel (see `EngineLayer`), None if the build left no layers.
 
     Raises:
         UserError: no log there, or one that cannot be read.
@@ -188,12 +199,31 @@ def read_build(directory: Path) -> dict[str, Any]:
     log = directory / BUILD_LOG
     if not log.is_file():
         raise UserError(f"{log}: no such file; build_engine.sh writes it, give the directory it was told")
-    layers = directory / LAYER_INFO
+    layers, digest = directory / LAYER_INFO, directory / GRAPH_DIGEST
     found = _read(layers, read_layer_info) if layers.is_file() else None
-    return {
-        **asdict(_read(log, read_engine_log)),
-        "sparse_layers": None if found is None else [asdict(layer) for layer in found if layer.sparse],
-    }
+    run = _read(log, read_engine_log)
+    return EngineBuild(
+        **{entry.name: getattr(run, entry.name) for entry in fields(run)},
+        graph_sha256=digest.read_text(encoding="ascii", errors="replace").strip()
+        if digest.is_file()
+        else None,
+        sparse_layers=None if found is None else tuple(layer for layer in found if layer.sparse),
+    )
+
+
+def read_build_of(graph_sha256: str, directory: Path) -> EngineBuild:
+    """Read the build of a graph that is known by its digest.
+
+    Raises:
+        UserError: as `read_build`; no engine came of it, or it is one of another graph.
+    """
+    build = read_build(directory)
+    if not build.passed:
+        raise UserError(f"{directory}: no engine was built: {'; '.join(build.errors[:1])}; build it again")
+    if build.graph_sha256 != graph_sha256:
+        known = "of another graph" if build.graph_sha256 else f"of an unknown graph, without {GRAPH_DIGEST}"
+        raise UserError(f"{directory}: holds a build {known}; run the build_engine.sh of this artifact again")
+    return build
 
 
 def _read(path: Path, reader: Callable[[str], _Content]) -> _Content:

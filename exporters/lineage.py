@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from compressor.classifier import weights_fingerprint
 from compressor.output import read_json
 from compressor.pruning import PRUNING_RECORD
 from compressor.training import TRAINING_RECORD
@@ -46,6 +47,18 @@ def stage_record(model: str) -> dict[str, Any] | None:
             record: dict[str, Any] = read_json(Path(model) / name)
             return record
     return None
+
+
+def model_lineage(model: str, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Where a model's weights are from: hashes, and what the stage that made them recorded.
+
+    Args:
+        model: directory, or hub id.
+        weights: the encoder's matrices `(out, in)` as the model has them, by layer name.
+    """
+    lineage = {"weights_sha256": weights_fingerprint(model), "masks_sha256": masks_sha256(weights)}
+    record = stage_record(model)
+    return lineage if record is None else lineage | recorded_lineage(record)
 
 
 def recorded_lineage(record: Mapping[str, Any]) -> dict[str, Any]:

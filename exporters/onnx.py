@@ -26,6 +26,7 @@ from compressor.batching import Batch
 from compressor.classifier import Classifier
 from compressor.errors import UserError, first_line
 from compressor.predictors import EXPORT_AGAIN, INPUTS, OUTPUT
+from exporters.onnx_graph import opset
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -172,11 +173,10 @@ def encoder_initializers(path: Path) -> dict[str, Tensor]:
         weights = _encoder_arrays(model.graph)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError, TypeError, IndexError) as error:
         raise UserError(f"{path}: cannot be read as ONNX: {first_line(error)}; {EXPORT_AGAIN}") from error
-    opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
-    if opset > onnx.defs.onnx_opset_version():
+    newest = onnx.defs.onnx_opset_version()
+    if opset(model) > newest:
         raise UserError(
-            f"{path}: has opset {opset}, and opsets up to {onnx.defs.onnx_opset_version()} are known here; "
-            f"{EXPORT_AGAIN}"
+            f"{path}: has opset {opset(model)}, and opsets up to {newest} are known here; {EXPORT_AGAIN}"
         )
     if not weights:
         raise UserError(f"{path}: holds no encoder of a BERT classifier; {EXPORT_AGAIN}")

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
+# Multiplications by a matrix, the weight or Gemm's B as second input.
+GEMMS = ("MatMul", "Gemm")
 # Shape inference reads small constants (shapes, axes); weights only cost it time and memory.
 _LARGEST_READ = 1024
 _PLAIN_VALUES = {

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from compressor.classifier import WEIGHTS
 from compressor.errors import UserError
-from compressor.output import atomic_directory, check_replaceable, read_tensors, sha256_of
-from exporters.lineage import masks_sha256, recorded_lineage, stage_record
+from compressor.output import atomic_directory, check_replaceable, read_tensors
+from exporters.lineage import model_lineage
 from exporters.manifest import MANIFEST, read_manifest, write_manifest
 
 PACKED = "packed.safetensors"
@@ -101,7 +101,7 @@ def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
         save_file(packed, working / PACKED, metadata={FORMAT: json.dumps(header)})
         facts = {
             "format": FORMAT,
-            "lineage": _lineage(model, tensors),
+            "lineage": model_lineage(str(model), _encoder_matrices(tensors)),
             "packed_tensors": len(shapes),
             "packed_tensors_bytes": sizes,
             "weights_bytes": {
@@ -145,16 +145,12 @@ def unpack_directory(packed: Path, output: Path, *, force: bool) -> dict[str, An
     return {"path": str(output), "tensors": len(tensors), "sha256": header["sha256"]}
 
 
-def _lineage(model: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Where the weights are from: hashes, and what the stage that made them recorded."""
-    matrices = {
+def _encoder_matrices(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
         name.removesuffix(".weight"): tensor
         for name, tensor in tensors.items()
         if ".encoder.layer." in name and name.endswith(".weight") and tensor.ndim == 2
     }
-    lineage = {"weights_sha256": sha256_of(model / WEIGHTS), "masks_sha256": masks_sha256(matrices)}
-    record = stage_record(str(model))
-    return lineage if record is None else lineage | recorded_lineage(record)
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

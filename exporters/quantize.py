@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from torch import Tensor
 
 from compressor.batching import Encoded, pad
@@ -161,13 +161,6 @@ def fit_scales(
         for handle in handles:
             handle.remove()
     return {name: fit_scale(torch.cat(values)) for name, values in seen.items()}
-
-
-def is_quantized(model: onnx.ModelProto) -> bool:
-    """Whether any weight of a graph is stored as int8."""
-    return any(
-        entry.data_type == TensorProto.INT8 and len(entry.dims) == 2 for entry in model.graph.initializer
-    )
 
 
 @contextmanager

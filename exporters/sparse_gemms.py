@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from compressor.errors import UserError
-from exporters.onnx_graph import attribute, constants, element_types, label, type_name, walk
+from exporters.onnx_graph import GEMMS, attribute, constants, element_types, label, type_name, walk
 
 GROUP = 4
 KEPT = 2
@@ -72,9 +72,7 @@ def sparse_gemms(model: ModelProto) -> list[GemmRow]:
     known = constants(model.graph)
     makers = {name: node for node in walk(model.graph) for name in node.output}
     types = element_types(model)
-    return [
-        _row(node, known, makers, types) for node in walk(model.graph) if node.op_type in ("MatMul", "Gemm")
-    ]
+    return [_row(node, known, makers, types) for node in walk(model.graph) if node.op_type in GEMMS]
 
 
 def broken_groups(weight: NDArray[Any]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from onnx import ModelProto
 from compressor.errors import UserError
 from compressor.pages import page_templates
 from compressor.predictors import ARTIFACT_GRAPH
-from exporters.engine_log import BUILD_LOG, ENGINE, LAYER_INFO
+from exporters.engine_log import BUILD_LOG, ENGINE, GRAPH_DIGEST, LAYER_INFO
 from exporters.onnx_graph import inputs
 from exporters.sparse_gemms import sparse_gemms
 from exporters.tensorrt_checks import Check, static_checks
@@ -81,6 +81,7 @@ def build_script(graph: str, profile: Profile, names: Sequence[str]) -> str:
         engine=ENGINE,
         log=BUILD_LOG,
         layers=LAYER_INFO,
+        digest=GRAPH_DIGEST,
     )
 
 

@@ -13,6 +13,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from exporters.onnx_graph import (
+    GEMMS,
     constants,
     element_types,
     infer,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from exporters.tensorrt import Profile
 
 OPSETS = range(9, 21)
-GEMMS = ("MatMul", "Gemm")
 # What ONNX Runtime's quantizer writes; TensorRT wants QuantizeLinear and DequantizeLinear instead.
 RUNTIME_INT8 = frozenset(
     {"ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat",

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnx
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from compressor.errors import UserError
 from compressor.options import TritonConfig
 from compressor.options.export import BackendName
 from compressor.output import atomic_directory, check_replaceable, read_json
+from compressor.pages import page_templates
 from compressor.predictors import ARTIFACT_GRAPH, INPUTS
-from exporters.manifest import read_manifest, write_manifest
+from exporters.manifest import MANIFEST, read_manifest, write_manifest
+from exporters.onnx_graph import inputs as free_inputs
 
 REPOSITORY = "models"
 CLIENT = "client"
@@ -52,6 +53,20 @@ class Tensor:
     name: str
     data_type: str
     dims: list[int]
+
+
+class Lengths(NamedTuple):
+    """Tokens of the inputs that are served.
+
+    Attributes:
+        cut: longest before padding; what is longer is cut.
+        shortest: least that an input is padded to.
+        longest: what an input of `cut` is padded to.
+    """
+
+    cut: int
+    shortest: int
+    longest: int
 
 
 class Signature(NamedTuple):
@@ -81,19 +96,22 @@ def write_repository(artifact: Path, output: Path, config: TritonConfig, *, forc
     labels = [str(label) for label in manifest["labels"]]
     signature = read_signature(graph)
     check_labels(labels, signature.output, artifact)
-    check_config(config, int(read_json(artifact / "config.json")["max_position_embeddings"]))
+    check_config(config)
+    positions = int(read_json(artifact / "config.json")["max_position_embeddings"])
+    lengths = served_lengths(config, manifest.get("max_length"), positions, artifact)
     needed = graph.stat().st_size + (artifact / TOKENIZER).stat().st_size
     with atomic_directory(output, force=force, needed_bytes=needed) as working:
         models = {}
         for backend in dict.fromkeys(config.backends):
             name = config.model_name if backend == "onnxruntime" else f"{config.model_name}_{backend}"
-            models[name] = _write_model(working, name, backend, signature, labels, graph, config)
-        _write_client(artifact, working / CLIENT, labels, config)
+            models[name] = _write_model(working, name, backend, signature, labels, lengths, graph, config)
+        _write_client(artifact, working / CLIENT, labels, lengths)
         facts = {
             "format": "triton",
             "labels": labels,
             "models": models,
             "graph_sha256": manifest["files"][ARTIFACT_GRAPH]["sha256"],
+            "max_length": lengths.cut,
             "options": config.model_dump(),
         }
         return {**write_manifest(working, facts), "path": str(output)}
@@ -106,8 +124,7 @@ def read_signature(graph: Path) -> Signature:
         UserError: they are not those of a classifier whose batch size and length are free.
     """
     proto = onnx.load(graph, load_external_data=False).graph
-    weights = {initializer.name for initializer in proto.initializer}
-    inputs = [_tensor(entry, graph) for entry in proto.input if entry.name not in weights]
+    inputs = [_tensor(entry, graph) for entry in free_inputs(proto)]
     for tensor in inputs:
         if tensor.name not in INPUTS or tensor.dims != [-1]:
             raise UserError(
@@ -145,22 +162,11 @@ def check_labels(labels: Sequence[str], output: Tensor, artifact: Path) -> None:
             )
 
 
-def check_config(config: TritonConfig, positions: int) -> None:
-    """Raise a `UserError` if options contradict each other or the model.
-
-    Args:
-        positions: most tokens that the model takes.
-    """
+def check_config(config: TritonConfig) -> None:
+    """Raise a `UserError` if options contradict each other."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", config.model_name):
         raise UserError(
             f"model name {config.model_name!r}: only letters, digits, _ and - can be in it, one at least"
-        )
-    if config.max_length > positions:
-        raise UserError(f"max_length {config.max_length}: the model takes {positions} tokens at most")
-    if config.max_length % config.padding_multiple:
-        raise UserError(
-            f"max_length {config.max_length}: must be a multiple of padding_multiple, which is "
-            f"{config.padding_multiple}, since no input is padded to more"
         )
     for size in config.preferred_batch_sizes:
         if size > config.max_batch_size:
@@ -169,15 +175,45 @@ def check_config(config: TritonConfig, positions: int) -> None:
             )
 
 
-def render_config(name: str, backend: BackendName, signature: Signature, config: TritonConfig) -> str:
+def served_lengths(config: TritonConfig, exported: Any, positions: int, artifact: Path) -> Lengths:
+    """Tokens of the inputs that are served: those asked for, or those that the artifact was exported with.
+
+    Args:
+        exported: what its manifest has as `max_length`.
+        positions: most tokens that the model takes.
+
+    Raises:
+        UserError: neither the options nor the manifest tell, or the model does not take so many.
+    """
+    cut = config.max_length or exported
+    if not isinstance(cut, int):
+        raise UserError(
+            f"{artifact / MANIFEST}: has no max_length, as early exports have not; give the length in tokens "
+            f"at which the model was trained to cut texts: --max-length"
+        )
+    if cut > positions:
+        raise UserError(f"max_length {cut}: the model takes {positions} tokens at most")
+    multiple = config.padding_multiple
+    longest = -(-cut // multiple) * multiple
+    if longest > positions:
+        raise UserError(
+            f"padding_multiple {multiple}: inputs of max_length {cut} are padded to {longest} tokens, and "
+            f"the model takes {positions} at most; lower one of the two"
+        )
+    return Lengths(cut, multiple, longest)
+
+
+def render_config(
+    name: str, backend: BackendName, signature: Signature, lengths: Lengths, config: TritonConfig
+) -> str:
     """The content of a model's `config.pbtxt`, a `ModelConfig` in protobuf's text format."""
     on_onnxruntime = backend == "onnxruntime"
     batch_sizes = sorted({1, config.max_batch_size})
-    lengths = sorted({config.padding_multiple, config.max_length})
     threads = {"intra_op_thread_count": str(config.operator_threads)} if config.operator_threads else {}
     kind = config.instance_kind if on_onnxruntime else "gpu"
-    template = _templates().get_template(f"{CONFIG}.j2")
-    return template.render(
+    templates = page_templates(Path(__file__).parent / "templates")
+    templates.filters["quoted"] = quoted
+    return templates.get_template(f"{CONFIG}.j2").render(
         name=name,
         backend=backend,
         platform="onnxruntime_onnx" if on_onnxruntime else "tensorrt_plan",
@@ -186,8 +222,8 @@ def render_config(name: str, backend: BackendName, signature: Signature, config:
         version=config.model_version,
         served_versions=config.served_versions,
         max_batch_size=config.max_batch_size,
-        shortest=config.padding_multiple,
-        longest=config.max_length,
+        shortest=lengths.shortest,
+        longest=lengths.longest,
         inputs=signature.inputs,
         output=signature.output,
         preferred_batch_sizes=config.preferred_batch_sizes,
@@ -195,26 +231,17 @@ def render_config(name: str, backend: BackendName, signature: Signature, config:
         instance_kind=f"KIND_{kind.upper()}",
         instances=config.instances,
         parameters=threads if on_onnxruntime else {},
-        warmup=[(batch_size, length) for batch_size in batch_sizes for length in lengths],
+        warmup=[
+            (batch_size, length)
+            for batch_size in batch_sizes
+            for length in sorted({lengths.shortest, lengths.longest})
+        ],
     )
 
 
 def quoted(text: str) -> str:
     """A string of protobuf's text format; what could end it or its line is written in octal."""
     return '"' + re.sub(r'[\x00-\x1f"\\\x7f]', lambda found: f"\\{ord(found[0]):03o}", text) + '"'
-
-
-def _templates() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=select_autoescape(()),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["quoted"] = quoted
-    return environment
 
 
 def _model_file(backend: BackendName) -> str:
@@ -227,13 +254,15 @@ def _write_model(
     backend: BackendName,
     signature: Signature,
     labels: Sequence[str],
+    lengths: Lengths,
     graph: Path,
     config: TritonConfig,
 ) -> dict[str, Any]:
     model = Path(REPOSITORY) / name
     file = model / str(config.model_version) / _model_file(backend)
     (working / file).parent.mkdir(parents=True)
-    (working / model / CONFIG).write_text(render_config(name, backend, signature, config), encoding="utf-8")
+    text = render_config(name, backend, signature, lengths, config)
+    (working / model / CONFIG).write_text(text, encoding="utf-8")
     _write_labels(working / model, labels)
     facts: dict[str, Any] = {"backend": backend, "version": config.model_version}
     if backend == "onnxruntime":
@@ -241,13 +270,13 @@ def _write_model(
     else:
         facts["engine"] = {
             "path": file.as_posix(),
-            "min": [1, config.padding_multiple],
-            "max": [config.max_batch_size, config.max_length],
+            "min": [1, lengths.shortest],
+            "max": [config.max_batch_size, lengths.longest],
         }
     return facts
 
 
-def _write_client(artifact: Path, folder: Path, labels: Sequence[str], config: TritonConfig) -> None:
+def _write_client(artifact: Path, folder: Path, labels: Sequence[str], lengths: Lengths) -> None:
     """Write the client with what it needs; cutting and padding are part of its tokenizer's file."""
     from transformers import AutoTokenizer
 
@@ -256,13 +285,13 @@ def _write_client(artifact: Path, folder: Path, labels: Sequence[str], config: T
     _write_labels(folder, labels)
     tokenizer = AutoTokenizer.from_pretrained(artifact, use_fast=True)
     backend = tokenizer.backend_tokenizer
-    backend.enable_truncation(config.max_length, direction=tokenizer.truncation_side)
+    backend.enable_truncation(lengths.cut, direction=tokenizer.truncation_side)
     backend.enable_padding(
         direction=tokenizer.padding_side,
         pad_id=tokenizer.pad_token_id,
         pad_type_id=tokenizer.pad_token_type_id,
         pad_token=tokenizer.pad_token,
-        pad_to_multiple_of=config.padding_multiple,
+        pad_to_multiple_of=lengths.shortest,
     )
     backend.save(str(folder / TOKENIZER))
 

@@ -62,7 +62,7 @@ def critic_quotes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder / "small.tsv").write_text("\n".join(train[: 1 + SMALL_EXAMPLES]) + "\n", encoding="utf-8")
     # Quotes on one film stand together.
-    spread = [test[0], *test[1 :: TEST_STEP]]
+    spread = [test[0], *test[1::TEST_STEP]]
     (folder / "test.tsv").write_text("\n".join(spread) + "\n", encoding="utf-8")
     return folder
 

@@ -1,8 +1,10 @@
 """The command line as a person or a script meets it, each command in a process of its own."""
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TRTEXEC_LOG = ROOT / "tests/exporters/trtexec/tensorrt_10.txt"
 COMMANDS = ("finetune", "prune", "attack", "export", "validate", "inspect", "run", "quickstart", "doctor")
 
 
@@ -86,9 +89,20 @@ def validate(stages, critic_quotes, output, *extra):
 
 
 @pytest.fixture(scope="module")
-def validated(stages, critic_quotes, tmp_path_factory):
+def engine_dir(stages, tmp_path_factory):
+    """What build_engine.sh would have left of the artifact's graph."""
+    folder = tmp_path_factory.mktemp("engine")
+    shutil.copyfile(TRTEXEC_LOG, folder / "trtexec.log")
+    graph = (stages["artifact"] / "model.onnx").read_bytes()
+    (folder / "graph.sha256").write_text(hashlib.sha256(graph).hexdigest())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def validated(stages, engine_dir, critic_quotes, tmp_path_factory):
     output = tmp_path_factory.mktemp("validated") / "v"
-    return output, validate(stages, critic_quotes, output, "--json", "--seed", "1", "--footprint")
+    more = ("--json", "--seed", "1", "--footprint", "--engine", engine_dir)
+    return output, validate(stages, critic_quotes, output, *more)
 
 
 def test_validate_prints_one_json_object_that_is_the_report(validated):
@@ -99,6 +113,27 @@ def test_validate_prints_one_json_object_that_is_the_report(validated):
     assert report["seed"] == 1
     assert all(figures["footprint"]["load_seconds"] > 0 for figures in report["variants"].values())
     assert result.returncode == {"pass": 0, "fail": 1}[report["verdict"]]
+
+
+def test_a_report_has_the_figures_of_the_engine_that_it_was_given(validated):
+    output, _ = validated
+    engine = json.loads((output / "report.json").read_text())["engine"]
+    assert (engine["version"], engine["chosen"]["count"]) == ("10.14.1", 1)
+    assert engine["gpu_latency"]["median_ms"] == 1.375
+    page = (output / "report.html").read_text()
+    assert "TensorRT 10.14.1" in page
+    assert "median 1.375 ms" in page
+
+
+def test_an_engine_of_another_graph_is_refused_before_anything_is_measured(
+    stages, engine_dir, critic_quotes, tmp_path
+):
+    other = shutil.copytree(engine_dir, tmp_path / "engine")
+    (other / "graph.sha256").write_text("0" * 64)
+    result = validate(stages, critic_quotes, tmp_path / "v", "--engine", other)
+    assert result.returncode == 2
+    assert "holds a build of another graph" in one_line_of(result)
+    assert not (tmp_path / "v").exists()
 
 
 def test_a_broken_gate_gives_exit_code_1_and_is_named(validated, stages, critic_quotes, tmp_path):

@@ -160,10 +160,12 @@ def engine(
     as_json: Json = False,
 ) -> None:
     """Read what TensorRT made of a graph: layers with sparse kernels, latency; exit 1 if the build failed."""
+    from dataclasses import asdict
+
     from compressor.export_tables import engine_table
     from exporters.engine_log import read_build
 
     build = read_build(directory)
-    print_result(as_json, build, "" if as_json else engine_table(build))
-    if not build["passed"]:
-        raise GateFailed(f"{directory}: the engine was not built: {'; '.join(build['errors'][:1])}")
+    print_result(as_json, asdict(build), "" if as_json else engine_table(build))
+    if not build.passed:
+        raise GateFailed(f"{directory}: the engine was not built: {'; '.join(build.errors[:1])}")

@@ -51,6 +51,13 @@ def validate(
             "--pruned", help="The pruned classifier; found through the artifact's manifest if not given."
         ),
     ] = None,
+    engine: Annotated[
+        Path | None,
+        typer.Option(
+            "--engine",
+            help="Directory that the artifact's build_engine.sh filled; its figures join the report.",
+        ),
+    ] = None,
     processes: Processes = 1,
     force: Force = False,
     as_json: Json = False,
@@ -59,7 +66,9 @@ def validate(
     from compressor.validation.run import ValidationJob, validate_directories
 
     output = output or artifact.with_name(f"{artifact.name}-validation")
-    job = ValidationJob(dense, artifact, pruned, data, columns, options, attacked, run, processes)
+    job = ValidationJob(
+        dense, artifact, pruned, data, columns, options, attacked, run, processes, engine=engine
+    )
     with results_only(as_json):
         report = validate_directories(job, output, force=force, progress=terminal_progress())
     print_report(as_json, report, output)

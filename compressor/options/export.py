@@ -104,7 +104,13 @@ class TritonConfig(Section):
     queue_delay: int = Field(
         500, ge=0, description="Most microseconds that a text waits for others to share its batch."
     )
-    max_length: int = Field(128, ge=4, le=512, description="Longest input in tokens; longer ones are cut.")
+    max_length: int | None = Field(
+        None,
+        ge=4,
+        le=512,
+        description="Longest input in tokens, longer ones are cut; the max_length that the artifact was "
+        "exported with if not given.",
+    )
     padding_multiple: int = Field(
         16,
         ge=1,

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from compressor.export_tables import engine_rows, engine_title
 from compressor.marking import mark_changes
 from compressor.pages import NOTHING, page_templates
 from compressor.validation.plots import (
@@ -67,6 +68,8 @@ def render_html(report: Report, appendix: Appendix) -> str:
             latency_note=LATENCY_NOTE,
             latency_rounds=latency_rounds(figures) if latency_shapes(figures) else "",
             layer_rows=layer_rows(appendix.layers),
+            engine_title=engine_title(report.engine) if report.engine else None,
+            engine_rows=engine_rows(report.engine) if report.engine else [],
             environment=list(environment_rows(report.environment)),
             attacks=[_attack(row) for row in appendix.attacks],
         )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from compressor.options import MetricName
+from exporters.engine_log import EngineBuild
 
 SCHEMA_VERSION = 3
 REPORT = "report.json"
@@ -206,6 +207,9 @@ class Report(_Part):
     )
     variants: Variants
     gates: list[GateResult]
+    engine: EngineBuild | None = Field(
+        None, description="What TensorRT made of the artifact's graph; null where no build of it was given."
+    )
     environment: dict[str, Any]
     seed: int
 

@@ -13,7 +13,7 @@ from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.output import atomic_directory, check_replaceable, read_json
-from compressor.predictors import Predictor, predict_encoded
+from compressor.predictors import ARTIFACT_GRAPH, Predictor, predict_encoded
 from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness, read_examples
@@ -39,6 +39,7 @@ from compressor.validation.report import (
 )
 from compressor.validation.slices import label_slices, length_slices
 from compressor.validation.variants import check_same_labels, load_variants, pruned_directory
+from exporters.engine_log import read_build_of
 from exporters.manifest import check_labels, read_artifact_manifest
 
 ATTACK_FOLDER = "attack"
@@ -59,6 +60,7 @@ class ValidationJob:
         data: labelled test texts.
         processes: among which attacked examples are shared out.
         keep_attacks: variants whose attack's output is there already, under `attack/` of the directory.
+        engine: directory that the artifact's build_engine.sh filled, if there is one.
     """
 
     dense: str
@@ -71,6 +73,7 @@ class ValidationJob:
     run: RunConfig
     processes: int = 1
     keep_attacks: frozenset[str] = frozenset()
+    engine: Path | None = None
 
 
 def validate_directories(job: ValidationJob, output: Path, *, force: bool, progress: Progress) -> Report:
@@ -92,6 +95,8 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     """Measure all variants on the same data and write the report into an existing directory."""
     gates, baseline = prepare_gates(job.config)
     manifest = read_artifact_manifest(job.artifact)
+    graph_sha256 = manifest["files"][ARTIFACT_GRAPH]["sha256"]
+    engine = None if job.engine is None else read_build_of(graph_sha256, job.engine)
     pruned = job.pruned or pruned_directory(job.artifact, manifest)
     directories = {"dense": job.dense, "pruned": str(pruned), "artifact": str(job.artifact)}
     if pruned is None:
@@ -157,6 +162,7 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
         majority_share=measured.majority_share,
         variants=variants,
         gates=results,
+        engine=engine,
         environment=environment,
         seed=job.run.seed,
     )

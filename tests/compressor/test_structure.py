@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from compressor.classifier import load_classifier, save_classifier
 from compressor.console import SilentProgress
@@ -13,7 +14,13 @@ from compressor.options import AdaptiveConfig, ColumnsConfig, ExportConfig, Prun
 from compressor.patterns import parse_pattern
 from compressor.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.pruning import PruningJob, prune_classifier, prune_directory
-from compressor.structure import head_size, remove_heads, remove_neurons, set_intermediate_size
+from compressor.structure import (
+    classifier_class,
+    head_size,
+    remove_heads,
+    remove_neurons,
+    set_intermediate_size,
+)
 from exporters.artifact import export_directory
 
 LENGTH = 32
@@ -67,6 +74,24 @@ def test_a_model_without_heads_and_neurons_is_the_one_with_their_outputs_zeroed(
     assert narrow_classifier.model.config.intermediate_size == NEURONS - 2
     expected = logits(zeroed, few_quotes)
     assert np.abs(expected - logits(narrow_classifier, few_quotes)).max() < 1e-4
+
+
+def test_listed_heads_are_cut_where_transformers_does_not_heed_them(monkeypatch):
+    """As in version 5, which has not the method and does not call it."""
+    monkeypatch.delattr(PreTrainedModel, "prune_heads", raising=False)
+    monkeypatch.setattr(PreTrainedModel, "init_weights", lambda _: None)
+    config = BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=8
+    )
+    model = BertForSequenceClassification(config).eval()
+    assert classifier_class(config) is BertForSequenceClassification
+    remove_heads(model, 1, [0, 2])
+    again = BertConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    narrowed = classifier_class(again)(again).eval()
+    narrowed.load_state_dict(model.state_dict())
+    ids = torch.arange(12).reshape(2, 6)
+    assert torch.equal(narrowed(input_ids=ids).logits, model(input_ids=ids).logits)
+    assert narrowed.bert.encoder.layer[1].attention.self.query.out_features == 16
 
 
 def test_heads_are_numbered_as_the_layer_has_them_now(narrow_classifier_dir, narrow_classifier, few_quotes):

@@ -1,6 +1,7 @@
 """Logs of trtexec as TensorRT 8.4 to 11 write them: figures, sparse layers, failures; and what is no log."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 from compressor.errors import UserError
 from exporters.engine_log import (
     BUILD_LOG,
+    GRAPH_DIGEST,
     LAYER_INFO,
     EngineLayer,
     Latency,
     SparseLayers,
     read_build,
+    read_build_of,
     read_engine_log,
     read_layer_info,
 )
@@ -205,12 +208,25 @@ def test_names_alone_are_an_error_with_the_way_out():
 
 def test_a_build_directory_is_read_as_json(tmp_path):
     (tmp_path / BUILD_LOG).write_text(NEW_LOG)
-    assert read_build(tmp_path)["sparse_layers"] is None
+    assert read_build(tmp_path).sparse_layers is None
     (tmp_path / LAYER_INFO).write_text(json.dumps(LAYERS))
-    facts = json.loads(json.dumps(read_build(tmp_path), allow_nan=False))
+    facts = json.loads(json.dumps(asdict(read_build(tmp_path)), allow_nan=False))
     assert [layer["nodes"] for layer in facts["sparse_layers"]] == [["node_MatMul_2", "node_linear_2"]]
     assert facts["chosen"] == {"count": 1, "names": ["node_MatMul_2 + node_linear_2"]}
     assert facts["gpu_latency"]["percentiles"]["99"] == 2.5
+
+
+def test_a_build_is_known_by_the_digest_of_its_graph(tmp_path):
+    (tmp_path / BUILD_LOG).write_text(NEW_LOG)
+    with pytest.raises(UserError, match=r"of an unknown graph, without graph\.sha256; run the build_engine"):
+        read_build_of("ab" * 32, tmp_path)
+    (tmp_path / GRAPH_DIGEST).write_text(f"{'ab' * 32}\n")
+    assert read_build_of("ab" * 32, tmp_path) == read_build(tmp_path)
+    with pytest.raises(UserError, match="holds a build of another graph; run the build_engine"):
+        read_build_of("cd" * 32, tmp_path)
+    (tmp_path / BUILD_LOG).write_text(FAILED_LOG)
+    with pytest.raises(UserError, match="no engine was built: ITensor::getDimensions"):
+        read_build_of("ab" * 32, tmp_path)
 
 
 def test_errors_of_a_build_directory_name_the_file(tmp_path):

@@ -1,6 +1,7 @@
 """The exported graph: operators, names, zeros, shapes, and nothing of the exporting machine."""
 
 import copy
+import shutil
 import socket
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from onnx import TensorProto, numpy_helper
 from compressor.batching import pad
 from compressor.classifier import encoder_weights, load_classifier
 from compressor.errors import UserError
-from compressor.predictors import OnnxPredictor, TorchPredictor
+from compressor.predictors import OnnxPredictor, TorchPredictor, predict
 from exporters import onnx as onnx_export
 from exporters.onnx import encoder_initializers, export_graph
+from exporters.quantize import quantize_dynamic
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,14 +146,50 @@ def test_padding_does_not_change_logits(small_artifact_dir):
     assert np.abs(plain - padded).max() <= 1e-4
 
 
-def test_optimum_loads_the_artifact_and_gives_the_same_logits(small_artifact_dir, pruned):
+@pytest.fixture(scope="module", params=["fp32", "fp16", "int8"])
+def artifact_of(request, small_artifact_dir, pruned, tmp_path_factory):
+    """Precision and directory of the artifact, with its graph in other precisions too."""
+    if request.param == "fp32":
+        return request.param, small_artifact_dir
+    copied = Path(shutil.copytree(small_artifact_dir, tmp_path_factory.mktemp(request.param) / "artifact"))
+    if request.param == "fp16":
+        export_graph(pruned, copied / "model.onnx", torch.float16)
+    else:
+        quantize_dynamic(copied / "model.onnx")
+    return request.param, copied
+
+
+def test_optimum_loads_the_artifact_and_gives_the_same_logits(artifact_of, pruned):
     from optimum.onnxruntime import ORTModelForSequenceClassification
 
-    model = ORTModelForSequenceClassification.from_pretrained(small_artifact_dir)
+    precision, directory = artifact_of
+    model = ORTModelForSequenceClassification.from_pretrained(directory)
     batch = pad(random_texts(6, 4, 30), pruned.tokenizer.pad_token_id)
     found = model(**batch).logits.numpy()
-    assert np.abs(found - TorchPredictor(pruned).logits(batch)).max() <= 1e-4
+    assert found.dtype == np.float32
+    tolerance = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.2}[precision]
+    assert np.abs(found - TorchPredictor(pruned).logits(batch)).max() <= tolerance
+    assert np.abs(found - OnnxPredictor(directory, 1).logits(batch)).max() <= 1e-5
     assert model.config.id2label == {0: "fresh", 1: "rotten"}
+
+
+def test_the_artifact_classifies_in_a_pipeline(artifact_of, quotes):
+    """As the README shows it; a pipeline takes texts one by one."""
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import AutoTokenizer, pipeline
+
+    _, directory = artifact_of
+    model = ORTModelForSequenceClassification.from_pretrained(directory)
+    classify = pipeline(
+        "text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(directory)
+    )
+    data = quotes.select(range(12))
+    logits = torch.from_numpy(predict(OnnxPredictor(directory, 1), data, 512, batch_size=1))
+    scores, labels = logits.softmax(dim=1).max(dim=1)
+    answers = classify(data.texts)
+    assert [answer["label"] for answer in answers] == [["fresh", "rotten"][label] for label in labels]
+    assert {answer["label"] for answer in answers} == {"fresh", "rotten"}
+    np.testing.assert_allclose([answer["score"] for answer in answers], scores, atol=1e-4)
 
 
 def test_export_of_twin_layers_keeps_each_layers_name(pruned, tmp_path):

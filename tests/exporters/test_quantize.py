@@ -123,9 +123,10 @@ def test_static_graphs_have_symmetric_scales_and_onnxs_own_operators(static_dir)
 
 def test_residuals_stay_float_and_readers_share_one_quantized_input(static_dir):
     graph = onnx.load(static_dir / "model.onnx").graph
-    for node in graph.node:
-        if node.op_type == "Add":
-            assert not any(name.endswith("_dequantized") for name in node.input), node.name
+    residuals = [node for node in graph.node if node.op_type in ("Add", "Sum")]
+    assert {node.op_type for node in residuals} == {"Add", "Sum"}
+    for node in residuals:
+        assert not any(name.endswith("_dequantized") for name in node.input), node.name
     # Query, key and value read one tensor, so a layer has four inputs to quantize.
     layers = sum(name.endswith("query") for name in encoder_initializers(static_dir / "model.onnx"))
     assert sum(node.op_type == "QuantizeLinear" for node in graph.node) == 4 * layers

@@ -1,5 +1,6 @@
 """The profile, the script that builds an engine, and NVIDIA's own readers of the same graph."""
 
+import hashlib
 import json
 import shutil
 import stat
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from compressor.errors import UserError
-from exporters.engine_log import BUILD_LOG, ENGINE, LAYER_INFO
+from exporters.engine_log import BUILD_LOG, ENGINE, GRAPH_DIGEST, LAYER_INFO
 from exporters.sparse_gemms import sparse_gemms
 from exporters.tensorrt import BUILD_SCRIPT, Profile, build_script, prepare
 from exporters.tensorrt_checks import static_checks
@@ -156,7 +157,9 @@ def test_trtexec_gets_exactly_these_arguments(build, artifact):
         "--verbose",
     ]
     output = build.elsewhere / "out put"
-    assert {path.name for path in output.iterdir()} == {ENGINE, BUILD_LOG, LAYER_INFO}
+    assert {path.name for path in output.iterdir()} == {ENGINE, BUILD_LOG, LAYER_INFO, GRAPH_DIGEST}
+    graph = hashlib.sha256((artifact / "model.onnx").read_bytes()).hexdigest()
+    assert (output / GRAPH_DIGEST).read_text() == f"{graph}\n"
     assert "(Sparsity) Chose 3" in (output / BUILD_LOG).read_text()
     assert "Chose 3 layer(s)" in done.stdout
     assert "12.5 qps" in done.stdout

@@ -342,7 +342,10 @@ def test_a_graph_that_cannot_be_served_is_refused(inputs, outputs, message, tmp_
         ({"model_name": "a/b"}, "model name 'a/b': only letters, digits, _ and -"),
         ({"model_name": "a\n"}, "model name"),
         ({"model_name": ""}, "model name ''"),
-        ({"max_length": 100}, "max_length 100: must be a multiple of padding_multiple, which is 16"),
+        (
+            {"max_length": 500, "padding_multiple": 48},
+            "padding_multiple 48: inputs of max_length 500 are padded to 528 tokens, and the model takes 512",
+        ),
         ({"max_batch_size": 4, "preferred_batch_sizes": [8]}, "8 is more than max_batch_size, which is 4"),
     ],
 )
@@ -384,7 +387,37 @@ def test_a_length_that_the_model_does_not_take_is_refused(artifact_copy, small_a
     values = json.loads((small_artifact_dir / "config.json").read_text()) | {"max_position_embeddings": 64}
     artifact = artifact_copy(files={"config.json": json.dumps(values)})
     with pytest.raises(UserError, match="max_length 128: the model takes 64 tokens at most"):
+        write_repository(artifact, tmp_path / "out", TritonConfig(max_length=128), force=False)
+
+
+@pytest.mark.parametrize(("exported", "longest"), [(48, 48), (37, 48)])
+def test_inputs_are_cut_where_the_artifact_was_exported_to(
+    exported, longest, small_pruned_dir, artifact_copy, tmp_path
+):
+    artifact = artifact_copy({"max_length": exported})
+    options = TritonConfig(model_name="m", backends=["onnxruntime", "tensorrt"], max_batch_size=4)
+    told = write_repository(artifact, tmp_path / "out", options, force=False)
+    assert told["max_length"] == exported
+    assert told["models"]["m_tensorrt"]["engine"]["max"] == [4, longest]
+    warmup = read_config(tmp_path / "out/models/m").model_warmup
+    assert {tuple(entry.dims) for sample in warmup for entry in sample.inputs.values()} == {(16,), (longest,)}
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out/client/tokenizer.json"))
+    expected = pad(
+        encode_texts(load_classifier(str(small_pruned_dir)).tokenizer, ["long " * 100], None, exported), 0
+    )
+    found = triton_client.encode(tokenizer, ["long " * 100])
+    assert found["input_ids"].shape == (1, longest)
+    np.testing.assert_array_equal(found["input_ids"][:, :exported], expected["input_ids"].numpy())
+    assert found["attention_mask"].sum() == exported
+
+
+def test_an_artifact_that_does_not_tell_its_length_needs_one(artifact_copy, tmp_path):
+    artifact = artifact_copy({"max_length": None})
+    with pytest.raises(UserError, match=r"manifest\.json: has no max_length, .* --max-length"):
         write_repository(artifact, tmp_path / "out", TritonConfig(), force=False)
+    assert not (tmp_path / "out").exists()
+    told = write_repository(artifact, tmp_path / "out", TritonConfig(max_length=32), force=False)
+    assert told["max_length"] == 32
 
 
 def test_only_whole_artifacts_are_taken(repository, artifact_copy, tmp_path):

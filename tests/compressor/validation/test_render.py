@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
@@ -28,6 +29,7 @@ from compressor.validation.report import (
     Variants,
 )
 from compressor.validation.rows import gate_value, interval, measured_variants
+from exporters.engine_log import EngineBuild, EngineLayer, Latency, SparseLayers
 
 VOID_TAGS = {"meta", "br", "wbr", "link", "img", "hr", "input"}
 
@@ -349,3 +351,31 @@ def test_another_task_metric_has_its_row(render: Any, metric: str) -> None:
     text = render(make_report(task_metric=metric), Appendix())
     assert {"f1": "F1", "matthews": "Matthews correlation"}[metric] in text
     assert "0.920" in text
+
+
+def test_html_shows_the_engine_of_the_report_and_nothing_of_tensorrt_without_one() -> None:
+    build = EngineBuild(
+        version="10.14.1",
+        passed=True,
+        errors=(),
+        gpu="NVIDIA <A100>",
+        sparsity="enable",
+        eligible=SparseLayers(3, ("a", "b", "c")),
+        chosen=SparseLayers(1, ("a",)),
+        skipped_tactics=0,
+        build_seconds=30.25,
+        throughput_per_second=640.5,
+        gpu_latency=Latency(1.25, 2.75, 1.5, 1.375, {"99": 2.5}),
+        latency=None,
+        graph_sha256="ab" * 32,
+        sparse_layers=(EngineLayer("node_MatMul_2", "sptensor16x8x32", True, ("node_2",)),),
+    )
+    report = make_report(engine=build)
+    assert Report.model_validate_json(report.model_dump_json()) == report
+    texts = Page(render_html(report, make_appendix())).texts
+    for shown in ("TensorRT 10.14.1", "NVIDIA <A100>", "median 1.375 ms, p99 2.5 ms", "sptensor16x8x32"):
+        assert shown in texts
+    rows = dict(pairwise(texts))
+    assert rows["layers eligible for sparse kernels"] == "3"
+    assert rows["layers chosen for sparse kernels"] == "1"
+    assert "TensorRT" not in render_html(make_report(), make_appendix())
