@@ -23,7 +23,7 @@ from compressor.output import read_json
 from compressor.patterns import parse_pattern
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder, Step
-from compressor.stages import REPORTS, TrainDense, stages_of, training_texts, trains_dense
+from compressor.stages import REPORTS, TrainDense, known_labels, stages_of, training_texts, trains_dense
 from compressor.validation.baseline import prepare_gates
 from compressor.validation.report import Report
 
@@ -75,9 +75,11 @@ def run_recipe(
 
 def check_texts(recipe: Recipe) -> None:
     """Raise a `UserError` if calibration or test texts cannot be used."""
-    trains = recipe.prune.algorithm == "randomized"
-    load_text_data(recipe.data.calibration, recipe.data, "calibration", needs_labels=trains)
-    load_text_data(recipe.data.test, recipe.data, "test")
+    names, trains = known_labels(recipe), recipe.prune.algorithm == "randomized"
+    load_text_data(
+        recipe.data.calibration, recipe.data, "calibration", label_names=names, needs_labels=trains
+    )
+    load_text_data(recipe.data.test, recipe.data, "test", label_names=names)
 
 
 def run_stages(
