@@ -23,8 +23,17 @@ from compressor.output import read_json
 from compressor.patterns import parse_pattern
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder, Step
-from compressor.stages import REPORTS, TrainDense, known_labels, stages_of, training_texts, trains_dense
-from compressor.validation.baseline import prepare_gates
+from compressor.stages import (
+    REPORTS,
+    TrainDense,
+    known_labels,
+    stages_of,
+    task_of_run,
+    training_texts,
+    trains_dense,
+)
+from compressor.validation.baseline import check_task, prepare_gates
+from compressor.validation.gates import parse_gates
 from compressor.validation.report import Report
 
 
@@ -74,7 +83,8 @@ def run_recipe(
 
 
 def check_texts(recipe: Recipe) -> None:
-    """Raise a `UserError` if calibration or test texts cannot be used."""
+    """Raise a `UserError` if calibration or test texts cannot be used, or metrics are not of the task."""
+    check_task(parse_gates(recipe.validate_.gates), recipe.validate_, task_of_run(recipe))
     names, trains = known_labels(recipe), recipe.prune.algorithm == "randomized"
     load_text_data(
         recipe.data.calibration, recipe.data, "calibration", label_names=names, needs_labels=trains

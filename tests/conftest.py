@@ -127,7 +127,7 @@ def regression_dir(
         str(small_encoder_dir),
         str(numbered_pairs / "train.tsv"),
         ColumnsConfig(max_length=MAX_LENGTH),
-        FinetuneConfig(task="regression", epochs=4, learning_rate=5e-4, batch_size=8),
+        FinetuneConfig(task="regression", epochs=3, learning_rate=5e-4, batch_size=8),
         RunConfig(device="cpu", threads=THREADS),
         folder,
         force=False,
