@@ -139,7 +139,8 @@ def measure_parity(
         None if is_regression else float((labels[0] == labels[1]).mean()),
         data.texts[worst],
         edges,
-        *right,
+        reference_accuracy=right[0],
+        accuracy=right[1],
         variance_kept=variance_kept(answers[0], answers[1]) if is_regression else None,
     )
 
