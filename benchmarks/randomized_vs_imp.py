@@ -22,7 +22,7 @@ from compressor.classifier import Classifier, load_classifier
 from compressor.console import terminal_progress
 from compressor.data import TextData
 from compressor.environment import describe_environment, prepare
-from compressor.metrics import measure
+from compressor.metrics import measure_task
 from compressor.options import MetricName, PruneConfig, RandomizedConfig, RunConfig
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor, predict
@@ -55,7 +55,7 @@ class Measured(NoCheckpoint):
 def figures(classifier: Classifier, test: TextData) -> dict[str, float]:
     """Each metric of a classifier."""
     logits = predict(TorchPredictor(classifier), test, MAX_LENGTH, progress=terminal_progress())
-    return {metric: measure(metric, logits.argmax(axis=1), test.class_labels) for metric in METRICS}
+    return {metric: measure_task(metric, logits, test.targets) for metric in METRICS}
 
 
 def configs(settings: RandomizedConfig) -> Iterator[tuple[str, RandomizedConfig]]:

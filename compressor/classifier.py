@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UserError, first_line
-from compressor.options import shown
+from compressor.labels import task_of
+from compressor.options import TaskName, shown
 from compressor.output import sha256_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
 
 @dataclass
 class Classifier:
-    """A BERT classifier in evaluation mode, with its tokenizer.
+    """A BERT classifier, or a regression with one output, in evaluation mode; with its tokenizer.
 
     Attributes:
         source: directory or hub id that it was loaded from.
@@ -47,6 +48,11 @@ class Classifier:
         """Name of each class index."""
         names = self.model.config.id2label
         return [str(names[index]) for index in range(len(names))]
+
+    @property
+    def task(self) -> TaskName:
+        """Whether it answers with classes or with a number."""
+        return task_of(self.label_names)
 
     @property
     def device(self) -> torch.device:
@@ -80,7 +86,7 @@ def load_classifier(
 def load_for_finetuning(
     source: str, label_names: Sequence[str], seed: int, device: torch.device | str = "cpu"
 ) -> Classifier:
-    """Load any BERT checkpoint and give it a classification head for `label_names`.
+    """Load any BERT checkpoint and give it a head for `label_names`, of which a regression has one.
 
     A head of the right size is kept; otherwise a new one is drawn with `seed`.
 
@@ -91,9 +97,19 @@ def load_for_finetuning(
     config.num_labels = len(label_names)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}
+    config.problem_type = "regression" if task_of(label_names) == "regression" else None
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return _load(source, config, device, "sdpa", allow_new_head=True)
+
+
+def model_task(source: str) -> TaskName:
+    """What a checkpoint of a directory or the hub does, by its configuration.
+
+    Raises:
+        UserError: missing, or no BERT model.
+    """
+    return "regression" if _load_config(source).num_labels == 1 else "classification"
 
 
 def _load_config(source: str) -> Any:

@@ -1,4 +1,4 @@
-"""Text classification data: a hub id or a local file becomes texts, (second texts,) labels.
+"""Labelled texts: a hub id or a local file becomes texts, (second texts,) and classes or numbers.
 
 Local files are csv, tsv, jsonl/json or parquet, read with `datasets`. A tsv file has no quoting, as
 in GLUE: a quote mark is part of the text. A csv file has the usual quoting.
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from compressor.errors import UserError
-from compressor.options import ColumnsConfig
+from compressor.labels import Column, class_labels, number_labels, task_of
+from compressor.options import ColumnsConfig, TaskName
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,10 +52,11 @@ class TextData:
     Attributes:
         texts: one text an example.
         pairs: the second text of each example, or None for single sentences.
-        labels: class indices, or None where the data has no labels and none are needed.
-        label_names: name of each class index.
+        labels: class indices, or None where the data has no labels and none are needed, or has numbers.
+        label_names: name of each class index; a single one for numbers.
         source: what the user wrote.
-        fingerprint: SHA-256 of texts, pairs and labels.
+        numbers: what a regression learns, or None for classes.
+        fingerprint: SHA-256 of texts, pairs and labels or numbers.
     """
 
     texts: list[str]
@@ -62,6 +64,7 @@ class TextData:
     labels: list[int] | None
     label_names: list[str]
     source: str
+    numbers: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -70,17 +73,36 @@ class TextData:
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         pairs = self.pairs or [""] * len(self)
-        labels = self.labels or [-1] * len(self)
+        labels = self.labels or self.numbers or [-1] * len(self)
         for row in zip(self.texts, pairs, labels, strict=True):
             digest.update(repr(row).encode())
         return digest.hexdigest()
 
     @property
+    def task(self) -> TaskName:
+        """Whether its labels are classes or numbers."""
+        return task_of(self.label_names)
+
+    @property
     def class_labels(self) -> list[int]:
-        """The labels of data that was loaded with `needs_labels`."""
+        """The classes of data that was loaded with `needs_labels`.
+
+        Raises:
+            UserError: it has numbers, or nothing.
+        """
         if self.labels is None:
-            raise UserError(f"{self.source}: has no labels; they are needed here")
+            found = "no labels" if self.numbers is None else "numbers and no classes"
+            raise UserError(f"{self.source}: has {found}; classes are needed here")
         return self.labels
+
+    @property
+    def targets(self) -> list[int] | list[float]:
+        """What is learnt: class indices, or numbers.
+
+        Raises:
+            UserError: there is neither.
+        """
+        return self.class_labels if self.numbers is None else self.numbers
 
     def select(self, indices: Sequence[int]) -> TextData:
         """The examples at `indices`, in that order."""
@@ -89,6 +111,7 @@ class TextData:
             texts=[self.texts[i] for i in indices],
             pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
             labels=None if self.labels is None else [self.labels[i] for i in indices],
+            numbers=None if self.numbers is None else [self.numbers[i] for i in indices],
         )
 
     def sample(self, count: int, seed: int) -> TextData:
@@ -145,12 +168,13 @@ def load_text_data(
             `name[/configuration][:split]`, such as `glue/sst2:validation`.
         columns: names of the columns; those not given are found by convention.
         role: decides the split of a hub data set whose id names none.
-        label_names: the model's classes, to which labels are matched; None takes the data's own.
-        needs_labels: whether labels must be there, with at least two classes.
+        label_names: the model's classes, to which labels are matched; None takes the data's own. A single
+            name is a regression's: labels are numbers.
+        needs_labels: whether labels must be there, with at least two classes or numbers.
 
     Raises:
         UserError: missing or empty file, unknown column or format, a label that the model does not
-            know, one class only, no connection to the hub.
+            know or that is no number, one class or number only, no connection to the hub.
     """
     path = Path(source)
     is_file = path.suffix.lower() in FORMATS or path.exists()
@@ -161,16 +185,16 @@ def load_text_data(
     texts = _text_values(source, dataset, text_column)
     pairs = None if pair_column is None else _text_values(source, dataset, pair_column)
     label_column = _label_column(source, dataset.column_names, columns, needs_labels)
-    labels: list[int] | None = None
-    names = list(label_names or [])
-    if label_column is not None:
-        labels, names = _label_values(source, dataset, label_column, label_names, needs_labels)
-        if needs_labels and labels is not None and len(set(labels)) < 2:
-            raise UserError(
-                f"{source}: column {label_column!r} has one class only ({names[labels[0]]}); "
-                f"a classifier needs at least two"
-            )
-    return TextData(texts, pairs, labels, names, source)
+    data = TextData(texts, pairs, None, list(label_names or []), source)
+    if label_column is None:
+        return data
+    column = Column(source, label_column)
+    feature_names = getattr(dataset.features[label_column], "names", None)
+    raw = [feature_names[v] if feature_names and v >= 0 else v for v in dataset[label_column]]
+    if data.task == "regression":
+        return replace(data, numbers=number_labels(column, raw, needs_labels))
+    labels, names = class_labels(column, raw, label_names, feature_names, needs_labels)
+    return replace(data, labels=labels, label_names=names)
 
 
 def _load_file(path: Path) -> Dataset:
@@ -293,33 +317,3 @@ def _text_values(source: str, dataset: Dataset, column: str) -> list[str]:
         if not value.strip():
             raise UserError(f"{source}: row {row + 1}: column {column!r} is empty; drop the row or fill it")
     return values
-
-
-def _label_values(
-    source: str, dataset: Dataset, column: str, label_names: Sequence[str] | None, needed: bool
-) -> tuple[list[int] | None, list[str]]:
-    """Class indices and names; no indices where a label is missing and none are needed."""
-    feature_names = getattr(dataset.features[column], "names", None)
-    raw = [feature_names[v] if feature_names and v >= 0 else v for v in dataset[column]]
-    keys = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v).strip() for v in raw]
-    for row, (value, key) in enumerate(zip(raw, keys, strict=True)):
-        if value is None or key in ("", "nan", "-1"):
-            if not needed:
-                return None, list(label_names or [])
-            raise UserError(
-                f"{source}: row {row + 1}: column {column!r} has no label; drop the row or fill it"
-            )
-    numeric = all(key.isdecimal() for key in keys)
-    if label_names is None:
-        known = feature_names or sorted(set(keys), key=(lambda k: (int(k), k)) if numeric else str)
-        label_names = known
-    by_name = {name: index for index, name in enumerate(label_names)}
-    by_number = {str(index): index for index in range(len(label_names))}
-    lookup = by_name if set(keys) <= set(by_name) else by_number if numeric else by_name
-    for row, key in enumerate(keys):
-        if key not in lookup:
-            raise UserError(
-                f"{source}: row {row + 1}: column {column!r}: label {key!r} is not one of the model's: "
-                f"{', '.join(label_names)}"
-            )
-    return [lookup[key] for key in keys], list(label_names)

@@ -8,7 +8,7 @@ from typing import Any
 
 from compressor.console import format_seconds
 from compressor.environment import resolve_device
-from compressor.pipeline import check_recipe
+from compressor.pipeline import check_metrics, check_recipe
 from compressor.recipe import Recipe
 from compressor.run_folder import RunFolder, Step
 from compressor.runtime_gains import Gain, gains_of
@@ -66,6 +66,7 @@ def _timed(recipe: Recipe, plan: list[Step]) -> list[PlannedStage]:
     # Not needed, and slow to import, where all is reused.
     from compressor.estimates import Estimate, estimate, measure
 
+    check_metrics(recipe)
     pace, sizes = measure(recipe)
     planned: list[PlannedStage] = []
     attacks = [step.stage.name for step in plan if step.runs and step.stage.name.startswith(attack_stage(""))]

@@ -15,13 +15,13 @@ import torch
 
 from compressor.batching import encode, pad
 from compressor.classifier import encoder_linears, load_for_finetuning
-from compressor.data import TextData, load_text_data
+from compressor.data import Role, TextData, load_text_data
 from compressor.environment import prepare
 from compressor.layerwise import group_names
 from compressor.options import AttackConfig, AttackName, SoupConfig
 from compressor.patterns import Structured, parse_pattern
 from compressor.recipe import Recipe
-from compressor.stages import attack_stage
+from compressor.stages import attack_stage, known_labels
 
 SAMPLE = 16
 MEASURED_SECONDS = 1.0
@@ -99,11 +99,14 @@ def measure(recipe: Recipe) -> tuple[Pace, Sizes]:
         UserError: bad model or data.
     """
     device = prepare(recipe.run)
-    test = load_text_data(recipe.data.test, recipe.data, "test")
-    calibration = load_text_data(
-        recipe.data.calibration, recipe.data, "calibration", needs_labels=recipe.prune.trains
-    )
-    train = None if recipe.data.train is None else load_text_data(recipe.data.train, recipe.data, "train")
+    names = known_labels(recipe)
+
+    def load(source: str, role: Role, needs_labels: bool = True) -> TextData:
+        return load_text_data(source, recipe.data, role, label_names=names, needs_labels=needs_labels)
+
+    test = load(recipe.data.test, "test")
+    calibration = load(recipe.data.calibration, "calibration", recipe.prune.trains)
+    train = None if recipe.data.train is None else load(recipe.data.train, "train")
     sizes = Sizes(0 if train is None else len(train), len(calibration), len(test))
     return _pace(recipe, test, device), sizes
 
@@ -208,8 +211,11 @@ def _pruning_seconds(recipe: Recipe, pace: Pace, sizes: Sizes) -> float:
         steps = len(options.step_sparsities or []) or options.steps
         updates = steps * (options.candidates * options.early_steps + options.recovery_steps)
         passes = updates * max(1, options.adversarial_steps) * options.batch_size * options.accumulation_steps
-        scored = steps * options.candidates * min(options.holdout_examples, sizes.calibration)
-        return passes * pace.training + scored * pace.forward
+        held = min(options.holdout_examples, sizes.calibration)
+        scored = held
+        if options.attack_weight:
+            scored += min(options.attacked_examples, held) * (QUERIES["deepwordbug"] or UNMEASURED_QUERIES)
+        return passes * pace.training + steps * options.candidates * scored * pace.forward
     texts = min(config.calibration_examples, sizes.calibration)
     walked = WALK_PASSES * texts * pace.forward
     if config.algorithm == "wanda":

@@ -12,6 +12,7 @@ from compressor.console import Progress
 from compressor.environment import prepare
 from compressor.knowledge import compare_directories
 from compressor.knowledge_texts import KnowledgeOptions
+from compressor.labels import task_of
 from compressor.options import ColumnsConfig, RunConfig
 from compressor.output import atomic_directory, check_replaceable, read_json, write_json
 from compressor.patterns import NM
@@ -77,13 +78,15 @@ def inspect_directory(directory: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"path": directory}
     if is_artifact(path):
         manifest = read_artifact_manifest(path)
-        facts |= {"kind": "artifact", "labels": manifest["labels"], "parity": manifest["parity"]}
+        task = task_of(manifest["labels"])
+        facts |= {"kind": "artifact", "task": task, "labels": manifest["labels"]}
+        facts["parity"] = manifest["parity"]
         facts["lineage"] = manifest["lineage"]
         weights = encoder_initializers(path / ARTIFACT_GRAPH)
         size = (path / ARTIFACT_GRAPH).stat().st_size
     else:
         classifier = load_classifier(directory)
-        facts |= {"kind": "classifier", "labels": classifier.label_names}
+        facts |= {"kind": "classifier", "task": classifier.task, "labels": classifier.label_names}
         weights = encoder_weights(classifier.model)
         size = (path / WEIGHTS).stat().st_size if (path / WEIGHTS).is_file() else 0
         if (path / PRUNING_RECORD).is_file():

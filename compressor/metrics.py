@@ -1,22 +1,54 @@
-"""Metrics of a classifier's answers: those of GLUE's classification tasks."""
+"""Metrics of a model's answers: those of GLUE's tasks, for classes and for numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from compressor.options import MetricName
+from compressor.errors import UserError
+from compressor.options import ClassMetricName, CorrelationName, MetricName, TaskName
+
+CORRELATIONS: frozenset[str] = frozenset(get_args(CorrelationName))
+CLASS_METRICS: frozenset[str] = frozenset(get_args(ClassMetricName))
+
+
+def check_metric(option: str, metric: str, task: TaskName) -> None:
+    """Raise a `UserError` if a metric is not of that task.
+
+    Args:
+        option: key of the metric, such as `task_metric`.
+        metric: a `MetricName`; another name, such as `loss`, is of any task.
+    """
+    wrong, right = (CLASS_METRICS, CORRELATIONS) if task == "regression" else (CORRELATIONS, CLASS_METRICS)
+    if metric in wrong:
+        answers = "numbers and not classes" if task == "regression" else "classes and not numbers"
+        raise UserError(
+            f"{option} {metric}: the model answers with {answers}; take {' or '.join(sorted(right))}"
+        )
+
+
+def measure_task(metric: MetricName, logits: NDArray[np.float32], targets: Sequence[float]) -> float:
+    """The value of any metric, higher is better.
+
+    Args:
+        logits: `(examples, labels)` float32; of a regression `(examples, 1)`.
+        targets: class indices, or a regression's numbers, `(examples,)`.
+    """
+    if metric == "pearson" or metric == "spearman":
+        return correlation(metric, logits[:, 0], targets)
+    return measure(metric, logits.argmax(axis=1), [int(target) for target in targets])
 
 
 def measure(
-    metric: MetricName,
+    metric: ClassMetricName,
     answers: Sequence[int] | NDArray[np.int64],
     labels: Sequence[int],
     weights: Sequence[int] | None = None,
 ) -> float:
-    """The value of a metric, higher is better.
+    """The value of a metric of classes, higher is better.
 
     accuracy: share of right answers. f1: of class 1 where there are two, as GLUE has it for MRPC and QQP;
     the mean over classes otherwise. matthews: Matthews correlation (CoLA), 0 where a constant answer or
@@ -38,3 +70,23 @@ def measure(
     average = "binary" if max(*answers, *labels) <= 1 else "macro"
     score = metrics.f1_score(labels, answers, average=average, sample_weight=weights, zero_division=0)
     return float(score)
+
+
+def correlation(metric: CorrelationName, answers: ArrayLike, targets: ArrayLike) -> float:
+    """The correlation of a regression's answers with its targets (STS-B), -1 to 1.
+
+    pearson: of the numbers; spearman: of their ranks, equal numbers sharing a rank. 0 where constant
+    answers or targets leave it undefined.
+
+    Args:
+        answers, targets: numbers, `(examples,)`.
+    """
+    from scipy.stats import rankdata
+
+    pair = [np.asarray(values, dtype=np.float64) for values in (answers, targets)]
+    if metric == "spearman":
+        pair = [rankdata(values) for values in pair]
+    if any(np.ptp(values) == 0 for values in pair):
+        return 0.0
+    one, other = (values - values.mean() for values in pair)
+    return float(np.clip(one @ other / np.sqrt((one @ one) * (other @ other)), -1, 1))

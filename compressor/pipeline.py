@@ -23,8 +23,17 @@ from compressor.output import read_json
 from compressor.patterns import parse_pattern
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder, Step
-from compressor.stages import REPORTS, TrainDense, stages_of, training_texts, trains_dense
-from compressor.validation.baseline import prepare_gates
+from compressor.stages import (
+    REPORTS,
+    TrainDense,
+    known_labels,
+    stages_of,
+    task_of_run,
+    training_texts,
+    trains_dense,
+)
+from compressor.validation.baseline import check_task, prepare_gates
+from compressor.validation.gates import parse_gates
 from compressor.validation.report import Report
 
 
@@ -64,6 +73,7 @@ def run_recipe(
     folder = RunFolder(output, force=force)
     plan = folder.plan(stages_of(recipe))
     if any(step.runs for step in plan):
+        check_metrics(recipe)
         check_texts(recipe)
     folder.make(dump_recipe(recipe))
     try:
@@ -73,10 +83,18 @@ def run_recipe(
         raise
 
 
+def check_metrics(recipe: Recipe) -> None:
+    """Raise a `UserError` if gates or the metric are not of what the run's models do."""
+    check_task(parse_gates(recipe.validate_.gates), recipe.validate_, task_of_run(recipe))
+
+
 def check_texts(recipe: Recipe) -> None:
     """Raise a `UserError` if calibration or test texts cannot be used."""
-    load_text_data(recipe.data.calibration, recipe.data, "calibration", needs_labels=recipe.prune.trains)
-    load_text_data(recipe.data.test, recipe.data, "test")
+    names, trains = known_labels(recipe), recipe.prune.trains
+    load_text_data(
+        recipe.data.calibration, recipe.data, "calibration", label_names=names, needs_labels=trains
+    )
+    load_text_data(recipe.data.test, recipe.data, "test", label_names=names)
 
 
 def run_stages(

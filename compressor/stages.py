@@ -17,12 +17,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from compressor.classifier import model_content
+from compressor.classifier import model_content, model_task
 from compressor.console import Progress
 from compressor.data import Role, load_text_data
 from compressor.environment import package_versions, processor_name, resolve_device, thread_count
 from compressor.errors import UserError
-from compressor.options import AttackConfig, ColumnsConfig, ResourcesConfig, shown
+from compressor.labels import NUMBER_NAMES
+from compressor.options import AttackConfig, ColumnsConfig, ResourcesConfig, TaskName, shown
 from compressor.output import json_sha256, sha256_of
 from compressor.recipe import Recipe
 from compressor.validation.baseline import read_report
@@ -68,6 +69,22 @@ def trains_dense(recipe: Recipe) -> bool:
     return recipe.finetune is not None or recipe.soup is not None
 
 
+def task_of_run(recipe: Recipe) -> TaskName:
+    """Whether the run's models answer with classes or with numbers.
+
+    Raises:
+        UserError: the recipe's model is missing, or no BERT model.
+    """
+    if recipe.finetune is not None:
+        return recipe.finetune.task
+    return "classification" if recipe.soup is not None else model_task(recipe.model)
+
+
+def known_labels(recipe: Recipe) -> tuple[str, ...] | None:
+    """The label names that data is to be read with before there is a model: those of a regression."""
+    return NUMBER_NAMES if task_of_run(recipe) == "regression" else None
+
+
 def training_texts(recipe: Recipe) -> str:
     """The data to train the dense model on.
 
@@ -108,15 +125,17 @@ def stages_of(recipe: Recipe) -> list[Stage]:
         model, dense = {}, ("dense",)
     add("prune", (PRUNED,), dense, **model, prune=recipe.prune.model_dump(mode="json"), data=calibration)
     add("export", (ARTIFACT,), ("prune",), export=recipe.export.model_dump(mode="json"), data=test)
-    attack = {
-        "attack": recipe.attack.model_dump(mode="json"),
-        "resources": _resources(recipe.attack),
-        "data": test,
-    }
-    first = attack_stage(DENSE)
-    add(first, (f"{ATTACK}/{DENSE}",), dense, **model, **attack)
-    add(attack_stage(PRUNED), (f"{ATTACK}/{PRUNED}",), ("prune", first), **attack)
-    add(attack_stage(ARTIFACT), (f"{ATTACK}/{ARTIFACT}",), ("export", first), **attack)
+    # An attack turns one class into another; numbers have none.
+    if task_of_run(recipe) == "classification":
+        attack = {
+            "attack": recipe.attack.model_dump(mode="json"),
+            "resources": _resources(recipe.attack),
+            "data": test,
+        }
+        first = attack_stage(DENSE)
+        add(first, (f"{ATTACK}/{DENSE}",), dense, **model, **attack)
+        add(attack_stage(PRUNED), (f"{ATTACK}/{PRUNED}",), ("prune", first), **attack)
+        add(attack_stage(ARTIFACT), (f"{ATTACK}/{ARTIFACT}",), ("export", first), **attack)
     measured = {
         "validate": recipe.validate_.model_dump(mode="json"),
         "run": {**run, "threads": thread_count(recipe.run)},
@@ -154,7 +173,8 @@ def _data_content(recipe: Recipe, role: Role) -> dict[str, str]:
         if Path(source).is_file():
             return {"content": sha256_of(Path(source))}
         needs_labels = role != "calibration" or recipe.prune.trains
-        data = load_text_data(source, recipe.data, role, needs_labels=needs_labels)
+        names = known_labels(recipe)
+        data = load_text_data(source, recipe.data, role, label_names=names, needs_labels=needs_labels)
     except OSError as error:
         raise UserError(f"{key}: {shown(source)}: cannot be read: {error.strerror}") from error
     return {"content": data.fingerprint}

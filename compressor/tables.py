@@ -131,7 +131,8 @@ def inspection_table(facts: dict[str, Any]) -> Group:
         patterns = ", ".join(layer["patterns"]) or MISSING
         table.add_row(layer["name"], shape, f"{layer['zeros']:,}", f"{layer['sparsity']:.2%}", patterns)
     labels, size = ", ".join(facts["labels"]), facts["size_bytes"] / 1e6
-    summary = f"labels {labels}; {size:.1f} MB; {facts['sparsity']:.2%} zeros"
+    answers = "regression, one number" if facts["task"] == "regression" else f"labels {labels}"
+    summary = f"{answers}; {size:.1f} MB; {facts['sparsity']:.2%} zeros"
     kept = [knowledge_tables(facts["knowledge"])] if "knowledge" in facts else []
     return Group(table, Text(summary), *kept)
 

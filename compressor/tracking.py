@@ -23,7 +23,7 @@ from compressor.recipe import load_recipe, recipe_values
 from compressor.run_folder import RECIPE
 from compressor.stages import ARTIFACT, REPORTS
 from compressor.validation.baseline import read_report
-from compressor.validation.readings import FOOTPRINT_METRICS, METRICS, Measured
+from compressor.validation.readings import CLASS_METRICS, FOOTPRINT_METRICS, METRICS, Measured
 from compressor.validation.report import REPORT, GateResult, Report, VariantFigures
 from compressor.validation.rows import measured_variants
 from exporters.bill_of_materials import BILL_OF_MATERIALS
@@ -201,7 +201,8 @@ def log_source(
 
 
 def _figures(report: Report) -> Iterator[tuple[str, float]]:
-    yield "majority_share", report.majority_share
+    if report.majority_share is not None:
+        yield "majority_share", report.majority_share
     measured = Measured.of(report)
     for variant, figures in measured_variants(report).items():
         left_out = _left_out(variant, figures, report.variants.dense)
@@ -224,6 +225,8 @@ def _left_out(variant: str, figures: VariantFigures, dense: VariantFigures) -> s
         names |= {name for name, metric in METRICS.items() if not metric.of_one}
     if figures.footprint is None:
         names |= set(FOOTPRINT_METRICS)
+    if figures.robustness is None or dense.robustness is None:
+        return names | set(CLASS_METRICS)
     rates = figures.robustness.attack_success_rate, dense.robustness.attack_success_rate
     if rates[0] is None:
         names.add("attack_success_rate")

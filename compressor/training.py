@@ -29,6 +29,7 @@ from compressor.data import TextData, load_text_data
 from compressor.early_stopping import EarlyStopping
 from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
+from compressor.labels import NUMBER_NAMES
 from compressor.options import ColumnsConfig, FinetuneConfig, OptimizerName, Precision, RunConfig
 from compressor.output import atomic_directory, check_replaceable, write_json
 
@@ -46,7 +47,7 @@ class TrainingSet:
 
     Attributes:
         encoded: one entry an example.
-        labels: class index of each.
+        labels: class index of each, int64, or a regression's number, float32.
         teacher_logits: `(examples, labels)` float32 of the dense model, or None.
     """
 
@@ -101,18 +102,26 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 def distillation_loss(
     logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, schedule: Schedule
 ) -> Tensor:
-    """Cross entropy mixed with the distance to the teacher (Hinton et al., 2015).
+    """The loss on labels mixed with the distance to the teacher (Hinton et al., 2015).
 
-    `(1 - a) CE(logits, labels) + a T^2 KL(softmax(teacher / T) || softmax(logits / T))`.
+    Of classes `(1 - a) CE(logits, labels) + a T^2 KL(softmax(teacher / T) || softmax(logits / T))`;
+    of a regression `(1 - a) MSE(logits, labels) + a MSE(logits, teacher)`, which has no temperature.
 
     Args:
-        logits, teacher_logits: `(batch, labels)`.
-        labels: `(batch,)` int64.
+        logits, teacher_logits: `(batch, labels)`; of a regression `(batch, 1)`.
+        labels: `(batch,)`: int64 class indices, or a regression's numbers as floats.
     """
-    loss = nn.functional.cross_entropy(logits, labels)
+    is_regression = labels.is_floating_point()
+    loss = (
+        nn.functional.mse_loss(logits[:, 0], labels)
+        if is_regression
+        else nn.functional.cross_entropy(logits, labels)
+    )
     weight, temperature = schedule.distillation_weight, schedule.distillation_temperature
     if teacher_logits is None or weight == 0:
         return loss
+    if is_regression:
+        return (1 - weight) * loss + weight * nn.functional.mse_loss(logits, teacher_logits)
     divergence = nn.functional.kl_div(
         (logits / temperature).log_softmax(dim=1),
         (teacher_logits / temperature).log_softmax(dim=1),
@@ -276,7 +285,7 @@ def finetune_classifier(
     Raises:
         UserError: the device cannot compute in the precision of the options.
     """
-    training = TrainingSet(encode(classifier.tokenizer, data, max_length), torch.tensor(data.class_labels))
+    training = TrainingSet(encode(classifier.tokenizer, data, max_length), torch.tensor(data.targets))
     schedule = Schedule(
         steps=config.epochs * math.ceil(len(data) / (config.batch_size * config.accumulation_steps)),
         learning_rate=config.learning_rate,
@@ -317,7 +326,8 @@ def finetune_directory(
     """
     check_replaceable(output, force)
     device = prepare(run)
-    data = load_text_data(train_data, columns, "train")
+    names = NUMBER_NAMES if config.task == "regression" else None
+    data = load_text_data(train_data, columns, "train", label_names=names)
     classifier = load_for_finetuning(model, data.label_names, run.seed, device)
     with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
         start = time.monotonic()

@@ -48,7 +48,7 @@ from exporters.tensorrt import prepare as prepare_engine
 from exporters.verify import check_parity, check_zeros, input_limits, measure_parity
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-# Largest differences of a logit; int8 and bf16 are held to their labels alone.
+# Largest differences of a logit; int8 and bf16 are held to their labels or their variance alone.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 
 
@@ -225,7 +225,7 @@ def _metadata(
     """What the graph tells of itself to who has nothing but its file."""
     pruning = lineage.get("pruning") or {}
     facts = {
-        "task": "text-classification",
+        "task": f"text-{classifier.task}",
         "labels": json.dumps(classifier.label_names, ensure_ascii=False),
         "precision": precision,
         "pattern": pruning.get("pattern"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 from compressor.errors import UserError
+from compressor.labels import task_of
 from compressor.output import write_json
 from compressor.predictors import ARTIFACT_GRAPH, INPUTS, OUTPUT
 from exporters.manifest import list_files
@@ -90,7 +91,7 @@ def _model(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "bom-ref": _MODEL,
         "name": _model_name(lineage),
         "version": digest[:12],
-        "description": f"BERT text classifier with {len(manifest['labels'])} labels, exported to ONNX",
+        "description": f"BERT {_kind(manifest['labels'])}, exported to ONNX",
         "hashes": _hashes(digest),
         "pedigree": {"ancestors": _ancestors(lineage)},
         "modelCard": {
@@ -106,6 +107,12 @@ def _model_name(lineage: Mapping[str, Any]) -> str:
     """The last part of a directory or hub id; a directory above the artifact's has no name here."""
     name = PurePosixPath(lineage["model"]).name
     return "classifier" if name in ("", "..") else name
+
+
+def _kind(labels: Sequence[str]) -> str:
+    if task_of(labels) == "regression":
+        return "text regression with one output"
+    return f"text classifier with {len(labels)} labels"
 
 
 def _ancestors(lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -131,7 +138,7 @@ def _parameters(manifest: Mapping[str, Any]) -> dict[str, Any]:
     datasets.append(("Texts of the proof of parity", manifest["parity"]["data_fingerprint"]))
     return {
         "approach": {"type": "supervised"},
-        "task": "text-classification",
+        "task": f"text-{task_of(labels)}",
         "architectureFamily": "transformer",
         "modelArchitecture": "BertForSequenceClassification",
         "datasets": [
@@ -155,6 +162,7 @@ def _metrics(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
     metrics = [
         ("sparsity", manifest["sparsity"], "encoder matrices"),
         ("label_agreement_with_pytorch", parity["label_agreement"], texts),
+        ("variance_kept_of_pytorch", parity.get("variance_kept"), texts),
         ("largest_logit_difference_from_pytorch", parity["max_difference"], texts),
         ("accuracy", parity.get("accuracy"), texts),
         ("accuracy_in_pytorch", parity.get("reference_accuracy"), texts),
@@ -172,9 +180,13 @@ def _metrics(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _considerations(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
     tolerance = manifest["parity"]["tolerance"]
-    bound = "held to PyTorch's labels alone" if tolerance is None else f"within {tolerance:g} of PyTorch's"
+    labels = manifest["labels"]
+    is_regression = task_of(labels) == "regression"
+    alone = "the variance of PyTorch's" if is_regression else "PyTorch's labels"
+    bound = f"held to {alone} alone" if tolerance is None else f"within {tolerance:g} of PyTorch's"
+    use = f"Gives texts a number: {labels[0]}" if is_regression else None
     return {
-        "useCases": [f"Classifies texts as one of: {', '.join(manifest['labels'])}"],
+        "useCases": [use or f"Classifies texts as one of: {', '.join(labels)}"],
         "technicalLimitations": [
             f"Logits are {bound} on the texts of the proof and at edge shapes; robustness is not measured by "
             f"the export"

@@ -70,6 +70,11 @@ def main() -> None:
         sys.exit(f"{arguments.url}: no Triton server answers: {error}")
     except InferenceServerException as error:
         sys.exit(f"{arguments.url}: {error.message()}")
+    if len(labels) == 1:
+        # A regression: the answer is the number itself.
+        for text, row in zip(arguments.texts, scores, strict=True):
+            print(f"{labels[0]}\t{row[0]:.4f}\t{text}")
+        return
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     for text, row in zip(arguments.texts, probabilities, strict=True):

@@ -16,6 +16,7 @@ from compressor.classifier import Classifier
 from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError
+from compressor.labels import task_of
 from compressor.predictors import Predictor
 
 BATCH_SIZES = (1, 8, 33)
@@ -31,20 +32,23 @@ class Parity:
     Attributes:
         examples: number of real texts, in batches of ragged lengths.
         max_difference: largest absolute difference of a logit on these.
-        label_agreement: share of texts with the same label.
+        label_agreement: share of texts with the same label; None of a regression.
         worst_text: the text with the largest difference.
         edge_differences: largest absolute difference of a logit on random tokens, by shape.
         reference_accuracy: the reference's on the texts; None where they have no labels.
         accuracy: the exported predictor's, likewise.
+        variance_kept: of a regression, `variance_kept` of its answers; None of classes, or if PyTorch's
+            answers are all the same.
     """
 
     examples: int
     max_difference: float
-    label_agreement: float
+    label_agreement: float | None
     worst_text: str
     edge_differences: dict[str, float]
     reference_accuracy: float | None = None
     accuracy: float | None = None
+    variance_kept: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,26 +118,47 @@ def measure_parity(
     encoded = encode(reference.tokenizer, data, max_length)
     pad_token_id = int(reference.tokenizer.pad_token_id)
     differences = np.zeros(len(encoded))
+    is_regression = task_of(reference.label_names) == "regression"
     labels = np.zeros((2, len(encoded)), dtype=np.int64)
+    answers = np.zeros((2, len(encoded)))
     for indices in progress.track(list(ragged_batches(encoded)), "Proving parity with PyTorch"):
         batch = pad([encoded[i] for i in indices], pad_token_id)
         expected, found = reference.logits(batch), exported.logits(batch)
         differences[indices] = _differences(expected, found)
         labels[:, indices] = expected.argmax(axis=1), found.argmax(axis=1)
+        answers[:, indices] = expected[:, 0], found[:, 0]
     worst = int(differences.argmax())
     edges = {
         shape: float(_differences(reference.logits(batch), exported.logits(batch)).max())
         for shape, batch in edge_batches(limits, pad_token_id, seed).items()
     }
-    right = None if data.labels is None else (labels == np.array(data.labels)).mean(axis=1).tolist()
+    right = [None, None] if data.labels is None else (labels == np.array(data.labels)).mean(axis=1).tolist()
     return Parity(
         len(encoded),
         float(differences[worst]),
-        float((labels[0] == labels[1]).mean()),
+        None if is_regression else float((labels[0] == labels[1]).mean()),
         data.texts[worst],
         edges,
-        *(right or ()),
+        reference_accuracy=right[0],
+        accuracy=right[1],
+        variance_kept=variance_kept(answers[0], answers[1]) if is_regression else None,
     )
+
+
+def variance_kept(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float | None:
+    """Share of the variance of a regression's answers that others keep: 1 - mean squared error / variance.
+
+    1 if they are equal, below 0 if the mean of the expected ones would be nearer; None if all expected
+    ones are the same.
+
+    Args:
+        expected, found: `(texts,)`.
+    """
+    variance = expected.var()
+    if variance == 0:
+        return None
+    share = 1 - np.square(expected - found).mean() / variance
+    return float(share) if np.isfinite(share) else -sys.float_info.max
 
 
 def _differences(expected: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -143,19 +168,35 @@ def _differences(expected: NDArray[np.float32], found: NDArray[np.float32]) -> N
     return np.where(np.isfinite(difference), difference, np.float32(np.inf))
 
 
+def _agreement(parity: Parity) -> tuple[float | None, str]:
+    """What the answers have in common, and in words; None where it cannot be told."""
+    if parity.label_agreement is not None:
+        share = parity.label_agreement
+        return share, f"labels agree on {share:.1%} of {parity.examples} texts"
+    kept = parity.variance_kept
+    if kept is None:
+        return None, f"PyTorch gives the same number for each of {parity.examples} texts"
+    return kept, f"{kept:.1%} of the variance of PyTorch's answers to {parity.examples} texts is kept"
+
+
 def check_parity(parity: Parity, tolerance: float | None, least_agreement: float) -> None:
     """Raise a `UserError` if logits differ by more than `tolerance`, or too few labels agree.
 
     It names the worst text, or the worst shape where the texts are well.
+
+    Args:
+        least_agreement: share of equal labels; of a regression, of its answers' variance that is kept.
     """
     excerpt = parity.worst_text[:LONGEST_EXCERPT]
     differs = f"export failed: logits differ from PyTorch's by {parity.max_difference:.2e}"
-    agree = f"labels agree on {parity.label_agreement:.1%} of {parity.examples} texts"
+    agreement, agree = _agreement(parity)
     # Without a bound they must be finite all the same.
     bound = sys.float_info.max if tolerance is None else tolerance
     if parity.max_difference > bound:
         raise UserError(f"{differs}, more than {bound:.0e}, at {excerpt!r}; {agree}")
-    if parity.label_agreement < least_agreement:
+    if agreement is None and tolerance is None:
+        raise UserError(f"export failed: {agree}; give other texts with --data, or --parity-tolerance")
+    if agreement is not None and agreement < least_agreement:
         raise UserError(
             f"export failed: {agree}, less than {least_agreement:.1%}; logits differ most, by "
             f"{parity.max_difference:.2e}, at {excerpt!r}"

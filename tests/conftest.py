@@ -104,6 +104,44 @@ def small_classifier_dir(
     return folder / "classifier"
 
 
+@pytest.fixture(scope="session")
+def numbered_pairs(critic_quotes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `train.tsv` and `test.tsv`: short pairs and a number, -1.5 to 1.2, as in STS-B.
+
+    The number tells how long the second one is, which a small model learns in a moment.
+    """
+    folder = tmp_path_factory.mktemp("pairs")
+    lines = (critic_quotes / "small.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    quotes = [line.split("\t")[0].split() for line in lines]
+    rows = [
+        f"{' '.join(first[:4])}\t{' '.join(second[: 1 + row % 9])}\t{row % 9 / 3 - 1.5:.2f}"
+        for row, (first, second) in enumerate(zip(quotes[:250], quotes[250:500], strict=True))
+    ]
+    for name, part in (("train", rows[:150]), ("test", rows[150:])):
+        text = "\n".join(["sentence1\tsentence2\tlabel", *part])
+        (folder / f"{name}.tsv").write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def regression_dir(
+    numbered_pairs: Path, small_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The small encoder, fine-tuned to give the numbers of pairs."""
+    folder = tmp_path_factory.mktemp("regression") / "model"
+    finetune_directory(
+        str(small_encoder_dir),
+        str(numbered_pairs / "train.tsv"),
+        ColumnsConfig(max_length=MAX_LENGTH),
+        FinetuneConfig(task="regression", epochs=3, learning_rate=5e-4, batch_size=8),
+        RunConfig(device="cpu", threads=THREADS),
+        folder,
+        force=False,
+        progress=SilentProgress(),
+    )
+    return folder
+
+
 @pytest.fixture
 def small_classifier(small_classifier_dir: Path) -> Classifier:
     """A fresh copy of the small classifier, to be changed at will."""

@@ -71,9 +71,11 @@ def _summary(manifest: dict[str, Any], output: Path) -> str:
     parts[0] += f", {manifest['sparsity']:.2%} zeros in the encoder"
     if manifest["stored_sparsely"]:
         parts.append(f"{len(manifest['stored_sparsely'])} matrices stored sparsely")
+    same = ""
+    if parity["label_agreement"] is not None:
+        same = f" and {parity['label_agreement']:.1%} of labels the same"
     parts.append(
-        f"logits within {parity['max_difference']:.1e} of PyTorch's and {parity['label_agreement']:.1%} "
-        f"of labels the same on {parity['examples']} texts"
+        f"logits within {parity['max_difference']:.1e} of PyTorch's{same} on {parity['examples']} texts"
     )
     if parity["accuracy"] is not None and manifest["precision"] != "fp32":
         parts.append(f"accuracy there {parity['reference_accuracy']:.2%}, now {parity['accuracy']:.2%}")

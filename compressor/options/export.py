@@ -50,7 +50,11 @@ class ExportConfig(Section):
         "for bf16 and int8.",
     )
     parity_agreement: float = Field(
-        0.98, ge=0, le=1, description="Least share of texts with the same label as PyTorch's."
+        0.98,
+        ge=0,
+        le=1,
+        description="Least share of texts with PyTorch's label; of a regression, least share of its answers' "
+        "variance that the graph keeps.",
     )
     engine_batch_sizes: list[PositiveInt] = Field(
         [1, 8, 32],

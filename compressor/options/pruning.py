@@ -17,7 +17,11 @@ SamplingSchedule = Literal["constant", "falling"]
 
 CandidateSchedule = Literal["constant", "rising"]
 
-MetricName = Literal["accuracy", "f1", "matthews"]
+ClassMetricName = Literal["accuracy", "f1", "matthews"]
+
+CorrelationName = Literal["pearson", "spearman"]
+
+MetricName = Literal[ClassMetricName, CorrelationName]
 
 CandidateScore = Literal["loss", MetricName]
 
@@ -82,14 +86,26 @@ class RandomizedConfig(TrainingConfig):
     score: CandidateScore = Field(
         "loss",
         description="What candidates are compared by on held-out texts: the training loss, or a metric; f1 "
-        "is of the second class, or the mean over classes if there are more.",
+        "is of the second class, or the mean over classes if there are more; pearson and spearman are for a "
+        "regression.",
     )
     shift_weight: float = Field(
         0.0,
         ge=0,
         le=1000,
-        description="What a candidate's score loses for each unit of divergence (in nats) between its "
-        "answers to held-out texts and to the same texts with typos and synonyms.",
+        description="What a candidate's score loses for each unit of divergence (in nats; of a regression, "
+        "of squared difference) between its answers to held-out texts and to the same texts with typos and "
+        "synonyms.",
+    )
+    attack_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="What a candidate's score loses if DeepWordBug leaves no attacked held-out text with the "
+        "right answer; in proportion if it leaves some.",
+    )
+    attacked_examples: int = Field(
+        16, ge=1, description="Held-out texts that are attacked, if --attack-weight is given."
     )
     sampling_ratio: float = Field(
         0.05, ge=0, le=1, description="Share of the kept weights that is drawn and not ranked."

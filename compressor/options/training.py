@@ -12,6 +12,8 @@ OptimizerName = Literal["adamw", "adam", "sgd"]
 
 Precision = Literal["fp32", "bf16"]
 
+TaskName = Literal["classification", "regression"]
+
 BatchSize = Annotated[
     int,
     Field(ge=1, le=4096, description="Texts of a training step, or of each of its accumulated parts."),
@@ -73,6 +75,11 @@ class TrainingConfig(AdversarialConfig):
 class FinetuneConfig(TrainingConfig):
     """Fine-tuning of a dense classifier."""
 
+    task: TaskName = Field(
+        "classification",
+        description="classification: labels are classes; regression: labels are numbers, of which the model "
+        "gives one, trained by mean squared error.",
+    )
     epochs: int = Field(2, ge=1, le=100, description="Passes over the training data.")
     learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate.")
     optimizer: OptimizerName = Field(

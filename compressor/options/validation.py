@@ -44,7 +44,7 @@ class ValidateConfig(Section):
     task_metric: MetricName = Field(
         "accuracy",
         description="The task's own metric, beside accuracy: accuracy, f1 (of class 1, or the mean over more "
-        "than two classes), matthews.",
+        "than two classes), matthews; of a regression pearson or spearman.",
     )
     batch_sizes: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         [1, 8], min_length=1, description="Batch sizes of the latency table."

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from compressor.adversarial_training import perturbation_of
 from compressor.batching import Encoded
 from compressor.classifier import Classifier
-from compressor.metrics import measure
+from compressor.metrics import measure_task
 from compressor.options import RandomizedConfig
 from compressor.patterns import MaskPattern
 from compressor.predictors import TorchPredictor, predict_encoded
@@ -59,10 +59,13 @@ class Holdout:
     Attributes:
         clean: the texts.
         perturbed: the same texts, once for each kind of perturbation; empty where robustness does not count.
+        attack: share of attacked held-out texts that a model gets wrong in the end; None where it does not
+            count.
     """
 
     clean: TrainingSet
     perturbed: Sequence[Sequence[Encoded]] = ()
+    attack: Callable[[Classifier], float] | None = None
 
 
 def all_alive(weights: Mapping[str, Tensor]) -> Masks:
@@ -191,27 +194,32 @@ def candidate_cost(
 ) -> float:
     """What candidates are compared by, lower is better; without dropout.
 
-    The loss, or one minus a metric; and for each unit of `shift_weight` the divergence of answers between
-    texts and their perturbed forms, mean over kinds.
+    The loss, or one minus a metric; for each unit of `shift_weight` the divergence of answers between
+    texts and their perturbed forms, mean over kinds; and `attack_weight` times the error under attack.
     """
     clean = holdout.clean
     logits = _logits(classifier, clean.encoded, schedule)
     if config.score == "loss":
         cost = float(distillation_loss(logits, clean.labels, clean.teacher_logits, schedule))
     else:
-        cost = 1 - measure(config.score, logits.argmax(dim=1).tolist(), clean.labels.tolist())
+        cost = 1 - measure_task(config.score, logits.numpy(), clean.labels.tolist())
     shifts = [
         float(answer_shift(logits, _logits(classifier, texts, schedule))) for texts in holdout.perturbed
     ]
-    return cost + config.shift_weight * (sum(shifts) / len(shifts) if shifts else 0.0)
+    cost += config.shift_weight * (sum(shifts) / len(shifts) if shifts else 0.0)
+    return cost if holdout.attack is None else cost + config.attack_weight * holdout.attack(classifier)
 
 
 def answer_shift(logits: Tensor, perturbed: Tensor) -> Tensor:
     """Mean divergence `KL(softmax(logits) || softmax(perturbed))` over texts, in nats; a scalar.
 
+    Of a regression the mean squared difference, in the square of its numbers' unit.
+
     Args:
-        logits, perturbed: `(texts, labels)`.
+        logits, perturbed: `(texts, labels)`; of a regression `(texts, 1)`.
     """
+    if logits.shape[1] == 1:
+        return nn.functional.mse_loss(perturbed, logits)
     return nn.functional.kl_div(
         perturbed.log_softmax(dim=1), logits.log_softmax(dim=1), reduction="batchmean", log_target=True
     )

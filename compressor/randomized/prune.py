@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,12 @@ from compressor.adaptive.prune import rectify
 from compressor.batching import encode
 from compressor.checkpoint import Part
 from compressor.classifier import Classifier, encoder_weights, linear_at
-from compressor.console import Progress
+from compressor.console import Progress, SilentProgress
 from compressor.data import TextData
 from compressor.early_stopping import EarlyStopping
 from compressor.errors import UserError
-from compressor.options import PerturbConfig, RandomizedConfig
+from compressor.metrics import check_metric
+from compressor.options import AttackConfig, PerturbConfig, RandomizedConfig, TaskName
 from compressor.patterns import MaskPattern, Unstructured
 from compressor.predictors import TorchPredictor, predict_encoded
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 TEACHER_BATCH_SIZE = 64
 # Casing is nothing to an uncased model.
 SHIFTS = PerturbConfig(perturbations=["typos", "synonyms"])
+# It needs no word vectors, and fewer queries than any other.
+ATTACK = AttackConfig(attack="deepwordbug")
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,13 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     itself with that mask, distilling from the dense model. The held-out texts are a part of the
     calibration data that is not trained on. Finished steps are kept in the job's checkpoint. Under
     torchrun each rank scores its share of the candidates, and the first one recovers.
+
+    Raises:
+        UserError: options that contradict the pattern or the model's task.
     """
     config = job.config.randomized
     pattern = _checked_pattern(job)
+    _check_score(config, classifier.task)
     training, holdout = split(classifier, data, job, progress)
     dense = copy.deepcopy(classifier.model)
     shared = Shared(classifier, dense, data, training, holdout, job, progress)
@@ -99,6 +106,16 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     }
     together = {tuple(alive): Unstructured(pattern.sparsity, "layer")} if _is_global(config) else {}
     return PruningResult(alive, layers, details, dict(together))
+
+
+def _check_score(config: RandomizedConfig, task: TaskName) -> None:
+    """Raise a `UserError` if candidates cannot be compared as the options say."""
+    check_metric("score", config.score, task)
+    if config.attack_weight and task == "regression":
+        raise UserError(
+            f"attack_weight {config.attack_weight:g}: the model answers with numbers and not with classes, "
+            f"of which an attack could turn one into another; use --shift-weight"
+        )
 
 
 def _is_global(config: RandomizedConfig) -> bool:
@@ -256,7 +273,25 @@ def split(
             progress,
             f"Dense model's logits of {name} texts",
         )
-        return TrainingSet(encoded, torch.tensor(texts.class_labels), torch.from_numpy(logits))
+        return TrainingSet(encoded, torch.tensor(texts.targets), torch.from_numpy(logits))
 
     others = [encode(classifier.tokenizer, texts, job.max_length) for texts in perturbed]
-    return part(rest, "training"), Holdout(part(held, "held-out"), others)
+    attack = (
+        _attack_on(held.sample(config.attacked_examples, job.seed), job) if config.attack_weight else None
+    )
+    return part(rest, "training"), Holdout(part(held, "held-out"), others, attack)
+
+
+def _attack_on(texts: TextData, job: PruningJob) -> Callable[[Classifier], float]:
+    """Share of the texts that a model gets wrong once DeepWordBug has searched each for a wrong answer."""
+    # TextAttack takes seconds to import.
+    from compressor.robustness.records import summarize
+    from compressor.robustness.run import attack_victim
+    from compressor.robustness.victims import Victim
+
+    def error(classifier: Classifier) -> float:
+        victim = Victim(TorchPredictor(classifier), job.max_length)
+        examples, _ = attack_victim(victim, texts, ATTACK, job.seed, SilentProgress(), "candidate")
+        return 1 - summarize(examples, ATTACK.attack).accuracy_under_attack
+
+    return error

@@ -12,7 +12,6 @@ from compressor.classifier import weights_fingerprint
 from compressor.console import Progress
 from compressor.data import load_text_data
 from compressor.environment import describe_environment, package_versions
-from compressor.errors import UserError
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.output import (
     atomic_directory,
@@ -37,7 +36,7 @@ from compressor.robustness.records import (
     under_word_budgets,
 )
 from compressor.robustness.resources import describe_sentence_encoder, sentence_encoder_directory
-from compressor.robustness.run import attack_model, load_predictor
+from compressor.robustness.run import attack_model, check_classes, load_predictor
 from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.victims import Victim
 
@@ -76,8 +75,7 @@ def attack_directory(
     ranks = join_ranks()
     check_replaceable(output, force)
     predictor = load_predictor(model, run)
-    if len(predictor.label_names) < 2:
-        raise UserError(f"{model}: has fewer than two classes; there is nothing to attack")
+    check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
     sample = data.sample(config.attack_examples, run.seed)
     options = config.model_dump()

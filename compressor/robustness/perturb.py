@@ -26,7 +26,7 @@ from compressor.output import (
 )
 from compressor.predictors import predict
 from compressor.robustness.perturbations import changed_share, perturbed_texts
-from compressor.robustness.run import example_at, load_predictor
+from compressor.robustness.run import check_classes, example_at, load_predictor
 from compressor.robustness.statistics import paired_difference, wilson_interval
 
 PERTURBATIONS_RECORD = "perturbations.json"
@@ -60,6 +60,7 @@ def perturb_directory(
     """
     check_replaceable(output, force)
     predictor = load_predictor(model, run)
+    check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
     sample = data.sample(config.perturbed_examples, run.seed)
     start = time.monotonic()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from compressor.console import Progress
@@ -44,7 +45,7 @@ def perturbed_texts(
 def _with_texts(data: TextData, texts: list[str]) -> TextData:
     pairs = None if data.pairs is None else texts
     first = texts if data.pairs is None else data.texts
-    return TextData(first, pairs, data.labels, data.label_names, data.source)
+    return replace(data, texts=first, pairs=pairs)
 
 
 def _perturbers(

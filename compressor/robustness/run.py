@@ -17,6 +17,7 @@ from compressor.console import Progress, SilentProgress
 from compressor.data import TextData
 from compressor.environment import prepare, thread_count
 from compressor.errors import UserError
+from compressor.labels import task_of
 from compressor.options import AttackConfig, RunConfig
 from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.ranks import Ranks, join_ranks
@@ -213,6 +214,15 @@ def _attack_in_worker(index: int, text: str, pair: str | None, label: int) -> At
 def example_at(data: TextData, index: int) -> tuple[str, str | None, int]:
     """Text, second text if there is one, and label."""
     return data.texts[index], data.pairs[index] if data.pairs else None, data.class_labels[index]
+
+
+def check_classes(model: str, predictor: Predictor) -> None:
+    """Raise a `UserError` if there is no class that a changed text could be given instead of its own."""
+    if task_of(predictor.label_names) == "regression":
+        raise UserError(
+            f"{model}: answers with a number (a regression) and not with classes, of which an attack or a "
+            f"perturbation could turn one into another; it can be validated without: compress validate"
+        )
 
 
 def load_predictor(directory: str, run: RunConfig) -> Predictor:

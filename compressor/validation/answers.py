@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from compressor.metrics import measure
-from compressor.options import MetricName
+from compressor.metrics import correlation, measure
+from compressor.options import ClassMetricName, CorrelationName
 from compressor.robustness.statistics import CONFIDENCE, Interval, paired_difference, wilson_interval
 from compressor.validation.confidence import expected_calibration_error
 from compressor.validation.report import (
@@ -41,7 +41,7 @@ class Examples:
 
     labels: list[int]
     slices: list[Slice]
-    metric: MetricName
+    metric: ClassMetricName
     seed: int
 
 
@@ -72,6 +72,70 @@ def answer_figures(
             slice_figures(part, right, None if dense is None else dense == labels) for part in examples.slices
         ],
     }
+
+
+@dataclass(frozen=True)
+class NumberedExamples:
+    """What is known of a regression's test examples, whoever answers.
+
+    Attributes:
+        numbers: the right ones, `(examples,)`.
+        metric: the task's own metric.
+        seed: of the resampling behind the intervals.
+    """
+
+    numbers: list[float]
+    metric: CorrelationName
+    seed: int
+
+
+def number_figures(
+    logits: NDArray[np.float32], dense_logits: NDArray[np.float32] | None, examples: NumberedExamples
+) -> dict[str, Any]:
+    """As `answer_figures`, for a regression: what is of classes alone is None.
+
+    Args:
+        logits, dense_logits: `(examples, 1)` float32.
+    """
+    answers = logits[:, 0]
+    dense = answers if dense_logits is None else dense_logits[:, 0]
+    numbers = np.array(examples.numbers)
+    score, of_dense = (correlation(examples.metric, found, numbers) for found in (answers, dense))
+    drawn = _resampled_correlations(examples.metric, numbers, dense, answers, examples.seed)
+    against = AnswersAgainstFigures(
+        accuracy_drop=None,
+        label_agreement=None,
+        label_agreement_interval=None,
+        task_score_drop=of_dense - score,
+        task_score_drop_interval=_percentiles(drawn[:, 0] - drawn[:, 1]),
+    )
+    return {
+        "accuracy": None,
+        "accuracy_interval": None,
+        "examples": len(numbers),
+        "right": None,
+        "task_score": score,
+        "task_score_interval": _percentiles(drawn[:, 1]),
+        "calibration_error": None,
+        "answers_against_dense": None if dense_logits is None else against,
+        "slices": [],
+    }
+
+
+def _resampled_correlations(
+    metric: CorrelationName,
+    numbers: NDArray[np.float64],
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    seed: int,
+) -> NDArray[np.float64]:
+    """As `_resampled_scores`, of answers that are numbers, `(RESAMPLES, 2)`."""
+    generator = np.random.default_rng(seed)
+    scores = np.empty((RESAMPLES, 2))
+    for number in range(RESAMPLES):
+        rows = generator.integers(len(numbers), size=len(numbers))
+        scores[number] = [correlation(metric, answers[rows], numbers[rows]) for answers in (first, second)]
+    return scores
 
 
 def slice_figures(part: Slice, right: NDArray[np.bool_], dense: NDArray[np.bool_] | None) -> SliceFigures:
@@ -144,7 +208,7 @@ def _task_score(
     )
 
 
-def _resampled_scores(metric: MetricName, rows: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+def _resampled_scores(metric: ClassMetricName, rows: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """Scores of two models on examples drawn with replacement, `(RESAMPLES, 2)`, both on the same draw.
 
     Args:

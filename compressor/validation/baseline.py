@@ -9,10 +9,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from compressor.errors import UserError
-from compressor.options import ValidateConfig, describe
+from compressor.metrics import check_metric
+from compressor.options import TaskName, ValidateConfig, describe
 from compressor.output import read_json
 from compressor.validation.gates import Gate, parse_gates
-from compressor.validation.readings import FOOTPRINT_METRICS, METRICS, TASK_METRICS, Basis, shape_name
+from compressor.validation.readings import (
+    CLASS_METRICS,
+    FOOTPRINT_METRICS,
+    METRICS,
+    TASK_METRICS,
+    Basis,
+    shape_name,
+)
 from compressor.validation.report import REPORT, SCHEMA_VERSION, Report
 
 # Entries of a report's environment that its figures rest on.
@@ -61,6 +69,21 @@ def prepare_gates(config: ValidateConfig) -> tuple[list[Gate], Report | None]:
     baseline = None if config.baseline is None else read_report(Path(config.baseline))
     check_measured(gates, baseline, config)
     return gates, baseline
+
+
+def check_task(gates: Iterable[Gate], config: ValidateConfig, task: TaskName) -> None:
+    """Find before anything is measured what does not fit the models' task.
+
+    Raises:
+        UserError: the task's metric, or a gate, is of classes where answers are numbers, or the other way.
+    """
+    check_metric("task_metric", config.task_metric, task)
+    for gate in gates:
+        if task == "regression" and gate.metric in CLASS_METRICS:
+            raise UserError(
+                f"gate {str(gate)!r}: is of classes, and the model answers with numbers; give --gates on "
+                f"{' or '.join(TASK_METRICS)}, or on cost"
+            )
 
 
 def check_measured(gates: Iterable[Gate], baseline: Report | None, config: ValidateConfig) -> None:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from compressor.robustness.statistics import Interval
 from compressor.validation.baseline import RESTS_ON, differences
-from compressor.validation.readings import FOOTPRINT_METRICS, METRICS, Basis, Measured, Metric
+from compressor.validation.readings import (
+    CLASS_METRICS,
+    FOOTPRINT_METRICS,
+    METRICS,
+    Basis,
+    Measured,
+    Metric,
+)
 from compressor.validation.report import Report
 
 
@@ -74,10 +81,13 @@ def compare_reports(first: Report, second: Report) -> Comparison:
 def _left_out(first: Report, second: Report) -> list[str]:
     lacks = any(report.variants.artifact.footprint is None for report in (first, second))
     other = first.task_metric != second.task_metric
+    numbers = any(report.majority_share is None for report in (first, second))
     return [
         name
         for name in METRICS
-        if (lacks and name in FOOTPRINT_METRICS) or (other and name.startswith("task_score"))
+        if (lacks and name in FOOTPRINT_METRICS)
+        or (other and name.startswith("task_score"))
+        or (numbers and name in CLASS_METRICS)
     ]
 
 

@@ -22,12 +22,17 @@ _MARKERS = {"dense": "o", "pruned": "s", "artifact": "D"}
 
 
 def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
-    """Return an SVG with bars of each variant's accuracy and accuracy under attack."""
+    """Return an SVG with bars of each variant's accuracy and accuracy under attack.
+
+    A regression's variants have neither.
+    """
     with drawing(4.4, 3.0) as figure:
         axes = figure.add_subplot()
         width = 0.8 / len(figures)
         for number, (name, variant) in enumerate(figures.items()):
             shift = (number - (len(figures) - 1) / 2) * width
+            if variant.accuracy is None or variant.robustness is None:
+                continue
             shares = [variant.accuracy, variant.robustness.accuracy_under_attack]
             places = [group + shift for group in range(len(shares))]
             bars = axes.bar(places, shares, width * 0.9, color=_COLOURS[name], label=name)
@@ -46,7 +51,7 @@ def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
 def tradeoff_plot(figures: Mapping[str, VariantFigures]) -> str:
     """Return an SVG with both accuracies of each variant over its median time at the smallest shape.
 
-    Whiskers are 95 % intervals.
+    Whiskers are 95 % intervals. A regression's variants have neither accuracy.
     """
     shape = latency_shapes(figures)[0]
     with drawing(4.4, 3.0) as figure:
@@ -54,15 +59,15 @@ def tradeoff_plot(figures: Mapping[str, VariantFigures]) -> str:
         times = []
         for name, variant in figures.items():
             entry = latency_by_shape(variant).get(shape)
-            if entry is None:
+            attack, accuracy_ends = variant.robustness, variant.accuracy_interval
+            if entry is None or variant.accuracy is None or accuracy_ends is None or attack is None:
                 continue
             times.append(entry.p50_ms)
-            attack = variant.robustness
             style: dict[str, Any] = {"color": _COLOURS[name], "fmt": _MARKERS[name], "markersize": 6}
             axes.errorbar(
                 entry.p50_ms,
                 variant.accuracy,
-                yerr=_whisker(variant.accuracy, variant.accuracy_interval),
+                yerr=_whisker(variant.accuracy, accuracy_ends),
                 label=name,
                 **style,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from compressor.robustness.statistics import Interval, difference_interval, paired_interval
 from compressor.validation.answers import unpack_bits
@@ -15,6 +15,7 @@ from compressor.validation.report import (
     IntervalFigures,
     LatencyFigures,
     Report,
+    RobustnessFigures,
     VariantFigures,
     Variants,
 )
@@ -23,15 +24,31 @@ from compressor.validation.report import (
 Basis = Literal["data", "attack", "machine"]
 FOOTPRINT_METRICS = ("load_seconds", "peak_memory_mb", "model_memory_mb")
 TASK_METRICS = ("task_score", "task_score_drop")
+# A regression's answers are numbers, of which none is right or wrong.
+CLASS_METRICS = (
+    "accuracy",
+    "calibration_error",
+    "accuracy_under_attack",
+    "attack_success_rate",
+    "accuracy_drop",
+    "label_agreement",
+    "slice_regressions",
+    "worst_slice_drop",
+    "accuracy_under_attack_drop",
+    "accuracy_under_attack_drop_upper",
+    "transfer_rate",
+    "attack_success_rate_rise",
+    "dense_over_majority",
+)
 UNSETTLED = "the times did not settle"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is read: the variants, and the share of the most frequent label in the test data."""
+    """What is read: the variants, and the share of the most frequent label; None of a regression."""
 
     variants: Variants
-    majority_share: float
+    majority_share: float | None
 
     @classmethod
     def of(cls, report: Report) -> Measured:
@@ -135,6 +152,19 @@ def _footprint(figures: VariantFigures) -> FootprintFigures:
     return figures.footprint
 
 
+Figure = TypeVar("Figure")
+
+
+def _of_classes(figure: Figure | None) -> Figure:
+    if figure is None:
+        raise ValueError("a regression has no such figure")
+    return figure
+
+
+def _robustness(figures: VariantFigures) -> RobustnessFigures:
+    return _of_classes(figures.robustness)
+
+
 def _share(value: float | None, interval: IntervalFigures | None) -> Reading:
     # Where there was nothing to count, such as no text to attack, nothing was counted.
     return Reading(value or 0.0, _ends(interval))
@@ -164,7 +194,7 @@ def _latency_ratio(measured: Measured, figures: VariantFigures) -> Readings:
 def _paired_answers(first: VariantFigures, second: VariantFigures) -> Pairs | None:
     if first.examples != second.examples:
         return None
-    one, other = (unpack_bits(figures.right, figures.examples) for figures in (first, second))
+    one, other = (unpack_bits(_of_classes(figures.right), figures.examples) for figures in (first, second))
     return Pairs(
         int((one & other).sum()), int((one & ~other).sum()), int((other & ~one).sum()), first.examples
     )
@@ -175,14 +205,19 @@ def _paired_attacks(first: VariantFigures, second: VariantFigures) -> Pairs | No
     if first.against_dense is None or second.against_dense is not None:
         return None
     drop = first.against_dense.accuracy_under_attack_drop
-    held = round(first.robustness.accuracy_under_attack * drop.examples)
+    held = round(_robustness(first).accuracy_under_attack * drop.examples)
     return Pairs(held - drop.only_second, drop.only_second, drop.only_first, drop.examples)
 
 
 def _majority(measured: Measured, _: VariantFigures) -> Readings:
-    dense, share = measured.variants.dense, measured.majority_share
-    ends = Interval(dense.accuracy_interval.low - share, dense.accuracy_interval.high - share)
-    return {"": Reading(dense.accuracy - share, ends)}
+    dense, share = measured.variants.dense, _of_classes(measured.majority_share)
+    ends = _of_classes(dense.accuracy_interval)
+    return {"": Reading(_of_classes(dense.accuracy) - share, Interval(ends.low - share, ends.high - share))}
+
+
+def _accuracy_drop(figures: VariantFigures, dense: VariantFigures) -> Reading:
+    drop = _of_classes(_answers(figures).accuracy_drop)
+    return Reading(_of_classes(dense.accuracy) - _of_classes(figures.accuracy), _ends(drop.interval))
 
 
 def _of(
@@ -214,19 +249,22 @@ def _timed(value: Callable[[LatencyFigures], float]) -> Metric:
 # Drops are dense minus artifact.
 METRICS: dict[str, Metric] = {
     "accuracy": _of(
-        lambda v: _share(v.accuracy, v.accuracy_interval), "data", interval=True, pair=_paired_answers
+        lambda v: _share(_of_classes(v.accuracy), v.accuracy_interval),
+        "data",
+        interval=True,
+        pair=_paired_answers,
     ),
     "task_score": _of(lambda v: Reading(v.task_score, _ends(v.task_score_interval)), "data", interval=True),
-    "calibration_error": _of(lambda v: Reading(v.calibration_error), "data"),
+    "calibration_error": _of(lambda v: Reading(_of_classes(v.calibration_error)), "data"),
     "accuracy_under_attack": _of(
-        lambda v: _share(v.robustness.accuracy_under_attack, v.robustness.accuracy_under_attack_interval),
+        lambda v: _share(_robustness(v).accuracy_under_attack, _robustness(v).accuracy_under_attack_interval),
         "data",
         "attack",
         interval=True,
         pair=_paired_attacks,
     ),
     "attack_success_rate": _of(
-        lambda v: _share(v.robustness.attack_success_rate, v.robustness.attack_success_rate_interval),
+        lambda v: _share(_robustness(v).attack_success_rate, _robustness(v).attack_success_rate_interval),
         "data",
         "attack",
         interval=True,
@@ -242,18 +280,16 @@ METRICS: dict[str, Metric] = {
     "latency_p95": _timed(lambda entry: entry.p95_ms),
     "latency_p99": _timed(lambda entry: entry.p99_ms),
     "throughput": _timed(lambda entry: entry.examples_per_second),
-    "accuracy_drop": _against(
-        lambda v, dense: Reading(dense.accuracy - v.accuracy, _ends(_answers(v).accuracy_drop.interval)),
-        "data",
-        interval=True,
-    ),
+    "accuracy_drop": _against(_accuracy_drop, "data", interval=True),
     "task_score_drop": _against(
         lambda v, _: Reading(_answers(v).task_score_drop, _ends(_answers(v).task_score_drop_interval)),
         "data",
         interval=True,
     ),
     "label_agreement": _against(
-        lambda v, _: Reading(_answers(v).label_agreement, _ends(_answers(v).label_agreement_interval)),
+        lambda v, _: Reading(
+            _of_classes(_answers(v).label_agreement), _ends(_answers(v).label_agreement_interval)
+        ),
         "data",
         interval=True,
     ),
@@ -263,7 +299,7 @@ METRICS: dict[str, Metric] = {
     ),
     "accuracy_under_attack_drop": _against(
         lambda v, dense: Reading(
-            dense.robustness.accuracy_under_attack - v.robustness.accuracy_under_attack,
+            _robustness(dense).accuracy_under_attack - _robustness(v).accuracy_under_attack,
             _ends(_attacks(v).accuracy_under_attack_drop.interval),
         ),
         "data",
@@ -282,7 +318,7 @@ METRICS: dict[str, Metric] = {
     ),
     "attack_success_rate_rise": _against(
         lambda v, dense: Reading(
-            (v.robustness.attack_success_rate or 0.0) - (dense.robustness.attack_success_rate or 0.0)
+            (_robustness(v).attack_success_rate or 0.0) - (_robustness(dense).attack_success_rate or 0.0)
         ),
         "data",
         "attack",

@@ -52,21 +52,22 @@ def render_markdown(report: Report, appendix: Appendix) -> str:
 def render_html(report: Report, appendix: Appendix) -> str:
     """Return the report as one HTML page with plots and attack examples; it loads nothing."""
     figures = measured_variants(report)
+    is_timed, has_classes = bool(latency_shapes(figures)), report.majority_share is not None
     return (
         _templates()
         .get_template("report.html.j2")
         .render(
             _context(report, appendix),
             # The SVGs are made here from escaped text.
-            accuracy_svg=Markup(accuracy_plot(figures)),  # noqa: S704
-            tradeoff_svg=Markup(tradeoff_plot(figures)) if latency_shapes(figures) else None,  # noqa: S704
-            latency_svg=Markup(latency_plot(figures)) if latency_shapes(figures) else None,  # noqa: S704
+            accuracy_svg=Markup(accuracy_plot(figures)) if has_classes else None,  # noqa: S704
+            tradeoff_svg=Markup(tradeoff_plot(figures)) if has_classes and is_timed else None,  # noqa: S704
+            latency_svg=Markup(latency_plot(figures)) if is_timed else None,  # noqa: S704
             layers_svg=Markup(layers_plot(appendix.layers)) if appendix.layers else None,  # noqa: S704
             variant_groups=variant_groups(report),
             slice_rows=slice_rows(report),
             latency_groups=latency_groups(report),
             latency_note=LATENCY_NOTE,
-            latency_rounds=latency_rounds(figures) if latency_shapes(figures) else "",
+            latency_rounds=latency_rounds(figures) if is_timed else "",
             layer_rows=layer_rows(appendix.layers),
             engine_title=engine_title(report.engine) if report.engine else None,
             engine_rows=engine_rows(report.engine) if report.engine else [],
@@ -136,7 +137,9 @@ def _context(report: Report, appendix: Appendix) -> dict[str, Any]:
         "facts": appendix.facts,
         "variants": VARIANTS,
         "paths": {name: entry.path for name, entry in figures.items()},
-        "attack_names": ", ".join(sorted({entry.robustness.attack for entry in figures.values()})),
+        "attack_names": ", ".join(
+            sorted({entry.robustness.attack for entry in figures.values() if entry.robustness is not None})
+        ),
         "failed": [gate for gate in report.gates if gate.status == "fail"],
         "doubtful": [gate for gate in report.gates if gate.status in ("warn", "inconclusive")],
         "counts": gate_counts(report.gates),

@@ -16,6 +16,7 @@ from exporters.engine_log import EngineBuild
 SCHEMA_VERSION = 3
 REPORT = "report.json"
 VARIANTS = ("dense", "pruned", "artifact")
+OF_CLASSES = "Null of a regression, whose answers are numbers."
 
 Verdict = Literal["pass", "fail"]
 GateStatus = Literal["pass", "fail", "warn", "inconclusive"]
@@ -79,9 +80,11 @@ class AgainstFigures(_Part):
 class AnswersAgainstFigures(_Part):
     """A variant's answers to all test texts, held against the dense model's answers."""
 
-    accuracy_drop: DifferenceFigures
-    label_agreement: float = Field(ge=0, le=1, description="Share of texts that get the same label.")
-    label_agreement_interval: IntervalFigures
+    accuracy_drop: DifferenceFigures | None = Field(description=OF_CLASSES)
+    label_agreement: float | None = Field(
+        ge=0, le=1, description=f"Share of texts that get the same label. {OF_CLASSES}"
+    )
+    label_agreement_interval: IntervalFigures | None = Field(description=OF_CLASSES)
     task_score_drop: float
     task_score_drop_interval: IntervalFigures
 
@@ -136,25 +139,25 @@ class VariantFigures(_Part):
     """What was measured of one variant."""
 
     path: str
-    accuracy: float = Field(ge=0, le=1)
-    accuracy_interval: IntervalFigures
-    examples: int = Field(ge=1, description="Test examples behind the accuracy.")
-    right: str = Field(
+    accuracy: float | None = Field(ge=0, le=1, description=OF_CLASSES)
+    accuracy_interval: IntervalFigures | None = Field(description=OF_CLASSES)
+    examples: int = Field(ge=1, description="Test examples behind the accuracy and the task's score.")
+    right: str | None = Field(
         pattern="^([0-9a-f]{2})+$",
         description="Which test examples are right: a bit each, the first one highest, in hexadecimal. "
-        "Two reports on the same data compare example by example.",
+        f"Two reports on the same data compare example by example. {OF_CLASSES}",
     )
     task_score: float = Field(ge=-1, le=1, description="The metric that the report's task_metric names.")
     task_score_interval: IntervalFigures
-    calibration_error: float = Field(
-        ge=0, le=1, description="Expected calibration error, 15 bins of equal width."
+    calibration_error: float | None = Field(
+        ge=0, le=1, description=f"Expected calibration error, 15 bins of equal width. {OF_CLASSES}"
     )
     answers_against_dense: AnswersAgainstFigures | None = Field(
         description="Null for the dense model itself."
     )
-    slices: list[SliceFigures]
-    robustness: RobustnessFigures
-    against_dense: AgainstFigures | None = Field(description="Null for the dense model itself.")
+    slices: list[SliceFigures] = Field(description="None of a regression, whose answers are numbers.")
+    robustness: RobustnessFigures | None = Field(description=OF_CLASSES)
+    against_dense: AgainstFigures | None = Field(description=f"Null for the dense model itself. {OF_CLASSES}")
     latency: list[LatencyFigures]
     size_bytes: int = Field(ge=0, description="Weights (and graph), without the tokenizer.")
     sparsity: float = Field(ge=0, le=1, description="Share of zeros in the encoder's matrices.")
@@ -202,8 +205,10 @@ class Report(_Part):
     schema_version: int = SCHEMA_VERSION
     verdict: Verdict
     task_metric: MetricName
-    majority_share: float = Field(
-        ge=0, le=1, description="Share of the most frequent label in the test data: a constant answer's."
+    majority_share: float | None = Field(
+        ge=0,
+        le=1,
+        description=f"Share of the most frequent label in the test data: a constant answer's. {OF_CLASSES}",
     )
     variants: Variants
     gates: list[GateResult]

@@ -26,7 +26,13 @@ INTERVAL = "Its 95 % interval"
 DROP = "Drop to dense"
 DROP_UNDER_ATTACK = "Drop under attack to dense"
 TRANSFER = "Fooled by the attacks on dense"
-TASK_SCORES = {"accuracy": "Accuracy", "f1": "F1", "matthews": "Matthews correlation"}
+TASK_SCORES = {
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
 
 # Name of a figure, then a cell a variant.
 Row = list[str]
@@ -52,8 +58,13 @@ def interval(ends: IntervalFigures | None) -> str:
     return NOTHING if ends is None else f"{ends.low:.1%} to {ends.high:.1%}"
 
 
+def number_interval(ends: IntervalFigures) -> str:
+    """Return both ends of an interval of scores."""
+    return f"{ends.low:.3f} to {ends.high:.3f}"
+
+
 def variant_groups(report: Report) -> list[tuple[str, list[Row]]]:
-    """Return the table of variants in parts: a heading, and a row for each figure."""
+    """Return the table of variants in parts: a heading, and a row for each figure; none without rows."""
     variants = [getattr(report.variants, name) for name in VARIANTS]
     parts = {
         "Answers": [_answer_cells(figures, report.task_metric) if figures else {} for figures in variants],
@@ -63,6 +74,7 @@ def variant_groups(report: Report) -> list[tuple[str, list[Row]]]:
     return [
         (heading, [[name, *(column.get(name, NOTHING) for column in columns)] for name in columns[0]])
         for heading, columns in parts.items()
+        if columns[0]
     ]
 
 
@@ -154,26 +166,27 @@ def gate_counts(gates: Sequence[GateResult]) -> str:
 
 
 def _answer_cells(figures: VariantFigures, metric: str) -> dict[str, str]:
-    own = {
-        "Accuracy": percent(figures.accuracy),
-        INTERVAL: interval(figures.accuracy_interval),
-        **_difference_cells(figures.answers_against_dense, DROP),
-    }
+    own: dict[str, str] = {}
+    if figures.accuracy is not None:
+        own = {
+            "Accuracy": percent(figures.accuracy),
+            INTERVAL: interval(figures.accuracy_interval),
+            **_difference_cells(figures.answers_against_dense, DROP),
+        }
     if metric != "accuracy":
         name, ends = TASK_SCORES[metric], figures.task_score_interval
-        own |= {name: f"{figures.task_score:.3f}", f"{name}, 95 % interval": _numbers(ends)}
+        own |= {name: f"{figures.task_score:.3f}", f"{name}, 95 % interval": number_interval(ends)}
         own |= _score_cells(figures.answers_against_dense, name)
-    return own | {
-        "Calibration error": percent(figures.calibration_error),
-        "Test examples": str(figures.examples),
-    }
+    if figures.calibration_error is not None:
+        own["Calibration error"] = percent(figures.calibration_error)
+    return own | {"Test examples": str(figures.examples)}
 
 
 def _difference_cells(against: AnswersAgainstFigures | None, name: str) -> dict[str, str]:
     ends, test, same = f"{name}, 95 % interval", f"{name}, McNemar's p", "Same label as dense"
-    if against is None:
+    drop = None if against is None else against.accuracy_drop
+    if against is None or drop is None:
         return dict.fromkeys((name, ends, test, same, f"{same}, 95 % interval"), NOTHING)
-    drop = against.accuracy_drop
     return {
         name: percent(drop.difference),
         ends: interval(drop.interval),
@@ -187,11 +200,13 @@ def _score_cells(against: AnswersAgainstFigures | None, name: str) -> dict[str, 
     drop, ends = f"Drop of {name} to dense", f"Drop of {name}, 95 % interval"
     if against is None:
         return {drop: NOTHING, ends: NOTHING}
-    return {drop: f"{against.task_score_drop:.3f}", ends: _numbers(against.task_score_drop_interval)}
+    return {drop: f"{against.task_score_drop:.3f}", ends: number_interval(against.task_score_drop_interval)}
 
 
 def _attack_cells(figures: VariantFigures) -> dict[str, str]:
     attack = figures.robustness
+    if attack is None:
+        return {}
     return {
         "Accuracy under attack": percent(attack.accuracy_under_attack),
         INTERVAL: interval(attack.accuracy_under_attack_interval),
@@ -238,26 +253,46 @@ def _footprint_cells(footprint: FootprintFigures | None) -> dict[str, str]:
 
 
 def _summary_cells(figures: VariantFigures, metric: str) -> dict[str, str]:
-    answers, attack = figures.answers_against_dense, figures.robustness
-    attacked = figures.against_dense
     scores = {} if metric == "accuracy" else {TASK_SCORES[metric]: f"{figures.task_score:.3f}"}
+    if figures.accuracy is None:
+        scores = _score_summary(figures, TASK_SCORES[metric])
     times = {
         f"p50 of {entry.batch_size} × {entry.sequence_length}, ms": f"{entry.p50_ms:.2f}"
         for entry in figures.latency
     }
+    return {
+        **(scores if figures.accuracy is None else _class_cells(figures, scores)),
+        "Sparsity of the encoder": percent(figures.sparsity),
+        "Size, MB": _size(figures),
+        **times,
+    }
+
+
+def _score_summary(figures: VariantFigures, name: str) -> dict[str, str]:
+    """The score of a regression and its drop, each with its interval."""
+    against = figures.answers_against_dense
+    drop = NOTHING
+    if against is not None:
+        drop = f"{against.task_score_drop:.3f} ({number_interval(against.task_score_drop_interval)})"
+    return {name: f"{figures.task_score:.3f} ({number_interval(figures.task_score_interval)})", DROP: drop}
+
+
+def _class_cells(figures: VariantFigures, scores: Mapping[str, str]) -> dict[str, str]:
+    """What a summary shows of answers that are classes; `scores` are the task's own."""
+    answers, attack, attacked = figures.answers_against_dense, figures.robustness, figures.against_dense
+    under_attack = (
+        (None, None)
+        if attack is None
+        else (attack.accuracy_under_attack, attack.accuracy_under_attack_interval)
+    )
     return {
         "Accuracy": _with(percent(figures.accuracy), figures.accuracy_interval),
         DROP: _difference(None if answers is None else answers.accuracy_drop),
         **scores,
         "Same label as dense": percent(None if answers is None else answers.label_agreement),
         "Calibration error": percent(figures.calibration_error),
-        "Accuracy under attack": _with(
-            percent(attack.accuracy_under_attack), attack.accuracy_under_attack_interval
-        ),
+        "Accuracy under attack": _with(percent(under_attack[0]), under_attack[1]),
         DROP_UNDER_ATTACK: _difference(None if attacked is None else attacked.accuracy_under_attack_drop),
-        "Sparsity of the encoder": percent(figures.sparsity),
-        "Size, MB": _size(figures),
-        **times,
     }
 
 
@@ -269,12 +304,8 @@ def _difference(drop: DifferenceFigures | None) -> str:
     return NOTHING if drop is None else _with(percent(drop.difference), drop.interval)
 
 
-def _with(text: str, ends: IntervalFigures) -> str:
+def _with(text: str, ends: IntervalFigures | None) -> str:
     return f"{text} ({interval(ends)})"
-
-
-def _numbers(ends: IntervalFigures) -> str:
-    return f"{ends.low:.3f} to {ends.high:.3f}"
 
 
 def _size(figures: VariantFigures) -> str:

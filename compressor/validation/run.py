@@ -11,14 +11,15 @@ from compressor.batching import Encoded, encode
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment
+from compressor.labels import task_of
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.output import atomic_directory, check_replaceable, read_json
 from compressor.predictors import ARTIFACT_GRAPH, Predictor, predict_encoded
 from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness, read_examples
-from compressor.validation.answers import Examples, answer_figures
-from compressor.validation.baseline import check_baseline, doubts, prepare_gates
+from compressor.validation.answers import Examples, NumberedExamples, answer_figures, number_figures
+from compressor.validation.baseline import check_baseline, check_task, doubts, prepare_gates
 from compressor.validation.footprint import measure_footprint
 from compressor.validation.junit import render_junit
 from compressor.validation.latency import batch_of_length, measure_latency
@@ -106,11 +107,12 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     check_labels(job.artifact, manifest, predictors["artifact"].label_names)
     check_same_labels(predictors, directories)
     label_names = predictors["dense"].label_names
+    check_task(gates, job.config, task_of(label_names))
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)
-    environment = describe_environment(job.run) | {
-        "data": data.record(job.columns),
-        "attack": job.attack.model_dump(),
-    }
+    has_classes = data.task == "classification"
+    environment = describe_environment(job.run) | {"data": data.record(job.columns)}
+    if has_classes:
+        environment["attack"] = job.attack.model_dump()
     if baseline is not None:
         check_baseline(gates, baseline, environment, job.config.shapes)
     answers = _answers(predictors, data, job, progress)
@@ -119,6 +121,7 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     latency = _latency(predictors, encoded, job, progress)
     footprints = _footprints(directories, encoded, predictors["dense"], job, progress)
     folder = directory / ATTACK_FOLDER
+    # An attack turns one class into another; numbers have none.
     robustness = {
         name: read_json(folder / name / ROBUSTNESS_RECORD)
         if name in job.keep_attacks
@@ -136,13 +139,14 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
             progress=progress,
         )
         for name, path in directories.items()
+        if has_classes
     }
     figures = {
         name: VariantFigures(
             path=path,
             **answers[name],
-            robustness=_figures(robustness[name]),
-            against_dense=_against(robustness[name]),
+            robustness=_figures(robustness[name]) if has_classes else None,
+            against_dense=_against(robustness[name]) if has_classes else None,
             latency=latency[name],
             size_bytes=contents[name].size_bytes,
             sparsity=contents[name].sparsity,
@@ -152,8 +156,9 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
         for name, path in directories.items()
     }
     variants = Variants(dense=figures["dense"], pruned=figures.get("pruned"), artifact=figures["artifact"])
-    measured = Measured(variants, data.majority_share())
-    environment = environment | {"attack_resources": robustness["artifact"]["resources"]}
+    measured = Measured(variants, data.majority_share() if has_classes else None)
+    if has_classes:
+        environment["attack_resources"] = robustness["artifact"]["resources"]
     compared = None if baseline is None else (Measured.of(baseline), doubts(baseline, environment))
     results = [gate.judge(measured, *(compared or ())) for gate in gates]
     report = Report(
@@ -182,9 +187,16 @@ def _answers(
         name: predict_encoded(predictor, encoded[name], ANSWER_BATCH, progress, f"Answers of {name}")
         for name, predictor in predictors.items()
     }
+    metric = job.config.task_metric
+    if metric == "pearson" or metric == "spearman":
+        numbered = NumberedExamples(data.numbers or [], metric, job.run.seed)
+        return {
+            name: number_figures(found, None if name == "dense" else logits["dense"], numbered)
+            for name, found in logits.items()
+        }
     lengths = [len(ids) for ids, _ in encoded["dense"]]
     slices = label_slices(data.class_labels, data.label_names) + length_slices(lengths)
-    examples = Examples(data.class_labels, slices, job.config.task_metric, job.run.seed)
+    examples = Examples(data.class_labels, slices, metric, job.run.seed)
     return {
         name: answer_figures(found, None if name == "dense" else logits["dense"], examples)
         for name, found in logits.items()
@@ -256,6 +268,8 @@ def _appendix(
             "Pruning time": f"{record['seconds']:.0f} s",
             **facts,
         }
+    if data.task == "regression":
+        return Appendix(layers, [], facts)
     resources = read_json(working / ATTACK_FOLDER / "artifact" / ROBUSTNESS_RECORD)["resources"]
     facts |= {f"Attack resource: {name}": value for name, value in resources.items()}
     attacks = _attack_rows(working / ATTACK_FOLDER / "artifact", data.label_names)

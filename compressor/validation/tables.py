@@ -8,10 +8,17 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from compressor.pages import NOTHING, percent
+from compressor.pages import NOTHING, number, percent
 from compressor.validation.compare import ComparedFigure, Comparison
 from compressor.validation.report import Report, VariantFigures
-from compressor.validation.rows import gate_interval, gate_limit, gate_value, interval, measured_variants
+from compressor.validation.rows import (
+    gate_interval,
+    gate_limit,
+    gate_value,
+    interval,
+    measured_variants,
+    number_interval,
+)
 
 
 def report_table(report: Report) -> Group:
@@ -21,7 +28,7 @@ def report_table(report: Report) -> Group:
     table.add_column("")
     for name in variants:
         table.add_column(name, justify="right")
-    for label, values in _rows(list(variants.values())):
+    for label, values in _rows(list(variants.values()), report.task_metric):
         table.add_row(label, *values)
     gates = Table(title="Gates", title_justify="left")
     for column in ("gate", "result", "value", "limit", "95 % interval"):
@@ -66,31 +73,10 @@ def _compared_cells(figure: ComparedFigure) -> list[str]:
     ]
 
 
-def _rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
-    attack = variants[0].robustness
+def _rows(variants: Sequence[VariantFigures], metric: str) -> list[tuple[str, list[str]]]:
     rows = [
-        (f"accuracy ({variants[0].examples} texts)", [percent(v.accuracy) for v in variants]),
-        ("  its 95 % interval", [interval(v.accuracy_interval) for v in variants]),
-        ("  drop to dense, 95 % interval", [_answers_drop(v) for v in variants]),
-        ("same label as dense", [_agreement(v) for v in variants]),
-        ("calibration error", [percent(v.calibration_error) for v in variants]),
-        ("slices worse than dense", [str(sum(part.regression for part in v.slices)) for v in variants]),
-        (
-            f"under attack ({attack.attack}, {attack.examples})",
-            [percent(v.robustness.accuracy_under_attack) for v in variants],
-        ),
-        ("  its 95 % interval", [interval(v.robustness.accuracy_under_attack_interval) for v in variants]),
-        ("  drop to dense, 95 % interval", [_drop(v) for v in variants]),
-        ("attack success rate", [percent(v.robustness.attack_success_rate) for v in variants]),
-        (
-            "queries an example",
-            [
-                NOTHING
-                if v.robustness.queries_per_example is None
-                else f"{v.robustness.queries_per_example:.1f}"
-                for v in variants
-            ],
-        ),
+        *(_class_rows(variants) if variants[0].accuracy is not None else _number_rows(variants, metric)),
+        *_attack_rows(variants),
         ("zeros in the encoder", [percent(v.sparsity) for v in variants]),
         ("size", [f"{v.size_bytes / 1e6:.1f} MB" for v in variants]),
         (
@@ -109,6 +95,47 @@ def _rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
     return rows
 
 
+def _class_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
+    return [
+        (f"accuracy ({variants[0].examples} texts)", [percent(v.accuracy) for v in variants]),
+        ("  its 95 % interval", [interval(v.accuracy_interval) for v in variants]),
+        ("  drop to dense, 95 % interval", [_answers_drop(v) for v in variants]),
+        ("same label as dense", [_agreement(v) for v in variants]),
+        ("calibration error", [percent(v.calibration_error) for v in variants]),
+        ("slices worse than dense", [str(sum(part.regression for part in v.slices)) for v in variants]),
+    ]
+
+
+def _number_rows(variants: Sequence[VariantFigures], metric: str) -> list[tuple[str, list[str]]]:
+    """The score of a regression, which has no accuracy."""
+    return [
+        (f"{metric} ({variants[0].examples} texts)", [f"{v.task_score:.3f}" for v in variants]),
+        ("  its 95 % interval", [number_interval(v.task_score_interval) for v in variants]),
+        ("  drop to dense, 95 % interval", [_score_drop(v) for v in variants]),
+    ]
+
+
+def _attack_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
+    attacks = [v.robustness for v in variants if v.robustness is not None]
+    if not attacks:
+        return []
+    return [
+        (
+            f"under attack ({attacks[0].attack}, {attacks[0].examples})",
+            [percent(attack.accuracy_under_attack) for attack in attacks],
+        ),
+        ("  its 95 % interval", [interval(attack.accuracy_under_attack_interval) for attack in attacks]),
+        ("  drop to dense, 95 % interval", [_drop(v) for v in variants]),
+        ("attack success rate", [percent(attack.attack_success_rate) for attack in attacks]),
+        ("queries an example", [number(attack.queries_per_example, ".1f") for attack in attacks]),
+    ]
+
+
+def _score_drop(variant: VariantFigures) -> str:
+    against = variant.answers_against_dense
+    return NOTHING if against is None else number_interval(against.task_score_drop_interval)
+
+
 def _drop(variant: VariantFigures) -> str:
     against = variant.against_dense
     return NOTHING if against is None else interval(against.accuracy_under_attack_drop.interval)
@@ -116,7 +143,8 @@ def _drop(variant: VariantFigures) -> str:
 
 def _answers_drop(variant: VariantFigures) -> str:
     against = variant.answers_against_dense
-    return NOTHING if against is None else interval(against.accuracy_drop.interval)
+    drop = None if against is None else against.accuracy_drop
+    return NOTHING if drop is None else interval(drop.interval)
 
 
 def _agreement(variant: VariantFigures) -> str:

@@ -1,7 +1,8 @@
 """Serve an exported artifact over HTTP, with ONNX Runtime and the tokenizer alone.
 
     POST /predict  {"texts": ["a quiet film", ...]}, for pairs also {"pairs": [...]} of the same length
-                   -> {"predictions": [{"label": ..., "score": ..., "scores": {label: probability}}, ...]}
+                   -> {"predictions": [{"label": ..., "score": ..., "scores": {label: probability}}, ...]};
+                   the score of a regression, which has one label, is its number
     GET  /health   {"status": "ok", "labels": [...], "model_sha256": ...}
 
 Errors are {"error": one line} with 400 (not such a request), 413 (too much of it) or 503 (too many wait).
@@ -164,12 +165,12 @@ class Classifier:
             line = str(error).strip().splitlines()[0]
             raise StartError(f"{settings.artifact / GRAPH}: cannot be loaded: {line}") from error
         self._inputs = [entry.name for entry in self._session.get_inputs()]
-        answers = self.probabilities(["warm up"], None).shape[1]
+        answers = self.answers(["warm up"], None).shape[1]
         if answers != len(self.labels):
             raise StartError(f"{settings.artifact}: the graph has {answers} answers, not {len(self.labels)}")
 
-    def probabilities(self, texts: list[str], pairs: list[str] | None) -> NDArray[np.float64]:
-        """Probabilities `(texts, labels)` of one batch, padded to its longest text."""
+    def answers(self, texts: list[str], pairs: list[str] | None) -> NDArray[np.float64]:
+        """Probabilities `(texts, labels)` of a batch, padded to its longest text; a regression's numbers."""
         encoded = self._tokenizer.encode_batch(
             texts if pairs is None else list(zip(texts, pairs, strict=True))
         )
@@ -180,14 +181,16 @@ class Classifier:
         }
         feeds = {name: np.array(columns[name], dtype=np.int64) for name in self._inputs}
         logits = np.asarray(self._session.run(None, feeds)[0], dtype=np.float64)
+        if logits.shape[1] == 1:
+            return logits
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
         return result
 
     def predict(self, texts: list[str], pairs: list[str] | None) -> list[dict[str, Any]]:
-        """The likeliest label of each text, its probability, and those of all labels."""
+        """The likeliest label of each text, its probability, and those of all; a regression's number."""
         predictions = []
-        for row in self.probabilities(texts, pairs).tolist():
+        for row in self.answers(texts, pairs).tolist():
             scores = dict(zip(self.labels, row, strict=True))
             label = max(scores, key=scores.__getitem__)
             predictions.append({"label": label, "score": scores[label], "scores": scores})

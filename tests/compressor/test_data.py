@@ -340,3 +340,51 @@ def test_select_keeps_texts_pairs_and_labels_together(data):
 
 def test_majority_share_is_that_of_the_most_frequent_label(data):
     assert dataclasses.replace(data, labels=[0] * 15 + [1] * 5).majority_share() == 0.75
+
+
+# numbers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_numbers_of_a_regression_come_back_as_they_are(tmp_path, kind):
+    numbers = [3.25, -1.0, 0.0, 5.0]
+    path = write(tmp_path, kind, rows_of(["a", "b", "c", "d"], numbers))
+    data = load(path, label_names=["score"])
+    assert (data.task, data.numbers, data.labels) == ("regression", numbers, None)
+    assert data.targets == numbers
+    assert data.select([2, 0]).numbers == [0.0, 3.25]
+    with pytest.raises(UserError, match="has numbers and no classes"):
+        _ = data.class_labels
+
+
+def test_numbers_are_part_of_the_fingerprint(tmp_path):
+    one = load(write(tmp_path, "csv", rows_of(["a", "b"], [0.5, 1.5])), label_names=["score"])
+    other = load(write(tmp_path, "csv", rows_of(["a", "b"], [0.5, 1.25])), label_names=["score"])
+    assert one.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("bad", ["good", "", "nan", "inf", None])
+def test_what_is_no_number_is_named_with_its_row(tmp_path, bad):
+    path = write(tmp_path, "csv", rows_of(["a", "b", "c"], [0.5, 1.5, bad]))
+    with pytest.raises(UserError, match=r"row 3: column 'label': .* is no number"):
+        load(path, label_names=["score"])
+    assert load(path, label_names=["score"], needs_labels=False).numbers is None
+
+
+def test_one_number_only_is_nothing_to_learn(tmp_path):
+    path = write(tmp_path, "csv", rows_of(["a", "b"], [-1.0, -1.0]))
+    with pytest.raises(UserError, match=r"one number only \(-1\)"):
+        load(path, label_names=["score"])
+
+
+def test_numbers_are_not_taken_for_classes(tmp_path):
+    path = write(tmp_path, "csv", rows_of(["a", "b", "c"], [3.2, 4.0, 1.0]))
+    with pytest.raises(UserError, match=r"numbers such as 3\.2.*--task regression"):
+        load(path)
+    assert load(path, needs_labels=False).labels is None
+
+
+@pytest.mark.parametrize("labels", [["v1.5", "v2"], ["1.5", "mixed"], [0.0, 1.0], ["1", "2"]])
+def test_names_and_whole_numbers_are_classes(tmp_path, labels):
+    data = load(write(tmp_path, "csv", rows_of(["a", "b"], labels)))
+    assert (data.task, data.labels) == ("classification", [0, 1])

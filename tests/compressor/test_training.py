@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compressor.batching import encode
-from compressor.classifier import encoder_linears, load_classifier
+from compressor.classifier import encoder_linears, load_classifier, load_for_finetuning
+from compressor.data import load_text_data
 from compressor.early_stopping import EarlyStopping
+from compressor.metrics import correlation
+from compressor.options import ColumnsConfig
 from compressor.output import read_json
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor, predict, predict_encoded
@@ -104,6 +107,46 @@ def test_masks_leave_the_weights_they_keep(small_classifier):
     apply_masks(small_classifier.model, masks)
     for name, linear in encoder_linears(small_classifier.model).items():
         assert torch.equal(linear.weight[masks[name]], before[name][masks[name]])
+
+
+# regression -------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(-5, 5)] * 3), min_size=1, max_size=8),
+    st.floats(0, 1),
+    st.floats(0.1, 9),
+)
+def test_the_loss_of_a_regression_is_its_formula(rows, weight, temperature):
+    logits, labels, teacher = torch.tensor(rows, dtype=torch.float64).T
+    schedule = Schedule(1, 0.1, 8, distillation_weight=weight, distillation_temperature=temperature)
+    found = distillation_loss(logits[:, None], labels, teacher[:, None], schedule)
+    errors = [(a - b) ** 2 for a, b, _ in rows], [(a - c) ** 2 for a, _, c in rows]
+    expected = (1 - weight) * np.mean(errors[0]) + weight * np.mean(errors[1])
+    assert float(found) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_regression_learns_numbers_of_pairs(regression_dir, numbered_pairs):
+    classifier = load_classifier(str(regression_dir))
+    assert (classifier.task, classifier.label_names) == ("regression", ["score"])
+    assert classifier.model.config.problem_type == "regression"
+    data = load_text_data(
+        str(numbered_pairs / "test.tsv"), ColumnsConfig(), "test", label_names=classifier.label_names
+    )
+    assert data.pairs is not None
+    answers = predict(TorchPredictor(classifier), data, 48)
+    assert correlation("pearson", answers[:, 0], data.numbers) > 0.5
+
+
+def test_a_regression_made_from_a_classifier_has_one_output(small_classifier_dir):
+    found = load_for_finetuning(str(small_classifier_dir), ["score"], seed=0)
+    assert found.model.classifier.out_features == 1
+    assert found.task == "regression"
+
+
+def test_classes_made_from_a_regression_are_classes(regression_dir):
+    found = load_for_finetuning(str(regression_dir), ["no", "yes"], seed=0)
+    assert (found.task, found.model.config.problem_type) == ("classification", None)
 
 
 # learning ---------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from exporters.verify import (
     input_limits,
     measure_parity,
     ragged_batches,
+    variance_kept,
 )
 
 # MiniLM's, but for its length, at which these tests would take long.
@@ -133,6 +134,54 @@ def test_the_tolerance_itself_passes_and_long_texts_are_cut():
     with pytest.raises(UserError) as caught:
         check_parity(dataclasses.replace(parity, max_difference=1.1e-4), 1e-4, 0.98)
     assert len(str(caught.value)) < 300
+
+
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=20),
+    st.floats(0.1, 50),
+    st.floats(-9, 9),
+)
+def test_the_variance_that_is_kept_has_no_unit(rows, scale, shift):
+    expected, found = np.array(rows).T
+    share = variance_kept(expected, found)
+    if np.ptp(expected) < 1e-3:
+        return
+    assert share == pytest.approx(1 - ((expected - found) ** 2).mean() / expected.var(), rel=1e-6)
+    assert variance_kept(scale * expected + shift, scale * found + shift) == pytest.approx(share, rel=1e-4)
+    assert variance_kept(expected, expected) == 1
+    # As good as the mean, which knows nothing of the texts.
+    assert variance_kept(expected, np.full_like(expected, expected.mean())) == pytest.approx(0, abs=1e-9)
+
+
+def test_constant_answers_tell_nothing_of_the_variance():
+    assert variance_kept(np.ones(3), np.ones(3)) is None
+
+
+NUMBERS = Parity(3, 0.2, None, "a text", {"1 x 1": 0.1}, variance_kept=0.95)
+
+
+def test_a_regression_is_held_to_its_numbers():
+    check_parity(NUMBERS, None, 0.9)
+    check_parity(NUMBERS, 0.2, 0.9)
+    with pytest.raises(
+        UserError, match=r"95\.0% of the variance of PyTorch's answers to 3 texts is kept, less"
+    ):
+        check_parity(NUMBERS, None, 0.98)
+    with pytest.raises(UserError, match=r"logits differ .* more than 1e-04, at 'a text'"):
+        check_parity(NUMBERS, 1e-4, 0.9)
+
+
+def test_a_regression_without_variance_or_tolerance_is_not_proven():
+    constant = dataclasses.replace(NUMBERS, variance_kept=None)
+    check_parity(constant, 0.2, 0.98)
+    with pytest.raises(UserError, match="gives the same number for each of 3 texts"):
+        check_parity(constant, None, 0.98)
+
+
+def test_nan_keeps_no_variance():
+    kept = variance_kept(np.arange(3.0), np.array([0, np.nan, 2]))
+    with pytest.raises(UserError):
+        check_parity(dataclasses.replace(NUMBERS, variance_kept=kept), 1.0, 0.0)
 
 
 @given(

@@ -4,6 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from compressor.batching import encode
 from compressor.checkpoint import Checkpoint, NoCheckpoint
 from compressor.classifier import encoder_weights, load_classifier, sparsity_of
 from compressor.console import SilentProgress
@@ -262,3 +263,43 @@ def test_candidates_are_compared_by_a_metric(small_classifier_dir, texts, score)
     _, result = prune(small_classifier_dir, texts, Unstructured(0.3), config)
     (costs,) = result.details["steps"][0]["early_costs"]
     assert all(0 <= cost < 1 for cost in costs.values())
+
+
+def test_an_attack_that_succeeds_costs_a_candidate(small_classifier_dir, texts):
+    update = {"steps": 1, "candidates": 2, "early_steps": 0, "recovery_steps": 0, "attacked_examples": 4}
+    costs = []
+    for weight in (0.0, 1.0, 2.0):
+        config = QUICK.model_copy(update=update | {"attack_weight": weight})
+        _, result = prune(small_classifier_dir, texts, Unstructured(0.3), config)
+        costs.append(result.details["steps"][0]["early_costs"][0])
+    for index, cost in costs[0].items():
+        error = costs[1][index] - cost
+        # DeepWordBug fools a small model with some text, and each of the four is a quarter.
+        assert error > 0
+        assert 4 * error == pytest.approx(round(4 * error), abs=1e-4)
+        # The attack is the same one each time: it is seeded.
+        assert costs[2][index] - cost == pytest.approx(2 * error, abs=1e-4)
+
+
+def test_attacked_texts_are_held_out_ones(small_classifier_dir, texts, monkeypatch):
+    seen = {}
+
+    def attack_on(given, job):
+        seen["attacked"] = given
+        return lambda classifier: 0.0
+
+    monkeypatch.setattr(module, "_attack_on", attack_on)
+    config = QUICK.model_copy(update={"attack_weight": 1.0, "attacked_examples": 5})
+    job = PruningJob(Unstructured(0.5), PruneConfig(randomized=config), 32, 0)
+    classifier = load_classifier(str(small_classifier_dir))
+    training, holdout = module.split(classifier, texts, job, SilentProgress())
+    attacked = {tuple(ids) for ids, _ in encode(classifier.tokenizer, seen["attacked"], 32)}
+    assert len(seen["attacked"]) == 5
+    assert attacked <= {tuple(ids) for ids, _ in holdout.clean.encoded}
+    assert attacked.isdisjoint(tuple(ids) for ids, _ in training.encoded)
+
+
+@pytest.mark.parametrize("score", ["pearson", "spearman"])
+def test_classes_have_no_correlation(small_classifier_dir, texts, score):
+    with pytest.raises(UserError, match=f"score {score}: the model answers with classes"):
+        prune(small_classifier_dir, texts, Unstructured(0.5), QUICK.model_copy(update={"score": score}))

@@ -8,9 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compressor.validation.answers as answers_module
-from compressor.metrics import measure
+from compressor.metrics import correlation, measure
 from compressor.robustness.statistics import paired_difference
-from compressor.validation.answers import Examples, answer_figures, pack_bits, unpack_bits
+from compressor.validation.answers import (
+    Examples,
+    NumberedExamples,
+    answer_figures,
+    number_figures,
+    pack_bits,
+    unpack_bits,
+)
 from compressor.validation.slices import label_slices, length_slices
 
 NAMES = ["no", "yes", "perhaps"]
@@ -125,3 +132,45 @@ def test_quarters_of_different_lengths_are_quarters():
         ("51 to 75 tokens", 25),
         ("76 to 100 tokens", 25),
     ]
+
+
+def numbered(metric, noise, count=200):
+    """Numbers, a dense model's answers to them and a sparse model's, which is off by `noise` more."""
+    generator = np.random.default_rng(3)
+    numbers = generator.normal(size=count)
+    dense = numbers + 0.5 * generator.normal(size=count)
+    sparse = dense + noise * generator.normal(size=count)
+    examples = NumberedExamples(numbers.tolist(), metric, seed=0)
+    logits = [answers[:, None].astype(np.float32) for answers in (sparse, dense)]
+    return number_figures(*logits, examples), (numbers, dense, sparse)
+
+
+@pytest.mark.parametrize("metric", ["pearson", "spearman"])
+def test_intervals_of_a_correlation_are_the_paired_bootstrap_s(metric):
+    found, (numbers, dense, sparse) = numbered(metric, 0.6)
+    scores = [correlation(metric, answers, numbers) for answers in (dense, sparse)]
+    against = found["answers_against_dense"]
+    assert found["task_score"] == pytest.approx(scores[1], abs=1e-6)
+    assert against.task_score_drop == pytest.approx(scores[0] - scores[1], abs=1e-6)
+    generator = np.random.default_rng(99)
+    draws = [generator.integers(200, size=200) for _ in range(1000)]
+    own = [
+        [correlation(metric, answers[rows], numbers[rows]) for rows in draws] for answers in (dense, sparse)
+    ]
+    for ends, values in (
+        (found["task_score_interval"], own[1]),
+        (against.task_score_drop_interval, np.subtract(*own)),
+    ):
+        width = np.ptp(np.percentile(values, [2.5, 97.5]))
+        assert [ends.low, ends.high] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.15 * width)
+    # On other draws for each of the two the difference would be far less sure.
+    apart = np.subtract(own[0], own[1][::-1])
+    ends = against.task_score_drop_interval
+    assert ends.low > 0
+    assert ends.high - ends.low < 0.9 * np.ptp(np.percentile(apart, [2.5, 97.5]))
+
+
+def test_the_same_numbers_have_no_drop_at_all():
+    against = numbered("spearman", 0.0)[0]["answers_against_dense"]
+    assert (against.task_score_drop, against.accuracy_drop, against.label_agreement) == (0, None, None)
+    assert (against.task_score_drop_interval.low, against.task_score_drop_interval.high) == (0, 0)
