@@ -31,9 +31,9 @@ NOUNS = [
 ]  # fmt: skip
 OTHERS = ["the", "with", "and", "one", "that", "was", "from"]
 LABELS = ("fresh", "rotten")
-TRAIN_TEXTS, TEST_TEXTS = 1040, 12
+TRAIN_TEXTS, TEST_TEXTS = 1040, 8
 SOUP_EXAMPLES = 2
-TRAINING_STEPS, LEARNING_RATE = 60, 5e-3
+TRAINING_STEPS, LEARNING_RATE = 50, 5e-3
 
 
 def write_texts(folder: Path) -> None:

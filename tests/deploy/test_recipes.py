@@ -49,8 +49,7 @@ def test_the_robust_one_makes_its_dense_model_as_a_soup():
 
 
 def test_the_nightly_one_makes_the_model_of_the_pull_request_so_that_it_is_reused():
-    nightly, local = (
-        load_recipe(next(path for path in RECIPES if path.stem == name)) for name in ("nightly", "local-files")
-    )
+    names = ("nightly", "local-files")
+    nightly, local = (load_recipe(next(path for path in RECIPES if path.stem == name)) for name in names)
     for section in ("model", "data", "run", "finetune", "soup", "prune", "export"):
         assert getattr(nightly, section) == getattr(local, section), section
