@@ -46,3 +46,10 @@ def test_the_robust_one_makes_its_dense_model_as_a_soup():
     assert trains_dense(recipe)
     assert recipe.soup is not None
     assert any(recipe.soup.adversarial_step_counts)
+
+
+def test_the_nightly_one_makes_the_model_of_the_pull_request_so_that_it_is_reused():
+    names = ("nightly", "local-files")
+    nightly, local = (load_recipe(next(path for path in RECIPES if path.stem == name)) for name in names)
+    for section in ("model", "data", "run", "finetune", "soup", "prune", "export"):
+        assert getattr(nightly, section) == getattr(local, section), section
