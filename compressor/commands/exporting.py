@@ -74,6 +74,8 @@ def _summary(manifest: dict[str, Any], output: Path) -> str:
     same = ""
     if parity["label_agreement"] is not None:
         same = f" and {parity['label_agreement']:.1%} of labels the same"
+    elif parity["variance_kept"] is not None:
+        same = f" and {parity['variance_kept']:.1%} of their variance kept"
     parts.append(
         f"logits within {parity['max_difference']:.1e} of PyTorch's{same} on {parity['examples']} texts"
     )
