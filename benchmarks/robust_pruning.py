@@ -22,6 +22,7 @@ from compressor.assets import encoder_directory
 from compressor.console import terminal_progress
 from compressor.data import load_text_data
 from compressor.environment import describe_environment, prepare
+from compressor.finetuning import finetune_directory
 from compressor.options import (
     AttackConfig,
     ColumnsConfig,
@@ -36,7 +37,6 @@ from compressor.pruning import prune_directory
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness
 from compressor.souping import SOUP_RECORD, soup_directory
-from compressor.training import finetune_directory
 
 RATE, EPOCHS = 1e-4, 1
 # Two steps gain little on MiniLM; larger ones, or perturbed before it has learnt much, leave a constant

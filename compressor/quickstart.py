@@ -14,6 +14,7 @@ import numpy as np
 from compressor.assets import ENCODER_SHA256, QUOTES_FILE, QUOTES_PACKAGE, asset_file, encoder_directory
 from compressor.console import Progress
 from compressor.environment import cache_directory, package_versions
+from compressor.finetuning import TRAINING_RECORD
 from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
 from compressor.output import atomic_directory, read_json, sha256_of, write_json
 from compressor.pipeline import check_recipe, run_stages
@@ -21,7 +22,6 @@ from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder
 from compressor.stage_runs import train_dense
 from compressor.stages import stages_of
-from compressor.training import TRAINING_RECORD
 from compressor.validation.report import Report
 
 TRAIN_EXAMPLES = 8000

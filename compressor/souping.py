@@ -29,6 +29,7 @@ from compressor.classifier import (
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, package_versions, prepare
+from compressor.finetuning import TRAINING_RECORD, finetune_classifier
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SoupConfig
 from compressor.output import (
     atomic_directory,
@@ -44,7 +45,6 @@ from compressor.robustness.run import attack_model
 from compressor.robustness.statistics import wilson_interval
 from compressor.robustness.victims import Victim
 from compressor.tables import training_in_words
-from compressor.training import TRAINING_RECORD, finetune_classifier
 from compressor.validation.accuracy import measure_accuracy
 
 SOUP_RECORD = "soup.json"

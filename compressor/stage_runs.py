@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compressor.console import Progress
+from compressor.finetuning import finetune_directory
 from compressor.pruning import prune_directory
 from compressor.recipe import Recipe
 from compressor.robustness.attack_stage import attack_directory
@@ -20,7 +21,6 @@ from compressor.stages import (
     training_texts,
     trains_dense,
 )
-from compressor.training import finetune_directory
 from compressor.validation.report import VARIANTS
 from compressor.validation.run import ValidationJob, validate_into
 from exporters.artifact import export_directory

@@ -1,42 +1,27 @@
-"""Training with fixed masks and distillation, and the stage that fine-tunes a dense classifier."""
+"""Training with fixed masks and distillation."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.adversarial_training import Perturbation, adversarial_backward, perturbation_of
-from compressor.batching import Encoded, encode, pad, shuffled_batches
-from compressor.classifier import (
-    Classifier,
-    linear_at,
-    load_for_finetuning,
-    save_classifier,
-    weights_bytes,
-    weights_fingerprint,
-)
-from compressor.console import Progress
-from compressor.data import TextData, load_text_data
+from compressor.adversarial_training import Perturbation, adversarial_backward
+from compressor.batching import Encoded, pad, shuffled_batches
+from compressor.classifier import Classifier, linear_at
 from compressor.early_stopping import EarlyStopping
-from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
-from compressor.labels import NUMBER_NAMES
-from compressor.options import ColumnsConfig, FinetuneConfig, OptimizerName, Precision, RunConfig
-from compressor.output import atomic_directory, check_replaceable, write_json
+from compressor.options import OptimizerName, Precision
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
 
-TRAINING_RECORD = "training.json"
 GRADIENT_NORM = 1.0
 SGD_MOMENTUM = 0.9
 
@@ -270,78 +255,3 @@ def _endless_batches(
 ) -> Iterator[list[int]]:
     while True:
         yield from shuffled_batches(encoded, batch_size, generator)
-
-
-def finetune_classifier(
-    classifier: Classifier,
-    data: TextData,
-    config: FinetuneConfig,
-    max_length: int,
-    seed: int,
-    progress: Progress,
-) -> int:
-    """Fine-tune all weights in place on labelled data; return the number of training steps.
-
-    Raises:
-        UserError: the device cannot compute in the precision of the options.
-    """
-    training = TrainingSet(encode(classifier.tokenizer, data, max_length), torch.tensor(data.targets))
-    schedule = Schedule(
-        steps=config.epochs * math.ceil(len(data) / (config.batch_size * config.accumulation_steps)),
-        learning_rate=config.learning_rate,
-        batch_size=config.batch_size,
-        optimizer=config.optimizer,
-        weight_decay=config.weight_decay,
-        warmup_share=config.warmup_share,
-        perturbation=perturbation_of(config),
-        accumulation_steps=config.accumulation_steps,
-        precision=config.precision,
-    )
-    return train(
-        classifier,
-        training,
-        schedule,
-        seed=seed,
-        track=lambda steps: progress.track(steps, f"Fine-tuning on {len(data)} texts"),
-    )
-
-
-def finetune_directory(
-    model: str,
-    train_data: str,
-    columns: ColumnsConfig,
-    config: FinetuneConfig,
-    run: RunConfig,
-    output: Path,
-    *,
-    force: bool,
-    progress: Progress,
-) -> dict[str, Any]:
-    """The finetune stage: a BERT checkpoint and labelled texts in, a dense classifier out.
-
-    Writes the classifier and `training.json`, and returns the latter's content.
-
-    Raises:
-        UserError: bad model, data or output.
-    """
-    check_replaceable(output, force)
-    device = prepare(run)
-    names = NUMBER_NAMES if config.task == "regression" else None
-    data = load_text_data(train_data, columns, "train", label_names=names)
-    classifier = load_for_finetuning(model, data.label_names, run.seed, device)
-    with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
-        start = time.monotonic()
-        steps = finetune_classifier(classifier, data, config, columns.max_length, run.seed, progress)
-        save_classifier(classifier, working)
-        record = {
-            "steps": steps,
-            "seconds": round(time.monotonic() - start, 2),
-            "options": config.model_dump(),
-            "seed": run.seed,
-            "labels": classifier.label_names,
-            "model": {"source": model, "sha256": weights_fingerprint(model)},
-            "data": data.record(columns),
-            "environment": describe_environment(run),
-        }
-        write_json(working / TRAINING_RECORD, record)
-    return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}

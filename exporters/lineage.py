@@ -12,9 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from compressor.classifier import weights_fingerprint
+from compressor.finetuning import TRAINING_RECORD
 from compressor.output import read_json
 from compressor.pruning import PRUNING_RECORD
-from compressor.training import TRAINING_RECORD
 
 
 def masks_sha256(weights: Mapping[str, Tensor]) -> str:

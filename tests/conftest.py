@@ -21,6 +21,7 @@ import torch
 from compressor.classifier import Classifier, encoder_linears, load_classifier, save_classifier
 from compressor.console import SilentProgress
 from compressor.data import TextData, load_text_data
+from compressor.finetuning import finetune_directory
 from compressor.options import (
     AdaptiveConfig,
     ColumnsConfig,
@@ -31,7 +32,6 @@ from compressor.options import (
 )
 from compressor.pruning import prune_directory
 from compressor.quickstart import encoder_directory, write_data
-from compressor.training import finetune_directory
 from exporters.artifact import export_directory
 
 THREADS = 2

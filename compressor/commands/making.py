@@ -25,7 +25,7 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Fine-tune a BERT checkpoint into a dense classifier."""
-    from compressor.training import finetune_directory
+    from compressor.finetuning import finetune_directory
 
     with results_only(as_json):
         record = finetune_directory(
