@@ -28,7 +28,7 @@ from compressor.options import (
     ValidateConfig,
 )
 from compressor.output import read_json
-from compressor.pipeline import check_texts
+from compressor.pipeline import check_metrics, check_texts
 from compressor.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.pruning import prune_directory
 from compressor.recipe import Recipe
@@ -236,10 +236,11 @@ def test_a_run_of_a_regression_attacks_nothing_and_checks_gates_first(small_enco
     }
     recipe = Recipe.model_validate(values)
     assert [stage.name for stage in stages_of(recipe)] == ["dense", "prune", "export", "validate"]
+    check_metrics(recipe)
     check_texts(recipe)
     values["validate"]["gates"] = ["accuracy >= 0.9"]
     with pytest.raises(UserError, match="is of classes"):
-        check_texts(Recipe.model_validate(values))
+        check_metrics(Recipe.model_validate(values))
 
 
 def test_the_server_answers_with_the_number(artifact_dir, randomized_dir, test_pairs):

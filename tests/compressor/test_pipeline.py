@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from stand_ins import OneThread
 
 import compressor.pipeline as pipeline
 import compressor.stage_runs as stage_runs
@@ -111,7 +112,7 @@ def variants(report):
     return report.variants.dense, report.variants.pruned, report.variants.artifact
 
 
-def test_a_stopped_run_goes_on_behind_its_last_stage_and_in_two_processes(
+def test_a_stopped_run_goes_on_behind_its_last_stage_and_shares_attacks_out(
     recipe, finished, tmp_path, monkeypatch
 ):
     output = tmp_path / "out"
@@ -133,6 +134,8 @@ def test_a_stopped_run_goes_on_behind_its_last_stage_and_in_two_processes(
         patch.setattr(stage_runs, "prune_directory", stop)
         original = robustness.attack_in_processes
         patch.setattr(robustness, "attack_in_processes", in_processes)
+        # What real processes do is tested in robustness; each would import TextAttack for each attack.
+        patch.setattr("compressor.robustness.run.ProcessPoolExecutor", OneThread)
         report = run_recipe(recipe, output, processes=2, force=False, progress=SilentProgress())
     assert len(shared) == 3
     _, alone = finished
