@@ -8,11 +8,12 @@ from typing import Any
 
 from compressor.console import format_seconds
 from compressor.environment import resolve_device
+from compressor.options import TaskName
 from compressor.pipeline import check_metrics, check_recipe
 from compressor.recipe import Recipe
 from compressor.run_folder import RunFolder, Step
 from compressor.runtime_gains import Gain, gains_of
-from compressor.stages import attack_stage, stages_of
+from compressor.stages import attack_stage, stages_of, task_of_run
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,20 @@ def dry_run(recipe: Recipe, output: Path, *, force: bool) -> DryRun:
         UserError: as `run_recipe`, before its first stage.
     """
     check_recipe(recipe)
-    plan = RunFolder(output, force=force).plan(stages_of(recipe))
+    task = task_of_run(recipe)
+    plan = RunFolder(output, force=force).plan(stages_of(recipe, task))
     gains = gains_of(recipe.prune, resolve_device(recipe.run.device).type)
-    return DryRun(_timed(recipe, plan), gains)
+    return DryRun(_timed(recipe, task, plan), gains)
 
 
-def _timed(recipe: Recipe, plan: list[Step]) -> list[PlannedStage]:
+def _timed(recipe: Recipe, task: TaskName, plan: list[Step]) -> list[PlannedStage]:
     if not any(step.runs for step in plan):
         return [PlannedStage(step.stage.name, (), 0.0, "") for step in plan]
     # Not needed, and slow to import, where all is reused.
     from compressor.estimates import Estimate, estimate, measure
 
-    check_metrics(recipe)
-    pace, sizes = measure(recipe)
+    check_metrics(recipe, task)
+    pace, sizes = measure(recipe, task)
     planned: list[PlannedStage] = []
     attacks = [step.stage.name for step in plan if step.runs and step.stage.name.startswith(attack_stage(""))]
     for step in plan:

@@ -18,7 +18,7 @@ from compressor.classifier import encoder_linears, load_for_finetuning
 from compressor.data import Role, TextData, load_text_data
 from compressor.environment import prepare
 from compressor.layerwise import group_names
-from compressor.options import AttackConfig, AttackName, SoupConfig
+from compressor.options import AttackConfig, AttackName, SoupConfig, TaskName
 from compressor.patterns import Structured, parse_pattern
 from compressor.recipe import Recipe
 from compressor.stages import attack_stage, known_labels
@@ -92,14 +92,17 @@ class Estimate:
     assumes: str = ""
 
 
-def measure(recipe: Recipe) -> tuple[Pace, Sizes]:
+def measure(recipe: Recipe, task: TaskName) -> tuple[Pace, Sizes]:
     """Load the recipe's model and data and time the model on this machine.
+
+    Args:
+        task: the run's, see `task_of_run`.
 
     Raises:
         UserError: bad model or data.
     """
     device = prepare(recipe.run)
-    names = known_labels(recipe)
+    names = known_labels(task)
 
     def load(source: str, role: Role, needs_labels: bool = True) -> TextData:
         return load_text_data(source, recipe.data, role, label_names=names, needs_labels=needs_labels)

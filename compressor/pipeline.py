@@ -18,6 +18,7 @@ from compressor.console import Progress
 from compressor.data import load_text_data
 from compressor.environment import describe_environment, resolve_device
 from compressor.errors import UserError
+from compressor.options import TaskName
 from compressor.options.export import precision_of
 from compressor.output import read_json
 from compressor.patterns import parse_pattern
@@ -71,10 +72,11 @@ def run_recipe(
     """
     check_recipe(recipe)
     folder = RunFolder(output, force=force)
-    plan = folder.plan(stages_of(recipe))
+    task = task_of_run(recipe)
+    plan = folder.plan(stages_of(recipe, task))
     if any(step.runs for step in plan):
-        check_metrics(recipe)
-        check_texts(recipe)
+        check_metrics(recipe, task)
+        check_texts(recipe, task)
     folder.make(dump_recipe(recipe))
     try:
         return run_stages(recipe, plan, folder, progress, processes)
@@ -83,14 +85,14 @@ def run_recipe(
         raise
 
 
-def check_metrics(recipe: Recipe) -> None:
+def check_metrics(recipe: Recipe, task: TaskName) -> None:
     """Raise a `UserError` if gates or the metric are not of what the run's models do."""
-    check_task(parse_gates(recipe.validate_.gates), recipe.validate_, task_of_run(recipe))
+    check_task(parse_gates(recipe.validate_.gates), recipe.validate_, task)
 
 
-def check_texts(recipe: Recipe) -> None:
+def check_texts(recipe: Recipe, task: TaskName) -> None:
     """Raise a `UserError` if calibration or test texts cannot be used."""
-    names, trains = known_labels(recipe), recipe.prune.trains
+    names, trains = known_labels(task), recipe.prune.trains
     load_text_data(
         recipe.data.calibration, recipe.data, "calibration", label_names=names, needs_labels=trains
     )

@@ -21,7 +21,7 @@ from compressor.pipeline import check_recipe, run_stages
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder
 from compressor.stage_runs import train_dense
-from compressor.stages import stages_of
+from compressor.stages import stages_of, task_of_run
 from compressor.validation.report import Report
 
 TRAIN_EXAMPLES = 8000
@@ -107,7 +107,7 @@ def run_quickstart(
     if not (output / "data").exists():
         with atomic_directory(output / "data") as working:
             write_data(working)
-    plan = folder.plan(stages_of(recipe))
+    plan = folder.plan(stages_of(recipe, task_of_run(recipe)))
     return run_stages(recipe, plan, folder, progress, train=_dense_from_cache)
 
 

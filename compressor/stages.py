@@ -80,9 +80,9 @@ def task_of_run(recipe: Recipe) -> TaskName:
     return "classification" if recipe.soup is not None else model_task(recipe.model)
 
 
-def known_labels(recipe: Recipe) -> tuple[str, ...] | None:
+def known_labels(task: TaskName) -> tuple[str, ...] | None:
     """The label names that data is to be read with before there is a model: those of a regression."""
-    return NUMBER_NAMES if task_of_run(recipe) == "regression" else None
+    return NUMBER_NAMES if task == "regression" else None
 
 
 def training_texts(recipe: Recipe) -> str:
@@ -97,8 +97,11 @@ def training_texts(recipe: Recipe) -> str:
     return recipe.data.train
 
 
-def stages_of(recipe: Recipe) -> list[Stage]:
+def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
     """The stages of a recipe in their order.
+
+    Args:
+        task: the run's, see `task_of_run`.
 
     Raises:
         UserError: a model or data set is missing, or the recipe's device.
@@ -106,8 +109,8 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     run = {"seed": recipe.run.seed, "device": resolve_device(recipe.run.device).type}
     base = {"code": code_version(), "packages": package_versions(), "run": run}
     columns = recipe.data.model_dump(include=set(ColumnsConfig.model_fields))
-    calibration = {**columns, "calibration": _data_content(recipe, "calibration")}
-    test = {**columns, "test": _data_content(recipe, "test")}
+    calibration = {**columns, "calibration": _data_content(recipe, task, "calibration")}
+    test = {**columns, "test": _data_content(recipe, task, "test")}
     stages: dict[str, Stage] = {}
 
     def add(name: str, outputs: tuple[str, ...], after: tuple[str, ...], **facts: Any) -> None:
@@ -120,13 +123,13 @@ def stages_of(recipe: Recipe) -> list[Stage]:
         options = recipe.model_dump(mode="json", include={"finetune", "soup"})
         if recipe.soup is not None:
             options["resources"] = _resources(recipe.soup.attack)
-        data = {**columns, "train": _data_content(recipe, "train")}
+        data = {**columns, "train": _data_content(recipe, task, "train")}
         add("dense", (DENSE,), (), **model, **options, data=data)
         model, dense = {}, ("dense",)
     add("prune", (PRUNED,), dense, **model, prune=recipe.prune.model_dump(mode="json"), data=calibration)
     add("export", (ARTIFACT,), ("prune",), export=recipe.export.model_dump(mode="json"), data=test)
     # An attack turns one class into another; numbers have none.
-    if task_of_run(recipe) == "classification":
+    if task == "classification":
         attack = {
             "attack": recipe.attack.model_dump(mode="json"),
             "resources": _resources(recipe.attack),
@@ -165,7 +168,7 @@ def code_version() -> str:
     return digest.hexdigest()
 
 
-def _data_content(recipe: Recipe, role: Role) -> dict[str, str]:
+def _data_content(recipe: Recipe, task: TaskName, role: Role) -> dict[str, str]:
     """What changes if a data set does: of a file its SHA-256, of a hub data set that of its texts."""
     source = training_texts(recipe) if role == "train" else getattr(recipe.data, role)
     key = f"data.{role}"
@@ -173,7 +176,7 @@ def _data_content(recipe: Recipe, role: Role) -> dict[str, str]:
         if Path(source).is_file():
             return {"content": sha256_of(Path(source))}
         needs_labels = role != "calibration" or recipe.prune.trains
-        names = known_labels(recipe)
+        names = known_labels(task)
         data = load_text_data(source, recipe.data, role, label_names=names, needs_labels=needs_labels)
     except OSError as error:
         raise UserError(f"{key}: {shown(source)}: cannot be read: {error.strerror}") from error

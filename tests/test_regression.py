@@ -235,12 +235,17 @@ def test_a_run_of_a_regression_attacks_nothing_and_checks_gates_first(small_enco
         "validate": MEASURED.model_dump(),
     }
     recipe = Recipe.model_validate(values)
-    assert [stage.name for stage in stages_of(recipe)] == ["dense", "prune", "export", "validate"]
-    check_metrics(recipe)
-    check_texts(recipe)
+    assert [stage.name for stage in stages_of(recipe, "regression")] == [
+        "dense",
+        "prune",
+        "export",
+        "validate",
+    ]
+    check_metrics(recipe, "regression")
+    check_texts(recipe, "regression")
     values["validate"]["gates"] = ["accuracy >= 0.9"]
     with pytest.raises(UserError, match="is of classes"):
-        check_metrics(Recipe.model_validate(values))
+        check_metrics(Recipe.model_validate(values), "regression")
 
 
 def test_the_server_answers_with_the_number(artifact_dir, randomized_dir, test_pairs):

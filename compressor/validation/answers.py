@@ -6,6 +6,7 @@ model and slices are all read from them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -97,27 +98,28 @@ def number_figures(
     Args:
         logits, dense_logits: `(examples, 1)` float32.
     """
-    answers = logits[:, 0]
-    dense = answers if dense_logits is None else dense_logits[:, 0]
+    answered = [found[:, 0] for found in (logits, dense_logits) if found is not None]
     numbers = np.array(examples.numbers)
-    score, of_dense = (correlation(examples.metric, found, numbers) for found in (answers, dense))
-    drawn = _resampled_correlations(examples.metric, numbers, dense, answers, examples.seed)
-    against = AnswersAgainstFigures(
-        accuracy_drop=None,
-        label_agreement=None,
-        label_agreement_interval=None,
-        task_score_drop=of_dense - score,
-        task_score_drop_interval=_percentiles(drawn[:, 0] - drawn[:, 1]),
-    )
+    score, *of_dense = (correlation(examples.metric, answers, numbers) for answers in answered)
+    drawn = _resampled_correlations(examples.metric, numbers, answered, examples.seed)
+    against = None
+    if of_dense:
+        against = AnswersAgainstFigures(
+            accuracy_drop=None,
+            label_agreement=None,
+            label_agreement_interval=None,
+            task_score_drop=of_dense[0] - score,
+            task_score_drop_interval=_percentiles(drawn[:, 1] - drawn[:, 0]),
+        )
     return {
         "accuracy": None,
         "accuracy_interval": None,
         "examples": len(numbers),
         "right": None,
         "task_score": score,
-        "task_score_interval": _percentiles(drawn[:, 1]),
+        "task_score_interval": _percentiles(drawn[:, 0]),
         "calibration_error": None,
-        "answers_against_dense": None if dense_logits is None else against,
+        "answers_against_dense": against,
         "slices": [],
     }
 
@@ -125,16 +127,15 @@ def number_figures(
 def _resampled_correlations(
     metric: CorrelationName,
     numbers: NDArray[np.float64],
-    first: NDArray[np.float32],
-    second: NDArray[np.float32],
+    answered: Sequence[NDArray[np.float32]],
     seed: int,
 ) -> NDArray[np.float64]:
-    """As `_resampled_scores`, of answers that are numbers, `(RESAMPLES, 2)`."""
+    """As `_resampled_scores`, of answers that are numbers, `(RESAMPLES, variants)`."""
     generator = np.random.default_rng(seed)
-    scores = np.empty((RESAMPLES, 2))
+    scores = np.empty((RESAMPLES, len(answered)))
     for number in range(RESAMPLES):
         rows = generator.integers(len(numbers), size=len(numbers))
-        scores[number] = [correlation(metric, answers[rows], numbers[rows]) for answers in (first, second)]
+        scores[number] = [correlation(metric, answers[rows], numbers[rows]) for answers in answered]
     return scores
 
 

@@ -44,7 +44,7 @@ def recipe(tmp_path) -> Recipe:
 
 
 def keys(recipe):
-    return {stage.name: stage.key for stage in stages_of(recipe)}
+    return {stage.name: stage.key for stage in stages_of(recipe, "classification")}
 
 
 def changed(before, recipe):
@@ -55,7 +55,7 @@ def changed(before, recipe):
 
 def test_stages_come_in_the_order_in_which_they_read_each_other(recipe):
     seen = set()
-    for stage in stages_of(recipe):
+    for stage in stages_of(recipe, "classification"):
         assert set(stage.after) <= seen
         seen.add(stage.name)
     assert seen == ALL
@@ -135,4 +135,4 @@ def test_code_and_packages_change_everything(recipe, monkeypatch):
 )
 def test_what_is_missing_is_told(recipe, section, says):
     with pytest.raises(UserError, match=says):
-        stages_of(recipe.model_copy(update={"finetune": None, **section}))
+        stages_of(recipe.model_copy(update={"finetune": None, **section}), "classification")
