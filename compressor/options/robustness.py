@@ -45,8 +45,8 @@ class ResourcesConfig(SynonymsConfig):
 
     word_vectors: str | None = Field(
         None,
-        description="textfooler, textbugger: word vectors, an .npz file with arrays words and vectors; "
-        "computed with the sentence encoder if not given.",
+        description="textfooler, textbugger: word vectors, an .npz file with arrays words and vectors, "
+        "or text with a word and its numbers on each line; computed with the sentence encoder if not given.",
     )
     sentence_encoder: str | None = Field(
         None,

@@ -42,23 +42,58 @@ class WordVectors:
 
 
 def load_word_vectors(path: Path, progress: Progress) -> WordVectors:
-    """Read word vectors from an .npz file with arrays `words` and `vectors`; neighbours are cached.
+    """Read word vectors from a file; neighbours are cached.
+
+    Args:
+        path: an .npz file with arrays `words` and `vectors`, or text as GloVe and counter-fitted vectors are
+            published: on each line a word and its numbers.
 
     Raises:
-        UserError: no such file, or other arrays in it.
+        UserError: no such file, or another content.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            words = [str(word) for word in arrays["words"]]
-            vectors = arrays["vectors"].astype(np.float32)
+        words, vectors = _of_arrays(path) if path.suffix == ".npz" else _of_text(path)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{path}: cannot be read as word vectors (an .npz with arrays words and vectors): {error}"
+            f"{path}: cannot be read as word vectors (an .npz with arrays words and vectors, or text with a "
+            f"word and its numbers on each line): {error}"
         ) from error
     if vectors.ndim != 2 or len(words) != len(vectors) or len(words) <= NEIGHBOURS:
         raise UserError(f"{path}: needs more than {NEIGHBOURS} words, and as many vectors as words")
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{path}: has a number that is not finite")
     digest = sha256_of(path)
     return _with_neighbours(words, vectors, digest, f"{path.name} (sha256 {digest[:12]})", progress)
+
+
+def _of_arrays(path: Path) -> tuple[list[str], NDArray[np.float32]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return [str(word) for word in arrays["words"]], arrays["vectors"].astype(np.float32)
+
+
+def _of_text(path: Path) -> tuple[list[str], NDArray[np.float32]]:
+    """Words and vectors of a text file; a first line with two numbers, as word2vec writes it, is left out.
+
+    Raises:
+        ValueError: a line of another length than the first, or without numbers.
+    """
+    words: list[str] = []
+    rows: list[NDArray[np.float32]] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            word, *numbers = line.rstrip().split(" ")
+            if number == 1 and len(numbers) == 1:
+                continue
+            try:
+                row = np.array(numbers, dtype=np.float32)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+            if not len(row) or (rows and len(row) != len(rows[0])):
+                length = f"{len(rows[0])} as in those above" if rows else "one and more"
+                raise ValueError(f"line {number}: {len(row)} numbers, not {length}")
+            words.append(word)
+            rows.append(row)
+    return words, np.array(rows, dtype=np.float32)
 
 
 def encoded_word_vectors(directory: Path, encoder: SentenceEncoder, progress: Progress) -> WordVectors:

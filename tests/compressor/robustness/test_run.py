@@ -25,7 +25,7 @@ from compressor.robustness.resources import STOPWORDS
 from compressor.robustness.run import attack_victim, load_predictor
 from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.victims import Victim
-from compressor.robustness.word_vectors import load_word_vectors, nearest_neighbours
+from compressor.robustness.word_vectors import load_word_vectors
 from exporters.artifact import export_directory
 
 DEEPWORDBUG = AttackConfig(attack="deepwordbug")
@@ -204,34 +204,6 @@ def test_nothing_attempted_has_no_success_rate():
 def test_no_examples_is_an_error():
     with pytest.raises(ValueError, match="no examples"):
         summarize([], "deepwordbug")
-
-
-def test_neighbours_are_the_nearest_with_the_word_itself_first():
-    vectors = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors[7] = vectors[3]  # twins tie
-    found = nearest_neighbours(vectors, 5, SilentProgress())
-    scores = vectors @ vectors.T
-    np.fill_diagonal(scores, np.inf)
-    expected = np.sort(scores, axis=1)[:, ::-1][:, :6]
-    assert (found[:, 0] == np.arange(200)).all()
-    np.testing.assert_allclose(np.take_along_axis(scores, found, axis=1), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"words": np.array(["a"] * 60), "vectors": np.zeros((59, 3))},
-        {"words": np.array(["a"]), "vectors": np.zeros((1, 3))},
-        {"other": np.zeros(3)},
-        {"words": np.array(["a"] * 60, dtype=object), "vectors": np.zeros((60, 3))},
-    ],
-)
-def test_bad_word_vectors_are_refused(tmp_path, content):
-    path = tmp_path / "v.npz"
-    np.savez(path, **content)
-    with pytest.raises(UserError, match=r"v\.npz"):
-        load_word_vectors(path, SilentProgress())
 
 
 def test_a_missing_encoder_is_refused(tmp_path):
