@@ -30,6 +30,7 @@ from benchmarks.modelopt_rival import is_installed
 from benchmarks.results_file import RESULTS, markdown_table
 
 TUNED = {"reconstruction_passes": 20, "reconstruction_rate": 1e-3}
+FILLED = {"calibration_tokens": 65_536}
 MODELOPT = "modelopt SparseGPT"
 METHODS: dict[str, dict[str, Any]] = {
     "magnitude": {"algorithm": "magnitude"},
@@ -38,6 +39,7 @@ METHODS: dict[str, dict[str, Any]] = {
     MODELOPT: {"algorithm": "sparsegpt"},
     "adaptive": {"algorithm": "adaptive"},
     "adaptive, tuned": {"algorithm": "adaptive", "adaptive": TUNED},
+    "adaptive, filled up": {"algorithm": "adaptive", "adaptive": FILLED},
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "50 %": {"pattern": "unstructured", "sparsity": 0.5},
@@ -49,7 +51,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "structured 50 %": {"pattern": "structured", "sparsity": 0.5},
 }
 QUICK_SETTINGS = ("75 %", "structured 25 %")
-SEVERAL_SEEDS = ("SparseGPT", MODELOPT, "adaptive", "adaptive, tuned")
+UNSTRUCTURED_ONLY = ("adaptive, tuned", "adaptive, filled up")
+SEVERAL_SEEDS = ("SparseGPT", MODELOPT, "adaptive", *UNSTRUCTURED_ONLY)
 
 
 def plan(settings: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -73,7 +76,7 @@ def applies(method: str, setting: str) -> bool:
     """Whether a method can do what a setting asks for."""
     if method == MODELOPT:
         return setting == "2:4"
-    if method == "adaptive, tuned":
+    if method in UNSTRUCTURED_ONLY:
         return "sparsity" in SETTINGS[setting] and not setting.startswith("structured")
     return not setting.startswith("structured") or method not in ("Wanda", "SparseGPT")
 

@@ -219,7 +219,10 @@ def _pruning_seconds(recipe: Recipe, pace: Pace, sizes: Sizes) -> float:
         if options.attack_weight:
             scored += min(options.attacked_examples, held) * (QUERIES["deepwordbug"] or UNMEASURED_QUERIES)
         return passes * pace.training + steps * options.candidates * scored * pace.forward
-    texts = min(config.calibration_examples, sizes.calibration)
+    texts: float = min(config.calibration_examples, sizes.calibration)
+    if config.algorithm == "adaptive":
+        # Made texts fill up what is missing.
+        texts = max(texts, config.adaptive.calibration_tokens / pace.tokens)
     walked = WALK_PASSES * texts * pace.forward
     if config.algorithm == "wanda":
         return walked

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compressor.adaptive.made_texts import fill_up
 from compressor.adaptive.solvers import UnsolvableError, damped
 from compressor.batching import encode
 from compressor.calibration import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
@@ -170,10 +172,15 @@ def start_walk(
     """The walk over the job's calibration texts, and their number.
 
     Args:
-        beside_dense: keep an unpruned copy to reproduce; otherwise both models are the same one.
+        beside_dense: keep an unpruned copy to reproduce, on made texts as well if the texts are few;
+            otherwise both models are the same one.
     """
     data = data.sample(job.config.calibration_examples, job.seed)
     encoded = encode(classifier.tokenizer, data, job.max_length)
+    if beside_dense:
+        generator = np.random.default_rng(job.seed)
+        tokens = job.config.adaptive.calibration_tokens
+        encoded = fill_up(encoded, tokens, classifier.tokenizer, job.max_length, generator)
     pad_token_id = int(classifier.tokenizer.pad_token_id)
     batches = calibration_batches(encoded, CALIBRATION_BATCH_SIZE, pad_token_id, classifier.device)
     dense = copy.deepcopy(classifier.model) if beside_dense else classifier.model

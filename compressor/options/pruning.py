@@ -45,6 +45,13 @@ class AdaptiveConfig(Section):
     resolve_weight: bool = Field(
         True, description="Re-solve each dense weight for the drifted inputs before it is pruned."
     )
+    calibration_tokens: int = Field(
+        0,
+        ge=0,
+        le=100_000_000,
+        description="Tokens to calibrate with: where the calibration texts have fewer, texts made of their "
+        "pieces fill up; 0 takes the texts alone.",
+    )
     damping: float = Field(
         0.01,
         gt=0,

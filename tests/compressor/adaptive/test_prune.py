@@ -102,6 +102,18 @@ def test_saved_and_loaded_weights_are_the_same_with_their_zeros(pruned, tmp_path
         assert torch.equal(linear.weight == 0, ~result.masks[name])
 
 
+def test_made_texts_help_where_the_texts_are_few(
+    narrow_classifier_dir, narrow_classifier, quotes, test_quotes
+):
+    def distance(tokens, seed):
+        options = {"calibration_examples": 8, "calibration_tokens": tokens, "seed": seed, "solver": "greedy"}
+        classifier, _ = prune(narrow_classifier_dir, quotes, sparsity=0.75, **options)
+        return distance_to(narrow_classifier, classifier, test_quotes.select(range(200)))
+
+    few, filled = (np.mean([distance(tokens, seed) for seed in range(2)]) for tokens in (0, 4000))
+    assert filled < 0.9 * few
+
+
 def test_embeddings_and_layer_norms_are_untouched(pruned, narrow_classifier):
     _, classifier, _ = pruned
     for name, value in narrow_classifier.model.state_dict().items():
