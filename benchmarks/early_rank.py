@@ -21,7 +21,7 @@ from benchmarks.results_file import RESULTS, find_row, known_rows, markdown_tabl
 from compressor.classifier import Classifier, encoder_weights, load_classifier
 from compressor.console import terminal_progress
 from compressor.environment import describe_environment, prepare
-from compressor.options import PruneConfig, RandomizedConfig, RunConfig
+from compressor.options import CandidateRatios, PruneConfig, RandomizedConfig, RunConfig
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor
 from compressor.pruning import PruningJob
@@ -94,6 +94,7 @@ def main(
     seeds: Seeds = 1,
     candidates: Annotated[int, typer.Option(min=3, help="Masks, the first by magnitude.")] = 10,
     sampling_ratio: Annotated[float, typer.Option(help="Share of the kept weights that is drawn.")] = 0.05,
+    candidate_ratios: Annotated[CandidateRatios, typer.Option(help="As in compress prune.")] = "same",
     early_steps: Annotated[int, typer.Option(help="Training steps before the early score.")] = 25,
     recovery_steps: Annotated[int, typer.Option(help="Training steps of the full recovery.")] = 300,
     quick: Annotated[bool, typer.Option("--quick", help="One sparsity, three masks, few steps.")] = False,
@@ -101,7 +102,10 @@ def main(
     """Correlate early with final scores."""
     options = RunConfig()
     prepare(options)
+    candidates = 3 if quick else candidates
     config = RandomizedConfig(
+        candidates=candidates,
+        candidate_ratios=candidate_ratios,
         sampling_ratio=sampling_ratio,
         early_steps=2 if quick else early_steps,
         recovery_steps=6 if quick else recovery_steps,
@@ -120,7 +124,7 @@ def main(
         job = PruningJob(Unstructured(0.5), PruneConfig(randomized=config), MAX_LENGTH, seed)
         training, holdout = split(classifier, experiment.calibration, job, progress)
         for sparsity in SPARSITIES[:1] if quick else SPARSITIES:
-            for index in progress.track(range(3 if quick else candidates), f"Candidates at {sparsity:.2%}"):
+            for index in progress.track(range(candidates), f"Candidates at {sparsity:.2%}"):
                 line = {"sparsity": sparsity, "seed": seed, "candidate": index, "config": config.model_dump()}
                 row = find_row(known, line)
                 if row is None:

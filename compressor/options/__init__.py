@@ -8,6 +8,7 @@ from compressor.options.export import ExportConfig, TritonConfig
 from compressor.options.pruning import (
     AdaptiveConfig,
     AlgorithmName,
+    CandidateRatios,
     CandidateSchedule,
     CandidateScore,
     ClassMetricName,
@@ -49,6 +50,7 @@ __all__ = [
     "AttackConfig",
     "AttackName",
     "BatchSize",
+    "CandidateRatios",
     "CandidateSchedule",
     "CandidateScore",
     "ClassMetricName",

@@ -17,6 +17,8 @@ SamplingSchedule = Literal["constant", "falling"]
 
 CandidateSchedule = Literal["constant", "rising"]
 
+CandidateRatios = Literal["same", "spread"]
+
 ClassMetricName = Literal["accuracy", "f1", "matthews"]
 
 CorrelationName = Literal["pearson", "spearman"]
@@ -120,6 +122,11 @@ class RandomizedConfig(TrainingConfig):
     sampling_schedule: SamplingSchedule = Field(
         "constant",
         description="The sampling ratio over the steps: the same, or falling to a last small part.",
+    )
+    candidate_ratios: CandidateRatios = Field(
+        "same",
+        description="The sampling ratio over the candidates of a step: the same for all but the first, or "
+        "spread from 0 to it, so that they differ by how much is drawn as well as by what.",
     )
     temperature: float = Field(
         1.0,

@@ -19,7 +19,7 @@ from compressor.metrics import measure_task
 from compressor.options import RandomizedConfig
 from compressor.patterns import MaskPattern
 from compressor.predictors import TorchPredictor, predict_encoded
-from compressor.randomized.masks import draw_masks, step_candidates, step_sampling_ratio
+from compressor.randomized.masks import candidate_share, draw_masks, step_candidates, step_sampling_ratio
 from compressor.ranks import Ranks
 from compressor.training import Schedule, TrainingSet, apply_masks, distillation_loss, train
 
@@ -89,7 +89,7 @@ def draw_candidate(
         weights,
         alive,
         job.pattern,
-        0.0 if index == 0 else ratio,
+        ratio * candidate_share(index, job.candidates, config.candidate_ratios),
         config.temperature,
         generator,
         together=config.mask_scope == "global",

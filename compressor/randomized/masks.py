@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError
-from compressor.options import CandidateSchedule, SamplingSchedule
+from compressor.options import CandidateRatios, CandidateSchedule, SamplingSchedule
 from compressor.patterns import NM, MaskPattern, Unstructured, pruned_count
 
 
@@ -135,6 +135,11 @@ def _draw_groups(
 def step_sampling_ratio(ratio: float, step: int, steps: int, schedule: SamplingSchedule) -> float:
     """The share of drawn weights in a step, counted from 0: the same in all, or falling by equal parts."""
     return ratio if schedule == "constant" else ratio * (steps - step) / steps
+
+
+def candidate_share(index: int, candidates: int, ratios: CandidateRatios) -> float:
+    """The share of the step's sampling ratio that candidate `index` draws with; none for the first one."""
+    return index / (candidates - 1) if ratios == "spread" and candidates > 1 else float(index > 0)
 
 
 def step_candidates(candidates: int, step: int, steps: int, schedule: CandidateSchedule) -> int:

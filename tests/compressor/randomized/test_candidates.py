@@ -1,4 +1,4 @@
-"""What candidates are compared by."""
+"""How candidates differ, and what they are compared by."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,21 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from compressor.randomized.candidates import answer_shift
+from compressor.options import RandomizedConfig
+from compressor.patterns import Unstructured
+from compressor.randomized.candidates import StepJob, all_alive, answer_shift, draw_candidate
+
+
+def test_spread_candidates_leave_magnitude_further_one_after_the_other():
+    weights = {"layer": torch.randn(64, 64, generator=torch.Generator().manual_seed(0))}
+    config = RandomizedConfig(candidates=4, candidate_ratios="spread", sampling_ratio=0.3)
+    job = StepJob(0, 1, Unstructured(0.5), config, seed=0)
+    by_magnitude = Unstructured(0.5).mask(weights["layer"].abs(), "layer")
+    drawn = [draw_candidate(weights, all_alive(weights), job, index)["layer"] for index in range(4)]
+    changed = [int((mask & ~by_magnitude).sum()) for mask in drawn]
+    assert changed[0] == 0
+    assert changed == sorted(set(changed))
+    assert all(int(mask.sum()) == int(by_magnitude.sum()) for mask in drawn)
 
 
 @given(seed=st.integers(0, 2**31 - 1), texts=st.integers(1, 6), labels=st.integers(2, 4))

@@ -8,6 +8,7 @@ from scipy.stats import chisquare
 from compressor.errors import UserError
 from compressor.patterns import NM, Unstructured, pruned_count
 from compressor.randomized.masks import (
+    candidate_share,
     draw_mask,
     draw_masks,
     step_candidates,
@@ -202,3 +203,9 @@ def test_the_number_of_candidates_never_falls_and_ends_whole(candidates, steps, 
     assert counts == sorted(counts)
     assert counts[0] >= 1
     assert counts[-1] == candidates
+
+
+def test_candidates_share_the_sampling_ratio_or_spread_it_from_magnitude_alone():
+    assert [candidate_share(index, 5, "same") for index in range(5)] == [0, 1, 1, 1, 1]
+    assert [candidate_share(index, 5, "spread") for index in range(5)] == [0, 0.25, 0.5, 0.75, 1]
+    assert candidate_share(0, 1, "spread") == 0
