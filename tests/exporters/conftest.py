@@ -1,17 +1,21 @@
-"""A very small classifier of random weights, 2:4 but for one layer, exported in float16."""
+"""A very small classifier of random weights, 2:4 but for one layer, in float16; a repository for Triton."""
 
 from pathlib import Path
+from typing import Any
 
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import ModelProto
 from transformers import BertConfig, BertForSequenceClassification
+from triton_server import OPTIONS, read_config
 
 from compressor.classifier import Classifier, encoder_linears
 from compressor.patterns import NM
 from exporters.onnx import export_graph
 from exporters.tensorrt import Profile
+from exporters.triton import TritonConfig, write_repository
 
 POSITIONS = 64
 DENSE_LAYER = "bert.encoder.layer.1.attention.self.value"
@@ -59,3 +63,25 @@ def profile() -> Profile:
     return Profile(
         min_batch=1, opt_batch=8, max_batch=32, min_sequence=1, opt_sequence=32, max_sequence=POSITIONS
     )
+
+
+@pytest.fixture(scope="session")
+def triton_repository(small_artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small artifact as a model of ONNX Runtime, beside one that awaits its engine."""
+    output = tmp_path_factory.mktemp("triton") / "repository"
+    write_repository(small_artifact_dir, output, TritonConfig(**OPTIONS), force=False)
+    return output
+
+
+@pytest.fixture(scope="session")
+def triton_config(triton_repository: Path) -> Any:
+    """What Triton is told of the model of ONNX Runtime, as its protobuf reads it."""
+    return read_config(triton_repository / "models" / "critic-2_b")
+
+
+@pytest.fixture(scope="session")
+def triton_session(triton_repository: Path) -> onnxruntime.InferenceSession:
+    """The graph of that model."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    return onnxruntime.InferenceSession(triton_repository / "models/critic-2_b/3/model.onnx", options)

@@ -1,194 +1,38 @@
-"""The model repository as Triton's own protobuf reads it, and the client against a server."""
+"""The model repository as Triton's own protobuf reads it."""
 
-import ast
-import importlib.util
 import json
 import re
 import shutil
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-import tritonclient.http
 from google.protobuf import json_format, text_format
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 from tokenizers import Tokenizer
+from triton_server import OPTIONS, ModelConfig, read_config
 
 from compressor.batching import encode_texts, pad
 from compressor.classifier import load_classifier
 from compressor.errors import UserError
-from compressor.predictors import TorchPredictor, predict
 from exporters import triton_client
 from exporters.manifest import MANIFEST, artifact_problems, write_manifest
 from exporters.triton import Signature, Tensor, TritonConfig, quoted, read_signature, write_repository
 
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
-OPTIONS = {
-    "model_name": "critic-2_b",
-    "model_version": 3,
-    "served_versions": 2,
-    "backends": ["onnxruntime", "tensorrt"],
-    "max_batch_size": 8,
-    "preferred_batch_sizes": [4, 8],
-    "queue_delay": 250,
-    "max_length": 48,
-    "padding_multiple": 16,
-    "instance_kind": "cpu",
-    "instances": 2,
-    "operator_threads": 1,
-}
 
 
-def load_model_config():
-    """Triton's `ModelConfig`. Importing it from `tritonclient.grpc` would want grpcio as well."""
-    path = distribution("tritonclient").locate_file("tritonclient/grpc/model_config_pb2.py")
-    spec = importlib.util.spec_from_file_location("model_config_pb2", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ModelConfig
-
-
-ModelConfig = load_model_config()
-
-
-def read_config(folder):
-    return text_format.Parse((folder / "config.pbtxt").read_text(encoding="utf-8"), ModelConfig())
-
-
-@pytest.fixture(scope="module")
-def repository(small_artifact_dir, tmp_path_factory):
-    output = tmp_path_factory.mktemp("triton") / "repository"
-    write_repository(small_artifact_dir, output, TritonConfig(**OPTIONS), force=False)
-    return output
-
-
-@pytest.fixture(scope="module")
-def config(repository):
-    return read_config(repository / "models" / "critic-2_b")
-
-
-@pytest.fixture(scope="module")
-def session(repository):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    return onnxruntime.InferenceSession(repository / "models/critic-2_b/3/model.onnx", options)
-
-
-class Server(ThreadingHTTPServer):
-    """One model by the KServe v2 protocol with its binary extension; as strict as the configuration."""
-
-    def __init__(self, config, session):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.config, self.session, self.shapes = config, session, []
-        self.url = f"127.0.0.1:{self.server_port}"
-
-    def metadata(self):
-        return {
-            "name": self.config.name,
-            "inputs": [self.tensor_metadata(tensor) for tensor in self.config.input],
-            "outputs": [self.tensor_metadata(tensor) for tensor in self.config.output],
-        }
-
-    def tensor_metadata(self, tensor):
-        kind = ModelConfig.DESCRIPTOR.file.enum_types_by_name["DataType"].values_by_number[tensor.data_type]
-        name = kind.name.removeprefix("TYPE_")
-        return {"name": tensor.name, "datatype": name, "shape": [-1, *tensor.dims]}
-
-    def infer(self, request, binary):
-        """The answer's header and tensor; a ValueError where Triton would refuse."""
-        stated = {entry["name"]: entry for entry in self.metadata()["inputs"]}
-        if {entry["name"] for entry in request["inputs"]} != set(stated):
-            raise ValueError("the inputs are not those of the configuration")
-        feeds = {}
-        for entry in request["inputs"]:
-            size = entry["parameters"]["binary_data_size"]
-            data, binary = binary[:size], binary[size:]
-            texts, length = entry["shape"]
-            if entry["datatype"] != stated[entry["name"]]["datatype"] or stated[entry["name"]]["shape"] != [
-                -1,
-                -1,
-            ]:
-                raise ValueError("a datatype or shape is not that of the configuration")
-            if not 1 <= texts <= self.config.max_batch_size:
-                raise ValueError("more texts than max_batch_size")
-            feeds[entry["name"]] = np.frombuffer(data, dtype=np.int64).reshape(texts, length)
-        self.shapes.append(feeds["input_ids"].shape)
-        (logits,) = self.session.run([self.config.output[0].name], feeds)
-        output = {
-            "name": self.config.output[0].name,
-            "datatype": self.metadata()["outputs"][0]["datatype"],
-            "shape": list(logits.shape),
-            "parameters": {"binary_data_size": logits.nbytes},
-        }
-        return {"model_name": self.config.name, "outputs": [output]}, logits.tobytes()
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *arguments):
-        pass
-
-    def do_GET(self):
-        path = f"/v2/models/{self.server.config.name}"
-        if self.path == path:
-            self.reply(200, self.server.metadata())
-        elif self.path == f"{path}/config":
-            value = json_format.MessageToDict(self.server.config, preserving_proto_field_name=True)
-            self.reply(200, value)
-        else:
-            self.reply(400, {"error": "Request for unknown model"})
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        length = int(self.headers["Inference-Header-Content-Length"])
-        try:
-            header, tensor = self.server.infer(json.loads(body[:length]), body[length:])
-        except ValueError as error:
-            self.reply(400, {"error": str(error)})
-        else:
-            self.reply(200, header, tensor)
-
-    def reply(self, status, value, binary=b""):
-        header = json.dumps(value).encode()
-        self.send_response(status)
-        if binary:
-            self.send_header("Inference-Header-Content-Length", str(len(header)))
-        self.send_header("Content-Length", str(len(header) + len(binary)))
-        self.end_headers()
-        self.wfile.write(header + binary)
-
-
-@pytest.fixture
-def server(config, session):
-    with Server(config, session) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def run_client(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, folder / "client.py", *arguments], cwd=folder, capture_output=True, text=True
-    )
-
-
-def test_the_repository_holds_models_alone_and_the_rest_is_beside_it(repository, small_artifact_dir):
-    manifest = json.loads((repository / MANIFEST).read_text())
-    assert {path.name for path in repository.iterdir()} == {"models", "client", MANIFEST}
+def test_the_repository_holds_models_alone_and_the_rest_is_beside_it(triton_repository, small_artifact_dir):
+    manifest = json.loads((triton_repository / MANIFEST).read_text())
+    assert {path.name for path in triton_repository.iterdir()} == {"models", "client", MANIFEST}
     # Triton takes every folder here for a model.
-    assert {path.name for path in (repository / "models").iterdir()} == {"critic-2_b", "critic-2_b_tensorrt"}
+    assert {path.name for path in (triton_repository / "models").iterdir()} == {
+        "critic-2_b",
+        "critic-2_b_tensorrt",
+    }
     assert set(manifest["files"]) == {
         "client/client.py",
         "client/labels.txt",
@@ -199,21 +43,21 @@ def test_the_repository_holds_models_alone_and_the_rest_is_beside_it(repository,
         "models/critic-2_b_tensorrt/config.pbtxt",
         "models/critic-2_b_tensorrt/labels.txt",
     }
-    assert artifact_problems(repository) == []
-    graph = repository / "models/critic-2_b/3/model.onnx"
+    assert artifact_problems(triton_repository) == []
+    graph = triton_repository / "models/critic-2_b/3/model.onnx"
     assert graph.read_bytes() == (small_artifact_dir / "model.onnx").read_bytes()
     assert manifest["graph_sha256"] == manifest["files"]["models/critic-2_b/3/model.onnx"]["sha256"]
     assert manifest["options"] == OPTIONS
     assert manifest["labels"] == ["fresh", "rotten"]
 
 
-def test_no_path_of_this_machine_is_in_the_repository(repository, small_artifact_dir):
-    for path in repository.rglob("*"):
+def test_no_path_of_this_machine_is_in_the_repository(triton_repository, small_artifact_dir):
+    for path in triton_repository.rglob("*"):
         assert path.is_dir() or str(small_artifact_dir).encode() not in path.read_bytes(), path
 
 
-def test_every_field_for_onnxruntime(config):
-    found = json_format.MessageToDict(config, preserving_proto_field_name=True)
+def test_every_field_for_onnxruntime(triton_config):
+    found = json_format.MessageToDict(triton_config, preserving_proto_field_name=True)
     lengths = found.pop("model_warmup")
     assert found == {
         "name": "critic-2_b",
@@ -238,20 +82,20 @@ def test_every_field_for_onnxruntime(config):
     ]
 
 
-def test_tensorrt_is_a_model_of_its_own_that_awaits_its_engine(repository, config):
-    found = read_config(repository / "models" / "critic-2_b_tensorrt")
+def test_tensorrt_is_a_model_of_its_own_that_awaits_its_engine(triton_repository, triton_config):
+    found = read_config(triton_repository / "models" / "critic-2_b_tensorrt")
     own = ModelConfig()
-    own.CopyFrom(config)
+    own.CopyFrom(triton_config)
     own.name, own.backend, own.platform = "critic-2_b_tensorrt", "tensorrt", "tensorrt_plan"
     own.default_model_filename = "model.plan"
     own.instance_group[0].kind = own.instance_group[0].KIND_GPU
     del own.parameters["intra_op_thread_count"]
     assert found == own
-    engine = json.loads((repository / MANIFEST).read_text())["models"]["critic-2_b_tensorrt"]["engine"]
+    engine = json.loads((triton_repository / MANIFEST).read_text())["models"]["critic-2_b_tensorrt"]["engine"]
     assert engine == {"path": "models/critic-2_b_tensorrt/3/model.plan", "min": [1, 16], "max": [8, 48]}
     # The folder that the engine is copied to is there; Triton reads all that is in it.
-    assert list((repository / engine["path"]).parent.iterdir()) == []
-    assert "3/model.plan" in (repository / "models/critic-2_b_tensorrt/config.pbtxt").read_text()
+    assert list((triton_repository / engine["path"]).parent.iterdir()) == []
+    assert "3/model.plan" in (triton_repository / "models/critic-2_b_tensorrt/config.pbtxt").read_text()
 
 
 def test_defaults_leave_batching_and_threads_to_triton(small_artifact_dir, tmp_path):
@@ -264,23 +108,23 @@ def test_defaults_leave_batching_and_threads_to_triton(small_artifact_dir, tmp_p
     assert found.instance_group[0].kind == found.instance_group[0].KIND_AUTO
 
 
-def test_each_warm_up_is_a_request_that_the_graph_answers(config, session):
-    for sample in config.model_warmup:
+def test_each_warm_up_is_a_request_that_the_graph_answers(triton_config, triton_session):
+    for sample in triton_config.model_warmup:
         feeds = {}
         for name, entry in sample.inputs.items():
             assert entry.WhichOneof("input_data_type") == "zero_data"
-            assert entry.data_type == next(i.data_type for i in config.input if i.name == name)
+            assert entry.data_type == next(i.data_type for i in triton_config.input if i.name == name)
             feeds[name] = np.zeros((sample.batch_size, *entry.dims), dtype=np.int64)
         assert set(feeds) == set(INPUTS)
-        (logits,) = session.run(None, feeds)
+        (logits,) = triton_session.run(None, feeds)
         assert logits.shape == (sample.batch_size, 2)
         assert np.isfinite(logits).all()
 
 
-def test_labels_are_a_line_each_in_the_order_of_the_logits(repository, config):
+def test_labels_are_a_line_each_in_the_order_of_the_logits(triton_repository, triton_config):
     for folder in ("models/critic-2_b", "models/critic-2_b_tensorrt", "client"):
-        assert (repository / folder / "labels.txt").read_bytes() == b"fresh\nrotten\n"
-    assert config.output[0].label_filename == "labels.txt"
+        assert (triton_repository / folder / "labels.txt").read_bytes() == b"fresh\nrotten\n"
+    assert triton_config.output[0].label_filename == "labels.txt"
 
 
 @given(st.text(max_size=20))
@@ -420,9 +264,9 @@ def test_an_artifact_that_does_not_tell_its_length_needs_one(artifact_copy, tmp_
     assert told["max_length"] == 32
 
 
-def test_only_whole_artifacts_are_taken(repository, artifact_copy, tmp_path):
+def test_only_whole_artifacts_are_taken(triton_repository, artifact_copy, tmp_path):
     with pytest.raises(UserError, match="is no exported classifier; make one with: compress export"):
-        write_repository(repository, tmp_path / "out", TritonConfig(), force=False)
+        write_repository(triton_repository, tmp_path / "out", TritonConfig(), force=False)
     artifact = artifact_copy()
     with (artifact / "tokenizer.json").open("a") as stream:
         stream.write(" ")
@@ -437,74 +281,3 @@ def test_force_does_not_replace_the_artifact_itself(part, artifact_copy, tmp_pat
     with pytest.raises(UserError, match="holds the artifact"):
         write_repository(artifact, artifact / part, TritonConfig(), force=True)
     assert (artifact / "model.onnx").is_file()
-
-
-def test_the_client_stands_alone():
-    tree = ast.parse(Path(triton_client.__file__).read_text())
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {getattr(node, "module", None) or node.names[0].name for node in imports}
-    outside = {name.split(".")[0] for name in names} - sys.stdlib_module_names
-    assert outside == {"numpy", "tokenizers", "tritonclient"}
-
-
-@pytest.mark.parametrize("paired", [False, True])
-def test_the_client_encodes_as_the_model_was_trained(paired, repository, small_pruned_dir, quotes):
-    tokenizer = Tokenizer.from_file(str(repository / "client/tokenizer.json"))
-    texts = [*quotes.texts[:20], "long " * 100, "", "naïve 映画"]
-    pairs = [*quotes.texts[20:40], "pair " * 60, "b", ""] if paired else None
-    given = list(zip(texts, pairs, strict=True)) if pairs else texts
-    classifier = load_classifier(str(small_pruned_dir))
-    expected = pad(
-        encode_texts(classifier.tokenizer, texts, pairs, OPTIONS["max_length"]),
-        classifier.tokenizer.pad_token_id,
-    )
-    found = triton_client.encode(tokenizer, given)
-    assert found["input_ids"].shape == (23, 48)
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        np.testing.assert_array_equal(found[name], tensor.numpy())
-
-
-def test_the_client_classifies_as_pytorch_does(server, repository, small_pruned_dir, test_quotes):
-    data = test_quotes.select(range(45))
-    expected = predict(TorchPredictor(load_classifier(str(small_pruned_dir))), data, OPTIONS["max_length"])
-    tokenizer = Tokenizer.from_file(str(repository / "client/tokenizer.json"))
-    with tritonclient.http.InferenceServerClient(server.url) as client:
-        found = triton_client.logits(client, "critic-2_b", tokenizer, data.texts)
-    assert np.abs(found - expected).max() <= 1e-4
-    assert [texts for texts, _ in server.shapes] == [8, 8, 8, 8, 8, 5]
-    assert {length for _, length in server.shapes} <= {16, 32, 48}
-
-
-def test_the_client_prints_label_score_and_text(server, repository, small_pruned_dir, quotes, tmp_path):
-    folder = shutil.copytree(repository / "client", tmp_path / "elsewhere")
-    texts = [text for text in quotes.texts if not text.startswith("-")][:3]
-    data = quotes.select([quotes.texts.index(text) for text in texts])
-    rows = predict(TorchPredictor(load_classifier(str(small_pruned_dir))), data, OPTIONS["max_length"])
-    finished = run_client(folder, "--url", f"http://{server.url}", "--model", "critic-2_b", *texts)
-    assert finished.returncode == 0, finished.stderr
-    lines = [line.split("\t") for line in finished.stdout.splitlines()]
-    assert [line[2] for line in lines] == texts
-    assert [line[0] for line in lines] == [["fresh", "rotten"][row.argmax()] for row in rows]
-    scores = [float(np.exp(row).max() / np.exp(row).sum()) for row in rows]
-    assert [float(line[1]) for line in lines] == pytest.approx(scores, abs=2e-4)
-
-
-def test_what_the_server_refuses_is_one_line(server, repository):
-    finished = run_client(repository / "client", "--url", server.url, "--model", "other", "a film")
-    assert finished.returncode == 1
-    assert finished.stderr == f"{server.url}: Request for unknown model\n"
-
-
-def test_no_server_is_one_line(repository):
-    finished = run_client(repository / "client", "--url", "127.0.0.1:9", "--model", "critic-2_b", "a film")
-    assert finished.returncode == 1
-    assert finished.stderr.startswith("127.0.0.1:9: no Triton server answers: ")
-    assert finished.stderr.count("\n") == 1
-    assert finished.stdout == ""
-
-
-def test_pairs_need_as_many_texts(repository):
-    finished = run_client(repository / "client", "a", "b", "--pairs", "c", "--model", "critic-2_b")
-    assert finished.returncode == 2
-    assert "--pairs takes as many texts" in finished.stderr
