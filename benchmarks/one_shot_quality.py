@@ -31,6 +31,7 @@ from benchmarks.results_file import RESULTS, markdown_table
 
 TUNED = {"reconstruction_passes": 20, "reconstruction_rate": 1e-3}
 FILLED = {"calibration_tokens": 65_536}
+DISTILLED = FILLED | {"distillation_steps": 300}
 MODELOPT = "modelopt SparseGPT"
 METHODS: dict[str, dict[str, Any]] = {
     "magnitude": {"algorithm": "magnitude"},
@@ -40,6 +41,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "adaptive": {"algorithm": "adaptive"},
     "adaptive, tuned": {"algorithm": "adaptive", "adaptive": TUNED},
     "adaptive, filled up": {"algorithm": "adaptive", "adaptive": FILLED},
+    "adaptive, distilled": {"algorithm": "adaptive", "adaptive": DISTILLED},
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "50 %": {"pattern": "unstructured", "sparsity": 0.5},
@@ -51,7 +53,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "structured 50 %": {"pattern": "structured", "sparsity": 0.5},
 }
 QUICK_SETTINGS = ("75 %", "structured 25 %")
-UNSTRUCTURED_ONLY = ("adaptive, tuned", "adaptive, filled up")
+UNSTRUCTURED_ONLY = ("adaptive, tuned", "adaptive, filled up", "adaptive, distilled")
 SEVERAL_SEEDS = ("SparseGPT", MODELOPT, "adaptive", *UNSTRUCTURED_ONLY)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from compressor.adaptive.distillation import BATCH_SIZE as DISTILLATION_BATCH_SIZE
 from compressor.batching import encode, pad
 from compressor.classifier import encoder_linears, load_for_finetuning
 from compressor.data import Role, TextData, load_text_data
@@ -229,8 +230,13 @@ def _pruning_seconds(recipe: Recipe, pace: Pace, sizes: Sizes) -> float:
     # Two matrices of second moments for each group: of the inputs, and of dense against sparse ones.
     moments = sum(4 * texts * pace.tokens * group.columns**2 for group in pace.groups)
     solving = sum(_solver_operations(recipe, group) for group in pace.groups)
-    passes = config.adaptive.reconstruction_passes if config.algorithm == "adaptive" else 0
-    return walked + (moments + solving) / pace.operations + passes * texts * pace.training
+    solved = walked + (moments + solving) / pace.operations
+    if config.algorithm != "adaptive":
+        return solved
+    tuned = config.adaptive.reconstruction_passes * texts * pace.training
+    # The dense model answers each text as well.
+    distilled = config.adaptive.distillation_steps * DISTILLATION_BATCH_SIZE * (pace.training + pace.forward)
+    return solved + tuned + distilled
 
 
 def _solver_operations(recipe: Recipe, group: Group) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compressor.adaptive.made_texts import fill_up
 from compressor.adaptive.solvers import UnsolvableError, damped
-from compressor.batching import encode
+from compressor.batching import Encoded, encode
 from compressor.calibration import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
 from compressor.checkpoint import Part
 from compressor.classifier import Classifier, linear_at
@@ -166,6 +166,14 @@ def damped_hessian(name: str, hessian: Tensor, share: float) -> tuple[Tensor, fl
         ) from error
 
 
+def calibration_texts(classifier: Classifier, data: TextData, job: PruningJob, tokens: int) -> list[Encoded]:
+    """The job's calibration texts, and behind them made ones where all together have fewer `tokens`."""
+    drawn = data.sample(job.config.calibration_examples, job.seed)
+    encoded = encode(classifier.tokenizer, drawn, job.max_length)
+    generator = np.random.default_rng(job.seed)
+    return fill_up(encoded, tokens, classifier.tokenizer, job.max_length, generator)
+
+
 def start_walk(
     classifier: Classifier, data: TextData, job: PruningJob, *, beside_dense: bool
 ) -> tuple[SideBySide, int]:
@@ -175,16 +183,13 @@ def start_walk(
         beside_dense: keep an unpruned copy to reproduce, on made texts as well if the texts are few;
             otherwise both models are the same one.
     """
-    data = data.sample(job.config.calibration_examples, job.seed)
-    encoded = encode(classifier.tokenizer, data, job.max_length)
-    if beside_dense:
-        generator = np.random.default_rng(job.seed)
-        tokens = job.config.adaptive.calibration_tokens
-        encoded = fill_up(encoded, tokens, classifier.tokenizer, job.max_length, generator)
+    encoded = calibration_texts(
+        classifier, data, job, job.config.adaptive.calibration_tokens if beside_dense else 0
+    )
     pad_token_id = int(classifier.tokenizer.pad_token_id)
     batches = calibration_batches(encoded, CALIBRATION_BATCH_SIZE, pad_token_id, classifier.device)
     dense = copy.deepcopy(classifier.model) if beside_dense else classifier.model
-    return SideBySide(dense, classifier.model, batches), len(data)
+    return SideBySide(dense, classifier.model, batches), min(job.config.calibration_examples, len(data))
 
 
 def block_prefix(index: int) -> str:

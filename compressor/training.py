@@ -33,7 +33,8 @@ class TrainingSet:
     Attributes:
         encoded: one entry an example.
         labels: class index of each, int64, or a regression's number, float32.
-        teacher_logits: `(examples, labels)` float32 of the dense model, or None.
+        teacher_logits: `(examples, labels)` float32 of the dense model; None where it is asked as they are
+            needed, or not at all.
     """
 
     encoded: Sequence[Encoded]
@@ -50,6 +51,7 @@ class Schedule:
         perturbation: of adversarial training; None trains without.
         precision: of forward passes; weights and optimizer are float32.
         hidden_weight: of the distance to the teacher's hidden states.
+        dropout: whether entries drop out while training, as the model's configuration says.
     """
 
     steps: int
@@ -64,6 +66,7 @@ class Schedule:
     accumulation_steps: int = 1
     precision: Precision = "fp32"
     hidden_weight: float = 0.0
+    dropout: bool = True
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
@@ -166,7 +169,8 @@ def train(
 
     Args:
         masks: for named linear layers a bool `(out, in)`, False where the weight stays zero.
-        teacher: whose hidden states are learnt, if the schedule gives them a weight; in evaluation mode.
+        teacher: whose hidden states are learnt, if the schedule gives them a weight, and whose logits where
+            the data have none; in evaluation mode.
         stopping: ends training early and takes the best weights; None trains to the end.
         track: shows progress over the steps.
 
@@ -182,7 +186,7 @@ def train(
     indices = _endless_batches(data.encoded, schedule.batch_size, generator)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        model.train()
+        model.train(schedule.dropout)
         apply_masks(model, masks)
         for step in track(range(schedule.steps)):
             for group in optimizer.param_groups:
@@ -198,7 +202,7 @@ def train(
                 model.eval()
                 if stopping.is_over(model):
                     break
-                model.train()
+                model.train(schedule.dropout)
         if stopping is not None:
             stopping.restore(model)
         model.eval()
@@ -231,9 +235,14 @@ def _backward(
     labels = data.labels[batch].to(device)
     teacher_logits = None if data.teacher_logits is None else data.teacher_logits[batch].to(device)
     teacher_states: Sequence[Tensor] | None = None
-    if teacher is not None and schedule.hidden_weight:
+    asked = schedule.hidden_weight or (teacher_logits is None and schedule.distillation_weight)
+    if teacher is not None and asked:
         with torch.no_grad(), in_precision():
-            teacher_states = teacher(**inputs, output_hidden_states=True).hidden_states[1:]
+            answer = teacher(**inputs, output_hidden_states=True)
+        if teacher_logits is None:
+            teacher_logits = answer.logits.float()
+        if schedule.hidden_weight:
+            teacher_states = answer.hidden_states[1:]
 
     def loss(**inputs: Tensor) -> Tensor:
         with in_precision():

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from compressor.adaptive.allocation import allocate
+from compressor.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
+from compressor.adaptive.distillation import distill
 from compressor.adaptive.reconstruction import reconstruct_block
 from compressor.adaptive.solvers import adapted_weight, reconstruction_error, solve
 from compressor.adaptive.structured import remove_columns
@@ -25,6 +27,7 @@ from compressor.layerwise import (
     LinearGroup,
     Solution,
     block_prefix,
+    calibration_texts,
     damped_hessian,
     group_names,
     prune_layerwise,
@@ -69,6 +72,17 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
         set_intermediate_size(classifier.model)
     if options.resolve_heads:
         _resolve_heads(classifier, found.walk, options.damping)
+    if options.distillation_steps:
+        distill(
+            classifier,
+            found.walk.dense,
+            calibration_texts(classifier, data, job, max(DISTILLATION_TOKENS, options.calibration_tokens)),
+            found.masks,
+            steps=options.distillation_steps,
+            learning_rate=options.distillation_rate,
+            seed=job.seed,
+            track=lambda steps: progress.track(steps, "Distilling the whole model"),
+        )
     details["calibration_examples"] = found.examples
     return PruningResult(found.masks, found.records, details, patterns)
 

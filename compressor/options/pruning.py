@@ -68,6 +68,14 @@ class AdaptiveConfig(Section):
         "zeros fixed and without labels, to the dense layer's output.",
     )
     reconstruction_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of these passes.")
+    distillation_steps: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Training steps at the end in which the whole pruned model learns the dense model's "
+        "logits and hidden states on the calibration texts and made ones, zeros fixed and without labels.",
+    )
+    distillation_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate of these steps.")
     resolve_heads: bool = Field(
         True, description="Re-solve pooler and classifier for the inputs that the pruned encoder feeds them."
     )

@@ -45,6 +45,8 @@ def test_magnitude_takes_none_and_the_walks_take_their_solvers():
     assert prune("adaptive", iterations=1) < prune("adaptive")
     passes = prune("adaptive", reconstruction_passes=2) - prune("adaptive")
     assert passes == pytest.approx(2 * 400 * 0.03)
+    steps = prune("adaptive", distillation_steps=5) - prune("adaptive")
+    assert steps == pytest.approx(5 * 32 * (0.03 + 0.01))
     assert prune("adaptive", calibration_tokens=1) == prune("adaptive")
     assert prune("adaptive", calibration_tokens=100_000) > prune("adaptive")
 

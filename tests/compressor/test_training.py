@@ -248,6 +248,21 @@ def test_loss_without_a_teacher_is_the_cross_entropy():
     assert torch.equal(distillation_loss(logits, labels, None, schedule), expected)
 
 
+def test_a_teacher_is_asked_where_the_data_have_no_logits_of_it(small_classifier_dir, training_set):
+    schedule = Schedule(3, 1e-3, 8, distillation_weight=0.7, distillation_temperature=2.0, dropout=False)
+    dense = load_classifier(str(small_classifier_dir))
+    logits = torch.from_numpy(predict_encoded(TorchPredictor(dense), training_set.encoded, 64))
+    known = TrainingSet(training_set.encoded, training_set.labels, logits)
+    trained = []
+    for data in (known, training_set):
+        classifier = load_classifier(str(small_classifier_dir))
+        masks = masks_of(classifier)
+        train(classifier, data, schedule, seed=0, masks=masks, teacher=dense.model)
+        trained.append(classifier.model.state_dict())
+    for name, value in trained[0].items():
+        torch.testing.assert_close(value, trained[1][name], rtol=1e-3, atol=1e-4)
+
+
 def test_distillation_follows_the_teacher_and_not_the_labels(small_classifier, training_set):
     teacher = torch.tensor([[4.0, -4.0]]).repeat(32, 1)
     data = TrainingSet(training_set.encoded, torch.ones(32, dtype=torch.long), teacher)
