@@ -82,9 +82,8 @@ def _joined(
 ) -> list[int]:
     """Pieces of two and more texts of `source`, some of their tokens replaced, cut to `longest`."""
     joined: list[int] = []
-    for index in (
-        generator.integers(len(source), size=generator.integers(2, MOST_PIECES + 1)) if source else ()
-    ):
+    pieces = int(generator.integers(2, MOST_PIECES + 1)) if source else 0
+    for index in generator.integers(max(1, len(source)), size=pieces):
         text = source[index]
         start = int(generator.integers(len(text)))
         joined += text[start : int(generator.integers(start, len(text))) + 1]
