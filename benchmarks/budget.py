@@ -84,7 +84,7 @@ def main(
     """Time candidates."""
     options = RunConfig(threads=1)
     prepare(options)
-    counts = (1, 2) if quick else (1, 2, 4, 8)
+    counts = (1, 2) if quick else (1, 2, 4)
     few, many = (2, 4) if quick else (2, 10)
     result: dict[str, Any] = {
         "environment": describe_environment(options),
