@@ -91,15 +91,16 @@ def table(result: dict[str, Any], metric: MetricName) -> str:
         own = [row for row in result["rows"] if row["method"] == method]
         return {row["seed"]: 100 * row["figures"][str(sparsity)][metric] for row in own}
 
+    def differences(method: str, sparsity: float) -> list[float]:
+        before, after = by_seed("IMP", sparsity), by_seed(method, sparsity)
+        return [after[seed] - before[seed] for seed in before if seed in after]
+
     for method in dict.fromkeys(row["method"] for row in result["rows"]):
         rows[method] = [with_spread(list(by_seed(method, sparsity).values())) for sparsity in reported]
-        if method == "IMP":
-            continue
-        rows[f"{method}: difference"] = [
-            with_spread([after[seed] - before[seed] for seed in before if seed in after])
-            for sparsity in reported
-            for before, after in [(by_seed("IMP", sparsity), by_seed(method, sparsity))]
-        ]
+        if method != "IMP":
+            rows[f"{method}: difference"] = [
+                with_spread(differences(method, sparsity)) for sparsity in reported
+            ]
     header = [f"{metric}, dense {100 * result['dense'][metric]:.1f}", *(f"{s:.2%}" for s in reported)]
     return markdown_table(header, [[name, *cells] for name, cells in rows.items()])
 

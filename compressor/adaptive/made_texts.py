@@ -81,9 +81,11 @@ def _joined(
     source: Sequence[Sequence[int]], longest: int, vocabulary: Sequence[int], generator: np.random.Generator
 ) -> list[int]:
     """Pieces of two and more texts of `source`, some of their tokens replaced, cut to `longest`."""
+    if not source:
+        return []
     joined: list[int] = []
-    pieces = int(generator.integers(2, MOST_PIECES + 1)) if source else 0
-    for index in generator.integers(max(1, len(source)), size=pieces):
+    pieces = int(generator.integers(2, MOST_PIECES + 1))
+    for index in generator.integers(len(source), size=pieces):
         text = source[index]
         start = int(generator.integers(len(text)))
         joined += text[start : int(generator.integers(start, len(text))) + 1]
