@@ -19,44 +19,37 @@ from benchmarks.experiment import MAX_LENGTH, Dense, Experiment, Output, Seeds, 
 from benchmarks.randomized_vs_imp import TRAINING
 from benchmarks.results_file import RESULTS, find_row, known_rows, markdown_table, write_result
 from compressor.classifier import Classifier, encoder_weights, load_classifier
-from compressor.console import terminal_progress
+from compressor.console import SilentProgress, terminal_progress
 from compressor.environment import describe_environment, prepare
-from compressor.options import CandidateRatios, PruneConfig, RandomizedConfig, RunConfig
+from compressor.options import CandidateRatios, PruneConfig, RandomizedConfig, RunConfig, Saliency
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor
 from compressor.pruning import PruningJob
 from compressor.randomized.candidates import (
-    Holdout,
     StepJob,
     Trials,
     all_alive,
-    draw_candidate,
     holdout_loss,
     recovery_schedule,
 )
-from compressor.randomized.prune import split
-from compressor.training import TrainingSet, train
+from compressor.randomized.prune import Shared, begin, split
+from compressor.training import train
 
 SPARSITIES = (0.75, 0.9375)
 
 
-def scores(
-    classifier: Classifier,
-    training: TrainingSet,
-    holdout: Holdout,
-    sparsity: float,
-    config: RandomizedConfig,
-    seed: int,
-    index: int,
-) -> tuple[Classifier, dict[str, Any]]:
+def scores(shared: Shared, sparsity: float, index: int) -> tuple[Classifier, dict[str, Any]]:
     """A candidate, recovered in full, with its early and its final cost."""
-    weights = encoder_weights(classifier.model)
+    dense, config, seed = shared.dense, shared.job.config.randomized, shared.job.seed
     own = StepJob(0, 1, Unstructured(sparsity), config, seed)
-    masks = draw_candidate(weights, all_alive(weights), own, index)
-    dense = classifier.model
-    trials = Trials(classifier, lambda _: masks, training, holdout, config, seed, teacher=dense, keep=False)
+    recovered = Classifier(copy.deepcopy(dense), shared.classifier.tokenizer, shared.classifier.source)
+    masks = begin(shared, all_alive(encoder_weights(dense)), own, index, recovered, SilentProgress())
+
+    training, holdout = shared.training, shared.holdout
+    trials = Trials(
+        recovered, lambda _index, _trial: masks, training, holdout, config, seed, teacher=dense, keep=False
+    )
     early = trials.cost(index, 0)
-    recovered = Classifier(copy.deepcopy(dense), classifier.tokenizer, classifier.source)
     schedule = recovery_schedule(config, config.recovery_steps, config.learning_rate)
     train(recovered, training, schedule, seed=seed, masks=masks, teacher=dense)
     return recovered, {"early": early, "final": holdout_loss(recovered, holdout.clean, schedule)}
@@ -95,8 +88,10 @@ def main(
     candidates: Annotated[int, typer.Option(min=3, help="Masks, the first by magnitude.")] = 10,
     sampling_ratio: Annotated[float, typer.Option(help="Share of the kept weights that is drawn.")] = 0.05,
     candidate_ratios: Annotated[CandidateRatios, typer.Option(help="As in compress prune.")] = "same",
+    saliency: Annotated[Saliency, typer.Option(help="As in compress prune.")] = "magnitude",
     early_steps: Annotated[int, typer.Option(help="Training steps before the early score.")] = 25,
     recovery_steps: Annotated[int, typer.Option(help="Training steps of the full recovery.")] = 300,
+    train_texts: Annotated[int, typer.Option(help="Texts of TRAIN that are drawn, at most.")] = 20_000,
     quick: Annotated[bool, typer.Option("--quick", help="One sparsity, three masks, few steps.")] = False,
 ) -> None:
     """Correlate early with final scores."""
@@ -106,6 +101,7 @@ def main(
     config = RandomizedConfig(
         candidates=candidates,
         candidate_ratios=candidate_ratios,
+        saliency=saliency,
         sampling_ratio=sampling_ratio,
         early_steps=2 if quick else early_steps,
         recovery_steps=6 if quick else recovery_steps,
@@ -122,13 +118,21 @@ def main(
     progress = terminal_progress()
     for seed in range(1 if quick else seeds):
         job = PruningJob(Unstructured(0.5), PruneConfig(randomized=config), MAX_LENGTH, seed)
-        training, holdout = split(classifier, experiment.calibration, job, progress)
+        texts = experiment.calibration.sample(train_texts, seed)
+        training, holdout = split(classifier, texts, job, progress)
+        shared = Shared(classifier, classifier.model, texts, training, holdout, job, progress)
         for sparsity in SPARSITIES[:1] if quick else SPARSITIES:
             for index in progress.track(range(candidates), f"Candidates at {sparsity:.2%}"):
-                line = {"sparsity": sparsity, "seed": seed, "candidate": index, "config": config.model_dump()}
+                line = {
+                    "sparsity": sparsity,
+                    "seed": seed,
+                    "candidate": index,
+                    "train_texts": train_texts,
+                    "config": config.model_dump(),
+                }
                 row = find_row(known, line)
                 if row is None:
-                    own, found = scores(classifier, training, holdout, sparsity, config, seed, index)
+                    own, found = scores(shared, sparsity, index)
                     row = line | found | {"accuracy": experiment.accuracy(TorchPredictor(own))}
                 result["rows"].append(row)
                 write_result(output, result)

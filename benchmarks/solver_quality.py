@@ -57,7 +57,7 @@ def layer_problems(dense: str, texts: str) -> list[tuple[str, Tensor, Tensor]]:
     columns = ColumnsConfig(max_length=MAX_LENGTH)
     data = load_text_data(texts, columns, "calibration", needs_labels=False)
     job = PruningJob(Unstructured(0.5), PruneConfig(calibration_examples=CALIBRATION), MAX_LENGTH, seed=0)
-    walk, _ = start_walk(classifier, data, job, beside_dense=False)
+    walk, _ = start_walk(classifier, data, job, dense=None)
     problems = []
     for group in groups_along(walk, classifier, terminal_progress(), "Second moments"):
         hessian, _ = damped(walk.moments(group.first).hessian, DAMPING)

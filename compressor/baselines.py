@@ -124,5 +124,5 @@ def _layer_by_layer(
     solve_weight: Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> PruningResult:
     """Prune each linear layer from the second moments of its inputs behind the pruned part."""
-    found = prune_layerwise(classifier, data, job, _FromSquare(solve_weight), progress, beside_dense=False)
+    found = prune_layerwise(classifier, data, job, _FromSquare(solve_weight), progress, dense=None)
     return PruningResult(found.masks, found.records, {"calibration_examples": found.examples})

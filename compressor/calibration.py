@@ -133,7 +133,7 @@ class SideBySide:
 
     Args:
         dense: the model to reproduce; is not changed.
-        pruned: a copy of it, pruned by the caller from the first layer on; or the same model, where
+        pruned: of the same shape, pruned by the caller from the first layer on; or the same model, where
             there is nothing to reproduce.
         batches: calibration data, padded.
     """
@@ -154,11 +154,11 @@ class SideBySide:
         self._dense_states = _mapped_tensors(shapes, dense.dtype)
         self._pruned_states = self._dense_states if dense is pruned else _mapped_tensors(shapes, dense.dtype)
         for batch, *states in zip(batches, self._dense_states, self._pruned_states, strict=True):
-            # Embeddings are never pruned, so both models start from the same hidden states.
-            hidden, arguments = _enter_encoder(dense, batch)
-            self._arguments.append(arguments)
-            for state in states:
+            # Embeddings are never pruned, but those of the pruned model may have been trained.
+            for model, state in zip(self._models, states, strict=True):
+                hidden, arguments = _enter_encoder(model, batch)
                 state.copy_(hidden)
+            self._arguments.append(arguments)
 
     @property
     def dense(self) -> BertForSequenceClassification:

@@ -7,10 +7,9 @@ behind the last finished group of a run that was stopped.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +25,9 @@ from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.pruning import LayerRecord, PruningJob
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
 
 CALIBRATION_BATCH_SIZE = 32
 
@@ -175,21 +177,21 @@ def calibration_texts(classifier: Classifier, data: TextData, job: PruningJob, t
 
 
 def start_walk(
-    classifier: Classifier, data: TextData, job: PruningJob, *, beside_dense: bool
+    classifier: Classifier, data: TextData, job: PruningJob, *, dense: BertForSequenceClassification | None
 ) -> tuple[SideBySide, int]:
     """The walk over the job's calibration texts, and their number.
 
     Args:
-        beside_dense: keep an unpruned copy to reproduce, on made texts as well if the texts are few;
-            otherwise both models are the same one.
+        dense: the model to reproduce, on made texts as well if the texts are few; None where there is
+            nothing to reproduce, and both models are the same one.
     """
     encoded = calibration_texts(
-        classifier, data, job, job.config.adaptive.calibration_tokens if beside_dense else 0
+        classifier, data, job, 0 if dense is None else job.config.adaptive.calibration_tokens
     )
     pad_token_id = int(classifier.tokenizer.pad_token_id)
     batches = calibration_batches(encoded, CALIBRATION_BATCH_SIZE, pad_token_id, classifier.device)
-    dense = copy.deepcopy(classifier.model) if beside_dense else classifier.model
-    return SideBySide(dense, classifier.model, batches), min(job.config.calibration_examples, len(data))
+    walk = SideBySide(dense or classifier.model, classifier.model, batches)
+    return walk, min(job.config.calibration_examples, len(data))
 
 
 def block_prefix(index: int) -> str:
@@ -236,7 +238,7 @@ def prune_layerwise(
     solver: GroupSolver,
     progress: Progress,
     *,
-    beside_dense: bool,
+    dense: BertForSequenceClassification | None,
     drifted: bool = True,
 ) -> WalkResult:
     """Solve group after group, each from the inputs that what is pruned already feeds it.
@@ -244,10 +246,10 @@ def prune_layerwise(
     Groups that the job's checkpoint holds are taken from there.
 
     Args:
-        beside_dense: walk beside an unpruned copy, whose outputs are to be reproduced.
+        dense: walk beside this model, whose outputs are to be reproduced; is not changed.
         drifted: if not, each group gets the dense model's inputs in place of the drifted ones.
     """
-    walk, examples = start_walk(classifier, data, job, beside_dense=beside_dense)
+    walk, examples = start_walk(classifier, data, job, dense=dense)
     layers = len(classifier.model.bert.encoder.layer)
     masks: dict[str, Tensor] = {}
     records: list[LayerRecord] = []

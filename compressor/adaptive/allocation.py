@@ -107,7 +107,7 @@ def _measured_curves(
     classifier: Classifier, data: TextData, job: PruningJob, pattern: Unstructured, progress: Progress
 ) -> tuple[dict[tuple[str, ...], np.ndarray], dict[tuple[str, ...], int]]:
     """What each group costs at each grid point, `(points,)` float64, and its number of weights."""
-    walk, _ = start_walk(classifier, data, job, beside_dense=False)
+    walk, _ = start_walk(classifier, data, job, dense=None)
     curves, sizes = {}, {}
     whole = walk.last_first_tokens()
     for group in groups_along(walk, classifier, progress, "Measuring error curves"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from compressor.adaptive.distillation import distill
 from compressor.adaptive.reconstruction import reconstruct_block
 from compressor.adaptive.solvers import adapted_weight, reconstruction_error, solve
 from compressor.adaptive.structured import remove_columns
-from compressor.adaptive.supports import least_squares
+from compressor.adaptive.supports import least_squares, saliencies
 from compressor.calibration import Moments, SideBySide
 from compressor.checkpoint import NoCheckpoint
 from compressor.classifier import Classifier
@@ -65,8 +66,9 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
         patterns = _group_patterns(classifier, data, job, progress)
         details["sparsities"] = {names[0]: pattern.sparsity for names, pattern in patterns.items()}
         solver = _SparseSolver(options, patterns, job.seed)
+    dense = copy.deepcopy(classifier.model)
     found = prune_layerwise(
-        classifier, data, job, solver, progress, beside_dense=True, drifted=options.adaptive_hessian
+        classifier, data, job, solver, progress, dense=dense, drifted=options.adaptive_hessian
     )
     if isinstance(job.pattern, Structured):
         set_intermediate_size(classifier.model)
@@ -75,7 +77,7 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     if options.distillation_steps:
         distill(
             classifier,
-            found.walk.dense,
+            dense,
             calibration_texts(classifier, data, job, max(DISTILLATION_TOKENS, options.calibration_tokens)),
             found.masks,
             steps=options.distillation_steps,
@@ -98,7 +100,7 @@ def rectify(
 ) -> None:
     """Give `classifier` the weights on `masks` that best reproduce the dense model's outputs (eq. 5).
 
-    What the classifier held before is lost: it starts from the dense weights again.
+    What its linear layers held before is lost: they are solved from the dense weights again.
 
     Args:
         masks: of every encoder matrix, `(out, in)` bool, True where a weight may be non-zero.
@@ -106,14 +108,68 @@ def rectify(
     Raises:
         UserError: a layer cannot be solved.
     """
+
+    def given(group: LinearGroup, problem: _Problem) -> tuple[Tensor, Tensor]:
+        mask = torch.cat([masks[name] for name in group.names])
+        return least_squares(problem.target, problem.hessian, mask), mask
+
+    _solve_on(classifier, dense, given, data, job, progress)
+
+
+@torch.no_grad()
+def redraw(
+    classifier: Classifier,
+    dense: BertForSequenceClassification,
+    pattern: MaskPattern,
+    draw: Callable[[Tensor, MaskPattern], Tensor],
+    data: TextData,
+    job: PruningJob,
+    progress: Progress,
+) -> dict[str, Tensor]:
+    """Give `classifier` masks drawn around those of algorithm 1, and its weights on them; return the masks.
+
+    What its linear layers held before is lost: they are solved from the dense weights again.
+
+    Args:
+        pattern: that the masks meet, in place of the job's.
+        draw: a mask of a pattern from saliencies `(out, in)`; what the solver keeps has the highest.
+
+    Raises:
+        UserError: a layer cannot be solved.
+    """
     options = job.config.adaptive
-    classifier.model.load_state_dict(dense.state_dict())
+    patterns = uniform_patterns(classifier, pattern)
+
+    def drawn(group: LinearGroup, problem: _Problem) -> tuple[Tensor, Tensor]:
+        own, target, hessian = patterns[group.names], problem.target, problem.hessian
+        pruned, mask = solve(target, hessian, own, options.solver, options.iterations)
+        chosen = draw(saliencies(target, hessian, pruned, mask), own)
+        return (pruned if torch.equal(chosen, mask) else least_squares(target, hessian, chosen)), chosen
+
+    return _solve_on(classifier, dense, drawn, data, job, progress)
+
+
+def _solve_on(
+    classifier: Classifier,
+    dense: BertForSequenceClassification,
+    choose: _Choice,
+    data: TextData,
+    job: PruningJob,
+    progress: Progress,
+) -> dict[str, Tensor]:
+    """Walk along the dense model, re-solve what the chosen masks keep, and return the masks by name.
+
+    Embeddings and norms stay as they are: their drift is one of those that the walk makes up for.
+    """
+    options = job.config.adaptive
+    for own, other in zip(classifier.model.modules(), dense.modules(), strict=True):
+        if isinstance(own, nn.Linear):
+            own.load_state_dict(other.state_dict())
     unkept = replace(job, checkpoint=NoCheckpoint())
-    found = prune_layerwise(
-        classifier, data, unkept, _MaskSolver(options, masks), progress, beside_dense=True
-    )
+    found = prune_layerwise(classifier, data, unkept, _MaskSolver(options, choose), progress, dense=dense)
     if options.resolve_heads:
         _resolve_heads(classifier, found.walk, options.damping)
+    return found.masks
 
 
 def _group_patterns(
@@ -121,14 +177,22 @@ def _group_patterns(
 ) -> dict[tuple[str, ...], MaskPattern]:
     """The pattern of each group of layers that share their input; they share their zeros as well."""
     pattern = job.mask_pattern
-    if isinstance(pattern, Unstructured):
-        # Ranking a layer as a whole loses less output than ranking each of its rows, and more so the
-        # sparser it is.
-        pattern = replace(pattern, scope=pattern.scope or "layer")
     if isinstance(pattern, Unstructured) and job.config.adaptive.allocation == "error":
-        return allocate(classifier, data, job, pattern, progress)
+        return allocate(classifier, data, job, _scoped(pattern), progress)
+    return uniform_patterns(classifier, pattern)
+
+
+def uniform_patterns(classifier: Classifier, pattern: MaskPattern) -> dict[tuple[str, ...], MaskPattern]:
+    """The same pattern for each group of layers that share their input; they share their zeros as well."""
+    own = _scoped(pattern) if isinstance(pattern, Unstructured) else pattern
     layers = len(classifier.model.bert.encoder.layer)
-    return {names: pattern for index in range(layers) for names in group_names(index)}
+    return {names: own for index in range(layers) for names in group_names(index)}
+
+
+def _scoped(pattern: Unstructured) -> Unstructured:
+    # Ranking a layer as a whole loses less output than ranking each of its rows, and more so the
+    # sparser it is.
+    return replace(pattern, scope=pattern.scope or "layer")
 
 
 @dataclass(frozen=True)
@@ -158,6 +222,10 @@ def _problem(name: str, weight: Tensor, bias: Tensor, moments: Moments, options:
         return _Problem(weight, hessian, ridge, output_mean, moments.pruned_mean)
     target = adapted_weight(weight, hessian, moments.centred_cross, ridge)
     return _Problem(target, hessian, ridge, weight @ moments.dense_mean + bias, moments.pruned_mean)
+
+
+# Weight and mask `(out, in)` of a group's stacked layers.
+_Choice: TypeAlias = Callable[[LinearGroup, _Problem], tuple[Tensor, Tensor]]
 
 
 class _AdaptiveSolver(GroupSolver, Protocol):
@@ -210,15 +278,15 @@ class _SparseSolver(_AdaptiveSolver):
 
 @dataclass(frozen=True)
 class _MaskSolver(GroupSolver):
-    """Solves on masks that are given."""
+    """Re-solves what a mask keeps, which is given or drawn."""
 
     options: AdaptiveConfig
-    masks: Mapping[str, Tensor]
+    choose: _Choice
 
     def solve(self, group: LinearGroup, moments: Moments) -> Solution:
         problem = _problem(group.names[0], group.weight, group.bias, moments, self.options)
-        mask = torch.cat([self.masks[name] for name in group.names])
-        return _split(group, problem, least_squares(problem.target, problem.hessian, mask), mask)
+        solved, mask = self.choose(group, problem)
+        return _split(group, problem, solved, mask)
 
     def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
         set_linears(classifier, group, solution)

@@ -132,3 +132,24 @@ def least_squares(target: Tensor, hessian: Tensor, mask: Tensor) -> Tensor:
 
     for_each_batch(solve, row_batches(mask.sum(dim=1), target.element_size()))
     return result
+
+
+def saliencies(target: Tensor, hessian: Tensor, pruned: Tensor, mask: Tensor) -> Tensor:
+    """What each weight is worth to the output, `|w_ij| sqrt(H_jj)`: those of a mask rank above all others.
+
+    The size of its part of the output, as in Wanda (Sun et al., 2024), of the pruned weight where the mask
+    keeps it and of the target elsewhere.
+
+    Args:
+        target, pruned: `(out, in)`.
+        hessian: `(in, in)`.
+        mask: `(out, in)` bool, True where `pruned` keeps a weight.
+
+    Returns:
+        `(out, in)`, not negative.
+    """
+    norms = hessian.diagonal().sqrt()
+    others = (target.abs() * norms).masked_fill(mask, 0.0)
+    # A kept weight may be solved to be zero, and is kept all the same.
+    above = (others.max() * (1 + 1e-6)).clamp(min=torch.finfo(others.dtype).tiny)
+    return torch.where(mask, above + pruned.abs() * norms, others)

@@ -16,6 +16,7 @@ from compressor.options.pruning import (
     MetricName,
     PruneConfig,
     RandomizedConfig,
+    Saliency,
     SamplingSchedule,
     Scope,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "RandomizedConfig",
     "ResourcesConfig",
     "RunConfig",
+    "Saliency",
     "SamplingSchedule",
     "Scope",
     "Section",

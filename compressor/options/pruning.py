@@ -18,6 +18,7 @@ SamplingSchedule = Literal["constant", "falling"]
 CandidateSchedule = Literal["constant", "rising"]
 
 CandidateRatios = Literal["same", "spread"]
+Saliency = Literal["magnitude", "adaptive"]
 
 ClassMetricName = Literal["accuracy", "f1", "matthews"]
 
@@ -142,6 +143,12 @@ class RandomizedConfig(TrainingConfig):
         le=100,
         description="Weights are drawn with probability proportional to |w|^(1/temperature).",
     )
+    saliency: Saliency = Field(
+        "magnitude",
+        description="What weights are ranked and drawn by: their magnitude, as published; or adaptive: what "
+        "algorithm 1 keeps of all of the dense model's weights at the sparsity of the step, ahead of what it "
+        "leaves out. Adaptive also re-solves what the mask keeps.",
+    )
     mask_scope: Literal["layer", "global"] = Field(
         "layer", description="Where unstructured zeros are counted: in each matrix, or over all of them."
     )
@@ -155,8 +162,8 @@ class RandomizedConfig(TrainingConfig):
     )
     rectify: Literal["none", "adaptive"] = Field(
         "none",
-        description="adaptive: before the recovery, re-solve what the mask keeps for the dense model's "
-        "outputs, layer by layer as in algorithm 1.",
+        description="adaptive: before a candidate is scored and before the recovery, re-solve what the mask "
+        "keeps for the dense model's outputs, layer by layer as in algorithm 1.",
     )
     early_steps: int = Field(
         6, ge=0, le=100_000, description="Training steps of a candidate before it is scored."

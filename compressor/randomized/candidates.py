@@ -19,9 +19,15 @@ from compressor.metrics import measure_task
 from compressor.options import RandomizedConfig
 from compressor.patterns import MaskPattern
 from compressor.predictors import TorchPredictor, predict_encoded
-from compressor.randomized.masks import candidate_share, draw_masks, step_candidates, step_sampling_ratio
+from compressor.randomized.masks import (
+    candidate_share,
+    draw_mask,
+    draw_masks,
+    step_candidates,
+    step_sampling_ratio,
+)
 from compressor.ranks import Ranks
-from compressor.training import Schedule, TrainingSet, apply_masks, distillation_loss, train
+from compressor.training import Schedule, TrainingSet, distillation_loss, train
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -76,24 +82,39 @@ def all_alive(weights: Mapping[str, Tensor]) -> Masks:
 def draw_candidate(
     weights: Mapping[str, Tensor], alive: Mapping[str, Tensor], job: StepJob, index: int
 ) -> Masks:
-    """The masks of candidate `index`; candidate 0 ranks by magnitude alone.
+    """The masks of candidate `index`; candidate 0 ranks by magnitude alone."""
+    ratio, generator = _chance(job, index)
+    together = job.config.mask_scope == "global"
+    return draw_masks(
+        weights, alive, job.pattern, ratio, job.config.temperature, generator, together=together
+    )
 
-    The generator is seeded by (seed, step, index), so a candidate depends neither on those before it nor
-    on the process or device that draws it.
+
+def candidate_draw(job: StepJob, index: int) -> Callable[[Tensor, MaskPattern], Tensor]:
+    """How candidate `index` draws a mask from saliencies `(out, in)`; candidate 0 ranks by them alone.
+
+    To be asked for one matrix after the other, always in the same order.
+    """
+    ratio, generator = _chance(job, index)
+
+    def draw(saliency: Tensor, pattern: MaskPattern) -> Tensor:
+        alive = torch.ones_like(saliency, dtype=torch.bool)
+        return draw_mask(saliency, alive, pattern, ratio, job.config.temperature, generator)
+
+    return draw
+
+
+def _chance(job: StepJob, index: int) -> tuple[float, torch.Generator]:
+    """The share that a candidate draws, and its generator.
+
+    This is seeded by (seed, step, index), so a candidate depends neither on those before it nor on the
+    process or device that draws it.
     """
     generator = torch.Generator()
     generator.manual_seed(int(np.random.SeedSequence((job.seed, job.step, index)).generate_state(1)[0]))
     config = job.config
     ratio = step_sampling_ratio(config.sampling_ratio, job.step, job.steps, config.sampling_schedule)
-    return draw_masks(
-        weights,
-        alive,
-        job.pattern,
-        ratio * candidate_share(index, job.candidates, config.candidate_ratios),
-        config.temperature,
-        generator,
-        together=config.mask_scope == "global",
-    )
+    return ratio * candidate_share(index, job.candidates, config.candidate_ratios), generator
 
 
 class Trials:
@@ -101,7 +122,7 @@ class Trials:
 
     Args:
         classifier: the model of which copies are trained; its weights are those that masks choose from.
-        draw: the masks of a candidate.
+        begin: draws a candidate's masks, puts them on its copy, and returns them.
         teacher: the dense model, whose hidden states may be learnt.
         keep: whether copies are trained on in later rounds.
     """
@@ -109,7 +130,7 @@ class Trials:
     def __init__(
         self,
         classifier: Classifier,
-        draw: Callable[[int], Masks],
+        begin: Callable[[int, Classifier], Masks],
         training: TrainingSet,
         holdout: Holdout,
         config: RandomizedConfig,
@@ -119,26 +140,21 @@ class Trials:
         keep: bool,
     ) -> None:
         self._classifier = classifier
-        self._draw = draw
+        self._begin = begin
         self._training = training
         self._holdout = holdout
         self._config = config
         self._teacher = teacher
         self._schedule = recovery_schedule(config, config.early_steps, config.early_learning_rate)
         self._seed = seed
-        self._kept: dict[int, Classifier] | None = {} if keep else None
+        self._kept: dict[int, tuple[Classifier, Masks]] | None = {} if keep else None
 
     def cost(self, index: int, round_: int) -> float:
         """What a candidate costs on held-out data, after its training in that round.
 
         All candidates train on the same batches: they differ by their masks alone.
         """
-        masks = self._draw(index)
-        trial = (self._kept or {}).get(index)
-        if trial is None:
-            model = copy.deepcopy(self._classifier.model)
-            trial = Classifier(model, self._classifier.tokenizer, self._classifier.source)
-            apply_masks(trial.model, masks)
+        trial, masks = (self._kept or {}).get(index) or self._begun(index)
         if self._schedule.steps:
             train(
                 trial,
@@ -149,8 +165,13 @@ class Trials:
                 teacher=self._teacher,
             )
         if self._kept is not None:
-            self._kept[index] = trial
+            self._kept[index] = trial, masks
         return candidate_cost(trial, self._holdout, self._config, self._schedule)
+
+    def _begun(self, index: int) -> tuple[Classifier, Masks]:
+        model = copy.deepcopy(self._classifier.model)
+        trial = Classifier(model, self._classifier.tokenizer, self._classifier.source)
+        return trial, self._begin(index, trial)
 
     def drop(self, index: int) -> None:
         """Free the copy of a candidate that is out."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from compressor.adaptive.prune import rectify
+from compressor.adaptive.prune import rectify, redraw, uniform_patterns
 from compressor.batching import encode
 from compressor.checkpoint import Part
 from compressor.classifier import Classifier, encoder_weights, linear_at
@@ -29,6 +29,7 @@ from compressor.randomized.candidates import (
     StepJob,
     Trials,
     all_alive,
+    candidate_draw,
     draw_candidate,
     holdout_loss,
     recovery_schedule,
@@ -90,7 +91,9 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     for step in range(len(records), len(patterns)):
         name = f"Step {step + 1}/{len(patterns)} to {patterns[step].sparsity:.1%} sparsity"
         own = StepJob(step, len(patterns), patterns[step], config, job.seed)
-        alive, record = _chosen(shared, alive, own, name)
+        alive = _base(shared, alive, own)
+        record = _chosen(shared, alive, own, name)
+        alive = begin(shared, alive, own, record["chosen"], classifier, progress)
         record["recovery_steps"] = _recover(shared, alive, step, name)
         records.append(record)
         _keep(classifier, alive, records, job, step)
@@ -104,8 +107,18 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
             for record in records
         ),
     }
-    together = {tuple(alive): Unstructured(pattern.sparsity, "layer")} if _is_global(config) else {}
-    return PruningResult(alive, layers, details, dict(together))
+    return PruningResult(alive, layers, details, _shared_patterns(classifier, pattern, config))
+
+
+def _shared_patterns(
+    classifier: Classifier, pattern: MaskPattern, config: RandomizedConfig
+) -> dict[tuple[str, ...], MaskPattern]:
+    """The pattern of matrices whose zeros are counted together; none where each has its own."""
+    if config.saliency == "adaptive":
+        return uniform_patterns(classifier, pattern)
+    if _is_global(config):
+        return {tuple(encoder_weights(classifier.model)): Unstructured(pattern.sparsity, "layer")}
+    return {}
 
 
 def _check_score(config: RandomizedConfig, task: TaskName) -> None:
@@ -126,12 +139,16 @@ def _checked_pattern(job: PruningJob) -> MaskPattern:
     """The job's pattern, for which zeros can be counted as its options say.
 
     Raises:
-        UserError: over all matrices, where the pattern counts them in rows or groups.
+        UserError: over all matrices, where the pattern counts them in rows or groups, or where they are
+            ranked layer by layer.
     """
-    pattern = job.mask_pattern
-    if _is_global(job.config.randomized) and not (
-        isinstance(pattern, Unstructured) and pattern.scope is None
-    ):
+    pattern, config = job.mask_pattern, job.config.randomized
+    if _is_global(config) and config.saliency == "adaptive":
+        raise UserError(
+            "mask scope global: adaptive saliencies are of one layer's outputs and do not compare with those "
+            "of others; leave --mask-scope out, or --saliency"
+        )
+    if _is_global(config) and not (isinstance(pattern, Unstructured) and pattern.scope is None):
         raise UserError(
             "mask scope global: zeros are counted over all matrices only with --pattern unstructured and "
             "without --scope; leave --mask-scope out, or those"
@@ -139,22 +156,47 @@ def _checked_pattern(job: PruningJob) -> MaskPattern:
     return pattern
 
 
-def _chosen(
-    shared: Shared, alive: Mapping[str, Tensor], own: StepJob, name: str
-) -> tuple[Masks, dict[str, Any]]:
-    """The masks of the step's best candidate, which are put on the model, and the step's record."""
-    config, classifier = own.config, shared.classifier
-    if config.revive:
-        _revive(classifier, shared.dense, alive)
-        alive = all_alive(alive)
-    weights = encoder_weights(classifier.model)
+def _base(shared: Shared, alive: Masks, own: StepJob) -> Masks:
+    """Which of the model's weights masks may keep; with `revive` all, those that were zeroed made dense."""
+    if not own.config.revive:
+        return alive
+    _revive(shared.classifier, shared.dense, alive)
+    return all_alive(alive)
 
-    def draw(index: int) -> Masks:
-        return draw_candidate(weights, alive, own, index)
+
+def begin(
+    shared: Shared, alive: Masks, own: StepJob, index: int, classifier: Classifier, progress: Progress
+) -> Masks:
+    """Draw the masks of candidate `index`, put them on a model, and return them.
+
+    Args:
+        alive: of the step's base, whose weights `classifier` holds: True where a mask may keep one.
+        own: the step.
+    """
+    config, dense, data, job = own.config, shared.dense, shared.data, shared.job
+    if config.saliency == "adaptive":
+        draw = candidate_draw(own, index)
+        return redraw(classifier, dense, own.pattern, draw, data, job, progress)
+    masks = draw_candidate(encoder_weights(classifier.model), alive, own, index)
+    if config.rectify == "adaptive":
+        rectify(classifier, dense, masks, data, job, progress)
+    else:
+        apply_masks(classifier.model, masks)
+    return masks
+
+
+def _chosen(shared: Shared, alive: Masks, own: StepJob, name: str) -> dict[str, Any]:
+    """The step's record: what its candidates cost, and which one is the best; one alone costs no trial."""
+    config = own.config
+    if own.candidates == 1:
+        return {"sparsity": own.pattern.sparsity, "early_costs": [], "chosen": 0}
+
+    def begin_trial(index: int, trial: Classifier) -> Masks:
+        return begin(shared, alive, own, index, trial, SilentProgress())
 
     trials = Trials(
-        classifier,
-        draw,
+        shared.classifier,
+        begin_trial,
         shared.training,
         shared.holdout,
         config,
@@ -169,9 +211,7 @@ def _chosen(
         halving=config.halving,
         track=lambda indices: shared.progress.track(indices, f"{name}: scoring masks"),
     )
-    masks = draw(best)
-    apply_masks(classifier.model, masks)
-    return masks, {"sparsity": own.pattern.sparsity, "early_costs": costs, "chosen": best}
+    return {"sparsity": own.pattern.sparsity, "early_costs": costs, "chosen": best}
 
 
 def _revive(
@@ -194,8 +234,6 @@ def _recover(shared: Shared, masks: Masks, step: int, name: str) -> int:
     ranks = join_ranks()
     taken: dict[str, float] = {}
     if ranks.is_first:
-        if config.rectify == "adaptive":
-            rectify(classifier, dense, masks, shared.data, job, progress)
         schedule = recovery_schedule(config, config.recovery_steps, config.learning_rate)
         stopping = EarlyStopping(
             lambda: holdout_loss(classifier, shared.holdout.clean, schedule),

@@ -117,6 +117,17 @@ def test_moments_see_what_was_pruned_before_them(small_classifier, encoded):
     assert float((before.pruned_sum - after.pruned_sum).abs().max()) > 1.0
 
 
+def test_trained_embeddings_are_drift_as_well(small_classifier, encoded):
+    trained = copy.deepcopy(small_classifier.model)
+    with torch.no_grad():
+        trained.bert.embeddings.word_embeddings.weight *= -1
+    batches = batches_of(small_classifier, encoded, 8)
+    walk = SideBySide(small_classifier.model, trained, batches)
+    moments, own = walk.moments("attention.self.query"), SideBySide(trained, trained, batches)
+    assert torch.equal(moments.square, own.moments("attention.self.query").square)
+    assert not torch.equal(moments.square, moments.cross)
+
+
 def test_one_model_on_both_sides_has_one_moment(small_classifier, encoded):
     batches = batches_of(small_classifier, encoded, 8)
     for moments in all_moments(small_classifier.model, small_classifier.model, batches):

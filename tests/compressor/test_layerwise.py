@@ -1,5 +1,6 @@
 """The walk that all layer-wise algorithms share: its order, its inputs, its options, what it leaves."""
 
+import copy
 import tempfile
 
 import pytest
@@ -69,17 +70,17 @@ class Memory(NoCheckpoint):
 
 
 def walk(classifier, quotes, solver, checkpoint=None, beside_dense=True, drifted=True):
+    dense = copy.deepcopy(classifier.model) if beside_dense else None
     return prune_layerwise(
-        classifier, quotes, job(checkpoint), solver, SilentProgress(),
-        beside_dense=beside_dense, drifted=drifted,
-    )  # fmt: skip
+        classifier, quotes, job(checkpoint), solver, SilentProgress(), dense=dense, drifted=drifted
+    )
 
 
 # groups -----------------------------------------------------------------------------------------
 
 
 def test_groups_hold_all_layers_in_the_order_of_the_data(classifier, quotes):
-    steps, _ = start_walk(classifier, quotes, job(), beside_dense=False)
+    steps, _ = start_walk(classifier, quotes, job(), dense=None)
     groups = list(groups_along(steps, classifier, SilentProgress(), "groups"))
     linears = encoder_linears(classifier.model)
     assert [name for group in groups for name in group.names] == list(linears)
@@ -228,7 +229,7 @@ def test_without_resolving_and_without_zeros_the_weights_stay(classifier, quotes
 
 def test_no_file_of_hidden_states_is_left_or_even_seen(classifier, quotes, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    found, _ = start_walk(classifier, quotes, job(), beside_dense=True)
+    found, _ = start_walk(classifier, quotes, job(), dense=copy.deepcopy(classifier.model))
     assert not any(tmp_path.iterdir())
     # The states are still there.
     found.moments("attention.self.query")

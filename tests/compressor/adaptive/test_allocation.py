@@ -130,7 +130,7 @@ def test_what_a_group_costs_is_what_it_does_to_the_last_cls(narrow_classifier_di
         curves, sizes = allocation._measured_curves(
             classifier, quotes, job(), Unstructured(0.5, "layer"), SilentProgress()
         )
-        walk, _ = start_walk(classifier, quotes, job(), beside_dense=False)
+        walk, _ = start_walk(classifier, quotes, job(), dense=None)
         whole = torch.cat([classifier.model.bert(**b).last_hidden_state[:, 0] for b in walk.batches])
         walk.advance()
         moments = walk.moments("output.dense")

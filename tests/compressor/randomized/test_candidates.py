@@ -8,9 +8,17 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import entropy
 
+from compressor.adaptive.solvers import greedy
+from compressor.adaptive.supports import saliencies
 from compressor.options import RandomizedConfig
-from compressor.patterns import Unstructured
-from compressor.randomized.candidates import StepJob, all_alive, answer_shift, draw_candidate
+from compressor.patterns import NM, Unstructured
+from compressor.randomized.candidates import (
+    StepJob,
+    all_alive,
+    answer_shift,
+    candidate_draw,
+    draw_candidate,
+)
 
 
 def test_spread_candidates_leave_magnitude_further_one_after_the_other():
@@ -23,6 +31,32 @@ def test_spread_candidates_leave_magnitude_further_one_after_the_other():
     assert changed[0] == 0
     assert changed == sorted(set(changed))
     assert all(int(mask.sum()) == int(by_magnitude.sum()) for mask in drawn)
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    pattern=st.sampled_from([Unstructured(0.5), Unstructured(0.75, "row"), NM(2, 4)]),
+    index=st.integers(0, 3),
+)
+def test_candidates_drawn_by_saliency_stay_near_the_solver_s_mask(seed, pattern, index):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(40, 16, generator=generator, dtype=torch.float64)
+    target = torch.randn(12, 16, generator=generator, dtype=torch.float64)
+    hessian = inputs.T @ inputs
+    pruned, mask = greedy(target, hessian, pattern)
+    pruned[0, mask[0].nonzero()[0]] = 0.0
+    own = saliencies(target, hessian, pruned, mask)
+    assert own[mask].min() > own[~mask].max()
+    expected = target.abs() * hessian.diagonal().sqrt()
+    assert torch.equal(own[~mask], expected[~mask])
+    job = StepJob(0, 1, pattern, RandomizedConfig(candidates=4, sampling_ratio=0.25), seed)
+    drawn = candidate_draw(job, index)(own, pattern)
+    assert pattern.is_met_by(drawn)
+    if index == 0:
+        assert torch.equal(drawn, mask)
+    else:
+        assert int((drawn & ~mask).sum()) <= 0.3 * int(mask.sum()) or isinstance(pattern, NM)
+        assert torch.equal(drawn, candidate_draw(job, index)(own, pattern))
 
 
 @given(seed=st.integers(0, 2**31 - 1), texts=st.integers(1, 6), labels=st.integers(2, 4))

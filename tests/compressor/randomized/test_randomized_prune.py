@@ -10,7 +10,7 @@ from compressor.classifier import encoder_weights, load_classifier, sparsity_of
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
-from compressor.options import ColumnsConfig, PruneConfig, RandomizedConfig
+from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RandomizedConfig
 from compressor.patterns import NM, Unstructured
 from compressor.pruning import PruningJob, prune_classifier
 from compressor.randomized import prune as module
@@ -26,9 +26,14 @@ def texts(critic_quotes):
     return load_text_data(str(critic_quotes / "train.tsv"), ColumnsConfig(), "train").select(range(160))
 
 
+# A walk of seconds.
+FEW = PruneConfig(calibration_examples=16, adaptive=AdaptiveConfig(iterations=3))
+
+
 def prune(directory, texts, pattern, config=QUICK, seed=0):
     classifier = load_classifier(str(directory))
-    job = PruningJob(pattern, PruneConfig(algorithm="randomized", randomized=config), 32, seed)
+    own = FEW.model_copy(update={"algorithm": "randomized", "randomized": config})
+    job = PruningJob(pattern, own, 32, seed)
     return classifier, prune_classifier(classifier, texts, job, SilentProgress())
 
 
@@ -134,6 +139,38 @@ def test_rectified_weights_start_nearer_to_the_dense_model(small_classifier_dir,
     assert distances["adaptive"] < 0.5 * distances["none"]
 
 
+@pytest.mark.parametrize("pattern", [Unstructured(0.6), NM(2, 4)])
+def test_by_adaptive_saliency_the_first_candidate_is_algorithm_1(narrow_classifier_dir, texts, pattern):
+    alone = {"steps": 1, "candidates": 1, "early_steps": 0, "recovery_steps": 0, "saliency": "adaptive"}
+    classifier, result = prune(
+        narrow_classifier_dir, texts, pattern, RandomizedConfig(holdout_examples=32, **alone)
+    )
+    expected = load_classifier(str(narrow_classifier_dir))
+    job = PruningJob(pattern, FEW, 32, 0)
+    adaptive = prune_classifier(expected, texts, job, SilentProgress())
+    assert all(torch.equal(mask, adaptive.masks[name]) for name, mask in result.masks.items())
+    assert result.patterns == adaptive.patterns
+    others = dict(expected.model.named_parameters())
+    assert all(torch.equal(weight, others[name]) for name, weight in classifier.model.named_parameters())
+
+
+def test_candidates_by_adaptive_saliency_differ_and_stay_zero(narrow_classifier_dir, texts):
+    config = QUICK.model_copy(update={"saliency": "adaptive", "sampling_ratio": 0.3, "steps": 1})
+    classifier, result = prune(narrow_classifier_dir, texts, Unstructured(0.7), config)
+    for step in result.details["steps"]:
+        assert len(set(step["early_costs"][0].values())) == 2
+    for name, weight in encoder_weights(classifier.model).items():
+        assert not weight[~result.masks[name]].any()
+    for names, pattern in result.patterns.items():
+        assert pattern.is_met_by(torch.cat([result.masks[name] for name in names]))
+
+
+def test_adaptive_saliencies_are_not_counted_over_all_matrices(narrow_classifier_dir, texts):
+    config = QUICK.model_copy(update={"mask_scope": "global", "saliency": "adaptive"})
+    with pytest.raises(UserError, match="saliencies"):
+        prune(narrow_classifier_dir, texts, Unstructured(0.5), config)
+
+
 def test_a_stopped_run_goes_on_behind_its_last_step_with_the_same_weights(
     small_classifier_dir, texts, tmp_path
 ):
@@ -195,7 +232,8 @@ def test_more_held_out_texts_than_there_are_is_an_error(small_classifier_dir, te
 def test_candidates_rise_over_the_steps(small_classifier_dir, texts):
     config = QUICK.model_copy(update={"candidates": 3, "steps": 3, "candidate_schedule": "rising"})
     _, result = prune(small_classifier_dir, texts, Unstructured(0.5), config)
-    assert [len(step["early_costs"][0]) for step in result.details["steps"]] == [1, 2, 3]
+    tried = [[len(costs) for costs in step["early_costs"]] for step in result.details["steps"]]
+    assert tried == [[], [2], [3]], "one alone is not tried"
 
 
 def test_held_out_texts_are_not_trained_on(small_classifier_dir, texts, monkeypatch):
@@ -223,7 +261,7 @@ def test_a_recovery_that_only_harms_ends_early(small_classifier_dir, texts, monk
     _, result = prune(small_classifier_dir, texts, Unstructured(0.5), config)
     (step,) = result.details["steps"]
     assert step["recovery_steps"] == 6
-    assert result.details["training_steps"] == 6 + config.early_steps
+    assert result.details["training_steps"] == 6
 
 
 def test_hidden_states_are_learnt_from_the_dense_model(small_classifier_dir, texts):
