@@ -30,9 +30,9 @@ def texts(critic_quotes):
 FEW = PruneConfig(calibration_examples=16, adaptive=AdaptiveConfig(iterations=3))
 
 
-def prune(directory, texts, pattern, config=QUICK, seed=0):
+def prune(directory, texts, pattern, config=QUICK, seed=0, walk=FEW):
     classifier = load_classifier(str(directory))
-    own = FEW.model_copy(update={"algorithm": "randomized", "randomized": config})
+    own = walk.model_copy(update={"algorithm": "randomized", "randomized": config})
     job = PruningJob(pattern, own, 32, seed)
     return classifier, prune_classifier(classifier, texts, job, SilentProgress())
 
@@ -126,7 +126,8 @@ def test_rectified_weights_start_nearer_to_the_dense_model(small_classifier_dir,
         config = QUICK.model_copy(
             update={"rectify": rectified, "steps": 1, "candidates": 1, "recovery_steps": 0}
         )
-        classifier, result = prune(small_classifier_dir, texts, Unstructured(0.7), config)
+        walk = PruneConfig(calibration_examples=64)
+        classifier, result = prune(small_classifier_dir, texts, Unstructured(0.7), config, walk=walk)
         assert all(
             (w != 0).sum() <= result.masks[n].sum() for n, w in encoder_weights(classifier.model).items()
         )
