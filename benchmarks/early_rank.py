@@ -44,7 +44,6 @@ def scores(shared: Shared, sparsity: float, index: int) -> tuple[Classifier, dic
     own = StepJob(0, 1, Unstructured(sparsity), config, seed)
     recovered = Classifier(copy.deepcopy(dense), shared.classifier.tokenizer, shared.classifier.source)
     masks = begin(shared, all_alive(encoder_weights(dense)), own, index, recovered, SilentProgress())
-
     training, holdout = shared.training, shared.holdout
     trials = Trials(
         recovered, lambda _index, _trial: masks, training, holdout, config, seed, teacher=dense, keep=False

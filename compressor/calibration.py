@@ -154,11 +154,12 @@ class SideBySide:
         self._dense_states = _mapped_tensors(shapes, dense.dtype)
         self._pruned_states = self._dense_states if dense is pruned else _mapped_tensors(shapes, dense.dtype)
         for batch, *states in zip(batches, self._dense_states, self._pruned_states, strict=True):
-            # Embeddings are never pruned, but those of the pruned model may have been trained.
-            for model, state in zip(self._models, states, strict=True):
-                hidden, arguments = _enter_encoder(model, batch)
-                state.copy_(hidden)
+            hidden, arguments = _enter_encoder(dense, batch)
             self._arguments.append(arguments)
+            states[0].copy_(hidden)
+            if pruned is not dense:
+                # Embeddings are never pruned, but those of the pruned model may have been trained.
+                states[1].copy_(_enter_encoder(pruned, batch)[0])
 
     @property
     def dense(self) -> BertForSequenceClassification:

@@ -141,9 +141,9 @@ def redraw(
     patterns = uniform_patterns(classifier, pattern)
 
     def drawn(group: LinearGroup, problem: _Problem) -> tuple[Tensor, Tensor]:
-        own, target, hessian = patterns[group.names], problem.target, problem.hessian
-        pruned, mask = solve(target, hessian, own, options.solver, options.iterations)
-        chosen = draw(saliencies(target, hessian, pruned, mask), own)
+        target, hessian = problem.target, problem.hessian
+        pruned, mask = problem.solved(patterns[group.names], options)
+        chosen = draw(saliencies(target, hessian, pruned, mask), patterns[group.names])
         return (pruned if torch.equal(chosen, mask) else least_squares(target, hessian, chosen)), chosen
 
     return _solve_on(classifier, dense, drawn, data, job, progress)
@@ -205,6 +205,10 @@ class _Problem:
     output_mean: Tensor
     input_mean: Tensor
 
+    def solved(self, pattern: MaskPattern, options: AdaptiveConfig) -> tuple[Tensor, Tensor]:
+        """Weight and mask as the solver of the options finds them."""
+        return solve(self.target, self.hessian, pattern, options.solver, options.iterations)
+
     def bias(self, solved: Tensor) -> Tensor:
         """The bias that keeps the mean of the output."""
         return self.output_mean - solved @ self.input_mean
@@ -263,13 +267,7 @@ class _SparseSolver(_AdaptiveSolver):
 
     def solve(self, group: LinearGroup, moments: Moments) -> Solution:
         problem = _problem(group.names[0], group.weight, group.bias, moments, self.options)
-        pruned, mask = solve(
-            problem.target,
-            problem.hessian,
-            self.patterns[group.names],
-            self.options.solver,
-            self.options.iterations,
-        )
+        pruned, mask = problem.solved(self.patterns[group.names], self.options)
         return _split(group, problem, pruned, mask)
 
     def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:

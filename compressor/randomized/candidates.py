@@ -90,7 +90,7 @@ def draw_candidate(
     )
 
 
-def candidate_draw(job: StepJob, index: int) -> Callable[[Tensor, MaskPattern], Tensor]:
+def draw_by_saliency(job: StepJob, index: int) -> Callable[[Tensor, MaskPattern], Tensor]:
     """How candidate `index` draws a mask from saliencies `(out, in)`; candidate 0 ranks by them alone.
 
     To be asked for one matrix after the other, always in the same order.

@@ -29,7 +29,7 @@ from compressor.randomized.candidates import (
     StepJob,
     Trials,
     all_alive,
-    candidate_draw,
+    draw_by_saliency,
     draw_candidate,
     holdout_loss,
     recovery_schedule,
@@ -175,7 +175,7 @@ def begin(
     """
     config, dense, data, job = own.config, shared.dense, shared.data, shared.job
     if config.saliency == "adaptive":
-        draw = candidate_draw(own, index)
+        draw = draw_by_saliency(own, index)
         return redraw(classifier, dense, own.pattern, draw, data, job, progress)
     masks = draw_candidate(encoder_weights(classifier.model), alive, own, index)
     if config.rectify == "adaptive":

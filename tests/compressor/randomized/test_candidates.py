@@ -16,7 +16,7 @@ from compressor.randomized.candidates import (
     StepJob,
     all_alive,
     answer_shift,
-    candidate_draw,
+    draw_by_saliency,
     draw_candidate,
 )
 
@@ -50,13 +50,13 @@ def test_candidates_drawn_by_saliency_stay_near_the_solver_s_mask(seed, pattern,
     expected = target.abs() * hessian.diagonal().sqrt()
     assert torch.equal(own[~mask], expected[~mask])
     job = StepJob(0, 1, pattern, RandomizedConfig(candidates=4, sampling_ratio=0.25), seed)
-    drawn = candidate_draw(job, index)(own, pattern)
+    drawn = draw_by_saliency(job, index)(own, pattern)
     assert pattern.is_met_by(drawn)
     if index == 0:
         assert torch.equal(drawn, mask)
     else:
         assert int((drawn & ~mask).sum()) <= 0.3 * int(mask.sum()) or isinstance(pattern, NM)
-        assert torch.equal(drawn, candidate_draw(job, index)(own, pattern))
+        assert torch.equal(drawn, draw_by_saliency(job, index)(own, pattern))
 
 
 @given(seed=st.integers(0, 2**31 - 1), texts=st.integers(1, 6), labels=st.integers(2, 4))
