@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
 # Shares of work may take very different times; a rank that dies ends the others through torchrun.
 PATIENCE = timedelta(days=7)
@@ -50,15 +50,19 @@ class Ranks:
             found |= json.loads(bytes(text[: int(size)].tolist()))
         return found
 
-    def copy_from_first(self, model: nn.Module) -> None:
-        """Give the model of every rank the weights of the first one's."""
+    def owner(self, item: int) -> int:
+        """The rank whose share has an item; items are counted from 0."""
+        return item % self.world
+
+    def broadcast(self, tensors: Iterable[Tensor], source: int = 0) -> None:
+        """Overwrite the tensors of every rank with those of one, in place."""
         if self.world > 1:
             import torch
 
-            for value in model.state_dict().values():
-                carried = value.detach().cpu()
-                torch.distributed.broadcast(carried, 0)
-                value.copy_(carried)
+            for tensor in tensors:
+                carried = tensor.detach().cpu()
+                torch.distributed.broadcast(carried, source)
+                tensor.copy_(carried)
 
     def wait(self) -> None:
         """Return once all ranks are here."""

@@ -117,8 +117,25 @@ def _chance(job: StepJob, index: int) -> tuple[float, torch.Generator]:
     return ratio * candidate_share(index, job.candidates, config.candidate_ratios), generator
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a candidate's training starts from.
+
+    Attributes:
+        state: the model's weights, those of the masks' zeros being zero.
+        masks: by matrix, True where a weight is kept.
+    """
+
+    state: dict[str, Tensor]
+    masks: Masks
+
+
 class Trials:
     """Early evaluation: copies of a model, each trained briefly with a candidate's masks.
+
+    Attributes:
+        starts: by the candidate's number, of those that are still in; without `keep` of the best so far, for
+            a start takes as much memory as the model.
 
     Args:
         classifier: the model of which copies are trained; its weights are those that masks choose from.
@@ -147,34 +164,45 @@ class Trials:
         self._teacher = teacher
         self._schedule = recovery_schedule(config, config.early_steps, config.early_learning_rate)
         self._seed = seed
-        self._kept: dict[int, tuple[Classifier, Masks]] | None = {} if keep else None
+        self._kept: dict[int, Classifier] | None = {} if keep else None
+        self._lowest = math.inf
+        self.starts: dict[int, Start] = {}
 
     def cost(self, index: int, round_: int) -> float:
         """What a candidate costs on held-out data, after its training in that round.
 
         All candidates train on the same batches: they differ by their masks alone.
         """
-        trial, masks = (self._kept or {}).get(index) or self._begun(index)
+        trial = (self._kept or {}).get(index) or self._begun(index)
         if self._schedule.steps:
             train(
                 trial,
                 self._training,
                 self._schedule,
                 seed=self._seed + round_,
-                masks=masks,
+                masks=self.starts[index].masks,
                 teacher=self._teacher,
             )
+        cost = candidate_cost(trial, self._holdout, self._config, self._schedule)
         if self._kept is not None:
-            self._kept[index] = trial, masks
-        return candidate_cost(trial, self._holdout, self._config, self._schedule)
+            self._kept[index] = trial
+        elif cost < self._lowest:
+            self._lowest, self.starts = cost, {index: self.starts[index]}
+        else:
+            self.drop(index)
+        return cost
 
-    def _begun(self, index: int) -> tuple[Classifier, Masks]:
+    def _begun(self, index: int) -> Classifier:
         model = copy.deepcopy(self._classifier.model)
         trial = Classifier(model, self._classifier.tokenizer, self._classifier.source)
-        return trial, self._begin(index, trial)
+        masks = self._begin(index, trial)
+        state = {name: value.clone() for name, value in model.state_dict().items()}
+        self.starts[index] = Start(state, masks)
+        return trial
 
     def drop(self, index: int) -> None:
-        """Free the copy of a candidate that is out."""
+        """Free what is held of a candidate that is out."""
+        self.starts.pop(index, None)
         if self._kept is not None:
             self._kept.pop(index, None)
 
@@ -198,7 +226,7 @@ def select(
     rounds: list[dict[str, float]] = []
     for round_ in range(max(1, math.ceil(math.log2(count))) if halving else 1):
         # Always the same ones: a rank has the copies that it trained in the rounds before.
-        own = [index for index in left if index % ranks.world == ranks.rank]
+        own = [index for index in left if ranks.owner(index) == ranks.rank]
         costs = ranks.share({str(index): trials.cost(index, round_) for index in track(own)})
         rounds.append({str(index): round(costs[str(index)], 6) for index in left})
         ranked = sorted(left, key=lambda index: (costs[str(index)], index))

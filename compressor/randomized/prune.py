@@ -92,8 +92,7 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
         name = f"Step {step + 1}/{len(patterns)} to {patterns[step].sparsity:.1%} sparsity"
         own = StepJob(step, len(patterns), patterns[step], config, job.seed)
         alive = _base(shared, alive, own)
-        record = _chosen(shared, alive, own, name)
-        alive = begin(shared, alive, own, record["chosen"], classifier, progress)
+        alive, record = _choose(shared, alive, own, name)
         record["recovery_steps"] = _recover(shared, alive, step, name)
         records.append(record)
         _keep(classifier, alive, records, job, step)
@@ -185,17 +184,23 @@ def begin(
     return masks
 
 
-def _chosen(shared: Shared, alive: Masks, own: StepJob, name: str) -> dict[str, Any]:
-    """The step's record: what its candidates cost, and which one is the best; one alone costs no trial."""
-    config = own.config
+def _choose(shared: Shared, alive: Masks, own: StepJob, name: str) -> tuple[Masks, dict[str, Any]]:
+    """Put the best of the step's candidates on the model; one alone costs no trial.
+
+    Returns:
+        Its masks, and the step's record: what the candidates cost, and which one was chosen.
+    """
+    config, classifier = own.config, shared.classifier
+    record: dict[str, Any] = {"sparsity": own.pattern.sparsity, "early_costs": [], "chosen": 0}
     if own.candidates == 1:
-        return {"sparsity": own.pattern.sparsity, "early_costs": [], "chosen": 0}
+        return begin(shared, alive, own, 0, classifier, shared.progress), record
 
     def begin_trial(index: int, trial: Classifier) -> Masks:
         return begin(shared, alive, own, index, trial, SilentProgress())
 
+    ranks = join_ranks()
     trials = Trials(
-        shared.classifier,
+        classifier,
         begin_trial,
         shared.training,
         shared.holdout,
@@ -207,11 +212,16 @@ def _chosen(shared: Shared, alive: Masks, own: StepJob, name: str) -> dict[str, 
     best, costs = select(
         own.candidates,
         trials,
-        join_ranks(),
+        ranks,
         halving=config.halving,
         track=lambda indices: shared.progress.track(indices, f"{name}: scoring masks"),
     )
-    return {"sparsity": own.pattern.sparsity, "early_costs": costs, "chosen": best}
+    masks = all_alive(alive)
+    if ranks.rank == ranks.owner(best):
+        classifier.model.load_state_dict(trials.starts[best].state)
+        masks = trials.starts[best].masks
+    ranks.broadcast([*classifier.model.state_dict().values(), *masks.values()], ranks.owner(best))
+    return masks, record | {"early_costs": costs, "chosen": best}
 
 
 def _revive(
@@ -250,7 +260,7 @@ def _recover(shared: Shared, masks: Masks, step: int, name: str) -> int:
             stopping=stopping if config.patience else None,
             track=lambda steps: progress.track(steps, f"{name}: recovery"),
         )
-    ranks.copy_from_first(classifier.model)
+    ranks.broadcast(classifier.model.state_dict().values())
     return int(ranks.share(taken)["steps"])
 
 

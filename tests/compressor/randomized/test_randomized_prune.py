@@ -92,7 +92,8 @@ class Masks(NoCheckpoint):
 @pytest.mark.parametrize("revive", [False, True])
 def test_weights_come_back_only_where_asked_for(small_classifier_dir, texts, monkeypatch, revive):
     # The masks that are drawn at random: what they leave out may be large.
-    monkeypatch.setattr(module, "select", lambda *given, **options: (1, [{"0": 0.0, "1": 0.0}]))
+    costs = itertools.count(0, -1)
+    monkeypatch.setattr("compressor.randomized.candidates.candidate_cost", lambda *given: next(costs))
     config = QUICK.model_copy(update={"revive": revive, "sampling_ratio": 0.5, "recovery_steps": 1})
     kept = Masks()
     options = PruneConfig(algorithm="randomized", randomized=config)
@@ -164,6 +165,34 @@ def test_candidates_by_adaptive_saliency_differ_and_stay_zero(narrow_classifier_
         assert not weight[~result.masks[name]].any()
     for names, pattern in result.patterns.items():
         assert pattern.is_met_by(torch.cat([result.masks[name] for name in names]))
+
+
+@pytest.mark.parametrize("halving", [False, True])
+def test_a_scored_candidate_is_made_once_and_recovers_from_where_its_trial_began(
+    narrow_classifier_dir, texts, monkeypatch, halving
+):
+    begun = []
+
+    def redraw(classifier, *given):
+        masks = own(classifier, *given)
+        begun.append((masks, {name: value.clone() for name, value in classifier.model.state_dict().items()}))
+        return masks
+
+    own = module.redraw
+    monkeypatch.setattr(module, "redraw", redraw)
+    changes = {
+        "saliency": "adaptive",
+        "sampling_ratio": 0.3,
+        "steps": 1,
+        "candidates": 3,
+        "recovery_steps": 0,
+    }
+    config = QUICK.model_copy(update={**changes, "halving": halving})
+    classifier, result = prune(narrow_classifier_dir, texts, Unstructured(0.7), config)
+    assert len(begun) == 3
+    masks, state = begun[result.details["steps"][0]["chosen"]]
+    assert all(torch.equal(mask, masks[name]) for name, mask in result.masks.items())
+    assert all(torch.equal(value, state[name]) for name, value in classifier.model.state_dict().items())
 
 
 def test_adaptive_saliencies_are_not_counted_over_all_matrices(narrow_classifier_dir, texts):
