@@ -201,6 +201,11 @@ class RandomizedConfig(TrainingConfig):
         le=1000,
         description="Weight of the distance to the dense model's hidden states, which is added to the loss.",
     )
+    dropout: bool = Field(
+        False,
+        description="Drop entries out in early and recovery steps, as the model's configuration says. A "
+        "sparse model recovers faster without.",
+    )
 
 
 class PruneConfig(Section):

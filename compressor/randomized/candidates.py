@@ -296,4 +296,5 @@ def recovery_schedule(config: RandomizedConfig, steps: int, learning_rate: float
         accumulation_steps=config.accumulation_steps,
         precision=config.precision,
         hidden_weight=config.hidden_weight,
+        dropout=config.dropout,
     )

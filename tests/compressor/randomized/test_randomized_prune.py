@@ -1,4 +1,6 @@
 import itertools
+import json
+import shutil
 from itertools import pairwise
 
 import pytest
@@ -292,6 +294,23 @@ def test_a_recovery_that_only_harms_ends_early(small_classifier_dir, texts, monk
     (step,) = result.details["steps"]
     assert step["recovery_steps"] == 6
     assert result.details["training_steps"] == 6
+
+
+def test_recovery_drops_nothing_out_unless_asked_to(small_classifier_dir, texts, tmp_path):
+    without = shutil.copytree(small_classifier_dir, tmp_path / "without")
+    settings = json.loads((without / "config.json").read_text())
+    assert settings["hidden_dropout_prob"] > 0
+    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (without / "config.json").write_text(json.dumps(settings))
+
+    def weights(directory, dropout):
+        config = QUICK.model_copy(update={"dropout": dropout, "steps": 1})
+        classifier, _ = prune(directory, texts, Unstructured(0.5), config)
+        return torch.cat([weight.flatten() for weight in encoder_weights(classifier.model).values()])
+
+    plain = weights(small_classifier_dir, False)
+    assert torch.equal(plain, weights(without, True))
+    assert not torch.equal(plain, weights(small_classifier_dir, True))
 
 
 def test_hidden_states_are_learnt_from_the_dense_model(small_classifier_dir, texts):
