@@ -2,6 +2,12 @@
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
+
+from compressor.patterns import NM, Unstructured
+
+SEEDS = st.integers(0, 2**31 - 1)
+PATTERNS = [Unstructured(0.5), Unstructured(0.75), Unstructured(0.3), NM(2, 4), NM(1, 4)]
 
 
 def problem(seed: int, rows: int, width: int, correlation: float = 0.7) -> tuple[torch.Tensor, torch.Tensor]:

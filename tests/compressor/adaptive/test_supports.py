@@ -7,12 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import best_on_support, problem, random_mask, row_losses
+from problems import SEEDS, best_on_support, problem, random_mask, row_losses
 
 from compressor.adaptive import supports
 from compressor.adaptive.supports import Places, blocks_of, for_each_batch, least_squares, row_batches
-
-SEEDS = st.integers(0, 2**31 - 1)
 
 
 @settings(max_examples=40, deadline=None)
