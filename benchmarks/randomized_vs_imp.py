@@ -78,6 +78,7 @@ def config_of(method: str, settings: RandomizedConfig) -> RandomizedConfig:
     if not method.startswith("randomized"):
         budget = settings.recovery_steps + settings.candidates * settings.early_steps
         changes = {"candidates": 1, "sampling_ratio": 0.0, "early_steps": 0, "recovery_steps": budget}
+        changes["reference"] = "dense"
     if method.endswith("adaptive saliency"):
         changes["saliency"] = "adaptive"
     return settings.model_copy(update=changes)
@@ -152,6 +153,7 @@ def main(
         early_steps=early_steps,
         recovery_steps=recovery_steps,
         batch_size=batch_size,
+        reference="both",
         **TRAINING | {"learning_rate": learning_rate, "early_learning_rate": learning_rate},
     )
     if quick:

@@ -165,6 +165,11 @@ class RandomizedConfig(TrainingConfig):
         description="adaptive: before a candidate is scored and before the recovery, re-solve what the mask "
         "keeps for the dense model's outputs, layer by layer as in algorithm 1.",
     )
+    reference: Literal["dense", "previous", "both"] = Field(
+        "dense",
+        description="Whose outputs re-solved weights reproduce: the dense model's, those of the model behind "
+        "the previous step, or of both, candidates taking turns.",
+    )
     early_steps: int = Field(
         6, ge=0, le=100_000, description="Training steps of a candidate before it is scored."
     )

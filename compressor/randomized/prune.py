@@ -135,13 +135,18 @@ def _is_global(config: RandomizedConfig) -> bool:
 
 
 def _checked_pattern(job: PruningJob) -> MaskPattern:
-    """The job's pattern, for which zeros can be counted as its options say.
+    """The job's pattern, for which masks can be made as its options say.
 
     Raises:
-        UserError: over all matrices, where the pattern counts them in rows or groups, or where they are
-            ranked layer by layer.
+        UserError: zeros are counted over all matrices, where the pattern counts them in rows or groups, or
+            where they are ranked layer by layer; or revived weights would be taken for recovered ones.
     """
     pattern, config = job.mask_pattern, job.config.randomized
+    if config.revive and config.reference != "dense":
+        raise UserError(
+            f"reference {config.reference}: with revived weights the model is not the one behind the "
+            f"previous step; leave --revive out, or --reference"
+        )
     if _is_global(config) and config.saliency == "adaptive":
         raise UserError(
             "mask scope global: adaptive saliencies are of one layer's outputs and do not compare with those "
@@ -172,16 +177,25 @@ def begin(
         alive: of the step's base, whose weights `classifier` holds: True where a mask may keep one.
         own: the step.
     """
-    config, dense, data, job = own.config, shared.dense, shared.data, shared.job
+    config, data, job = own.config, shared.data, shared.job
     if config.saliency == "adaptive":
-        draw = draw_by_saliency(own, index)
-        return redraw(classifier, dense, own.pattern, draw, data, job, progress)
+        draw, reference = draw_by_saliency(own, index), _reference(shared, own, index, classifier)
+        return redraw(classifier, reference, own.pattern, draw, data, job, progress)
     masks = draw_candidate(encoder_weights(classifier.model), alive, own, index)
     if config.rectify == "adaptive":
-        rectify(classifier, dense, masks, data, job, progress)
+        rectify(classifier, _reference(shared, own, index, classifier), masks, data, job, progress)
     else:
         apply_masks(classifier.model, masks)
     return masks
+
+
+def _reference(
+    shared: Shared, own: StepJob, index: int, classifier: Classifier
+) -> BertForSequenceClassification:
+    """Whose outputs a candidate's re-solved weights reproduce; in the first step it is the dense model's."""
+    chosen = own.config.reference
+    previous = chosen == "previous" or (chosen == "both" and index % 2 == 1)
+    return copy.deepcopy(classifier.model) if previous and own.step else shared.dense
 
 
 def _choose(shared: Shared, alive: Masks, own: StepJob, name: str) -> tuple[Masks, dict[str, Any]]:

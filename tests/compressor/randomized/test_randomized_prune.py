@@ -197,6 +197,41 @@ def test_a_scored_candidate_is_made_once_and_recovers_from_where_its_trial_began
     assert all(torch.equal(value, state[name]) for name, value in classifier.model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("reference", "of_dense"), [("dense", [True]), ("previous", [False]), ("both", [True, False])]
+)
+def test_weights_are_solved_for_the_reference_s_outputs(
+    narrow_classifier_dir, texts, monkeypatch, reference, of_dense
+):
+    references = []
+
+    def redraw(classifier, reference, *given):
+        base = {name: value.clone() for name, value in classifier.model.state_dict().items()}
+        references.append((base, reference.state_dict()))
+        return own(classifier, reference, *given)
+
+    def are_equal(state, other):
+        return all(torch.equal(value, other[name]) for name, value in state.items())
+
+    own = module.redraw
+    monkeypatch.setattr(module, "redraw", redraw)
+    dense = load_classifier(str(narrow_classifier_dir)).model.state_dict()
+    config = QUICK.model_copy(
+        update={"saliency": "adaptive", "reference": reference, "candidates": len(of_dense)}
+    )
+    prune(narrow_classifier_dir, texts, Unstructured(0.7), config)
+    first, second = references[: len(of_dense)], references[len(of_dense) :]
+    assert all(are_equal(state, dense) for _, state in first)
+    assert [are_equal(state, dense) for _, state in second] == of_dense
+    assert [are_equal(state, base) for base, state in second] == [not own for own in of_dense]
+
+
+def test_revived_weights_are_not_taken_for_recovered_ones(narrow_classifier_dir, texts):
+    config = QUICK.model_copy(update={"saliency": "adaptive", "reference": "previous", "revive": True})
+    with pytest.raises(UserError, match="--revive"):
+        prune(narrow_classifier_dir, texts, Unstructured(0.5), config)
+
+
 def test_adaptive_saliencies_are_not_counted_over_all_matrices(narrow_classifier_dir, texts):
     config = QUICK.model_copy(update={"mask_scope": "global", "saliency": "adaptive"})
     with pytest.raises(UserError, match="saliencies"):
