@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from compressor.adversarial_training import perturbation_of
 from compressor.batching import Encoded
 from compressor.classifier import Classifier
+from compressor.errors import UserError
 from compressor.metrics import measure_task
 from compressor.options import RandomizedConfig
 from compressor.patterns import MaskPattern
@@ -171,6 +172,8 @@ class Trials:
     def cost(self, index: int, round_: int) -> float:
         """What a candidate costs on held-out data, after its training in that round.
 
+        Infinite, if that training diverged.
+
         All candidates train on the same batches: they differ by their masks alone.
         """
         trial = (self._kept or {}).get(index) or self._begun(index)
@@ -184,6 +187,7 @@ class Trials:
                 teacher=self._teacher,
             )
         cost = candidate_cost(trial, self._holdout, self._config, self._schedule)
+        cost = math.inf if math.isnan(cost) else cost
         if self._kept is not None:
             self._kept[index] = trial
         elif cost < self._lowest:
@@ -214,21 +218,37 @@ def select(
     *,
     halving: bool,
     track: Callable[[Sequence[int]], Iterator[int]] = iter,
-) -> tuple[int, list[dict[str, float]]]:
+) -> tuple[int, list[dict[str, float | None]]]:
     """The best of `count` candidates, and the costs of each round by the candidate's number.
+
+    The cost of one that diverged is None.
 
     Args:
         ranks: each scores its share.
         halving: in each round the worse half goes, until one is left; otherwise there is one round.
         track: shows progress over a round's candidates.
+
+    Raises:
+        UserError: no candidate's cost is a finite number.
     """
     left = list(range(count))
-    rounds: list[dict[str, float]] = []
+    rounds: list[dict[str, float | None]] = []
     for round_ in range(max(1, math.ceil(math.log2(count))) if halving else 1):
         # Always the same ones: a rank has the copies that it trained in the rounds before.
         own = [index for index in left if ranks.owner(index) == ranks.rank]
         costs = ranks.share({str(index): trials.cost(index, round_) for index in track(own)})
-        rounds.append({str(index): round(costs[str(index)], 6) for index in left})
+        if min(costs.values()) == math.inf:
+            raise UserError(
+                "candidates: the early training of each one diverged, so that none can be chosen; lower "
+                "--early-learning-rate"
+            )
+        # JSON has no infinity.
+        rounds.append(
+            {
+                str(index): round(costs[str(index)], 6) if costs[str(index)] < math.inf else None
+                for index in left
+            }
+        )
         ranked = sorted(left, key=lambda index: (costs[str(index)], index))
         survivors = ranked[: math.ceil(len(ranked) / 2)] if halving else ranked[:1]
         for index in set(left) - set(survivors):

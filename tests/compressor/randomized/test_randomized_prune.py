@@ -110,6 +110,24 @@ def test_weights_come_back_only_where_asked_for(small_classifier_dir, texts, mon
         assert torch.equal(weight != 0, result.masks[name])
 
 
+@pytest.mark.parametrize("halving", [False, True])
+def test_candidates_that_diverge_are_not_chosen(small_classifier_dir, texts, monkeypatch, halving):
+    costs = itertools.cycle([float("nan"), 2.0, 1.0, float("inf")])
+    monkeypatch.setattr("compressor.randomized.candidates.candidate_cost", lambda *given: next(costs))
+    config = QUICK.model_copy(update={"candidates": 4, "steps": 1, "halving": halving})
+    _, result = prune(small_classifier_dir, texts, Unstructured(0.5), config)
+    (step,) = result.details["steps"]
+    assert step["early_costs"][0] == {"0": None, "1": 2.0, "2": 1.0, "3": None}
+    assert step["chosen"] == 2
+
+
+def test_candidates_that_all_diverge_are_an_error(small_classifier_dir, texts, monkeypatch):
+    monkeypatch.setattr("compressor.randomized.candidates.candidate_cost", lambda *given: float("nan"))
+    config = QUICK.model_copy(update={"steps": 1})
+    with pytest.raises(UserError, match="--early-learning-rate"):
+        prune(small_classifier_dir, texts, Unstructured(0.5), config)
+
+
 def test_halving_drops_the_worse_half_in_each_round(small_classifier_dir, texts):
     config = QUICK.model_copy(update={"halving": True, "candidates": 5, "steps": 1, "recovery_steps": 1})
     _, result = prune(small_classifier_dir, texts, Unstructured(0.5), config)
