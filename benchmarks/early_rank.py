@@ -29,10 +29,10 @@ from compressor.randomized.candidates import (
     StepJob,
     Trials,
     all_alive,
-    holdout_loss,
     recovery_schedule,
 )
-from compressor.randomized.prune import Shared, begin, split
+from compressor.randomized.holdout import holdout_loss, split
+from compressor.randomized.prune import Shared, begin
 from compressor.training import train
 
 SPARSITIES = (0.75, 0.9375)

@@ -1,8 +1,8 @@
-"""How a budget of zeros is spent over the layers: where the measured error is cheapest.
+"""How a budget of zeros is spent over the layers: evenly, or where the measured error is cheapest.
 
-Each group of layers gets an error curve: pruned alone in the dense model, at several sparsities,
-how far does it move the last hidden states of [CLS], from which the classes are read? The allocation
-that minimises the sum of these errors is then found exactly on a grid of sparsities.
+For the latter each group of layers gets an error curve: pruned alone in the dense model, at several
+sparsities, how far does it move the last hidden states of [CLS], from which the classes are read? The
+allocation that minimises the sum of these errors is then found exactly on a grid of sparsities.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from compressor.classifier import Classifier
 from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError
-from compressor.layerwise import LinearGroup, damped_hessian, groups_along, start_walk
+from compressor.layerwise import LinearGroup, damped_hessian, group_names, groups_along, start_walk
 from compressor.patterns import MaskPattern, Unstructured
 from compressor.pruning import PruningJob
 
@@ -29,6 +29,21 @@ MEASURED = (0.3, 0.6, 0.8, 0.9, 0.96)
 # Sparsities between which the allocation chooses.
 GRID_STEP = 1 / 64
 MOST = 1 - 2 * GRID_STEP
+
+
+def by_layer(pattern: Unstructured) -> Unstructured:
+    """The pattern with weights ranked over a whole layer, if it does not say where.
+
+    That loses less output than ranking each of its rows, and more so the sparser the layer is.
+    """
+    return replace(pattern, scope=pattern.scope or "layer")
+
+
+def uniform_patterns(classifier: Classifier, pattern: MaskPattern) -> dict[tuple[str, ...], MaskPattern]:
+    """The same pattern for each group of layers that share their input; they share their zeros as well."""
+    own = by_layer(pattern) if isinstance(pattern, Unstructured) else pattern
+    layers = len(classifier.model.bert.encoder.layer)
+    return {names: own for index in range(layers) for names in group_names(index)}
 
 
 def allocate(

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressor.adversarial_training import perturbation_of
-from compressor.batching import Encoded
 from compressor.classifier import Classifier
 from compressor.errors import UserError
-from compressor.metrics import measure_task
 from compressor.options import RandomizedConfig
 from compressor.patterns import MaskPattern
-from compressor.predictors import TorchPredictor, predict_encoded
+from compressor.randomized.holdout import Holdout, candidate_cost
 from compressor.randomized.masks import (
     candidate_share,
     draw_mask,
@@ -28,7 +26,7 @@ from compressor.randomized.masks import (
     step_sampling_ratio,
 )
 from compressor.ranks import Ranks
-from compressor.training import Schedule, TrainingSet, distillation_loss, train
+from compressor.training import Schedule, TrainingSet, train
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -57,22 +55,6 @@ class StepJob:
         """How many masks are drawn."""
         config = self.config
         return step_candidates(config.candidates, self.step, self.steps, config.candidate_schedule)
-
-
-@dataclass(frozen=True)
-class Holdout:
-    """Held-out texts on which candidates are compared.
-
-    Attributes:
-        clean: the texts.
-        perturbed: the same texts, once for each kind of perturbation; empty where robustness does not count.
-        attack: share of attacked held-out texts that a model gets wrong in the end; None where it does not
-            count.
-    """
-
-    clean: TrainingSet
-    perturbed: Sequence[Sequence[Encoded]] = ()
-    attack: Callable[[Classifier], float] | None = None
 
 
 def all_alive(weights: Mapping[str, Tensor]) -> Masks:
@@ -256,52 +238,6 @@ def select(
         left = sorted(survivors)
         best = ranked[0]
     return best, rounds
-
-
-def candidate_cost(
-    classifier: Classifier, holdout: Holdout, config: RandomizedConfig, schedule: Schedule
-) -> float:
-    """What candidates are compared by, lower is better; without dropout.
-
-    The loss, or one minus a metric; for each unit of `shift_weight` the divergence of answers between
-    texts and their perturbed forms, mean over kinds; and `attack_weight` times the error under attack.
-    """
-    clean = holdout.clean
-    logits = _logits(classifier, clean.encoded, schedule)
-    if config.score == "loss":
-        cost = float(distillation_loss(logits, clean.labels, clean.teacher_logits, schedule))
-    else:
-        cost = 1 - measure_task(config.score, logits.numpy(), clean.labels.tolist())
-    shifts = [
-        float(answer_shift(logits, _logits(classifier, texts, schedule))) for texts in holdout.perturbed
-    ]
-    cost += config.shift_weight * (sum(shifts) / len(shifts) if shifts else 0.0)
-    return cost if holdout.attack is None else cost + config.attack_weight * holdout.attack(classifier)
-
-
-def answer_shift(logits: Tensor, perturbed: Tensor) -> Tensor:
-    """Mean divergence `KL(softmax(logits) || softmax(perturbed))` over texts, in nats; a scalar.
-
-    Of a regression the mean squared difference, in the square of its numbers' unit.
-
-    Args:
-        logits, perturbed: `(texts, labels)`; of a regression `(texts, 1)`.
-    """
-    if logits.shape[1] == 1:
-        return nn.functional.mse_loss(perturbed, logits)
-    return nn.functional.kl_div(
-        perturbed.log_softmax(dim=1), logits.log_softmax(dim=1), reduction="batchmean", log_target=True
-    )
-
-
-def holdout_loss(classifier: Classifier, holdout: TrainingSet, schedule: Schedule) -> float:
-    """The training loss on held-out data, without dropout."""
-    logits = _logits(classifier, holdout.encoded, schedule)
-    return float(distillation_loss(logits, holdout.labels, holdout.teacher_logits, schedule))
-
-
-def _logits(classifier: Classifier, encoded: Sequence[Encoded], schedule: Schedule) -> Tensor:
-    return torch.from_numpy(predict_encoded(TorchPredictor(classifier), encoded, schedule.batch_size))
 
 
 def recovery_schedule(config: RandomizedConfig, steps: int, learning_rate: float) -> Schedule:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from compressor.adaptive.prune import rectify, redraw, uniform_patterns
-from compressor.batching import encode
+from compressor.adaptive.allocation import uniform_patterns
+from compressor.adaptive.rectification import rectify, redraw
 from compressor.checkpoint import Part
 from compressor.classifier import Classifier, encoder_weights, linear_at
 from compressor.console import Progress, SilentProgress
@@ -19,34 +19,26 @@ from compressor.data import TextData
 from compressor.early_stopping import EarlyStopping
 from compressor.errors import UserError
 from compressor.metrics import check_metric
-from compressor.options import AttackConfig, PerturbConfig, RandomizedConfig, TaskName
+from compressor.options import RandomizedConfig, TaskName
 from compressor.patterns import MaskPattern, Unstructured
-from compressor.predictors import TorchPredictor, predict_encoded
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
 from compressor.randomized.candidates import (
-    Holdout,
     Masks,
     StepJob,
     Trials,
     all_alive,
     draw_by_saliency,
     draw_candidate,
-    holdout_loss,
     recovery_schedule,
     select,
 )
+from compressor.randomized.holdout import Holdout, holdout_loss, split
 from compressor.randomized.masks import step_patterns
 from compressor.ranks import join_ranks
 from compressor.training import TrainingSet, apply_masks, train
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
-
-TEACHER_BATCH_SIZE = 64
-# Casing is nothing to an uncased model.
-SHIFTS = PerturbConfig(perturbations=["typos", "synonyms"])
-# It needs no word vectors, and fewer queries than any other.
-ATTACK = AttackConfig(attack="deepwordbug")
 
 
 @dataclass(frozen=True)
@@ -307,53 +299,3 @@ def _finished(classifier: Classifier, job: PruningJob, steps: int) -> tuple[Mask
             classifier.model.load_state_dict(found["weight"])
             return found["mask"], part.facts
     return all_alive(encoder_weights(classifier.model)), []
-
-
-def split(
-    classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
-) -> tuple[TrainingSet, Holdout]:
-    """Training and held-out sets with the dense model's logits, drawn with the seed.
-
-    Raises:
-        UserError: so many texts are held out that none are left.
-    """
-    config = job.config.randomized
-    rest, held = data.hold_out(config.holdout_examples, job.seed)
-    perturbed: list[TextData] = []
-    if config.shift_weight:
-        # TextAttack takes seconds to import.
-        from compressor.robustness.perturbations import perturbed_texts
-
-        perturbed = list(perturbed_texts(held, SHIFTS, job.seed, progress)[0].values())
-
-    def part(texts: TextData, name: str) -> TrainingSet:
-        encoded = encode(classifier.tokenizer, texts, job.max_length)
-        logits = predict_encoded(
-            TorchPredictor(classifier),
-            encoded,
-            TEACHER_BATCH_SIZE,
-            progress,
-            f"Dense model's logits of {name} texts",
-        )
-        return TrainingSet(encoded, torch.tensor(texts.targets), torch.from_numpy(logits))
-
-    others = [encode(classifier.tokenizer, texts, job.max_length) for texts in perturbed]
-    attack = (
-        _attack_on(held.sample(config.attacked_examples, job.seed), job) if config.attack_weight else None
-    )
-    return part(rest, "training"), Holdout(part(held, "held-out"), others, attack)
-
-
-def _attack_on(texts: TextData, job: PruningJob) -> Callable[[Classifier], float]:
-    """Share of the texts that a model gets wrong once DeepWordBug has searched each for a wrong answer."""
-    # TextAttack takes seconds to import.
-    from compressor.robustness.records import summarize
-    from compressor.robustness.run import attack_victim
-    from compressor.robustness.victims import Victim
-
-    def error(classifier: Classifier) -> float:
-        victim = Victim(TorchPredictor(classifier), job.max_length)
-        examples, _ = attack_victim(victim, texts, ATTACK, job.seed, SilentProgress(), "candidate")
-        return 1 - summarize(examples, ATTACK.attack).accuracy_under_attack
-
-    return error

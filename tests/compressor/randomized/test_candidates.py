@@ -15,10 +15,10 @@ from compressor.patterns import NM, Unstructured
 from compressor.randomized.candidates import (
     StepJob,
     all_alive,
-    answer_shift,
     draw_by_saliency,
     draw_candidate,
 )
+from compressor.randomized.holdout import answer_shift
 
 
 def test_spread_candidates_leave_magnitude_further_one_after_the_other():

@@ -1,0 +1,137 @@
+"""The held-out texts on which candidates are compared, and what a candidate costs on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compressor.batching import Encoded, encode
+from compressor.classifier import Classifier
+from compressor.console import Progress, SilentProgress
+from compressor.data import TextData
+from compressor.metrics import measure_task
+from compressor.options import AttackConfig, PerturbConfig, RandomizedConfig
+from compressor.predictors import TorchPredictor, predict_encoded
+from compressor.pruning import PruningJob
+from compressor.training import Schedule, TrainingSet, distillation_loss
+
+TEACHER_BATCH_SIZE = 64
+# Casing is nothing to an uncased model.
+SHIFTS = PerturbConfig(perturbations=["typos", "synonyms"])
+# It needs no word vectors, and fewer queries than any other.
+ATTACK = AttackConfig(attack="deepwordbug")
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Held-out texts on which candidates are compared.
+
+    Attributes:
+        clean: the texts.
+        perturbed: the same texts, once for each kind of perturbation; empty where robustness does not count.
+        attack: share of attacked held-out texts that a model gets wrong in the end; None where it does not
+            count.
+    """
+
+    clean: TrainingSet
+    perturbed: Sequence[Sequence[Encoded]] = ()
+    attack: Callable[[Classifier], float] | None = None
+
+
+def split(
+    classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
+) -> tuple[TrainingSet, Holdout]:
+    """Training and held-out sets with the dense model's logits, drawn with the seed.
+
+    Raises:
+        UserError: so many texts are held out that none are left.
+    """
+    config = job.config.randomized
+    rest, held = data.hold_out(config.holdout_examples, job.seed)
+    perturbed: list[TextData] = []
+    if config.shift_weight:
+        # TextAttack takes seconds to import.
+        from compressor.robustness.perturbations import perturbed_texts
+
+        perturbed = list(perturbed_texts(held, SHIFTS, job.seed, progress)[0].values())
+
+    def part(texts: TextData, name: str) -> TrainingSet:
+        encoded = encode(classifier.tokenizer, texts, job.max_length)
+        logits = predict_encoded(
+            TorchPredictor(classifier),
+            encoded,
+            TEACHER_BATCH_SIZE,
+            progress,
+            f"Dense model's logits of {name} texts",
+        )
+        return TrainingSet(encoded, torch.tensor(texts.targets), torch.from_numpy(logits))
+
+    others = [encode(classifier.tokenizer, texts, job.max_length) for texts in perturbed]
+    attack = (
+        _attack_on(held.sample(config.attacked_examples, job.seed), job) if config.attack_weight else None
+    )
+    return part(rest, "training"), Holdout(part(held, "held-out"), others, attack)
+
+
+def _attack_on(texts: TextData, job: PruningJob) -> Callable[[Classifier], float]:
+    """Share of the texts that a model gets wrong once DeepWordBug has searched each for a wrong answer."""
+    # TextAttack takes seconds to import.
+    from compressor.robustness.records import summarize
+    from compressor.robustness.run import attack_victim
+    from compressor.robustness.victims import Victim
+
+    def error(classifier: Classifier) -> float:
+        victim = Victim(TorchPredictor(classifier), job.max_length)
+        examples, _ = attack_victim(victim, texts, ATTACK, job.seed, SilentProgress(), "candidate")
+        return 1 - summarize(examples, ATTACK.attack).accuracy_under_attack
+
+    return error
+
+
+def candidate_cost(
+    classifier: Classifier, holdout: Holdout, config: RandomizedConfig, schedule: Schedule
+) -> float:
+    """What candidates are compared by, lower is better; without dropout.
+
+    The loss, or one minus a metric; for each unit of `shift_weight` the divergence of answers between
+    texts and their perturbed forms, mean over kinds; and `attack_weight` times the error under attack.
+    """
+    clean = holdout.clean
+    logits = _logits(classifier, clean.encoded, schedule)
+    if config.score == "loss":
+        cost = float(distillation_loss(logits, clean.labels, clean.teacher_logits, schedule))
+    else:
+        cost = 1 - measure_task(config.score, logits.numpy(), clean.labels.tolist())
+    shifts = [
+        float(answer_shift(logits, _logits(classifier, texts, schedule))) for texts in holdout.perturbed
+    ]
+    cost += config.shift_weight * (sum(shifts) / len(shifts) if shifts else 0.0)
+    return cost if holdout.attack is None else cost + config.attack_weight * holdout.attack(classifier)
+
+
+def answer_shift(logits: Tensor, perturbed: Tensor) -> Tensor:
+    """Mean divergence `KL(softmax(logits) || softmax(perturbed))` over texts, in nats; a scalar.
+
+    Of a regression the mean squared difference, in the square of its numbers' unit.
+
+    Args:
+        logits, perturbed: `(texts, labels)`; of a regression `(texts, 1)`.
+    """
+    if logits.shape[1] == 1:
+        return nn.functional.mse_loss(perturbed, logits)
+    return nn.functional.kl_div(
+        perturbed.log_softmax(dim=1), logits.log_softmax(dim=1), reduction="batchmean", log_target=True
+    )
+
+
+def holdout_loss(classifier: Classifier, holdout: TrainingSet, schedule: Schedule) -> float:
+    """The training loss on held-out data, without dropout."""
+    logits = _logits(classifier, holdout.encoded, schedule)
+    return float(distillation_loss(logits, holdout.labels, holdout.teacher_logits, schedule))
+
+
+def _logits(classifier: Classifier, encoded: Sequence[Encoded], schedule: Schedule) -> Tensor:
+    return torch.from_numpy(predict_encoded(TorchPredictor(classifier), encoded, schedule.batch_size))
