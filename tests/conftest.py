@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -33,6 +34,10 @@ from compressor.options import (
 from compressor.pruning import prune_directory
 from compressor.quickstart import encoder_directory, write_data
 from exporters.artifact import export_directory
+
+# How long an example takes says more about what else the machine does than about the code.
+hypothesis.settings.register_profile("untimed", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 THREADS = 2
 MAX_LENGTH = 48

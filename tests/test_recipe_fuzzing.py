@@ -11,7 +11,7 @@ import cli
 from compressor.recipe import Recipe, dump_recipe, load_recipe
 
 SCHEMA = Recipe.model_json_schema()
-FEW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MANY = settings(FEW, max_examples=50)
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
@@ -19,7 +19,6 @@ def counted(rows):
 
 
 # The first call imports scikit-learn.
-@settings(deadline=None)
 @given(examples)
 def test_accuracy(rows):
     answers, labels = zip(*rows, strict=True)
@@ -58,7 +57,6 @@ def test_a_weight_is_a_number_of_repetitions(rows):
 numbered = st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=20)
 
 
-@settings(deadline=None)
 @given(numbered, st.floats(0.01, 100), st.floats(-50, 50))
 def test_correlations_are_those_of_their_definitions(rows, scale, shift):
     answers, targets = (np.array(values, dtype=float) for values in zip(*rows, strict=True))

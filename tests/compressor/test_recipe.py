@@ -210,7 +210,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEYS, VALUES, max_size=5), st.booleans())
 def test_any_mapping_is_a_recipe_or_a_user_error(tmp_path, value, complete):
     if complete:
@@ -225,7 +225,7 @@ def test_any_mapping_is_a_recipe_or_a_user_error(tmp_path, value, complete):
         assert isinstance(recipe, Recipe)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=40))
 def test_any_text_is_a_user_error(tmp_path, text):
     path = tmp_path / "recipe.yaml"

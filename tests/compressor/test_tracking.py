@@ -151,7 +151,7 @@ def test_gates_are_one_or_zero():
     assert found.tags["verdict"] == "fail"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.text(max_size=300),

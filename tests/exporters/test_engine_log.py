@@ -140,14 +140,14 @@ def test_what_is_no_log_is_an_error_with_the_way_out(text):
         read_engine_log(text.split("&&&& PASSED")[0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, NEW_LOG.index("\n&&&& PASSED")))
 def test_a_log_cut_anywhere_is_an_error(length):
     with pytest.raises(UserError):
         read_engine_log(NEW_LOG[:length])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text())
 def test_any_text_is_read_or_refused(text):
     try:

@@ -52,7 +52,7 @@ def dynamic_dir(small_artifact_dir, tmp_path_factory):
     return folder
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 1000), outliers=st.integers(0, 3), size=st.floats(1, 100), unit=st.floats(1e-3, 1e3)
 )

@@ -113,7 +113,7 @@ def gelu(*, half=0.5, one=1.0, root=ROOT, operator="Div", swapped=(), more=(), s
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     values=st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=20),
     swapped=st.sets(st.sampled_from(["shifted", "halved", "y"])),

@@ -126,7 +126,7 @@ def test_a_matrix_of_zeros_alone_leaves_one_dimension_at_least(name):
     assert_same(classifier, shrunk)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_outputs_stay_for_any_zeros(data):
     classifier = tiny_classifier(data.draw(st.integers(0, 5)))

@@ -31,7 +31,7 @@ def product_graph(weight: np.ndarray, path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     weight=arrays(np.float32, (8, 12), elements=st.floats(-2, 2, width=32), fill=st.just(0.0)),
 )

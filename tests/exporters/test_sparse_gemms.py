@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
@@ -58,7 +58,6 @@ def test_groups_are_those_that_loops_count(weight):
     assert broken_groups(weight) == counted(weight)
 
 
-@settings(deadline=None)
 @given(sparse_arrays, st.sampled_from(["MatMul", "Gemm", "Gemm^T", "left", "left Gemm", "left Gemm^T"]))
 def test_k_is_the_axis_that_is_summed_over_however_the_weight_lies(weight, form):
     stored = {

@@ -39,7 +39,7 @@ def knapsacks(draw):
     return costs, sizes, draw(st.floats(0.0, 1.0)) * most
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(knapsacks())
 def test_the_cheapest_choice_is_that_of_brute_force(knapsack):
     costs, sizes, budget = knapsack
@@ -91,7 +91,7 @@ def test_the_grid_goes_from_none_to_the_most():
     assert np.diff(grid()) == pytest.approx(GRID_STEP, rel=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0.0, 2.0), min_size=len(MEASURED), max_size=len(MEASURED)))
 def test_a_curve_rises_from_nothing_and_is_finite(errors):
     curve = allocation._interpolated(errors)

@@ -60,7 +60,7 @@ def test_exact_with_n_of_m_is_obs_that_closes_full_groups(seed, n, m):
     assert NM(n, m).is_met_by(mask)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS, st.integers(2, 7))
 def test_exact_drops_first_the_one_weight_that_brute_force_would(seed, width):
     target, hessian = problem(seed, 1, width, correlation=0.5)
@@ -125,7 +125,7 @@ def obs_steps(target: np.ndarray, hessian: np.ndarray) -> tuple[list[int], list[
     return order, costs
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(1, 4), st.integers(2, 6), st.floats(0.2, 0.9))
 def test_exact_of_a_layer_takes_the_cheapest_steps_of_all_rows(seed, rows, width, sparsity):
     target, hessian = problem(seed, rows, width, correlation=0.5)

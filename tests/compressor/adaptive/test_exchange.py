@@ -71,7 +71,7 @@ def best_of_all_supports(target, hessian, count):
 # exchange ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     SEEDS, st.integers(2, 8), st.integers(1, 8), st.sampled_from(KINDS), st.sampled_from([ROW, NM(2, 4)]),
     st.sampled_from([1e-2, 1e-3]),
@@ -278,7 +278,7 @@ def test_the_inverse_is_that_of_torch(size):
     assert torch.equal(matrix, before)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(1, 12), st.integers(1, 4))
 def test_the_inverse_by_halves_is_that_of_torch_for_any_base(seed, size, base):
     with pytest.MonkeyPatch.context() as patch:
@@ -322,7 +322,7 @@ def dense_tableau(schur, rest, inside):
     return matrix, values
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, st.integers(1, 3), st.integers(2, 9), st.integers(0, 8))
 def test_after_any_sweeps_the_tableau_is_the_dense_one(seed, rows, size, sweeps):
     generator = np.random.default_rng(seed)

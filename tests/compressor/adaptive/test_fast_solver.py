@@ -19,7 +19,7 @@ from compressor.adaptive.solvers import (
 from compressor.patterns import NM, Unstructured, pruned_count
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(1, 12), st.integers(1, 8), st.sampled_from(PATTERNS))
 def test_fast_meets_its_pattern_exactly(seed, rows, groups, pattern):
     target, hessian = problem(seed, rows, 4 * groups)
@@ -113,7 +113,7 @@ def test_fast_is_in_sum_better_than_least_squares_on_the_largest_weights(pattern
     assert error <= simple
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(1, 9), st.integers(1, 24), st.floats(0, 0.97))
 def test_fast_counts_in_each_row_or_in_the_layer(seed, rows, width, sparsity):
     target, hessian = problem(seed, rows, width)

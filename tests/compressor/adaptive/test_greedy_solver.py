@@ -56,7 +56,7 @@ def test_the_column_sweep_is_the_plain_one(pattern, block, monkeypatch):
         assert weight.numpy() == pytest.approx(expected, rel=1e-7, abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(1, 9), st.integers(1, 9), st.floats(0, 0.95), st.integers(1, 40))
 def test_greedy_counts_are_exact_whatever_the_block(seed, rows, width, sparsity, block):
     target, hessian = problem(seed, rows, width)

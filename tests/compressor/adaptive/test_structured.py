@@ -35,7 +35,7 @@ def least_squares_on(target, hessian, columns):
     return weight.T, float(((root[:, columns] @ weight - outputs) ** 2).sum())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS, st.integers(1, 4), st.integers(2, 5), st.sampled_from(SIZES))
 def test_the_first_group_that_goes_is_the_cheapest(seed, rows, groups, size):
     target, hessian = problem(seed, rows, groups * size)
@@ -44,7 +44,7 @@ def test_the_first_group_that_goes_is_the_cheapest(seed, rows, groups, size):
     assert removed == [int(np.argmin(costs))]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS, st.integers(1, 4), st.integers(2, 6), st.sampled_from(SIZES), st.data())
 def test_each_next_group_is_the_cheapest_of_the_rest(seed, rows, groups, size, data):
     target, hessian = problem(seed, rows, groups * size)

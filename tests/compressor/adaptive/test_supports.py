@@ -13,7 +13,7 @@ from compressor.adaptive import supports
 from compressor.adaptive.supports import Places, blocks_of, for_each_batch, least_squares, row_batches
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, st.integers(2, 6), st.integers(1, 12))
 def test_least_squares_is_numpys_on_any_support(seed, rows, width):
     target, hessian = problem(seed, rows, width)
@@ -130,7 +130,7 @@ def test_an_error_in_a_batch_is_raised_and_the_threads_are_as_before():
     assert torch.get_num_threads() == 2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(1, 4000))
 def test_batches_hold_each_row_once_widest_first_within_the_bytes(counts, limit):
     with pytest.MonkeyPatch.context() as patch:

@@ -25,7 +25,7 @@ def all_alive(weight: torch.Tensor) -> torch.Tensor:
     return torch.ones_like(weight, dtype=torch.bool)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     rows=st.integers(1, 9),
     columns=st.integers(1, 9),
@@ -40,7 +40,7 @@ def test_unstructured_draw_has_the_exact_count(rows, columns, sparsity, ratio, t
     assert int((~mask).sum()) == pruned_count(rows * columns, sparsity)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(ratio=st.floats(0, 1), seed=st.integers(0, 1000), n=st.integers(1, 3))
 def test_group_draw_keeps_exactly_n_of_m(ratio, seed, n):
     weight = torch.randn(6, 16, generator=generator(seed))
@@ -72,7 +72,7 @@ def test_dead_weights_stay_dead(pattern):
     assert pattern.is_met_by(mask)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sparsity=st.floats(0, 0.99), ratio=st.floats(0, 1), seed=st.integers(0, 1000))
 def test_scope_row_draws_the_exact_count_in_each_row(sparsity, ratio, seed):
     weight = torch.randn(5, 12, generator=generator(seed))
@@ -82,7 +82,7 @@ def test_scope_row_draws_the_exact_count_in_each_row(sparsity, ratio, seed):
     assert pattern.is_met_by(mask)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sparsity=st.floats(0, 0.99), ratio=st.floats(0, 1), seed=st.integers(0, 1000))
 def test_matrices_drawn_together_share_their_zeros(sparsity, ratio, seed):
     weights = {
@@ -159,7 +159,7 @@ def test_pairs_are_drawn_without_replacement_by_the_successive_law():
     assert chisquare([counts[pair] for pair in pairs], np.array(law) * 4000).pvalue > 1e-3
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     sparsity=st.floats(0.01, 0.99), steps=st.integers(1, 20), schedule=st.sampled_from(["cubic", "geometric"])
 )

@@ -74,7 +74,7 @@ def test_lists_of_other_lengths_are_an_error():
         paired_difference([True], [True, False])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.floats(0.02, 0.6), st.floats(0.02, 0.3), st.floats(0.02, 0.3))
 def test_the_interval_covers_the_true_difference_nearly_as_often_as_it_says(both, only_first, only_second):
     shares = np.array([both, only_first, only_second, 0.3])
