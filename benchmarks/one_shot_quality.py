@@ -31,7 +31,7 @@ from benchmarks.results_file import RESULTS, markdown_table
 
 TUNED = {"reconstruction_passes": 20, "reconstruction_rate": 1e-3}
 FILLED = {"calibration_tokens": 65_536}
-DISTILLED = FILLED | {"distillation_steps": 300}
+DISTILLED = FILLED | {"distillation_steps": 1000}
 MODELOPT = "modelopt SparseGPT"
 METHODS: dict[str, dict[str, Any]] = {
     "magnitude": {"algorithm": "magnitude"},
