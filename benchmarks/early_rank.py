@@ -88,6 +88,7 @@ def main(
     sampling_ratio: Annotated[float, typer.Option(help="Share of the kept weights that is drawn.")] = 0.05,
     candidate_ratios: Annotated[CandidateRatios, typer.Option(help="As in compress prune.")] = "same",
     saliency: Annotated[Saliency, typer.Option(help="As in compress prune.")] = "magnitude",
+    sparsity: Annotated[list[float] | None, typer.Option(help="Zeros, a share; repeatable.")] = None,
     early_steps: Annotated[int, typer.Option(help="Training steps before the early score.")] = 25,
     recovery_steps: Annotated[int, typer.Option(help="Training steps of the full recovery.")] = 300,
     train_texts: Annotated[int, typer.Option(help="Texts of TRAIN that are drawn, at most.")] = 20_000,
@@ -97,6 +98,7 @@ def main(
     options = RunConfig()
     prepare(options)
     candidates = 3 if quick else candidates
+    sparsities = sparsity or list(SPARSITIES)
     config = RandomizedConfig(
         candidates=candidates,
         candidate_ratios=candidate_ratios,
@@ -120,10 +122,10 @@ def main(
         texts = experiment.calibration.sample(train_texts, seed)
         training, holdout = split(classifier, texts, job, progress)
         shared = Shared(classifier, classifier.model, texts, training, holdout, job, progress)
-        for sparsity in SPARSITIES[:1] if quick else SPARSITIES:
-            for index in progress.track(range(candidates), f"Candidates at {sparsity:.2%}"):
+        for zeros in sparsities[:1] if quick else sparsities:
+            for index in progress.track(range(candidates), f"Candidates at {zeros:.2%}"):
                 line = {
-                    "sparsity": sparsity,
+                    "sparsity": zeros,
                     "seed": seed,
                     "candidate": index,
                     "train_texts": train_texts,
@@ -131,7 +133,7 @@ def main(
                 }
                 row = find_row(known, line)
                 if row is None:
-                    own, found = scores(shared, sparsity, index)
+                    own, found = scores(shared, zeros, index)
                     row = line | found | {"accuracy": experiment.accuracy(TorchPredictor(own))}
                 result["rows"].append(row)
                 write_result(output, result)

@@ -39,13 +39,25 @@ from exporters.artifact import export_directory
 hypothesis.settings.register_profile("untimed", parent=hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-THREADS = 2
+# The number of one of pytest-xdist's processes.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+THREADS = 1 if WORKER else 2
 MAX_LENGTH = 48
 SMALL_EXAMPLES = 600
 TEST_STEP = 4
 FINETUNE_EXAMPLES = 1000
 ENCODER_LAYERS = 2
 NARROW_WIDTH = 256
+
+
+def pytest_configure() -> None:
+    """Give each of several test processes, and what it starts, a core of its own.
+
+    Threads of two processes that wait for each other on the same cores take longer than one thread each.
+    """
+    if WORKER and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(WORKER) % len(cores)]})
 
 
 @pytest.fixture(scope="session", autouse=True)
