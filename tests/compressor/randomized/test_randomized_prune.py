@@ -15,6 +15,7 @@ from compressor.errors import UserError
 from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RandomizedConfig
 from compressor.patterns import NM, Unstructured
 from compressor.pruning import PruningJob, prune_classifier
+from compressor.randomized import holdout as holdout_module
 from compressor.randomized import prune as module
 from compressor.training import hidden_distance
 
@@ -428,7 +429,7 @@ def test_attacked_texts_are_held_out_ones(small_classifier_dir, texts, monkeypat
         seen["attacked"] = given
         return lambda classifier: 0.0
 
-    monkeypatch.setattr(module, "_attack_on", attack_on)
+    monkeypatch.setattr(holdout_module, "_attack_on", attack_on)
     config = QUICK.model_copy(update={"attack_weight": 1.0, "attacked_examples": 5})
     job = PruningJob(Unstructured(0.5), PruneConfig(randomized=config), 32, 0)
     classifier = load_classifier(str(small_classifier_dir))
