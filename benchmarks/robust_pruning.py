@@ -4,7 +4,8 @@
 
 Everything starts from MiniLM. Models and attacks are kept in FOLDER; what is there is not made again.
 TextFooler attacks each model on the same test texts. IMP is iterative magnitude pruning of the plain model
-with training in between, without distillation; IMP + FreeLB trains adversarially.
+with training in between, without distillation; IMP + FreeLB trains adversarially. What is called distilled
+ends with label-free training steps that follow the soup.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from compressor.data import load_text_data
 from compressor.environment import describe_environment, prepare
 from compressor.finetuning import finetune_directory
 from compressor.options import (
+    AdaptiveConfig,
     AttackConfig,
     ColumnsConfig,
     FinetuneConfig,
@@ -38,12 +40,12 @@ from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness
 from compressor.souping import SOUP_RECORD, soup_directory
 
-RATE, EPOCHS = 1e-4, 1
+RATE = 1e-4
 # Two steps gain little on MiniLM; larger ones, or perturbed before it has learnt much, leave a constant
 # answer.
 ADVERSARIAL_STEPS, STEP_SIZE, START = 3, 0.2, 0.5
 CALIBRATION_TEXTS = 512
-PROCESSES = 2
+DISTILLED = AdaptiveConfig(calibration_tokens=2**16, distillation_steps=1000)
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,19 @@ class Plan:
     run: RunConfig
     attack: AttackConfig
     soup: SoupConfig
+    epochs: int
     recovery_steps: int
+    processes: int
 
     @property
     def models(self) -> dict[str, Callable[[Path], None]]:
         """How each model is made, in order; later ones take earlier ones."""
         made: dict[str, Callable[[Path], None]] = {"plain": self._plain, "soup": self._soup}
         for sparsity in (0.3, 0.5, 0.875):
-            made[f"soup, adaptive {sparsity:.1%}"] = self._adaptive(sparsity)
+            made[f"soup, adaptive {sparsity:.1%}"] = self._adaptive(sparsity, AdaptiveConfig())
         made["plain, IMP 50.0%"] = self._magnitude(0)
         made["plain, IMP + FreeLB 50.0%"] = self._magnitude(ADVERSARIAL_STEPS)
+        made["soup, adaptive, distilled 87.5%"] = self._adaptive(0.875, DISTILLED)
         return made
 
     def directory(self, name: str) -> Path:
@@ -78,7 +83,7 @@ class Plan:
             str(encoder_directory()),
             self.train,
             self.columns,
-            FinetuneConfig(epochs=EPOCHS, learning_rate=RATE),
+            FinetuneConfig(epochs=self.epochs, learning_rate=RATE),
             self.run,
             output,
             force=False,
@@ -93,13 +98,13 @@ class Plan:
             self.soup,
             self.run,
             output,
-            processes=PROCESSES,
+            processes=self.processes,
             force=False,
             progress=terminal_progress(),
         )
 
-    def _adaptive(self, sparsity: float) -> Callable[[Path], None]:
-        config = PruneConfig(sparsity=sparsity, calibration_examples=CALIBRATION_TEXTS)
+    def _adaptive(self, sparsity: float, adaptive: AdaptiveConfig) -> Callable[[Path], None]:
+        config = PruneConfig(sparsity=sparsity, calibration_examples=CALIBRATION_TEXTS, adaptive=adaptive)
         return lambda output: self._prune("soup", config, output)
 
     def _magnitude(self, adversarial_steps: int) -> Callable[[Path], None]:
@@ -142,7 +147,7 @@ class Plan:
                 self.run,
                 output,
                 against=soup if soup.exists() else None,
-                processes=PROCESSES,
+                processes=self.processes,
                 resume=True,
                 force=False,
                 progress=terminal_progress(),
@@ -209,6 +214,8 @@ def main(
     max_length: Annotated[int, typer.Option(help="Longest input in tokens.")] = 64,
     train_texts: Annotated[int, typer.Option(help="Texts to train on, drawn from the file.")] = 20_000,
     examples: Annotated[int, typer.Option(help="Test texts that are attacked.")] = 300,
+    epochs: Annotated[int, typer.Option(help="Passes over the texts to train on.")] = 1,
+    processes: Annotated[int, typer.Option(help="Among which an attack's examples are shared out.")] = 2,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "robust_pruning.json",
     quick: Annotated[bool, typer.Option("--quick", help="2,000 texts to train on, 20 to attack.")] = False,
 ) -> None:
@@ -222,7 +229,7 @@ def main(
         runs=4,
         learning_rates=[RATE, 2 * RATE],
         optimizers=["adamw"],
-        epoch_counts=[EPOCHS],
+        epoch_counts=[epochs],
         holdout_examples=train_texts // 20,
         adversarial_step_counts=[ADVERSARIAL_STEPS],
         adversarial_step_size=STEP_SIZE,
@@ -240,11 +247,14 @@ def main(
         run,
         attack,
         soup,
-        recovery_steps=train_texts // 32 // 3,
+        epochs,
+        recovery_steps=epochs * train_texts // 32 // 3,
+        processes=processes,
     )
     result: dict[str, Any] = {
         "environment": describe_environment(run),
         "train_texts": train_texts,
+        "epochs": epochs,
         "rows": [],
     }
     for name, make in plan.models.items():

@@ -24,7 +24,6 @@ from compressor.layerwise import (
     damped_hessian,
     group_names,
     prune_layerwise,
-    set_linears,
 )
 from compressor.patterns import Structured
 from compressor.pruning import LayerRecord, PruningJob, PruningResult
@@ -111,9 +110,6 @@ class _FromSquare(GroupSolver):
             masks.append(mask)
             records.append(LayerRecord(name, 1.0 - float(mask.double().mean()), error_share))
         return Solution(weights, [linear.bias.clone() for linear in group.linears], masks, records)
-
-    def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
-        set_linears(classifier, group, solution)
 
 
 def _layer_by_layer(

@@ -120,7 +120,8 @@ class GroupSolver(Protocol):
         """Solve a group; must not change the model. Weights and biases in the model's dtype."""
 
     def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
-        """Put a solution into the model."""
+        """Put a solution into the model: its weights and biases, unless it changes more."""
+        set_linears(classifier, group, solution)
 
     def refine(self, walk: SideBySide, index: int, masks: Mapping[str, Tensor]) -> bool:
         """Change the encoder layer in front of which `walk` stands once all its groups are solved.

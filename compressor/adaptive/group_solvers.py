@@ -109,9 +109,6 @@ class SparseSolver(_AdaptiveSolver):
         pruned, mask = problem.solved(self.patterns[group.names], self.options)
         return _split(group, problem, pruned, mask)
 
-    def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
-        set_linears(classifier, group, solution)
-
 
 @dataclass(frozen=True)
 class MaskSolver(GroupSolver):
@@ -124,9 +121,6 @@ class MaskSolver(GroupSolver):
         problem = linear_problem(group.names[0], group.weight, group.bias, moments, self.options)
         solved, mask = self.choose(group, problem)
         return _split(group, problem, solved, mask)
-
-    def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
-        set_linears(classifier, group, solution)
 
 
 @dataclass(frozen=True)

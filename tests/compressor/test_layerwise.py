@@ -15,7 +15,6 @@ from compressor.layerwise import (
     group_names,
     groups_along,
     prune_layerwise,
-    set_linears,
     start_walk,
 )
 from compressor.options import AdaptiveConfig, PruneConfig
@@ -53,9 +52,6 @@ class Halving(GroupSolver):
         masks = [torch.ones_like(weight, dtype=torch.bool) for weight in weights]
         records = [LayerRecord(name, 0.0) for name in group.names]
         return Solution(weights, [linear.bias.clone() for linear in group.linears], masks, records)
-
-    def apply(self, classifier, group, solution):
-        set_linears(classifier, group, solution)
 
 
 class Memory(NoCheckpoint):
