@@ -44,15 +44,22 @@ FAILED_GATE = re.compile(r"(\w+)(?: at [^;]*?)? is -?[\d.]+, bound")
 
 
 @pytest.fixture(scope="module")
-def folder_after(tmp_path_factory: pytest.TempPathFactory):
+def programs(tmp_path_factory: pytest.TempPathFactory):
+    """The programs that lines of shell call, found first on the PATH."""
+    folder = tmp_path_factory.mktemp("programs") / "bin"
+    stand_ins.write_programs(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder_after(tmp_path_factory: pytest.TempPathFactory, programs: None):
     """A function that runs a page in a folder of its own, once, and returns the folder."""
     encoder = tmp_path_factory.mktemp("encoder") / "model"
     stand_ins.write_encoder(encoder)
-    programs = tmp_path_factory.mktemp("programs") / "bin"
-    stand_ins.write_programs(programs)
     with pytest.MonkeyPatch.context() as patch:
         stand_ins.put_in_place(patch, encoder)
-        patch.setenv("PATH", str(programs), prepend=os.pathsep)
 
         @functools.cache
         def after(page: Path | None) -> Path:
@@ -114,7 +121,7 @@ def test_what_cannot_run_is_there_and_its_commands_parse():
         silenced(cli.app)(line.arguments(), standalone_mode=False)
 
 
-def test_the_line_that_names_the_encoder_names_one():
+def test_the_line_that_names_the_encoder_names_one(programs):
     found = subprocess.run(["bash", "-c", f'echo "{ENCODER}"'], capture_output=True, text=True, cwd=ROOT)
     assert (Path(found.stdout.strip()) / "config.json").is_file()
 
