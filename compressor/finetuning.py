@@ -11,6 +11,7 @@ import torch
 
 from compressor.adversarial_training import perturbation_of
 from compressor.batching import encode
+from compressor.checkpoint import NoCheckpoint, open_checkpoint, remove_checkpoint
 from compressor.classifier import (
     Classifier,
     load_for_finetuning,
@@ -23,8 +24,9 @@ from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
 from compressor.labels import NUMBER_NAMES
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
-from compressor.output import atomic_directory, check_replaceable, write_json
+from compressor.output import atomic_directory, check_replaceable, check_space, write_json
 from compressor.training import Schedule, TrainingSet, train
+from compressor.training_checkpoint import DISK_SHARE, TrainingCheckpoint
 
 TRAINING_RECORD = "training.json"
 
@@ -36,8 +38,12 @@ def finetune_classifier(
     max_length: int,
     seed: int,
     progress: Progress,
+    checkpoint: NoCheckpoint,
 ) -> int:
     """Fine-tune all weights in place on labelled data; return the number of training steps.
+
+    Args:
+        checkpoint: where the training's state is kept, and where it goes on from.
 
     Raises:
         UserError: the device cannot compute in the precision of the options.
@@ -59,6 +65,7 @@ def finetune_classifier(
         training,
         schedule,
         seed=seed,
+        checkpoint=TrainingCheckpoint(checkpoint, "training"),
         track=lambda steps: progress.track(steps, f"Fine-tuning on {len(data)} texts"),
     )
 
@@ -73,10 +80,12 @@ def finetune_directory(
     *,
     force: bool,
     progress: Progress,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """The finetune stage: a BERT checkpoint and labelled texts in, a dense classifier out.
 
-    Writes the classifier and `training.json`, and returns the latter's content.
+    Writes the classifier and `training.json`, and returns the latter's content. The training's state is
+    kept beside `output` until that is whole; with `resume` the run goes on from there.
 
     Raises:
         UserError: bad model, data or output.
@@ -86,19 +95,21 @@ def finetune_directory(
     names = NUMBER_NAMES if config.task == "regression" else None
     data = load_text_data(train_data, columns, "train", label_names=names)
     classifier = load_for_finetuning(model, data.label_names, run.seed, device)
-    with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
-        start = time.monotonic()
-        steps = finetune_classifier(classifier, data, config, columns.max_length, run.seed, progress)
+    facts = {
+        "options": config.model_dump(),
+        "seed": run.seed,
+        "labels": classifier.label_names,
+        "model": {"source": model, "sha256": weights_fingerprint(model)},
+        "data": data.record(columns),
+        "environment": describe_environment(run),
+    }
+    check_space(output, (1 + DISK_SHARE) * weights_bytes(classifier))
+    checkpoint = open_checkpoint(output, facts, resume=resume, force=force)
+    start = time.monotonic()
+    steps = finetune_classifier(classifier, data, config, columns.max_length, run.seed, progress, checkpoint)
+    record = {"steps": steps, "seconds": round(time.monotonic() - start, 2), **facts}
+    with atomic_directory(output, force=force) as working:
         save_classifier(classifier, working)
-        record = {
-            "steps": steps,
-            "seconds": round(time.monotonic() - start, 2),
-            "options": config.model_dump(),
-            "seed": run.seed,
-            "labels": classifier.label_names,
-            "model": {"source": model, "sha256": weights_fingerprint(model)},
-            "data": data.record(columns),
-            "environment": describe_environment(run),
-        }
         write_json(working / TRAINING_RECORD, record)
+    remove_checkpoint(checkpoint)
     return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}

@@ -41,6 +41,7 @@ from compressor.patterns import MaskPattern, Pattern, Structured, parse_pattern
 from compressor.ranks import join_ranks, ranks_of_environment
 from compressor.structure import head_size
 from compressor.training import apply_masks
+from compressor.training_checkpoint import DISK_SHARE
 
 PRUNING_RECORD = "pruning.json"
 
@@ -240,8 +241,9 @@ def prune_directory(
         "data": data.record(columns),
         "environment": describe_environment(run),
     }
-    # The model, and its layers beside it until they are whole.
-    check_space(output, 2 * weights_bytes(classifier))
+    # The model, and beside it until it is whole its layers and a distillation's state.
+    shares = 2 + (DISK_SHARE if config.distills else 0)
+    check_space(output, shares * weights_bytes(classifier))
     checkpoint = open_shared_checkpoint(ranks, output, facts, resume=resume, force=force)
     start = time.monotonic()
     job = PruningJob(pattern, config, columns.max_length, run.seed, checkpoint)

@@ -111,7 +111,7 @@ def run_quickstart(
     return run_stages(recipe, plan, folder, progress, train=_dense_from_cache)
 
 
-def _dense_from_cache(recipe: Recipe, output: Path, progress: Progress, processes: int) -> None:
+def _dense_from_cache(recipe: Recipe, output: Path, progress: Progress, processes: int, resume: bool) -> None:
     """Put the fine-tuned classifier in place; train it first if the cache has none of this recipe."""
     if recipe.finetune is None or recipe.data.train is None:
         raise ValueError("the quickstart fine-tunes, so its recipe has training data")
@@ -123,7 +123,7 @@ def _dense_from_cache(recipe: Recipe, output: Path, progress: Progress, processe
     if (cached / TRAINING_RECORD).is_file():
         progress.log(f"Taking the fine-tuned classifier from {cached}")
     else:
-        train_dense(recipe, cached, progress, processes)
+        train_dense(recipe, cached, progress, processes, resume)
     with atomic_directory(output, force=True) as working:
         shutil.copytree(cached, working, dirs_exist_ok=True)
         # The same texts, at the path that they have in this run.

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from compressor.adaptive.soup import Score, average_weights, greedy_soup, grid_runs
-from compressor.checkpoint import Checkpoint
+from compressor.checkpoint import Checkpoint, checkpoint_folder, remove_checkpoint
 from compressor.classifier import (
     Classifier,
     load_classifier,
@@ -45,6 +45,7 @@ from compressor.robustness.run import attack_model
 from compressor.robustness.statistics import wilson_interval
 from compressor.robustness.victims import Victim
 from compressor.tables import training_in_words
+from compressor.training_checkpoint import DISK_SHARE
 from compressor.validation.accuracy import measure_accuracy
 
 SOUP_RECORD = "soup.json"
@@ -99,7 +100,7 @@ def soup_directory(
         model, training, holdout, columns, config, run, processes, progress, runs_folder(output), device
     )
     size = weights_bytes(load_for_finetuning(model, data.label_names, run.seed, device))
-    check_space(output, (config.runs + 2) * size)
+    check_space(output, (config.runs + 2 + DISK_SHARE) * size)
     began = time.monotonic()
     plans = grid_runs(config, run.seed)
     runs = [kitchen.finetuned(plan, place, len(plans)) for place, plan in enumerate(plans)]
@@ -199,14 +200,17 @@ class _Kitchen:
             classifier = load_for_finetuning(self.model, labels, self.run.seed, self.device)
             self.progress.log(f"Run {place + 1} of {count}: {training_in_words(options.model_dump())}")
             began = time.monotonic()
-            with atomic_directory(directory, force=False, needed_bytes=weights_bytes(classifier)) as working:
-                steps = finetune_classifier(
-                    classifier, self.training, options, max_length, seed, self.progress
-                )
+            # The name has all that decides the run, so what a stopped one left is always gone on with.
+            checkpoint = Checkpoint(checkpoint_folder(directory), facts)
+            steps = finetune_classifier(
+                classifier, self.training, options, max_length, seed, self.progress, checkpoint
+            )
+            seconds = round(time.monotonic() - began, 2)
+            with atomic_directory(directory, force=False) as working:
                 save_classifier(classifier, working)
-                seconds = round(time.monotonic() - began, 2)
                 record = facts | {"steps": steps, "seconds": seconds, "labels": labels}
                 write_json(working / TRAINING_RECORD, record)
+            remove_checkpoint(checkpoint)
         return FinetuningRun(directory, options, seed, weights_fingerprint(str(directory)))
 
     def evaluated(self, runs: Sequence[FinetuningRun], name: str) -> dict[str, Any]:

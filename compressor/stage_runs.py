@@ -65,7 +65,7 @@ def run_stage(
             progress=progress,
         )
     elif stage.name == "dense":
-        (train or train_dense)(recipe, output / DENSE, progress, processes)
+        (train or train_dense)(recipe, output / DENSE, progress, processes, resume)
     elif stage.name == "prune":
         prune_directory(
             dense,
@@ -106,18 +106,23 @@ def run_stage(
         validate_into(output, job, progress)
 
 
-def train_dense(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> None:
+def train_dense(
+    recipe: Recipe, output: Path, progress: Progress, processes: int = 1, resume: bool = False
+) -> None:
     """Make the dense model by one fine-tuning, or as the average of several, in place of what is there.
 
     Args:
         processes: among which attacked examples are shared out.
+        resume: go on with a fine-tuning that was stopped; a soup always does.
 
     Raises:
         UserError: bad model, data or output.
     """
     given = recipe.model, training_texts(recipe), recipe.data
     if recipe.finetune is not None:
-        finetune_directory(*given, recipe.finetune, recipe.run, output, force=True, progress=progress)
+        finetune_directory(
+            *given, recipe.finetune, recipe.run, output, force=True, progress=progress, resume=resume
+        )
     elif recipe.soup is not None:
         soup_directory(
             *given, recipe.soup, recipe.run, output, processes=processes, force=True, progress=progress

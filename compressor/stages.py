@@ -55,8 +55,8 @@ class Stage:
         return json_sha256({"stage": self.name, **self.facts})
 
 
-# Makes the dense model of a recipe in a folder.
-TrainDense: TypeAlias = Callable[[Recipe, Path, Progress, int], None]
+# Makes the dense model of a recipe in a folder, by as many processes, and goes on with a stopped run or not.
+TrainDense: TypeAlias = Callable[[Recipe, Path, Progress, int, bool], None]
 
 
 def attack_stage(variant: str) -> str:

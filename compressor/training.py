@@ -18,6 +18,7 @@ from compressor.classifier import Classifier, linear_at
 from compressor.early_stopping import EarlyStopping
 from compressor.errors import UserError
 from compressor.options import OptimizerName, Precision
+from compressor.training_checkpoint import TrainingCheckpoint
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -161,6 +162,7 @@ def train(
     masks: Mapping[str, Tensor] | None = None,
     teacher: BertForSequenceClassification | None = None,
     stopping: EarlyStopping | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
     track: Callable[[Sequence[int]], Iterator[int]] = iter,
 ) -> int:
     """Train in place and return the number of steps taken.
@@ -173,6 +175,8 @@ def train(
         teacher: whose hidden states are learnt, if the schedule gives them a weight, and whose logits where
             the data have none; in evaluation mode.
         stopping: ends training early and takes the best weights; None trains to the end.
+        checkpoint: where the training goes on from, and keeps its state; not together with `stopping`, whose
+            best weights it does not have.
         track: shows progress over the steps.
 
     Raises:
@@ -180,25 +184,32 @@ def train(
     """
     model, device = classifier.model, classifier.device
     check_precision(schedule.precision, device)
+    if stopping is not None and checkpoint is not None:
+        raise ValueError("a training that may stop early keeps no state")
     masks = masks or {}
     optimizer = make_optimizer(model.parameters(), schedule)
     generator = np.random.default_rng(seed)
-    done = 0
     indices = _endless_batches(data.encoded, schedule.batch_size, generator)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         model.train(schedule.dropout)
         apply_masks(model, masks)
+        done = before = checkpoint.restore(model, optimizer) if checkpoint is not None else 0
         for step in track(range(schedule.steps)):
+            batches = [next(indices) for _ in range(schedule.accumulation_steps)]
+            if step < before:
+                continue
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate * learning_rate_factor(step, schedule)
-            for _ in range(schedule.accumulation_steps):
-                _backward(classifier, data, next(indices), schedule, perturbation_at(step, schedule), teacher)
+            for batch in batches:
+                _backward(classifier, data, batch, schedule, perturbation_at(step, schedule), teacher)
             nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             apply_masks(model, masks)
             done = step + 1
+            if checkpoint is not None:
+                checkpoint.keep(model, optimizer, done)
             if stopping is not None and stopping.is_due(done, schedule.steps):
                 model.eval()
                 if stopping.is_over(model):

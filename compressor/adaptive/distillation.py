@@ -16,6 +16,7 @@ from torch import Tensor
 from compressor.batching import Encoded
 from compressor.classifier import Classifier
 from compressor.training import Schedule, TrainingSet, train
+from compressor.training_checkpoint import TrainingCheckpoint
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -37,6 +38,7 @@ def distill(
     steps: int,
     learning_rate: float,
     seed: int,
+    checkpoint: TrainingCheckpoint | None = None,
     track: Callable[[Sequence[int]], Iterator[int]] = iter,
 ) -> None:
     """Train the pruned model in place; embeddings, which are never pruned, stay the dense model's.
@@ -45,6 +47,7 @@ def distill(
         texts: nothing is known of but what the dense model makes of them.
         masks: of linear layers by name, `(out, in)` bool, False where the weight stays zero.
         learning_rate: peak.
+        checkpoint: where a distillation that was stopped goes on from.
         track: shows progress over the steps.
     """
     schedule = Schedule(
@@ -69,6 +72,7 @@ def distill(
                 seed=seed,
                 masks=masks,
                 teacher=dense,
+                checkpoint=checkpoint,
                 track=track,
             )
     finally:

@@ -18,6 +18,7 @@ from compressor.layerwise import GroupSolver, calibration_texts, prune_layerwise
 from compressor.patterns import MaskPattern, Structured, Unstructured
 from compressor.pruning import PruningJob, PruningResult
 from compressor.structure import head_size, set_intermediate_size
+from compressor.training_checkpoint import TrainingCheckpoint
 
 
 @torch.no_grad()
@@ -60,6 +61,7 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
             steps=options.distillation_steps,
             learning_rate=options.distillation_rate,
             seed=job.seed,
+            checkpoint=TrainingCheckpoint(job.checkpoint, "distillation"),
             track=lambda steps: progress.track(steps, "Distilling the whole model"),
         )
     details["calibration_examples"] = found.examples

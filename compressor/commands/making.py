@@ -21,6 +21,10 @@ def finetune(
     options: FinetuneConfig,
     columns: ColumnsConfig,
     run: RunConfig,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a run that was stopped, from two minutes before at most."),
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -29,7 +33,15 @@ def finetune(
 
     with results_only(as_json):
         record = finetune_directory(
-            model, data, columns, options, run, output, force=force, progress=terminal_progress()
+            model,
+            data,
+            columns,
+            options,
+            run,
+            output,
+            force=force,
+            progress=terminal_progress(),
+            resume=resume,
         )
     print_result(
         as_json,
@@ -92,7 +104,7 @@ def prune(
     run: RunConfig,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on behind the last finished layer of a run that was stopped."),
+        typer.Option("--resume", help="Go on with a run that was stopped, behind its last finished part."),
     ] = False,
     force: Force = False,
     as_json: Json = False,

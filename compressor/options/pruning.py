@@ -247,3 +247,8 @@ class PruneConfig(Section):
     def trains(self) -> bool:
         """Whether the algorithm trains, and so needs labels."""
         return self.algorithm == "randomized"
+
+    @property
+    def distills(self) -> bool:
+        """Whether adaptive pruning ends with a distillation of the whole model."""
+        return self.algorithm == "adaptive" and self.adaptive.distillation_steps > 0

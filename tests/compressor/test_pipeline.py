@@ -7,9 +7,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 from stand_ins import OneThread
+from stopping import StopBefore, StoppedError
 
 import compressor.pipeline as pipeline
 import compressor.stage_runs as stage_runs
+from compressor import training_checkpoint
 from compressor.classifier import load_classifier
 from compressor.console import SilentProgress
 from compressor.dry_run import dry_run, in_words
@@ -29,6 +31,7 @@ from compressor.pipeline import check_recipe, run_recipe
 from compressor.recipe import Recipe, load_recipe
 from compressor.robustness import run as robustness
 from compressor.stage_runs import train_dense
+from compressor.training_checkpoint import TrainingCheckpoint
 from compressor.validation.report import Report
 
 
@@ -66,6 +69,34 @@ def test_a_recipe_may_make_its_dense_model_as_a_soup(recipe, small_encoder_dir, 
     train_dense(recipe.model_copy(update=changes), tmp_path / "dense", SilentProgress())
     assert read_json(tmp_path / "dense" / "soup.json")["options"]["runs"] == 2
     assert load_classifier(str(tmp_path / "dense")).label_names == ["fresh", "rotten"]
+
+
+def test_a_fine_tuning_that_was_stopped_goes_on(
+    recipe, small_encoder_dir, critic_quotes, tmp_path, monkeypatch
+):
+    lines = (critic_quotes / "small.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+    train = tmp_path / "train.tsv"
+    train.write_text("".join(lines[:161]), encoding="utf-8")
+    changes = {
+        "model": str(small_encoder_dir),
+        "data": recipe.data.model_copy(update={"train": str(train)}),
+        "finetune": FinetuneConfig(epochs=1),
+    }
+    own = recipe.model_copy(update=changes)
+    steps = []
+    keep = TrainingCheckpoint.keep
+
+    def kept(state, model, optimizer, done):
+        steps.append(done)
+        keep(state, model, optimizer, done)
+
+    monkeypatch.setattr(TrainingCheckpoint, "keep", kept)
+    monkeypatch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
+    for stop in (StopBefore(3, "Fine-tuning"), StopBefore(None, "prune")):
+        with pytest.raises(StoppedError):
+            run_recipe(own, tmp_path / "run", force=False, progress=stop)
+    assert steps == [1, 2, 3, 4, 5]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.yaml", "stages.json", "dense"}
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from stopping import StopBefore, StoppedError
 
+from compressor import training_checkpoint
 from compressor.adaptive.soup import Score, greedy_soup
 from compressor.classifier import load_classifier, weights_fingerprint
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, SoupConfig
-from compressor.output import read_json
+from compressor.output import read_json, read_tensors
 from compressor.predictors import TorchPredictor, predict
 from compressor.souping import runs_folder, soup_directory
 
@@ -170,3 +172,18 @@ def test_too_few_texts_are_one_line(tmp_path, critic_quotes, small_encoder_dir):
     with pytest.raises(UserError, match=r"has 600 examples, of which 600 would be held out"):
         soup(critic_quotes / "small.tsv", small_encoder_dir, tmp_path / "soup", config)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_was_stopped_goes_on(made, critic_quotes, small_encoder_dir, tmp_path, monkeypatch):
+    given = critic_quotes / "small.tsv", small_encoder_dir, tmp_path / "dense"
+    folder = runs_folder(given[-1])
+    with monkeypatch.context() as patch:
+        patch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
+        with pytest.raises(StoppedError):
+            soup(*given, progress=StopBefore(3, "Fine-tuning"))
+    (state,) = folder.glob("run-*.progress/training.safetensors")
+    assert read_tensors(state, "cpu")[1]["facts"] == '{"steps": 3}'
+    with pytest.raises(StoppedError):
+        soup(*given, progress=StopBefore(None, "Run 2 of 2"))
+    (run,) = folder.glob("run-*")
+    assert weights_fingerprint(str(run)) == made[1]["runs"][0]["sha256"]

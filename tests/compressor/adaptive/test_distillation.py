@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from stopping import StopBefore, StoppedError
 
+from compressor import training_checkpoint
 from compressor.adaptive.distillation import distill
 from compressor.adaptive.made_texts import fill_up
 from compressor.batching import encode
-from compressor.checkpoint import NoCheckpoint
+from compressor.checkpoint import Checkpoint, NoCheckpoint
 from compressor.classifier import encoder_linears, load_classifier
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
@@ -96,3 +98,23 @@ def test_numbers_are_learnt_too(regression_dir, numbered_pairs):
     after, _ = distilled(regression_dir, data)
     near, far = (np.abs(answers(c, data) - answers(dense, data)).mean() for c in (after, before))
     assert near < 0.8 * far
+
+
+def test_a_stopped_one_goes_on_to_the_same_weights(narrow_classifier_dir, quotes, tmp_path, monkeypatch):
+    def pruned(checkpoint, progress):
+        classifier = load_classifier(str(narrow_classifier_dir))
+        adaptive = AdaptiveConfig(solver="greedy", distillation_steps=4)
+        config = PruneConfig(calibration_examples=24, adaptive=adaptive)
+        job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 0, checkpoint)
+        prune_classifier(classifier, quotes, job, progress)
+        return classifier.model.state_dict()
+
+    expected = pruned(NoCheckpoint(), SilentProgress())
+    monkeypatch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
+    checkpoint = Checkpoint(tmp_path / "progress")
+    with pytest.raises(StoppedError):
+        pruned(checkpoint, StopBefore(2, "Distilling"))
+    assert checkpoint.load("distillation").facts == {"steps": 2}
+    found = pruned(checkpoint, SilentProgress())
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
