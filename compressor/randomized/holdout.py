@@ -44,7 +44,7 @@ class Holdout:
 def split(
     classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
 ) -> tuple[TrainingSet, Holdout]:
-    """Training and held-out sets with the dense model's logits, drawn with the seed.
+    """Training and held-out sets, drawn with the seed, with the dense model's logits if they are learnt from.
 
     Raises:
         UserError: so many texts are held out that none are left.
@@ -59,7 +59,9 @@ def split(
         perturbed = list(perturbed_texts(held, SHIFTS, job.seed, progress)[0].values())
 
     def part(texts: TextData, name: str) -> TrainingSet:
-        encoded = encode(classifier.tokenizer, texts, job.max_length)
+        encoded, targets = encode(classifier.tokenizer, texts, job.max_length), torch.tensor(texts.targets)
+        if not config.distillation_weight:
+            return TrainingSet(encoded, targets)
         logits = predict_encoded(
             TorchPredictor(classifier),
             encoded,
@@ -67,7 +69,7 @@ def split(
             progress,
             f"Dense model's logits of {name} texts",
         )
-        return TrainingSet(encoded, torch.tensor(texts.targets), torch.from_numpy(logits))
+        return TrainingSet(encoded, targets, torch.from_numpy(logits))
 
     others = [encode(classifier.tokenizer, texts, job.max_length) for texts in perturbed]
     attack = (

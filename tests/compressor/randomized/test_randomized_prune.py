@@ -444,3 +444,20 @@ def test_attacked_texts_are_held_out_ones(small_classifier_dir, texts, monkeypat
 def test_classes_have_no_correlation(small_classifier_dir, texts, score):
     with pytest.raises(UserError, match=f"score {score}: the model answers with classes"):
         prune(small_classifier_dir, texts, Unstructured(0.5), QUICK.model_copy(update={"score": score}))
+
+
+def test_a_dense_model_that_nothing_is_learnt_from_is_not_asked(small_classifier_dir, texts, monkeypatch):
+    seen = []
+
+    def split(*given):
+        seen.extend(original(*given))
+        return seen
+
+    original = module.split
+    monkeypatch.setattr(module, "split", split)
+    update = {"steps": 1, "distillation_weight": 0.0, "patience": 2, "evaluation_interval": 2}
+    _, result = prune(small_classifier_dir, texts, Unstructured(0.5), QUICK.model_copy(update=update))
+    training, holdout = seen
+    assert training.teacher_logits is None
+    assert holdout.clean.teacher_logits is None
+    assert result.details["steps"][0]["recovery_steps"] == 3
