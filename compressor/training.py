@@ -181,6 +181,7 @@ def train(
 
     Raises:
         UserError: the device cannot compute in the schedule's precision.
+        ValueError: both `stopping` and `checkpoint` are given.
     """
     model, device = classifier.model, classifier.device
     check_precision(schedule.precision, device)
