@@ -139,6 +139,9 @@ def main(
     early_steps: Annotated[int, typer.Option(help="Training steps of a candidate.")] = 15,
     recovery_steps: Annotated[int, typer.Option(help="Training steps of the chosen mask.")] = 120,
     learning_rate: Annotated[float, typer.Option(help="Of both.")] = TRAINING["learning_rate"],
+    step_rate: Annotated[
+        list[float] | None, typer.Option(help="Of one sparsity, in their order, in place of --learning-rate.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts of a training step.")] = 32,
     train_texts: Annotated[int, typer.Option(help="Texts of TRAIN that a run draws, at most.")] = 20_000,
     quick: Annotated[bool, typer.Option("--quick", help="Two sparsities, few steps, one seed.")] = False,
@@ -154,6 +157,7 @@ def main(
         recovery_steps=recovery_steps,
         batch_size=batch_size,
         reference="both",
+        step_learning_rates=step_rate or None,
         **TRAINING | {"learning_rate": learning_rate, "early_learning_rate": learning_rate},
     )
     if quick:

@@ -178,6 +178,12 @@ class RandomizedConfig(TrainingConfig):
         60, ge=0, le=1_000_000, description="Training steps of the chosen mask in each pruning step."
     )
     learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of the recovery.")
+    step_learning_rates: list[Annotated[float, Field(gt=0, le=1)]] | None = Field(
+        None,
+        min_length=1,
+        description="Peak learning rate of each pruning step's recovery, in place of --learning-rate, to "
+        "which the early rate keeps its proportion: the best rate rises with the sparsity.",
+    )
     patience: int = Field(
         0,
         ge=0,

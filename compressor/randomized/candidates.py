@@ -57,6 +57,27 @@ class StepJob:
         return step_candidates(config.candidates, self.step, self.steps, config.candidate_schedule)
 
 
+def step_settings(config: RandomizedConfig, steps: int) -> list[RandomizedConfig]:
+    """The options of each pruning step, of which the learning rates may be its own.
+
+    Raises:
+        UserError: there are more or fewer rates than steps.
+    """
+    rates = config.step_learning_rates
+    if rates is None:
+        return [config] * steps
+    if len(rates) != steps:
+        raise UserError(
+            f"step learning rates {', '.join(f'{rate:g}' for rate in rates)}: there are {steps} pruning "
+            f"steps; give --step-learning-rates once for each"
+        )
+    raised = config.early_learning_rate / config.learning_rate
+    return [
+        config.model_copy(update={"learning_rate": rate, "early_learning_rate": raised * rate})
+        for rate in rates
+    ]
+
+
 def all_alive(weights: Mapping[str, Tensor]) -> Masks:
     """The masks of matrices of which nothing is pruned."""
     return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}

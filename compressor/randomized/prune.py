@@ -31,6 +31,7 @@ from compressor.randomized.candidates import (
     draw_candidate,
     recovery_schedule,
     select,
+    step_settings,
 )
 from compressor.randomized.holdout import Holdout, holdout_loss, split
 from compressor.randomized.masks import step_patterns
@@ -70,22 +71,23 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     torchrun each rank scores its share of the candidates, and the first one recovers.
 
     Raises:
-        UserError: options that contradict the pattern or the model's task.
+        UserError: options that contradict each other, the pattern or the model's task.
     """
     config = job.config.randomized
     pattern = _checked_pattern(job)
     _check_score(config, classifier.task)
+    patterns = step_patterns(pattern, config.steps, config.schedule, config.step_sparsities)
+    settings = step_settings(config, len(patterns))
     training, holdout = split(classifier, data, job, progress)
     dense = copy.deepcopy(classifier.model)
     shared = Shared(classifier, dense, data, training, holdout, job, progress)
-    patterns = step_patterns(pattern, config.steps, config.schedule, config.step_sparsities)
     alive, records = _finished(classifier, job, len(patterns))
     for step in range(len(records), len(patterns)):
         name = f"Step {step + 1}/{len(patterns)} to {patterns[step].sparsity:.1%} sparsity"
-        own = StepJob(step, len(patterns), patterns[step], config, job.seed)
+        own = StepJob(step, len(patterns), patterns[step], settings[step], job.seed)
         alive = _base(shared, alive, own)
         alive, record = _choose(shared, alive, own, name)
-        record["recovery_steps"] = _recover(shared, alive, step, name)
+        record["recovery_steps"] = _recover(shared, alive, own, name)
         records.append(record)
         _keep(classifier, alive, records, job, step)
     layers = [LayerRecord(name, 1.0 - float(mask.double().mean())) for name, mask in alive.items()]
@@ -240,13 +242,12 @@ def _revive(
             weight.copy_(torch.where(mask, weight, linear_at(dense, name).weight))
 
 
-def _recover(shared: Shared, masks: Masks, step: int, name: str) -> int:
+def _recover(shared: Shared, masks: Masks, own: StepJob, name: str) -> int:
     """Bring the model back with the masks fixed, return the steps taken.
 
     The other ranks get what the first one made.
     """
-    classifier, dense, job, progress = shared.classifier, shared.dense, shared.job, shared.progress
-    config = job.config.randomized
+    classifier, progress, config = shared.classifier, shared.progress, own.config
     ranks = join_ranks()
     taken: dict[str, float] = {}
     if ranks.is_first:
@@ -260,9 +261,9 @@ def _recover(shared: Shared, masks: Masks, step: int, name: str) -> int:
             classifier,
             shared.training,
             schedule,
-            seed=job.seed + step,
+            seed=own.seed + own.step,
             masks=masks,
-            teacher=dense,
+            teacher=shared.dense,
             stopping=stopping if config.patience else None,
             track=lambda steps: progress.track(steps, f"{name}: recovery"),
         )

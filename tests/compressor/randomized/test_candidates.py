@@ -10,6 +10,7 @@ from scipy.stats import entropy
 
 from compressor.adaptive.solvers import greedy
 from compressor.adaptive.supports import saliencies
+from compressor.errors import UserError
 from compressor.options import RandomizedConfig
 from compressor.patterns import NM, Unstructured
 from compressor.randomized.candidates import (
@@ -17,8 +18,23 @@ from compressor.randomized.candidates import (
     all_alive,
     draw_by_saliency,
     draw_candidate,
+    step_settings,
 )
 from compressor.randomized.holdout import answer_shift
+
+
+def test_each_step_has_its_rate_and_the_early_one_keeps_its_proportion():
+    config = RandomizedConfig(learning_rate=1e-4, early_learning_rate=3e-4)
+    assert step_settings(config, 2) == [config, config]
+    first, second = step_settings(config.model_copy(update={"step_learning_rates": [2e-4, 1e-3]}), 2)
+    assert (first.learning_rate, second.learning_rate) == (2e-4, 1e-3)
+    assert (first.early_learning_rate, second.early_learning_rate) == pytest.approx((6e-4, 3e-3))
+
+
+def test_rates_are_one_for_each_step():
+    config = RandomizedConfig(step_learning_rates=[1e-4, 1e-3])
+    with pytest.raises(UserError, match=r"0\.0001, 0\.001: there are 3 pruning steps; give"):
+        step_settings(config, 3)
 
 
 def test_spread_candidates_leave_magnitude_further_one_after_the_other():

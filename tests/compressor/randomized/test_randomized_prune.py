@@ -15,6 +15,7 @@ from compressor.errors import UserError
 from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RandomizedConfig
 from compressor.patterns import NM, Unstructured
 from compressor.pruning import PruningJob, prune_classifier
+from compressor.randomized import candidates as candidates_module
 from compressor.randomized import holdout as holdout_module
 from compressor.randomized import prune as module
 from compressor.training import hidden_distance
@@ -320,6 +321,21 @@ def test_candidates_rise_over_the_steps(small_classifier_dir, texts):
     _, result = prune(small_classifier_dir, texts, Unstructured(0.5), config)
     tried = [[len(costs) for costs in step["early_costs"]] for step in result.details["steps"]]
     assert tried == [[], [2], [3]], "one alone is not tried"
+
+
+def test_candidates_and_recovery_take_the_rate_of_their_step(small_classifier_dir, texts, monkeypatch):
+    rates = []
+
+    def train(classifier, training, schedule, **options):
+        rates.append(schedule.learning_rate)
+        return original(classifier, training, schedule, **options)
+
+    original = module.train
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(candidates_module, "train", train)
+    update = {"learning_rate": 1e-4, "early_learning_rate": 2e-4, "step_learning_rates": [1e-5, 1e-3]}
+    prune(small_classifier_dir, texts, Unstructured(0.5), QUICK.model_copy(update=update))
+    assert rates == pytest.approx([2e-5, 2e-5, 1e-5, 2e-3, 2e-3, 1e-3])
 
 
 def test_held_out_texts_are_not_trained_on(small_classifier_dir, texts, monkeypatch):
