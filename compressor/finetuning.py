@@ -24,7 +24,7 @@ from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
 from compressor.labels import NUMBER_NAMES
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
-from compressor.output import atomic_directory, check_replaceable, check_space, write_json
+from compressor.output import atomic_directory, check_replaceable, write_json
 from compressor.training import Schedule, TrainingSet, train
 from compressor.training_checkpoint import DISK_SHARE, TrainingCheckpoint
 
@@ -103,12 +103,15 @@ def finetune_directory(
         "data": data.record(columns),
         "environment": describe_environment(run),
     }
-    check_space(output, (1 + DISK_SHARE) * weights_bytes(classifier))
     checkpoint = open_checkpoint(output, facts, resume=resume, force=force)
-    start = time.monotonic()
-    steps = finetune_classifier(classifier, data, config, columns.max_length, run.seed, progress, checkpoint)
-    record = {"steps": steps, "seconds": round(time.monotonic() - start, 2), **facts}
-    with atomic_directory(output, force=force) as working:
+    needed = (1 + DISK_SHARE) * weights_bytes(classifier)
+    # Opened ahead of the training: what cannot be written in the end is told before hours are spent.
+    with atomic_directory(output, force=force, needed_bytes=needed) as working:
+        start = time.monotonic()
+        steps = finetune_classifier(
+            classifier, data, config, columns.max_length, run.seed, progress, checkpoint
+        )
+        record = {"steps": steps, "seconds": round(time.monotonic() - start, 2), **facts}
         save_classifier(classifier, working)
         write_json(working / TRAINING_RECORD, record)
     remove_checkpoint(checkpoint)

@@ -202,12 +202,12 @@ class _Kitchen:
             began = time.monotonic()
             # The name has all that decides the run, so what a stopped one left is always gone on with.
             checkpoint = Checkpoint(checkpoint_folder(directory), facts)
-            steps = finetune_classifier(
-                classifier, self.training, options, max_length, seed, self.progress, checkpoint
-            )
-            seconds = round(time.monotonic() - began, 2)
-            with atomic_directory(directory, force=False) as working:
+            with atomic_directory(directory, force=False, needed_bytes=weights_bytes(classifier)) as working:
+                steps = finetune_classifier(
+                    classifier, self.training, options, max_length, seed, self.progress, checkpoint
+                )
                 save_classifier(classifier, working)
+                seconds = round(time.monotonic() - began, 2)
                 record = facts | {"steps": steps, "seconds": seconds, "labels": labels}
                 write_json(working / TRAINING_RECORD, record)
             remove_checkpoint(checkpoint)

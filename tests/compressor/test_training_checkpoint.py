@@ -164,3 +164,11 @@ def test_another_finetuning_does_not_go_on_with_it(stopped):
 def test_force_begins_anew(stopped, tmp_path):
     *given, output = stopped
     assert finetuned(*given, output, rate=2e-3, force=True)["options"]["learning_rate"] == 2e-3
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_training(
+    small_encoder_dir, critic_quotes, tmp_path
+):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        finetuned(small_encoder_dir, critic_quotes / "small.tsv", tmp_path / "file" / "dense", stop=0)
