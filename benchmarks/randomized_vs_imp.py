@@ -143,6 +143,9 @@ def main(
         list[float] | None, typer.Option(help="Of one sparsity, in their order, in place of --learning-rate.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts of a training step.")] = 32,
+    patience: Annotated[
+        int, typer.Option(help="Held-out evaluations without a lower loss that end a recovery; 0: none.")
+    ] = 0,
     train_texts: Annotated[int, typer.Option(help="Texts of TRAIN that a run draws, at most.")] = 20_000,
     quick: Annotated[bool, typer.Option("--quick", help="Two sparsities, few steps, one seed.")] = False,
 ) -> None:
@@ -156,6 +159,7 @@ def main(
         early_steps=early_steps,
         recovery_steps=recovery_steps,
         batch_size=batch_size,
+        patience=patience,
         reference="both",
         step_learning_rates=step_rate or None,
         **TRAINING | {"learning_rate": learning_rate, "early_learning_rate": learning_rate},
