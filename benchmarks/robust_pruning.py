@@ -214,6 +214,9 @@ def main(
     max_length: Annotated[int, typer.Option(help="Longest input in tokens.")] = 64,
     train_texts: Annotated[int, typer.Option(help="Texts to train on, drawn from the file.")] = 20_000,
     examples: Annotated[int, typer.Option(help="Test texts that are attacked.")] = 300,
+    trial_examples: Annotated[
+        int, typer.Option(help="Held-out training texts that are attacked to choose the soup.")
+    ] = 100,
     epochs: Annotated[int, typer.Option(help="Passes over the texts to train on.")] = 1,
     processes: Annotated[int, typer.Option(help="Among which an attack's examples are shared out.")] = 2,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "robust_pruning.json",
@@ -223,7 +226,8 @@ def main(
     run = RunConfig()
     prepare(run)
     columns = ColumnsConfig(max_length=max_length)
-    train_texts, examples, held = (2000, 20, 10) if quick else (train_texts, examples, 100)
+    if quick:
+        train_texts, examples, trial_examples = 2000, 20, 10
     attack = AttackConfig(attack="textfooler", attack_examples=examples, word_vectors=word_vectors)
     soup = SoupConfig(
         runs=4,
@@ -237,7 +241,7 @@ def main(
         # Robust runs are less accurate than plain ones; a constant answer is far below both.
         accuracy_tolerance=0.1,
         # At the floor of the full attack all models are alike.
-        attack=attack.model_copy(update={"attack_examples": held, "max_words_changed": 0.15}),
+        attack=attack.model_copy(update={"attack_examples": trial_examples, "max_words_changed": 0.15}),
     )
     plan = Plan(
         shortened(train, train_texts, columns, folder),
