@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,9 @@ class OpenVinoPredictor:
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         result: NDArray[np.float32] = self._model({key: value.numpy() for key, value in batch.items()})[0]
         return result
+
+    def in_bulk(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def with_eager_attention(classifier: Classifier) -> Classifier:

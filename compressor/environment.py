@@ -64,13 +64,20 @@ def thread_count(run: RunConfig) -> int:
 
 def processor_name() -> str:
     """The processor's name as the system gives it."""
+    return _processor_fact("model name") or platform.processor() or platform.machine()
+
+
+def processor_vendor() -> str | None:
+    """The processor's vendor as it names itself, such as GenuineIntel; None where Linux does not tell."""
+    return _processor_fact("vendor_id")
+
+
+def _processor_fact(key: str) -> str | None:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), None)
 
 
 def resolve_device(name: DeviceName) -> torch.device:

@@ -7,6 +7,7 @@ measured by the same code.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +20,7 @@ from compressor.classifier import Classifier, load_tokenizer
 from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError, first_line
+from compressor.onednn import onednn_linears
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,6 +41,9 @@ class Predictor(Protocol):
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Logits `(batch, labels)` float32 of a batch on the CPU."""
 
+    def in_bulk(self) -> AbstractContextManager[None]:
+        """Within it `logits` may take what is fastest, and not what a program that loads the model takes."""
+
 
 class TorchPredictor:
     """A PyTorch classifier, on whatever device it is."""
@@ -54,6 +59,9 @@ class TorchPredictor:
             logits = self._model(**{key: value.to(self._device) for key, value in batch.items()}).logits
         result: NDArray[np.float32] = logits.float().cpu().numpy()
         return result
+
+    def in_bulk(self) -> AbstractContextManager[None]:
+        return onednn_linears(self._model)
 
 
 class OnnxPredictor:
@@ -115,6 +123,9 @@ class OnnxPredictor:
                 f"{first_line(error)}; give a shorter --max-length if it is too long, or {EXPORT_AGAIN}"
             ) from error
         return np.asarray(found, dtype=np.float32)
+
+    def in_bulk(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class GraphValue(Protocol):
@@ -179,8 +190,9 @@ def predict_encoded(
     pad_token_id = int(predictor.tokenizer.pad_token_id)
     batches = sorted_batches(encoded, batch_size)
     result = np.empty((len(encoded), len(predictor.label_names)), dtype=np.float32)
-    for indices in progress.track(batches, description) if progress else batches:
-        result[indices] = predictor.logits(pad([encoded[i] for i in indices], pad_token_id))
+    with predictor.in_bulk():
+        for indices in progress.track(batches, description) if progress else batches:
+            result[indices] = predictor.logits(pad([encoded[i] for i in indices], pad_token_id))
     return result
 
 

@@ -17,6 +17,7 @@ from compressor.batching import Encoded, pad, shuffled_batches
 from compressor.classifier import Classifier, linear_at
 from compressor.early_stopping import EarlyStopping
 from compressor.errors import UserError
+from compressor.onednn import onednn_linears
 from compressor.options import OptimizerName, Precision
 from compressor.training_checkpoint import TrainingCheckpoint
 
@@ -191,7 +192,9 @@ def train(
     optimizer = make_optimizer(model.parameters(), schedule)
     generator = np.random.default_rng(seed)
     indices = _endless_batches(data.encoded, schedule.batch_size, generator)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    models = [model] if teacher is None else [model, teacher]
+    random_state = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with random_state, onednn_linears(*models):
         torch.manual_seed(seed)
         model.train(schedule.dropout)
         apply_masks(model, masks)

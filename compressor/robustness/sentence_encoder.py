@@ -10,6 +10,7 @@ from torch import Tensor
 
 from compressor.batching import encode_texts, pad, sorted_batches
 from compressor.errors import UserError
+from compressor.onednn import onednn_linears
 
 LONGEST_ENCODED = 128
 
@@ -44,9 +45,10 @@ class SentenceEncoder:
         """As `encode`, without a look for texts that are alike."""
         encoded = encode_texts(self.tokenizer, texts, None, LONGEST_ENCODED)
         result = torch.empty(len(encoded), int(self._model.config.hidden_size))
-        for indices in sorted_batches(encoded, 64):
-            batch = pad([encoded[i] for i in indices], int(self.tokenizer.pad_token_id))
-            hidden = self._model(**batch).last_hidden_state
-            weights = batch["attention_mask"][:, :, None].float()
-            result[indices] = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        with onednn_linears(self._model):
+            for indices in sorted_batches(encoded, 64):
+                batch = pad([encoded[i] for i in indices], int(self.tokenizer.pad_token_id))
+                hidden = self._model(**batch).last_hidden_state
+                weights = batch["attention_mask"][:, :, None].float()
+                result[indices] = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
         return torch.nn.functional.normalize(result, dim=1)
