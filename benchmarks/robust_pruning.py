@@ -71,7 +71,8 @@ class Plan:
             made[f"soup, adaptive {sparsity:.1%}"] = self._adaptive(sparsity, AdaptiveConfig())
         made["plain, IMP 50.0%"] = self._magnitude(0)
         made["plain, IMP + FreeLB 50.0%"] = self._magnitude(ADVERSARIAL_STEPS)
-        made["soup, adaptive, distilled 87.5%"] = self._adaptive(0.875, DISTILLED)
+        for sparsity in (0.875, 0.5):
+            made[f"soup, adaptive, distilled {sparsity:.1%}"] = self._adaptive(sparsity, DISTILLED)
         return made
 
     def directory(self, name: str) -> Path:
@@ -217,6 +218,9 @@ def main(
     trial_examples: Annotated[
         int, typer.Option(help="Held-out training texts that are attacked to choose the soup.")
     ] = 100,
+    trial_words_changed: Annotated[
+        float, typer.Option(help="Share of their words that may change: where it is large, all are fooled.")
+    ] = 0.15,
     epochs: Annotated[int, typer.Option(help="Passes over the texts to train on.")] = 1,
     processes: Annotated[int, typer.Option(help="Among which an attack's examples are shared out.")] = 2,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "robust_pruning.json",
@@ -241,7 +245,9 @@ def main(
         # Robust runs are less accurate than plain ones; a constant answer is far below both.
         accuracy_tolerance=0.1,
         # At the floor of the full attack all models are alike.
-        attack=attack.model_copy(update={"attack_examples": trial_examples, "max_words_changed": 0.15}),
+        attack=attack.model_copy(
+            update={"attack_examples": trial_examples, "max_words_changed": trial_words_changed}
+        ),
     )
     plan = Plan(
         shortened(train, train_texts, columns, folder),
