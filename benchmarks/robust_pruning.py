@@ -176,6 +176,7 @@ def figures(plan: Plan, name: str) -> dict[str, Any]:
     }
     if "against" in record:
         kept["drop_from_soup"] = record["against"]["accuracy_under_attack_drop"]
+        kept["drop_from_soup_within_budgets"] = record["against"]["word_budgets"]
     soup = plan.directory(name) / SOUP_RECORD
     if soup.is_file():
         chosen = read_json(soup)

@@ -51,8 +51,10 @@ def attack_table(record: Mapping[str, Any]) -> Table:
         drop, transfer = against["accuracy_under_attack_drop"], against["transfer"]
         table.add_section()
         table.add_row(Text(f"against {against['model']}"), "", "")
-        name = f"drop of accuracy under attack (p = {drop['p_value']:.2g})"
-        _add_share(table, name, drop["difference"], drop["interval"])
+        _add_drop(table, "drop of accuracy under attack", drop)
+        for budget in against["word_budgets"]:
+            name = f"  if at most {budget['max_words_changed']:.0%} of the words change"
+            _add_drop(table, name, budget["accuracy_under_attack_drop"])
         name = f"fooled by its {transfer['texts']} adversarial texts"
         _add_share(table, name, transfer["rate"], transfer["interval"])
     return table
@@ -119,6 +121,10 @@ def training_in_words(options: Mapping[str, Any]) -> str:
 
 def _add_share(table: Table, name: str, share: float | None, ends: Mapping[str, float] | None) -> None:
     table.add_row(name, _share(share), MISSING if ends is None else _ends(ends))
+
+
+def _add_drop(table: Table, name: str, drop: Mapping[str, Any]) -> None:
+    _add_share(table, f"{name} (p = {drop['p_value']:.2g})", drop["difference"], drop["interval"])
 
 
 def inspection_table(facts: dict[str, Any]) -> Group:

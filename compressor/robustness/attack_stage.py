@@ -96,18 +96,19 @@ def attack_directory(
         ranks.wait()
         return {**read_json(output / ROBUSTNESS_RECORD), "path": str(output)}
     examples = with_cosines(examples, encoder)
+    word_budgets = _exact_word_budgets(config)
     record = {
         **asdict(summarize(examples, config.attack)),
         "successes": asdict(successes(examples)),
         **facts,
-        "word_budgets": _word_budgets(examples, config),
+        "word_budgets": [asdict(budget) for budget in under_word_budgets(examples, word_budgets)],
         "resources": resources,
         "similarity": f"cosine of embeddings by {describe_sentence_encoder(config)}",
         "environment": describe_environment(run),
     }
     if other is not None:
         other.check("resources", resources)
-        record["against"] = compare(other, examples, victim)
+        record["against"] = compare(other, examples, victim, word_budgets)
     with atomic_directory(output, force=force) as working:
         write_json(working / ROBUSTNESS_RECORD, record)
         write_json_lines(working / EXAMPLES_RECORD, map(asdict, examples))
@@ -133,13 +134,12 @@ def _joined(text: str, pair: str | None) -> str:
     return text if pair is None else f"{text} {pair}"
 
 
-def _word_budgets(examples: list[AttackedExample], config: AttackConfig) -> list[dict[str, Any]]:
-    """Those that can be read off this run exactly, ready for JSON."""
+def _exact_word_budgets(config: AttackConfig) -> list[float]:
+    """Shares of words for which a run tells exactly what an attack bounded so would come to."""
     if config.attack not in ONE_WORD_AFTER_THE_OTHER:
         return []
     limit = config.max_words_changed or 1.0
-    shares = [share for share in config.word_budgets if share <= limit]
-    return [asdict(budget) for budget in under_word_budgets(examples, shares)]
+    return [share for share in config.word_budgets if share <= limit]
 
 
 def _weights_sha256(model: str) -> str | None:

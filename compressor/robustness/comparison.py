@@ -32,10 +32,15 @@ class Transfer:
     interval: Interval | None
 
 
-def accuracy_drop(other: Sequence[AttackedExample], own: Sequence[AttackedExample]) -> PairedDifference:
-    """Accuracy under attack of the other model minus one's own, on the same examples in the same order."""
-    other_right, own_right = ([e.outcome == "failed" for e in examples] for examples in (other, own))
-    return paired_difference(other_right, own_right)
+def accuracy_drop(
+    other: Sequence[AttackedExample], own: Sequence[AttackedExample], share: float = 1.0
+) -> PairedDifference:
+    """Accuracy under attack of the other model minus one's own, on the same examples in the same order.
+
+    Args:
+        share: of a text's words that may change; below 1 exact where `under_word_budgets` is.
+    """
+    return paired_difference([e.holds_out(share) for e in other], [e.holds_out(share) for e in own])
 
 
 def replay(examples: Sequence[AttackedExample], victim: Victim) -> Transfer:
@@ -96,16 +101,30 @@ def load_attack(directory: Path, options: Mapping[str, Any], seed: int, data: Te
     return found
 
 
-def compare(other: FinishedAttack, examples: Sequence[AttackedExample], victim: Victim) -> dict[str, Any]:
+def compare(
+    other: FinishedAttack,
+    examples: Sequence[AttackedExample],
+    victim: Victim,
+    word_budgets: Sequence[float],
+) -> dict[str, Any]:
     """Hold a finished attack against that on another model, ready for JSON.
 
     Args:
         other: as `load_attack` gives it.
         examples: what became of the same examples on one's own model.
         victim: one's own model.
+        word_budgets: shares of words for which the drop is told as well. Two models that always fall to
+            the unbounded attack have no drop there, and may have one here.
     """
     return {
         "model": other.record["model"],
         "accuracy_under_attack_drop": asdict(accuracy_drop(other.examples, examples)),
+        "word_budgets": [
+            {
+                "max_words_changed": share,
+                "accuracy_under_attack_drop": asdict(accuracy_drop(other.examples, examples, share)),
+            }
+            for share in word_budgets
+        ],
         "transfer": asdict(replay(other.examples, victim)),
     }

@@ -42,6 +42,13 @@ class AttackedExample:
     seconds: float
     cosine: float | None = None
 
+    def holds_out(self, share: float = 1.0) -> bool:
+        """Whether the model stays right if no more than that share of the words, rounded up, may change."""
+        if self.outcome != "succeeded":
+            return self.outcome == "failed"
+        # As TextAttack's MaxWordsPerturbed rounds.
+        return round(self.words_changed * self.words) > math.ceil(self.words * share)
+
 
 @dataclass(frozen=True)
 class Robustness:
@@ -138,16 +145,10 @@ def under_word_budgets(examples: Sequence[AttackedExample], shares: Sequence[flo
         raise ValueError("no examples were attacked")
     budgets = []
     for share in shares:
-        # As TextAttack's MaxWordsPerturbed rounds.
-        held = sum(e.outcome != "skipped" and not _fell_within(e, share) for e in examples)
+        held = sum(example.holds_out(share) for example in examples)
         interval = wilson_interval(held, len(examples))
         budgets.append(WordBudget(share, held / len(examples), interval))
     return budgets
-
-
-def _fell_within(example: AttackedExample, share: float) -> bool:
-    changed = round(example.words_changed * example.words)
-    return example.outcome == "succeeded" and changed <= math.ceil(example.words * share)
 
 
 def read_examples(directory: Path) -> list[AttackedExample]:

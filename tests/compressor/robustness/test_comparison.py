@@ -5,6 +5,9 @@ import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
 from compressor.console import SilentProgress
 from compressor.data import TextData
@@ -14,6 +17,7 @@ from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.comparison import accuracy_drop, replay
 from compressor.robustness.records import AttackedExample, read_examples, summarize
 from compressor.robustness.run import attack_victim
+from compressor.tables import attack_table
 
 DEEPWORDBUG = AttackConfig(attack="deepwordbug", attack_examples=8)
 COLUMNS = ColumnsConfig(max_length=48)
@@ -73,6 +77,32 @@ def test_the_drop_counts_the_examples_that_hold_out_on_one_model_alone():
     assert found.difference == pytest.approx(1 / 6)
 
 
+def test_a_drop_at_the_floor_shows_where_fewer_words_may_change():
+    # Ten words each: the dense model falls to 3, 2 and 3 changed words, the pruned one to 1, 2 and 1.
+    dense = [dataclasses.replace(example("succeeded"), words_changed=share) for share in (0.3, 0.2, 0.3)]
+    pruned = [dataclasses.replace(example("succeeded"), words_changed=share) for share in (0.1, 0.2, 0.1)]
+    assert accuracy_drop(dense, pruned).difference == 0
+    assert accuracy_drop(dense, pruned, 0.1).difference == pytest.approx(2 / 3)
+    found = accuracy_drop(dense, pruned, 0.2)
+    assert (found.only_first, found.only_second, found.examples) == (2, 0, 3)
+    assert accuracy_drop(dense, pruned, 0.3).difference == 0
+
+
+@given(
+    outcome=st.sampled_from(["skipped", "failed", "succeeded"]),
+    words=st.integers(1, 400),
+    data=st.data(),
+)
+def test_an_example_holds_out_the_less_the_more_words_may_change(outcome, words, data):
+    changed = data.draw(st.integers(1, words))
+    one = dataclasses.replace(example(outcome), words=words, words_changed=changed / words)
+    assert one.holds_out() == (outcome == "failed")
+    for allowed in range(1, words + 1):
+        # Half a word less than allowed, which is rounded up.
+        held = one.holds_out((allowed - 0.5) / words)
+        assert held == (outcome == "failed" or (outcome == "succeeded" and allowed < changed))
+
+
 def test_only_successes_on_texts_that_are_right_here_are_replayed():
     examples = [
         example("succeeded"),  # fooled: the word is gone
@@ -130,6 +160,24 @@ def test_a_model_is_as_robust_as_itself_and_fooled_by_all_its_own_attacks(
     assert against["accuracy_under_attack_drop"]["p_value"] == 1
     assert against["transfer"]["rate"] == 1
     assert against["transfer"]["texts"] > 0
+
+
+def test_two_models_are_compared_for_each_word_budget(
+    attacked, small_classifier_dir, small_artifact_dir, tmp_path
+):
+    attack, _ = attacked
+    config = AttackConfig(attack="pwws", attack_examples=8, word_budgets=[0.1, 0.2])
+    dense = attack(small_classifier_dir, tmp_path / "dense", config)
+    artifact = attack(small_artifact_dir, tmp_path / "artifact", config, against=tmp_path / "dense")
+    drops = artifact["against"]["word_budgets"]
+    assert [drop["max_words_changed"] for drop in drops] == [0.1, 0.2]
+    for drop, before, after in zip(drops, dense["word_budgets"], artifact["word_budgets"], strict=True):
+        difference = before["accuracy_under_attack"] - after["accuracy_under_attack"]
+        assert drop["accuracy_under_attack_drop"]["difference"] == pytest.approx(difference)
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(attack_table(artifact))
+    assert shown.get().count("of the words change (p = ") == 2
 
 
 @pytest.mark.parametrize(
