@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from compressor.robustness.statistics import Interval, difference_interval, paired_interval
@@ -62,11 +62,14 @@ class Reading:
     Attributes:
         interval: at 95 %; None for figures that have none.
         doubt: why it is not to be relied on, if it is not.
+        possible: the least and the most that it could be on these examples, whatever the artifact is;
+            None where bounds outside are no mishap.
     """
 
     value: float
     interval: Interval | None = None
     doubt: str | None = None
+    possible: Interval | None = None
 
 
 # By shape, such as `1 x 32`, for times; under an empty name for all else.
@@ -220,6 +223,11 @@ def _accuracy_drop(figures: VariantFigures, dense: VariantFigures) -> Reading:
     return Reading(_of_classes(dense.accuracy) - _of_classes(figures.accuracy), _ends(drop.interval))
 
 
+def _difference_from(share: float) -> Interval:
+    """What is left of a share if another share, which may be any, is taken away."""
+    return Interval(share - 1, share)
+
+
 def _of(
     read: Callable[[VariantFigures], Reading],
     *basis: Basis,
@@ -257,7 +265,10 @@ METRICS: dict[str, Metric] = {
     "task_score": _of(lambda v: Reading(v.task_score, _ends(v.task_score_interval)), "data", interval=True),
     "calibration_error": _of(lambda v: Reading(_of_classes(v.calibration_error)), "data"),
     "accuracy_under_attack": _of(
-        lambda v: _share(_robustness(v).accuracy_under_attack, _robustness(v).accuracy_under_attack_interval),
+        lambda v: replace(
+            _share(_robustness(v).accuracy_under_attack, _robustness(v).accuracy_under_attack_interval),
+            possible=Interval(0.0, 1.0),
+        ),
         "data",
         "attack",
         interval=True,
@@ -301,6 +312,7 @@ METRICS: dict[str, Metric] = {
         lambda v, dense: Reading(
             _robustness(dense).accuracy_under_attack - _robustness(v).accuracy_under_attack,
             _ends(_attacks(v).accuracy_under_attack_drop.interval),
+            possible=_difference_from(_robustness(dense).accuracy_under_attack),
         ),
         "data",
         "attack",
@@ -318,7 +330,8 @@ METRICS: dict[str, Metric] = {
     ),
     "attack_success_rate_rise": _against(
         lambda v, dense: Reading(
-            (_robustness(v).attack_success_rate or 0.0) - (_robustness(dense).attack_success_rate or 0.0)
+            (_robustness(v).attack_success_rate or 0.0) - (_robustness(dense).attack_success_rate or 0.0),
+            possible=_difference_from(1 - (_robustness(dense).attack_success_rate or 0.0)),
         ),
         "data",
         "attack",

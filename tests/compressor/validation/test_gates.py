@@ -70,6 +70,32 @@ def test_gates_judge_as_written(measured, gate, value, status):
     assert result.gate == str(parse_gate(gate))
 
 
+@pytest.mark.parametrize(
+    ("gate", "idle"),
+    [
+        ("accuracy_under_attack_drop <= 0.02", True),
+        ("accuracy_under_attack_drop <= 0.05", True),
+        ("warn: accuracy_under_attack_drop <= 0.05", True),
+        ("accuracy_under_attack_drop <= 0.019", False),
+        ("accuracy_under_attack >= dense - 0.05", True),
+        ("accuracy_under_attack >= 0.5 * dense", False),
+        ("accuracy_under_attack <= 1", True),
+        ("attack_success_rate_rise <= 0.022", True),
+        ("attack_success_rate_rise <= 0.021", False),
+        ("attack_success_rate_rise >= -1", True),
+    ],
+)
+def test_a_bound_that_no_artifact_could_break_proves_nothing(gate, idle):
+    attacked = robustness(0.02, rate=0.978)
+    dense = variant("dense", robustness=attacked)
+    artifact = variant("artifact", robustness=attacked, dense=dense)
+    measured = Measured(Variants(dense=dense, pruned=None, artifact=artifact), 0.6)
+    result = parse_gate(gate).judge(measured)
+    assert (result.note is not None and "no artifact could break it" in result.note) == idle
+    if idle:
+        assert result.status == "inconclusive"
+
+
 def test_a_bound_on_dense_is_judged_by_the_pairs(measured):
     # 81 answers are right in both, one in the dense model alone.
     margin = paired_interval(81, 0, 1, 100, factor=0.9)
