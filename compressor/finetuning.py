@@ -25,8 +25,10 @@ from compressor.environment import describe_environment, prepare
 from compressor.labels import NUMBER_NAMES
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
 from compressor.output import atomic_directory, check_replaceable, write_json
+from compressor.robustness.word_vectors import WordVectors
 from compressor.training import Schedule, TrainingSet, train
 from compressor.training_checkpoint import DISK_SHARE, TrainingCheckpoint
+from compressor.word_substitution import Substitution, substitution_vectors
 
 TRAINING_RECORD = "training.json"
 
@@ -37,18 +39,27 @@ def finetune_classifier(
     config: FinetuneConfig,
     max_length: int,
     seed: int,
+    vectors: WordVectors | None,
     progress: Progress,
     checkpoint: NoCheckpoint,
 ) -> int:
     """Fine-tune all weights in place on labelled data; return the number of training steps.
 
     Args:
+        vectors: whose neighbours replace words; None where the options have none replaced.
         checkpoint: where the training's state is kept, and where it goes on from.
 
     Raises:
         UserError: the device cannot compute in the precision of the options.
     """
-    training = TrainingSet(encode(classifier.tokenizer, data, max_length), torch.tensor(data.targets))
+    tokenizer = classifier.tokenizer
+    substitution = None
+    if vectors is not None:
+        share = config.substituted_share
+        substitution = Substitution(tokenizer, data, max_length, vectors, share, seed)
+    training = TrainingSet(
+        encode(tokenizer, data, max_length), torch.tensor(data.targets), substitution=substitution
+    )
     schedule = Schedule(
         steps=config.epochs * math.ceil(len(data) / (config.batch_size * config.accumulation_steps)),
         learning_rate=config.learning_rate,
@@ -95,12 +106,14 @@ def finetune_directory(
     names = NUMBER_NAMES if config.task == "regression" else None
     data = load_text_data(train_data, columns, "train", label_names=names)
     classifier = load_for_finetuning(model, data.label_names, run.seed, device)
+    vectors = substitution_vectors(config, progress) if config.substituted_share else None
     facts = {
         "options": config.model_dump(),
         "seed": run.seed,
         "labels": classifier.label_names,
         "model": {"source": model, "sha256": weights_fingerprint(model)},
         "data": data.record(columns),
+        "substitution_vectors": vectors and vectors.description,
         "environment": describe_environment(run),
     }
     checkpoint = open_checkpoint(output, facts, resume=resume, force=force)
@@ -109,7 +122,7 @@ def finetune_directory(
     with atomic_directory(output, force=force, needed_bytes=needed) as working:
         start = time.monotonic()
         steps = finetune_classifier(
-            classifier, data, config, columns.max_length, run.seed, progress, checkpoint
+            classifier, data, config, columns.max_length, run.seed, vectors, progress, checkpoint
         )
         record = {"steps": steps, "seconds": round(time.monotonic() - start, 2), **facts}
         save_classifier(classifier, working)

@@ -44,9 +44,11 @@ from compressor.robustness.records import summarize
 from compressor.robustness.run import attack_model
 from compressor.robustness.statistics import wilson_interval
 from compressor.robustness.victims import Victim
+from compressor.robustness.word_vectors import WordVectors
 from compressor.tables import training_in_words
 from compressor.training_checkpoint import DISK_SHARE
 from compressor.validation.accuracy import measure_accuracy
+from compressor.word_substitution import substitution_vectors
 
 SOUP_RECORD = "soup.json"
 
@@ -99,6 +101,8 @@ def soup_directory(
     kitchen = _Kitchen(
         model, training, holdout, columns, config, run, processes, progress, runs_folder(output), device
     )
+    if any(config.substituted_shares):
+        kitchen.vectors = substitution_vectors(config, progress)
     size = weights_bytes(load_for_finetuning(model, data.label_names, run.seed, device))
     check_space(output, (config.runs + 2 + DISK_SHARE) * size)
     began = time.monotonic()
@@ -163,6 +167,7 @@ class _Kitchen:
     """Makes runs and evaluations, or takes those that are in its folder.
 
     Attributes:
+        vectors: whose neighbours replace words, where runs of the grid have some replaced.
         resources: that the attacks used, once there was one.
     """
 
@@ -176,12 +181,14 @@ class _Kitchen:
     progress: Progress
     folder: Path
     device: torch.device
+    vectors: WordVectors | None = None
     resources: dict[str, str] = field(default_factory=dict)
 
     def finetuned(self, options: FinetuneConfig, place: int, count: int) -> FinetuningRun:
         """The run with those options; its seed is the soup's, moved on by `place`."""
         seed = self.run.seed + place
         max_length = self.columns.max_length
+        vectors = self.vectors if options.substituted_share else None
         facts = {
             "options": options.model_dump(),
             "seed": seed,
@@ -189,6 +196,7 @@ class _Kitchen:
             "model": weights_fingerprint(self.model) or self.model,
             "data": self.training.fingerprint,
             "max_length": max_length,
+            "substitution_vectors": vectors and vectors.description,
             "packages": package_versions(),
         }
         directory = self.folder / _name("run", facts)
@@ -204,7 +212,7 @@ class _Kitchen:
             checkpoint = Checkpoint(checkpoint_folder(directory), facts)
             with atomic_directory(directory, force=False, needed_bytes=weights_bytes(classifier)) as working:
                 steps = finetune_classifier(
-                    classifier, self.training, options, max_length, seed, self.progress, checkpoint
+                    classifier, self.training, options, max_length, seed, vectors, self.progress, checkpoint
                 )
                 save_classifier(classifier, working)
                 seconds = round(time.monotonic() - began, 2)

@@ -111,9 +111,10 @@ def soup_table(record: Mapping[str, Any]) -> Group:
 
 def training_in_words(options: Mapping[str, Any]) -> str:
     """The options of a fine-tuning that a grid varies, in one line."""
-    steps = options["adversarial_steps"]
+    steps, share = options["adversarial_steps"], options["substituted_share"]
+    kinds = [*([f"FreeLB, {steps} steps"] if steps else []), *([f"{share:.0%} substituted"] if share else [])]
     return (
-        f"{f'FreeLB, {steps} steps' if steps else 'plain'}, {options['optimizer']}, "
+        f"{', '.join(kinds) or 'plain'}, {options['optimizer']}, "
         f"learning rate {options['learning_rate']:g}, weight decay {options['weight_decay']:g}, "
         f"epochs {options['epochs']}"
     )

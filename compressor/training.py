@@ -24,6 +24,8 @@ from compressor.training_checkpoint import TrainingCheckpoint
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
 
+    from compressor.word_substitution import Substitution
+
 GRADIENT_NORM = 1.0
 SGD_MOMENTUM = 0.9
 
@@ -37,11 +39,19 @@ class TrainingSet:
         labels: class index of each, int64, or a regression's number, float32.
         teacher_logits: `(examples, labels)` float32 of the dense model; None where it is asked as they are
             needed, or not at all.
+        substitution: gives what a step sees in place of `encoded`; None where it sees that.
     """
 
     encoded: Sequence[Encoded]
     labels: Tensor
     teacher_logits: Tensor | None = None
+    substitution: Substitution | None = None
+
+    def at(self, places: Sequence[int], step: int) -> list[Encoded]:
+        """The texts at those places as the step sees them."""
+        if self.substitution is None:
+            return [self.encoded[place] for place in places]
+        return self.substitution.encoded(places, step)
 
 
 @dataclass(frozen=True)
@@ -206,7 +216,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate * learning_rate_factor(step, schedule)
             for batch in batches:
-                _backward(classifier, data, batch, schedule, perturbation_at(step, schedule), teacher)
+                _backward(classifier, data, batch, step, schedule, teacher)
             nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -238,13 +248,13 @@ def _backward(
     classifier: Classifier,
     data: TrainingSet,
     batch: list[int],
+    step: int,
     schedule: Schedule,
-    perturbation: Perturbation | None,
     teacher: BertForSequenceClassification | None,
 ) -> None:
     """Add a batch's share of a step's gradient to the parameters'."""
     model, device = classifier.model, classifier.device
-    inputs = pad([data.encoded[i] for i in batch], int(classifier.tokenizer.pad_token_id), device)
+    inputs = pad(data.at(batch, step), int(classifier.tokenizer.pad_token_id), device)
     in_precision = partial(
         torch.autocast, device.type, dtype=torch.bfloat16, enabled=schedule.precision == "bf16"
     )
@@ -269,6 +279,7 @@ def _backward(
             value = value + schedule.hidden_weight * distance
         return value / schedule.accumulation_steps
 
+    perturbation = perturbation_at(step, schedule)
     if perturbation is None:
         loss(**inputs).backward()
     else:

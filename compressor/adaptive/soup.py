@@ -18,6 +18,7 @@ AXES = {
     "epoch_counts": "epochs",
     "weight_decays": "weight_decay",
     "adversarial_step_counts": "adversarial_steps",
+    "substituted_shares": "substituted_share",
 }
 
 

@@ -7,7 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from compressor.options.section import Section
-from compressor.options.training import BatchSize, OptimizerName, PerturbationConfig, WarmupShare
+from compressor.options.training import (
+    BatchSize,
+    OptimizerName,
+    PerturbationConfig,
+    SubstitutionConfig,
+    WarmupShare,
+)
 
 AttackName = Literal[
     "deepwordbug", "textfooler", "textbugger", "bertattack", "pwws", "pruthi", "inputreduction"
@@ -80,7 +86,7 @@ class AttackConfig(ResourcesConfig):
     )
 
 
-class SoupConfig(PerturbationConfig):
+class SoupConfig(PerturbationConfig, SubstitutionConfig):
     """A robust dense start: fine-tuning runs of a grid, averaged greedily by accuracy under attack."""
 
     runs: int = Field(
@@ -104,6 +110,12 @@ class SoupConfig(PerturbationConfig):
     )
     adversarial_step_counts: list[Annotated[int, Field(ge=0, le=100)]] = Field(
         [0, 3], min_length=1, description="Steps of adversarial training (FreeLB) of the grid; 0 has none."
+    )
+    substituted_shares: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        [0.0, 0.3],
+        min_length=1,
+        description="Shares of the words that are replaced by close ones at each step, of the grid; 0 trains "
+        "on the texts as they are.",
     )
     holdout_examples: int = Field(
         1000,

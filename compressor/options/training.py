@@ -72,7 +72,18 @@ class TrainingConfig(AdversarialConfig):
     )
 
 
-class FinetuneConfig(TrainingConfig):
+class SubstitutionConfig(Section):
+    """What replaces words of texts that are trained on."""
+
+    substitution_vectors: str | None = Field(
+        None,
+        description="Word vectors whose neighbours replace words of training texts: an .npz file with arrays "
+        "words and vectors, or text with a word and its numbers on each line; computed with MiniLM if not "
+        "given.",
+    )
+
+
+class FinetuneConfig(TrainingConfig, SubstitutionConfig):
     """Fine-tuning of a dense classifier."""
 
     task: TaskName = Field(
@@ -88,3 +99,10 @@ class FinetuneConfig(TrainingConfig):
     )
     weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay.")
     warmup_share: WarmupShare = 0.1
+    substituted_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of a text's words that are replaced by close ones, drawn anew at each step; 0 "
+        "trains on the texts as they are.",
+    )

@@ -1,0 +1,124 @@
+"""Training on texts some of whose words are replaced by close ones, drawn anew each time.
+
+Augmentation as in Jia et al., "Certified Robustness to Adversarial Word Substitutions", EMNLP 2019, who draw
+a few variants of each text ahead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from compressor.assets import encoder_directory
+from compressor.batching import Encoded, encode_texts
+from compressor.console import Progress
+from compressor.data import TextData
+from compressor.options import SubstitutionConfig
+from compressor.robustness.resources import STOPWORDS
+from compressor.robustness.sentence_encoder import SentenceEncoder
+from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Cosine from which one word may stand for another: TextFooler's.
+LEAST_COSINE = 0.5
+WORD = re.compile(r"[^\W\d_]+")
+
+
+class Substitution:
+    """Texts as a training step sees them: some words replaced, other ones at each step.
+
+    What is drawn depends on the seed, the step and the text alone, so that a training that was stopped goes
+    on with the same texts.
+
+    Args:
+        share: of the words that are no stop words and have close ones.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        data: TextData,
+        max_length: int,
+        vectors: WordVectors,
+        share: float,
+        seed: int,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._data = data
+        self._max_length = max_length
+        self._close_to = close_words(vectors)
+        self._share = share
+        self._seed = seed
+
+    def encoded(self, places: Sequence[int], step: int) -> list[Encoded]:
+        """The tokenised texts (or pairs) at those places of the data at a step, counted from 0."""
+        generators = [np.random.default_rng((self._seed, step, place)) for place in places]
+
+        def drawn(texts: Sequence[str]) -> list[str]:
+            return [
+                substituted(texts[place], self._close_to, self._share, generator)
+                for place, generator in zip(places, generators, strict=True)
+            ]
+
+        pairs = None if self._data.pairs is None else drawn(self._data.pairs)
+        return encode_texts(self._tokenizer, drawn(self._data.texts), pairs, self._max_length)
+
+
+def substituted(
+    text: str, close_to: Callable[[str], Sequence[str]], share: float, generator: np.random.Generator
+) -> str:
+    """The text, each word that has close ones replaced with probability `share` by one of them.
+
+    Args:
+        close_to: words, of one in lower case; none where it stays.
+    """
+
+    def replacement(match: re.Match[str]) -> str:
+        word = match[0]
+        close = close_to(word.lower())
+        if not close or generator.random() >= share:
+            return word
+        other = close[int(generator.integers(len(close)))]
+        if word.isupper() and len(word) > 1:
+            return other.upper()
+        return other.capitalize() if word[0].isupper() else other
+
+    return WORD.sub(replacement, text)
+
+
+def close_words(vectors: WordVectors) -> Callable[[str], Sequence[str]]:
+    """A function that gives a word's neighbours from a cosine of 0.5 on; none of a stop word."""
+    places = {word: place for place, word in enumerate(vectors.words)}
+    stopwords = frozenset(STOPWORDS.read_text().split())
+
+    @cache
+    def close_to(word: str) -> Sequence[str]:
+        place = places.get(word)
+        if place is None or word in stopwords:
+            return ()
+        neighbours = vectors.neighbours[place, 1:]
+        cosines = vectors.vectors[neighbours] @ vectors.vectors[place]
+        return [vectors.words[other] for other in neighbours[cosines >= LEAST_COSINE]]
+
+    return close_to
+
+
+def substitution_vectors(config: SubstitutionConfig, progress: Progress) -> WordVectors:
+    """The word vectors that a recipe names, or those of the packaged encoder.
+
+    Raises:
+        UserError: they are missing or broken.
+    """
+    if config.substitution_vectors:
+        return load_word_vectors(Path(config.substitution_vectors), progress)
+    directory = encoder_directory()
+    # On the CPU everywhere, so that what is kept does not depend on who made it first.
+    return encoded_word_vectors(directory, SentenceEncoder(directory, torch.device("cpu")), progress)
