@@ -60,6 +60,7 @@ class OpenVinoPredictor:
         import openvino
 
         self.tokenizer, self.label_names = classifier.tokenizer, classifier.label_names
+        self.device = torch.device("cpu")
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",

@@ -54,12 +54,14 @@ def stock(
     textattack = import_textattack()
     wrapper = textattack.models.wrappers.HuggingFaceModelWrapper(classifier.model, classifier.tokenizer)
     # What our recipes ask of a victim; far more than any of these texts has, so it restricts nothing.
-    wrapper.max_length = 10_000
+    wrapper.max_length, wrapper.device = 10_000, classifier.device
     encode = SentenceEncoder.encode
     SentenceEncoder.encode = SentenceEncoder.encode_each  # type: ignore[method-assign]
     start = time.perf_counter()
     try:
         attack, _ = build_attack(config, wrapper, terminal_progress())
+        # Where TextAttack's parts compute if it is left alone.
+        textattack.shared.utils.device = classifier.device
         _with_random_states(attack)
         dataset = textattack.datasets.Dataset(list(zip(data.texts, data.class_labels, strict=True)))
         arguments = textattack.AttackArgs(
@@ -124,13 +126,13 @@ def main(
         str | None, typer.Option(help="Word vectors for TextFooler; computed with MiniLM if not given.")
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads of both sides; 0 takes all cores.")] = 0,
+    device: Annotated[str, typer.Option(help="Of both sides: auto, cpu or cuda.")] = "cpu",
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "attack_throughput.json",
     quick: Annotated[bool, typer.Option("--quick", help="Ten examples.")] = False,
 ) -> None:
     """Measure attacks against TextAttack's own way of running them."""
-    run = RunConfig(threads=threads, device="cpu")
-    prepare(run)
-    classifier = load_classifier(dense)
+    run = RunConfig.model_validate({"threads": threads, "device": device})
+    classifier = load_classifier(dense, prepare(run))
     columns = ColumnsConfig(max_length=MAX_LENGTH)
     data = load_text_data(test, columns, "test", label_names=classifier.label_names)
     sample = data.sample(QUICK_EXAMPLES if quick else EXAMPLES, SEED)

@@ -33,10 +33,15 @@ EXPORT_AGAIN = "export it again with: compress export"
 
 
 class Predictor(Protocol):
-    """Something that classifies padded batches."""
+    """Something that classifies padded batches.
+
+    Attributes:
+        device: where it computes.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     label_names: list[str]
+    device: torch.device
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Logits `(batch, labels)` float32 of a batch on the CPU."""
@@ -52,11 +57,11 @@ class TorchPredictor:
         self.tokenizer = classifier.tokenizer
         self.label_names = classifier.label_names
         self._model = classifier.model
-        self._device = classifier.device
+        self.device = classifier.device
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         with torch.inference_mode():
-            logits = self._model(**{key: value.to(self._device) for key, value in batch.items()}).logits
+            logits = self._model(**{key: value.to(self.device) for key, value in batch.items()}).logits
         result: NDArray[np.float32] = logits.float().cpu().numpy()
         return result
 
@@ -109,6 +114,7 @@ class OnnxPredictor:
         if problem:
             raise UserError(f"{graph}: is no classifier of compress: {problem}; {EXPORT_AGAIN}")
         self.tokenizer = load_tokenizer(str(directory))
+        self.device = torch.device(device)
         self._graph = graph
         self._inputs = {entry.name for entry in inputs}
 

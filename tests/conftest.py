@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import onnxruntime
 import pytest
 import torch
 
@@ -59,6 +60,15 @@ def pytest_configure() -> None:
     if WORKER and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(WORKER) % len(cores)]})
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("PyTorch finds no CUDA device here")
+    providers = onnxruntime.get_available_providers()
+    if item.get_closest_marker("onnxruntime_cuda") and "CUDAExecutionProvider" not in providers:
+        pytest.skip("this ONNX Runtime is built for CPUs")
 
 
 @pytest.fixture(scope="session", autouse=True)

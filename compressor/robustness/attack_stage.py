@@ -86,7 +86,7 @@ def attack_directory(
         "options": options,
         "seed": run.seed,
     }
-    encoder = SentenceEncoder(sentence_encoder_directory(config))
+    encoder = SentenceEncoder(sentence_encoder_directory(config), predictor.device)
     check_space(output, RECORD_BYTES)
     job = facts | {"weights": _weights_sha256(model), "packages": package_versions()}
     checkpoint = open_shared_checkpoint(ranks, output, job, resume=resume, force=force)

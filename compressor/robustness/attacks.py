@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from compressor.console import Progress
 from compressor.options import AttackConfig, AttackName
 from compressor.robustness.resources import AttackResources, attack_resources, import_textattack
@@ -62,7 +64,8 @@ def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tu
     if "textattack" not in sys.modules:
         progress.log("Loading TextAttack")
     textattack = import_textattack()
-    resources = attack_resources(config, progress)
+    resources = attack_resources(config, victim.device, progress)
+    _compute_on(textattack, victim.device if resources.masked_language_model else torch.device("cpu"))
     if resources.word_vectors is not None:
         _provide_word_vectors(textattack, resources.word_vectors)
     recipe = getattr(textattack.attack_recipes, RECIPES[config.attack])
@@ -96,6 +99,14 @@ def _words_seen(max_length: int) -> Any:
             return indices
 
     return WordsSeen()
+
+
+def _compute_on(textattack: Any, device: torch.device) -> None:
+    """Where TextAttack's own parts compute; by itself it takes a GPU wherever there is one.
+
+    A masked language model is worth a GPU. Cosines of two word vectors are not: the way there takes longer.
+    """
+    textattack.shared.utils.device = device
 
 
 def _provide_word_vectors(textattack: Any, vectors: WordVectors) -> None:

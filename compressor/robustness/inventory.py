@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from compressor.assets import (
     ENCODER_FOLDER,
     ENCODER_PACKAGE,
@@ -135,7 +137,8 @@ def build(config: ResourcesConfig, progress: Progress) -> None:
     import_textattack()
     options = config.model_dump()
     for name in ("textfooler", "pwws"):
-        attack_resources(AttackConfig.model_validate(options | {"attack": name}), progress)
+        config = AttackConfig.model_validate(options | {"attack": name})
+        attack_resources(config, torch.device("cpu"), progress)
 
 
 def _attacks_with(need: str) -> tuple[AttackName, ...]:

@@ -138,8 +138,11 @@ class AttackResources:
     description: dict[str, str]
 
 
-def attack_resources(config: AttackConfig, progress: Progress) -> AttackResources:
+def attack_resources(config: AttackConfig, device: torch.device, progress: Progress) -> AttackResources:
     """Load or make what the attack of that name needs.
+
+    Args:
+        device: where the sentence encoder computes.
 
     Raises:
         UserError: a resource is missing or broken.
@@ -149,7 +152,7 @@ def attack_resources(config: AttackConfig, progress: Progress) -> AttackResource
     description = {}
     if "sentence_encoder" in needs:
         directory = sentence_encoder_directory(config)
-        encoder = SentenceEncoder(directory)
+        encoder = SentenceEncoder(directory, device)
         if "word_vectors" in needs:
             if config.word_vectors:
                 vectors = load_word_vectors(Path(config.word_vectors), progress)
@@ -195,4 +198,5 @@ def load_synonyms(config: SynonymsConfig, progress: Progress) -> Synonyms:
     if config.wordnet:
         return wordnet_synonyms(Path(config.wordnet))
     directory = encoder_directory()
-    return thesaurus_synonyms(encoded_word_vectors(directory, SentenceEncoder(directory), progress))
+    encoder = SentenceEncoder(directory, torch.device("cpu"))
+    return thesaurus_synonyms(encoded_word_vectors(directory, encoder, progress))

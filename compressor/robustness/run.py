@@ -88,7 +88,7 @@ def attack_model(
     if processes == 1:
         return attack_victim(victim, data, config, run.seed, progress, Path(model).name, checkpoint)
     # Makes what is cached on disk, so that the processes need not each make it.
-    resources = attack_resources(config, progress).description
+    resources = attack_resources(config, victim.device, progress).description
     examples = attack_in_processes(
         model, victim.max_length, data, config, run, processes, progress, checkpoint
     )
@@ -143,7 +143,7 @@ def attack_in_ranks(
     """
     if ranks.is_first:
         # Makes what is cached on disk, and mends the line that a rank was stopped in.
-        attack_resources(config, progress)
+        attack_resources(config, victim.device, progress)
         checkpoint.open()
         _Log(data, checkpoint)
     ranks.wait()

@@ -18,11 +18,15 @@ LONGEST_ENCODED = 128
 class SentenceEncoder:
     """Mean-pooled, normalised BERT embeddings of sentences.
 
+    Args:
+        directory: of a BERT encoder.
+        device: where it computes.
+
     Raises:
         UserError: `directory` holds no BERT encoder.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, device: torch.device) -> None:
         from transformers import AutoTokenizer, BertModel
 
         if not (directory / "config.json").is_file():
@@ -32,10 +36,10 @@ class SentenceEncoder:
             self.tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"{directory}: cannot be loaded as a sentence encoder: {error}") from error
-        self._model.eval()
+        self._model.to(device).eval()
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """`(texts, hidden)` float32, each of unit length."""
+        """`(texts, hidden)` float32 on the CPU, each of unit length."""
         # TextAttack gives the original once for every candidate that it is compared with.
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         return self.encode_each(list(places))[[places[text] for text in texts]]
@@ -47,8 +51,10 @@ class SentenceEncoder:
         result = torch.empty(len(encoded), int(self._model.config.hidden_size))
         with onednn_linears(self._model):
             for indices in sorted_batches(encoded, 64):
-                batch = pad([encoded[i] for i in indices], int(self.tokenizer.pad_token_id))
+                batch = pad(
+                    [encoded[i] for i in indices], int(self.tokenizer.pad_token_id), self._model.device
+                )
                 hidden = self._model(**batch).last_hidden_state
                 weights = batch["attention_mask"][:, :, None].float()
-                result[indices] = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+                result[indices] = ((hidden * weights).sum(dim=1) / weights.sum(dim=1)).cpu()
         return torch.nn.functional.normalize(result, dim=1)

@@ -31,12 +31,14 @@ class Victim:
         batch_size: texts a forward pass.
 
     Attributes:
+        device: where the predictor computes, and with it what an attack has of models.
         scored: texts that it has scored so far.
     """
 
     def __init__(self, predictor: Predictor, max_length: int, batch_size: int = 32) -> None:
         # TextAttack asks for the class of `model`, to warn of goals that do not fit it.
         self.model = predictor
+        self.device = predictor.device
         self.max_length = max_length
         self.scored = 0
         self._batch_size = batch_size

@@ -15,7 +15,7 @@ from compressor.adaptive.solvers import (
     reconstruction_error,
     solve,
 )
-from compressor.patterns import Unstructured
+from compressor.patterns import NM, Unstructured
 
 
 @pytest.mark.parametrize("share", [1e-3, 0.1, 1.0])
@@ -121,3 +121,15 @@ def test_reconstruction_error_is_the_share_of_the_outputs_energy():
 def test_reconstruction_error_of_a_zero_target_is_zero():
     zeros = torch.zeros(2, 3, dtype=torch.float64)
     assert reconstruction_error(zeros, zeros, torch.eye(3, dtype=torch.float64)) == 0.0
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("pattern", [Unstructured(0.5), Unstructured(0.875), NM(2, 4)], ids=str)
+@pytest.mark.parametrize("solver", ["exact", "greedy", "fast"])
+def test_solvers_do_as_well_on_a_gpu(solver, pattern):
+    target, hessian = problem(3, 24, 64)
+    here, _ = solve(target, hessian, pattern, solver, iterations=20)
+    there, mask = solve(target.cuda(), hessian.cuda(), pattern, solver, iterations=20)
+    assert pattern.is_met_by(mask.cpu())
+    errors = [reconstruction_error(weight.cpu(), target, hessian) for weight in (here, there)]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-3)

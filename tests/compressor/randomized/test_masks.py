@@ -209,3 +209,17 @@ def test_candidates_share_the_sampling_ratio_or_spread_it_from_magnitude_alone()
     assert [candidate_share(index, 5, "same") for index in range(5)] == [0, 1, 1, 1, 1]
     assert [candidate_share(index, 5, "spread") for index in range(5)] == [0, 0.25, 0.5, 0.75, 1]
     assert candidate_share(0, 1, "spread") == 0
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("pattern", [Unstructured(0.6), Unstructured(0.6, "row"), NM(2, 4)], ids=str)
+@pytest.mark.parametrize("ratio", [0.0, 0.3])
+def test_a_seed_draws_the_same_mask_on_a_gpu(pattern, ratio):
+    weight = torch.randn(384, 256, generator=torch.Generator().manual_seed(1))
+
+    def mask_on(device: torch.device) -> torch.Tensor:
+        moved = weight.to(device)
+        alive = torch.ones_like(moved, dtype=torch.bool)
+        return draw_mask(moved, alive, pattern, ratio, 1.0, torch.Generator().manual_seed(5)).cpu()
+
+    assert torch.equal(mask_on(torch.device("cpu")), mask_on(torch.device("cuda")))

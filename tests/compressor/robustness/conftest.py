@@ -21,7 +21,7 @@ ATTACKED = 12
 @pytest.fixture(scope="session")
 def word_vectors(tmp_path_factory: pytest.TempPathFactory, test_quotes: TextData) -> Path:
     """Vectors of the attacked words and of frequent ones, by the packaged encoder."""
-    encoder = SentenceEncoder(encoder_directory())
+    encoder = SentenceEncoder(encoder_directory(), torch.device("cpu"))
     words = {word.lower() for text in test_quotes.texts[:ATTACKED] for word in text.split() if word.isalpha()}
     vocabulary = [w for w in encoder.tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 3]
     words |= set(sorted(vocabulary)[::40])

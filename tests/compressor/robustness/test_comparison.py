@@ -27,6 +27,7 @@ class RuleVictim:
     """Class 1 if the text has a word, class 0 if not."""
 
     model = None
+    device = torch.device("cpu")
     max_length = 64
     scored = 0
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from cli import execute
 from compressor.assets import encoder_directory
@@ -96,7 +97,9 @@ def test_vectors_that_were_built_are_checked_against_what_was_built(own, monkeyp
     build(config, SilentProgress())
     built = findings(config)["word vectors"]
     assert built.state == "ready"
-    attack_resources(AttackConfig(**config.model_dump(), attack="textfooler"), SilentProgress())
+    attack_resources(
+        AttackConfig(**config.model_dump(), attack="textfooler"), torch.device("cpu"), SilentProgress()
+    )
     assert findings(config)["word vectors"] == built
     content = bytearray(built.resource.file.read_bytes())
     content[-30] ^= 1

@@ -208,11 +208,11 @@ def test_no_examples_is_an_error():
 
 def test_a_missing_encoder_is_refused(tmp_path):
     with pytest.raises(UserError, match="sentence encoder"):
-        SentenceEncoder(tmp_path)
+        SentenceEncoder(tmp_path, torch.device("cpu"))
 
 
 def test_sentence_embeddings_have_unit_length_whatever_the_batch():
-    encoder = SentenceEncoder(encoder_directory())
+    encoder = SentenceEncoder(encoder_directory(), torch.device("cpu"))
     texts = ["a fine film", "dull", "a much longer sentence about a film that nobody has seen yet"]
     together = encoder.encode(texts)
     torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
