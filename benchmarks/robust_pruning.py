@@ -222,6 +222,9 @@ def main(
     trial_words_changed: Annotated[
         float, typer.Option(help="Share of their words that may change: where it is large, all are fooled.")
     ] = 0.15,
+    substituted_share: Annotated[
+        float, typer.Option(help="Share of the words that the soup's runs are trained with close ones for.")
+    ] = 0.3,
     epochs: Annotated[int, typer.Option(help="Passes over the texts to train on.")] = 1,
     processes: Annotated[int, typer.Option(help="Among which an attack's examples are shared out.")] = 2,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "robust_pruning.json",
@@ -240,9 +243,11 @@ def main(
         optimizers=["adamw"],
         epoch_counts=[epochs],
         holdout_examples=train_texts // 20,
-        adversarial_step_counts=[ADVERSARIAL_STEPS],
+        adversarial_step_counts=[0, ADVERSARIAL_STEPS],
         adversarial_step_size=STEP_SIZE,
         adversarial_start=START,
+        substituted_shares=[substituted_share],
+        substitution_vectors=word_vectors,
         # Robust runs are less accurate than plain ones; a constant answer is far below both.
         accuracy_tolerance=0.1,
         # At the floor of the full attack all models are alike.
@@ -266,6 +271,7 @@ def main(
         "environment": describe_environment(run),
         "train_texts": train_texts,
         "epochs": epochs,
+        "substituted_share": substituted_share,
         "rows": [],
     }
     for name, make in plan.models.items():
