@@ -23,7 +23,7 @@ from compressor.data import Role, load_text_data
 from compressor.environment import package_versions, processor_name, resolve_device, thread_count
 from compressor.errors import UserError
 from compressor.labels import NUMBER_NAMES
-from compressor.options import AttackConfig, ColumnsConfig, ResourcesConfig, TaskName, shown
+from compressor.options import ColumnsConfig, ResourcesConfig, Section, SubstitutionConfig, TaskName, shown
 from compressor.output import json_sha256, sha256_of
 from compressor.recipe import Recipe
 from compressor.validation.baseline import read_report
@@ -121,8 +121,7 @@ def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
     dense: tuple[str, ...] = ()
     if trains_dense(recipe):
         options = recipe.model_dump(mode="json", include={"finetune", "soup"})
-        if recipe.soup is not None:
-            options["resources"] = _resources(recipe.soup.attack)
+        options["resources"] = _training_resources(recipe)
         data = {**columns, "train": _data_content(recipe, task, "train")}
         add("dense", (DENSE,), (), **model, **options, data=data)
         model, dense = {}, ("dense",)
@@ -132,7 +131,7 @@ def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
     if task == "classification":
         attack = {
             "attack": recipe.attack.model_dump(mode="json"),
-            "resources": _resources(recipe.attack),
+            "resources": _resources(recipe.attack, ResourcesConfig, "attack"),
             "data": test,
         }
         first = attack_stage(DENSE)
@@ -183,16 +182,27 @@ def _data_content(recipe: Recipe, task: TaskName, role: Role) -> dict[str, str]:
     return {"content": data.fingerprint}
 
 
-def _resources(config: AttackConfig) -> dict[str, dict[str, str]]:
-    """Content of the files that an attack is given, by option; packages have versions and checksums."""
+def _training_resources(recipe: Recipe) -> dict[str, dict[str, str]]:
+    if recipe.finetune is not None:
+        return _resources(recipe.finetune, SubstitutionConfig, "finetune")
+    if recipe.soup is None:
+        return {}
+    own = _resources(recipe.soup, SubstitutionConfig, "soup")
+    return own | _resources(recipe.soup.attack, ResourcesConfig, "soup.attack")
+
+
+def _resources(config: Section, options: type[Section], section: str) -> dict[str, dict[str, str]]:
+    """Content of the files that a section's options of a kind name; packages have versions and checksums."""
     found = {}
-    for name in ResourcesConfig.model_fields:
+    for name in options.model_fields:
         path = Path(getattr(config, name) or "")
         try:
             files = sorted(path.iterdir()) if getattr(config, name) and path.is_dir() else [path]
             lines = [f"{sha256_of(file)}  {file.name}" for file in files if file.is_file()]
         except OSError as error:
-            raise UserError(f"attack.{name}: {shown(str(path))}: cannot be read: {error.strerror}") from error
+            raise UserError(
+                f"{section}.{name}: {shown(str(path))}: cannot be read: {error.strerror}"
+            ) from error
         if lines:
             found[name] = {"content": hashlib.sha256("\n".join(lines).encode()).hexdigest()}
     return found

@@ -13,6 +13,8 @@ from torch import Tensor
 # Rows are solved together as long as their private matrices stay under this size; larger batches
 # are no faster, since they do not fit the processor's cache.
 ROW_BATCH_BYTES = 32 * 2**20
+# On a GPU the launches of small kernels take the time, as long for a few rows as for hundreds.
+ROW_BATCH_BYTES_ON_CUDA = 512 * 2**20
 # Each has such matrices of its own.
 MOST_WORKERS = 8
 
@@ -63,19 +65,20 @@ def blocks_of(hessian: Tensor, rows: Places, columns: Places) -> Tensor:
 
 
 def row_batches(counts: Tensor, element_size: int) -> list[Tensor]:
-    """Indices of rows, widest first, in batches whose matrices fit `ROW_BATCH_BYTES`.
+    """Indices of rows, widest first, in batches whose matrices fit `ROW_BATCH_BYTES`, or its like on CUDA.
 
     Rows that keep about as many are solved together, since each is padded to its batch's widest.
 
     Args:
-        counts: `(rows,)`, width of each row's matrix.
+        counts: `(rows,)`, width of each row's matrix, on the device of the matrices.
         element_size: bytes of one number.
     """
+    limit = ROW_BATCH_BYTES_ON_CUDA if counts.is_cuda else ROW_BATCH_BYTES
     order = counts.argsort(descending=True, stable=True)
     batches, start = [], 0
     while start < len(order):
         widest = max(1, int(counts[order[start]]))
-        size = max(1, ROW_BATCH_BYTES // (element_size * widest**2))
+        size = max(1, limit // (element_size * widest**2))
         batches.append(order[start : start + size])
         start += size
     return batches

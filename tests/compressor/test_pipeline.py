@@ -61,6 +61,7 @@ def test_a_recipe_may_make_its_dense_model_as_a_soup(recipe, small_encoder_dir, 
         learning_rates=[1e-3],
         epoch_counts=[1],
         adversarial_step_counts=[0],
+        substituted_shares=[0.0],
         holdout_examples=40,
         attack=AttackConfig(attack_examples=4, query_budget=20),
     )

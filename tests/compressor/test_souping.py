@@ -4,6 +4,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from stopping import StopBefore, StoppedError
@@ -26,6 +27,7 @@ CONFIG = SoupConfig(
     learning_rates=[3e-4, 1e-3],
     epoch_counts=[1],
     adversarial_step_counts=[0, 2],
+    substituted_shares=[0.0],
     accuracy_tolerance=0.5,
     holdout_examples=40,
     attack=AttackConfig(attack_examples=8, max_words_changed=0.2),
@@ -69,6 +71,15 @@ def made(critic_quotes, small_encoder_dir, tmp_path_factory):
     """A finished soup: its directory and record."""
     output = tmp_path_factory.mktemp("soup") / "dense"
     return output, soup(critic_quotes / "small.tsv", small_encoder_dir, output)
+
+
+@pytest.fixture
+def word_vectors_file(tmp_path):
+    """Vectors of frequent words, all of them close to each other."""
+    words = ["film", "movie", "good", "bad", "story", "funny", *(f"word{place}" for place in range(60))]
+    path = tmp_path / "words.npz"
+    np.savez(path, words=np.array(words), vectors=1 + 0.1 * np.eye(len(words)))
+    return str(path)
 
 
 @pytest.fixture
@@ -165,6 +176,17 @@ def test_several_processes_choose_alike(copied, made, critic_quotes, small_encod
     record = soup(critic_quotes / "small.tsv", small_encoder_dir, copied, processes=2)
     assert record["trials"] == made[1]["trials"]
     assert record["sha256"] == weights_fingerprint(str(made[0]))
+
+
+def test_some_runs_see_words_replaced(made, critic_quotes, small_encoder_dir, tmp_path, word_vectors_file):
+    changes = {"substituted_shares": [0.0, 0.5], "substitution_vectors": word_vectors_file}
+    config = CONFIG.model_copy(update=changes)
+    record = soup(critic_quotes / "small.tsv", small_encoder_dir, tmp_path / "dense", config)
+    assert sorted(own["options"]["substituted_share"] for own in record["runs"]) == [0.0, 0.5]
+    for own in record["runs"]:
+        named = training_record(own)["substitution_vectors"]
+        assert (named is not None) == (own["options"]["substituted_share"] > 0)
+    assert {own["sha256"] for own in record["runs"]} != {own["sha256"] for own in made[1]["runs"]}
 
 
 def test_too_few_texts_are_one_line(tmp_path, critic_quotes, small_encoder_dir):

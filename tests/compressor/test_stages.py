@@ -115,6 +115,18 @@ def test_a_soup_s_own_attack_and_its_resources_decide_it(recipe, tmp_path):
     assert changed(before, recipe) == ALL
 
 
+@pytest.mark.parametrize("section", [FinetuneConfig, SoupConfig])
+def test_vectors_that_replace_words_decide_the_dense_model(recipe, tmp_path, section):
+    vectors = tmp_path / "vectors.npz"
+    vectors.write_bytes(b"1")
+    trained = section(substitution_vectors=str(vectors))
+    changes = {"finetune": trained} if section is FinetuneConfig else {"finetune": None, "soup": trained}
+    recipe = recipe.model_copy(update=changes)
+    before = keys(recipe)
+    vectors.write_bytes(b"2")
+    assert changed(before, recipe) == ALL
+
+
 def test_code_and_packages_change_everything(recipe, monkeypatch):
     before = keys(recipe)
     assert re.fullmatch("[0-9a-f]{64}", stages_module.code_version())
