@@ -37,8 +37,7 @@ def attack_table(record: Mapping[str, Any]) -> Table:
     for name in ("accuracy", "accuracy_under_attack", "attack_success_rate"):
         _add_share(table, name.replace("_", " "), record[name], record[f"{name}_interval"])
     for budget in record["word_budgets"]:
-        name = f"  if at most {budget['max_words_changed']:.0%} of the words change"
-        _add_share(table, name, budget["accuracy_under_attack"], budget["interval"])
+        _add_share(table, _within(budget), budget["accuracy_under_attack"], budget["interval"])
     queries = record["queries_per_example"]
     table.add_row("queries an example", MISSING if queries is None else f"{queries:.1f}", "")
     mean = record["successes"]
@@ -53,8 +52,7 @@ def attack_table(record: Mapping[str, Any]) -> Table:
         table.add_row(Text(f"against {against['model']}"), "", "")
         _add_drop(table, "drop of accuracy under attack", drop)
         for budget in against["word_budgets"]:
-            name = f"  if at most {budget['max_words_changed']:.0%} of the words change"
-            _add_drop(table, name, budget["accuracy_under_attack_drop"])
+            _add_drop(table, _within(budget), budget["accuracy_under_attack_drop"])
         name = f"fooled by its {transfer['texts']} adversarial texts"
         _add_share(table, name, transfer["rate"], transfer["interval"])
     return table
@@ -118,6 +116,10 @@ def training_in_words(options: Mapping[str, Any]) -> str:
         f"learning rate {options['learning_rate']:g}, weight decay {options['weight_decay']:g}, "
         f"epochs {options['epochs']}"
     )
+
+
+def _within(budget: Mapping[str, Any]) -> str:
+    return f"  if at most {budget['max_words_changed']:.0%} of the words change"
 
 
 def _add_share(table: Table, name: str, share: float | None, ends: Mapping[str, float] | None) -> None:

@@ -119,7 +119,7 @@ class _Log:
         """Accuracy under attack so far."""
         if not self._done:
             return ""
-        held = sum(example.outcome == "failed" for example in self._done.values())
+        held = sum(example.holds_out() for example in self._done.values())
         return f"under attack {held / len(self._done):.1%} of {len(self._done)}"
 
     def examples(self) -> list[AttackedExample]:

@@ -22,7 +22,7 @@ from compressor.validation.rows import (
 
 
 def report_table(report: Report) -> Group:
-    """Verdict, variants side by side, and gates."""
+    """Variants side by side, gates and what is to be said of them, and the verdict."""
     variants = measured_variants(report)
     table = Table(title="Dense model against artifact", title_justify="left")
     table.add_column("")
@@ -38,7 +38,8 @@ def report_table(report: Report) -> Group:
     verdict = Text(
         f"Verdict: {report.verdict}", style="bold green" if report.verdict == "pass" else "bold red"
     )
-    return Group(table, gates, verdict)
+    notes = [Text(f"{gate.gate}: {gate.note}") for gate in report.gates if gate.note]
+    return Group(table, gates, *notes, verdict)
 
 
 def comparison_table(comparison: Comparison, first: str, second: str) -> Group:

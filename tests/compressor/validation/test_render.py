@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from made_reports import SHAPES, judged, make_report, variant
+from rich.console import Console
 
 from compressor.validation.plots import accuracy_plot, latency_plot, layers_plot, short_names, tradeoff_plot
 from compressor.validation.render import (
@@ -29,6 +30,7 @@ from compressor.validation.report import (
     Variants,
 )
 from compressor.validation.rows import gate_value, interval, measured_variants
+from compressor.validation.tables import report_table
 from exporters.engine_log import EngineBuild, EngineLayer, Latency, SparseLayers
 
 VOID_TAGS = {"meta", "br", "wbr", "link", "img", "hr", "input"}
@@ -327,6 +329,13 @@ def worse_artifact() -> Report:
     return make_report(
         variants=Variants(dense=dense, pruned=None, artifact=artifact), gates=gates, verdict="pass"
     )
+
+
+def test_the_terminal_tells_why_a_gate_is_inconclusive() -> None:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(report_table(worse_artifact()))
+    assert "accuracy >= 0.8: because\n" in capture.get()
 
 
 def test_html_marks_slices_that_got_worse_and_times_that_did_not_settle() -> None:
