@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from compressor.assets import encoder_directory
 from compressor.batching import Encoded, encode_texts
@@ -21,7 +20,6 @@ from compressor.console import Progress
 from compressor.data import TextData
 from compressor.options import SubstitutionConfig
 from compressor.robustness.resources import STOPWORDS
-from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
 
 if TYPE_CHECKING:
@@ -119,6 +117,4 @@ def substitution_vectors(config: SubstitutionConfig, progress: Progress) -> Word
     """
     if config.substitution_vectors:
         return load_word_vectors(Path(config.substitution_vectors), progress)
-    directory = encoder_directory()
-    # On the CPU everywhere, so that what is kept does not depend on who made it first.
-    return encoded_word_vectors(directory, SentenceEncoder(directory, torch.device("cpu")), progress)
+    return encoded_word_vectors(encoder_directory(), progress)

@@ -157,7 +157,7 @@ def attack_resources(config: AttackConfig, device: torch.device, progress: Progr
             if config.word_vectors:
                 vectors = load_word_vectors(Path(config.word_vectors), progress)
             else:
-                vectors = encoded_word_vectors(directory, encoder, progress)
+                vectors = encoded_word_vectors(directory, progress)
             description["word_vectors"] = vectors.description
         description["sentence_encoder"] = describe_sentence_encoder(config)
     if "part_of_speech" in needs:
@@ -197,6 +197,4 @@ def load_synonyms(config: SynonymsConfig, progress: Progress) -> Synonyms:
     """
     if config.wordnet:
         return wordnet_synonyms(Path(config.wordnet))
-    directory = encoder_directory()
-    encoder = SentenceEncoder(directory, torch.device("cpu"))
-    return thesaurus_synonyms(encoded_word_vectors(directory, encoder, progress))
+    return thesaurus_synonyms(encoded_word_vectors(encoder_directory(), progress))

@@ -96,8 +96,14 @@ def _of_text(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     return words, np.array(rows, dtype=np.float32)
 
 
-def encoded_word_vectors(directory: Path, encoder: SentenceEncoder, progress: Progress) -> WordVectors:
-    """Word vectors made by a sentence encoder: one for each whole word of its vocabulary; cached."""
+def encoded_word_vectors(directory: Path, progress: Progress) -> WordVectors:
+    """Word vectors made by the sentence encoder of a directory: one for each whole word it knows; cached.
+
+    Raises:
+        UserError: `directory` holds no BERT encoder.
+    """
+    # On the CPU everywhere, so that what is kept does not depend on who made it first.
+    encoder = SentenceEncoder(directory, torch.device("cpu"))
     words = encoded_words(encoder.tokenizer)
     key = encoded_key(directory, words)
     cached = _cached_arrays(key)
