@@ -180,9 +180,16 @@ def figures(plan: Plan, name: str) -> dict[str, Any]:
     soup = plan.directory(name) / SOUP_RECORD
     if soup.is_file():
         chosen = read_json(soup)
-        runs = [{k: v for k, v in own.items() if k != "directory"} for own in chosen["runs"]]
+        runs = [_without_paths(own) for own in chosen["runs"]]
         kept["soup"] = {"runs": runs, "trials": chosen["trials"], "holdout": chosen["holdout"]}
     return kept
+
+
+def _without_paths(own: dict[str, Any]) -> dict[str, Any]:
+    options = own["options"]
+    vectors = options["substitution_vectors"]
+    options = options | {"substitution_vectors": vectors and Path(vectors).name}
+    return {key: value for key, value in own.items() if key != "directory"} | {"options": options}
 
 
 def table(result: dict[str, Any]) -> str:
