@@ -28,7 +28,7 @@ from compressor.output import atomic_directory, check_replaceable, write_json
 from compressor.robustness.word_vectors import WordVectors
 from compressor.training import Schedule, TrainingSet, train
 from compressor.training_checkpoint import DISK_SHARE, TrainingCheckpoint
-from compressor.word_substitution import Substitution, substitution_vectors
+from compressor.word_substitution import Substitution, close_words, substitution_vectors
 
 TRAINING_RECORD = "training.json"
 
@@ -56,7 +56,7 @@ def finetune_classifier(
     substitution = None
     if vectors is not None:
         share = config.substituted_share
-        substitution = Substitution(tokenizer, data, max_length, vectors, share, seed)
+        substitution = Substitution(tokenizer, data, max_length, close_words(vectors), share, seed)
     training = TrainingSet(
         encode(tokenizer, data, max_length), torch.tensor(data.targets), substitution=substitution
     )

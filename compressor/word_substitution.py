@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,44 +31,37 @@ LEAST_COSINE = 0.5
 WORD = re.compile(r"[^\W\d_]+")
 
 
+@dataclass(frozen=True)
 class Substitution:
     """Texts as a training step sees them: some words replaced, other ones at each step.
 
     What is drawn depends on the seed, the step and the text alone, so that a training that was stopped goes
     on with the same texts.
 
-    Args:
-        share: of the words that are no stop words and have close ones.
+    Attributes:
+        close_to: words that a word in lower case may be replaced by, of `close_words`.
+        share: of the words that have close ones.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        data: TextData,
-        max_length: int,
-        vectors: WordVectors,
-        share: float,
-        seed: int,
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._data = data
-        self._max_length = max_length
-        self._close_to = close_words(vectors)
-        self._share = share
-        self._seed = seed
+    tokenizer: PreTrainedTokenizerBase
+    data: TextData
+    max_length: int
+    close_to: Callable[[str], Sequence[str]]
+    share: float
+    seed: int
 
     def encoded(self, places: Sequence[int], step: int) -> list[Encoded]:
         """The tokenised texts (or pairs) at those places of the data at a step, counted from 0."""
-        generators = [np.random.default_rng((self._seed, step, place)) for place in places]
+        generators = [np.random.default_rng((self.seed, step, place)) for place in places]
 
         def drawn(texts: Sequence[str]) -> list[str]:
             return [
-                substituted(texts[place], self._close_to, self._share, generator)
+                substituted(texts[place], self.close_to, self.share, generator)
                 for place, generator in zip(places, generators, strict=True)
             ]
 
-        pairs = None if self._data.pairs is None else drawn(self._data.pairs)
-        return encode_texts(self._tokenizer, drawn(self._data.texts), pairs, self._max_length)
+        pairs = None if self.data.pairs is None else drawn(self.data.pairs)
+        return encode_texts(self.tokenizer, drawn(self.data.texts), pairs, self.max_length)
 
 
 def substituted(

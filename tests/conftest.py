@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -190,6 +191,15 @@ def test_quotes(critic_quotes: Path) -> TextData:
     return load_text_data(
         str(critic_quotes / "test.tsv"), ColumnsConfig(), "test", label_names=["fresh", "rotten"]
     )
+
+
+@pytest.fixture(scope="session")
+def vectors_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Vectors of a few words of critics and of made-up ones, all of them close to each other."""
+    words = ["film", "movie", "good", "bad", "story", "funny", *(f"word{place}" for place in range(60))]
+    path = tmp_path_factory.mktemp("close") / "words.npz"
+    np.savez(path, words=np.array(words), vectors=1 + 0.1 * np.eye(len(words)))
+    return str(path)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from stopping import StopBefore, StoppedError
@@ -71,15 +70,6 @@ def made(critic_quotes, small_encoder_dir, tmp_path_factory):
     """A finished soup: its directory and record."""
     output = tmp_path_factory.mktemp("soup") / "dense"
     return output, soup(critic_quotes / "small.tsv", small_encoder_dir, output)
-
-
-@pytest.fixture
-def word_vectors_file(tmp_path):
-    """Vectors of frequent words, all of them close to each other."""
-    words = ["film", "movie", "good", "bad", "story", "funny", *(f"word{place}" for place in range(60))]
-    path = tmp_path / "words.npz"
-    np.savez(path, words=np.array(words), vectors=1 + 0.1 * np.eye(len(words)))
-    return str(path)
 
 
 @pytest.fixture
@@ -178,8 +168,8 @@ def test_several_processes_choose_alike(copied, made, critic_quotes, small_encod
     assert record["sha256"] == weights_fingerprint(str(made[0]))
 
 
-def test_some_runs_see_words_replaced(made, critic_quotes, small_encoder_dir, tmp_path, word_vectors_file):
-    changes = {"substituted_shares": [0.0, 0.5], "substitution_vectors": word_vectors_file}
+def test_some_runs_see_words_replaced(made, critic_quotes, small_encoder_dir, tmp_path, vectors_file):
+    changes = {"substituted_shares": [0.0, 0.5], "substitution_vectors": vectors_file}
     config = CONFIG.model_copy(update=changes)
     record = soup(critic_quotes / "small.tsv", small_encoder_dir, tmp_path / "dense", config)
     assert sorted(own["options"]["substituted_share"] for own in record["runs"]) == [0.0, 0.5]

@@ -74,9 +74,10 @@ def test_close_words_are_neighbours_from_textfoolers_cosine_on(vectors):
 def test_each_step_sees_others_and_a_repeated_one_the_same(small_classifier, vectors):
     data = TextData(["good good good good good good", "so"] * 2, None, [0, 1, 0, 1], ["a", "b"], "here")
     tokenizer = small_classifier.tokenizer
-    substitution = Substitution(tokenizer, data, LENGTH, vectors, 0.5, 3)
+    substitution = Substitution(tokenizer, data, LENGTH, close_words(vectors), 0.5, 3)
     steps = [substitution.encoded([0, 1, 2], step) for step in range(4)]
-    assert steps[2] == Substitution(tokenizer, data, LENGTH, vectors, 0.5, 3).encoded([0, 1, 2], 2)
+    again = Substitution(tokenizer, data, LENGTH, close_words(vectors), 0.5, 3)
+    assert steps[2] == again.encoded([0, 1, 2], 2)
     # What a text becomes depends on nothing that is beside it in a batch.
     assert substitution.encoded([2], 1) == steps[1][2:]
     assert len({str(step[0]) for step in steps}) == 4
@@ -87,7 +88,9 @@ def test_each_step_sees_others_and_a_repeated_one_the_same(small_classifier, vec
 
 def test_both_texts_of_a_pair_are_varied(small_classifier, vectors):
     data = TextData(["good " * 9], ["good " * 9], [0], ["a", "b"], "here")
-    [(ids, types)] = Substitution(small_classifier.tokenizer, data, LENGTH, vectors, 1.0, 0).encoded([0], 0)
+    close = close_words(vectors)
+    substitution = Substitution(small_classifier.tokenizer, data, LENGTH, close, 1.0, 0)
+    [(ids, types)] = substitution.encoded([0], 0)
     words = small_classifier.tokenizer.convert_ids_to_tokens(ids)
     assert "good" not in words
     assert len(words) == 21
@@ -112,17 +115,6 @@ def finetuned(encoder, quotes_folder, output, vectors_file, progress=None, resum
         resume=resume,
         progress=progress or SilentProgress(),
     )
-
-
-@pytest.fixture(scope="module")
-def vectors_file(tmp_path_factory):
-    """Vectors of a hundred words of critics, all of them close."""
-    words = ["good", "bad", "film", "movie", "funny", "story", "plot", "performance", "comedy", "drama"]
-    words += [f"word{letter}" for letter in map(chr, range(97, 97 + 26))] + [f"w{n}" for n in range(64)]
-    noise = generator().standard_normal((len(words), 8))
-    path = tmp_path_factory.mktemp("close") / "words.npz"
-    np.savez(path, words=np.array(words), vectors=(3 + noise).astype(np.float32))
-    return str(path)
 
 
 def test_a_training_with_it_goes_on_to_the_same_bits(
