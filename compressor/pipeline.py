@@ -46,7 +46,7 @@ def check_recipe(recipe: Recipe) -> None:
             other, a finetune or soup section without training data, or both.
     """
     parse_pattern(recipe.prune.pattern, recipe.prune.sparsity, recipe.prune.scope)
-    prepare_gates(recipe.validate_)
+    prepare_gates(recipe.validate_, recipe.attack)
     precision_of(recipe.export)
     resolve_device(recipe.run.device)
     if recipe.finetune is not None and recipe.soup is not None:

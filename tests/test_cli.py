@@ -101,7 +101,19 @@ def engine_dir(stages, tmp_path_factory):
 @pytest.fixture(scope="module")
 def validated(stages, engine_dir, critic_quotes, tmp_path_factory):
     output = tmp_path_factory.mktemp("validated") / "v"
-    more = ("--json", "--seed", "1", "--footprint", "--engine", engine_dir)
+    gate = "accuracy_under_attack_drop_within_budgets <= 1"
+    more = (
+        "--json",
+        "--seed",
+        "1",
+        "--footprint",
+        "--engine",
+        engine_dir,
+        "--attack",
+        "pwws",
+        "--gates",
+        gate,
+    )
     return output, validate(stages, critic_quotes, output, *more)
 
 
@@ -113,6 +125,19 @@ def test_validate_prints_one_json_object_that_is_the_report(validated):
     assert report["seed"] == 1
     assert all(figures["footprint"]["load_seconds"] > 0 for figures in report["variants"].values())
     assert result.returncode == {"pass": 0, "fail": 1}[report["verdict"]]
+
+
+def test_a_report_tells_what_is_left_within_word_budgets(validated):
+    output, result = validated
+    report = json.loads(result.stdout)
+    attack = json.loads((output / "attack" / "artifact" / "robustness.json").read_text())
+    artifact = report["variants"]["artifact"]
+    assert artifact["robustness"]["word_budgets"] == attack["word_budgets"]
+    assert artifact["against_dense"]["word_budgets"] == attack["against"]["word_budgets"]
+    assert [entry["max_words_changed"] for entry in attack["word_budgets"]] == [0.05, 0.1, 0.15, 0.2]
+    (gate,) = report["gates"]
+    assert gate["place"].endswith(" of words")
+    assert "Within 0.05 of words, drop to dense" in (output / "report.html").read_text()
 
 
 def test_a_report_has_the_figures_of_the_engine_that_it_was_given(validated):

@@ -24,13 +24,13 @@ from compressor.output import (
 )
 from compressor.predictors import ARTIFACT_GRAPH
 from compressor.ranks import join_ranks
-from compressor.robustness.attacks import ONE_WORD_AFTER_THE_OTHER
 from compressor.robustness.comparison import compare, load_attack
 from compressor.robustness.page import EXAMPLES_PAGE, render_page
 from compressor.robustness.records import (
     EXAMPLES_RECORD,
     ROBUSTNESS_RECORD,
     AttackedExample,
+    exact_word_budgets,
     successes,
     summarize,
     under_word_budgets,
@@ -96,7 +96,7 @@ def attack_directory(
         ranks.wait()
         return {**read_json(output / ROBUSTNESS_RECORD), "path": str(output)}
     examples = with_cosines(examples, encoder)
-    word_budgets = _exact_word_budgets(config)
+    word_budgets = exact_word_budgets(config)
     record = {
         **asdict(summarize(examples, config.attack)),
         "successes": asdict(successes(examples)),
@@ -132,14 +132,6 @@ def with_cosines(examples: Sequence[AttackedExample], encoder: SentenceEncoder) 
 
 def _joined(text: str, pair: str | None) -> str:
     return text if pair is None else f"{text} {pair}"
-
-
-def _exact_word_budgets(config: AttackConfig) -> list[float]:
-    """Shares of words for which a run tells exactly what an attack bounded so would come to."""
-    if config.attack not in ONE_WORD_AFTER_THE_OTHER:
-        return []
-    limit = config.max_words_changed or 1.0
-    return [share for share in config.word_budgets if share <= limit]
 
 
 def _weights_sha256(model: str) -> str | None:

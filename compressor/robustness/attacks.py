@@ -47,9 +47,6 @@ RECIPES: dict[AttackName, str] = {
     "pruthi": "Pruthi2019",
     "inputreduction": "InputReductionFeng2018",
 }
-# They put one word in another's place, each once at most, in an order that is fixed before the first change.
-# DeepWordBug does not: it can delete a word of one letter, and TextAttack counts all behind it as changed.
-ONE_WORD_AFTER_THE_OTHER: frozenset[AttackName] = frozenset({"textfooler", "bertattack", "pwws"})
 
 
 def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tuple[Attack, dict[str, str]]:

@@ -9,11 +9,15 @@ from pathlib import Path
 from statistics import fmean
 
 from compressor.errors import UserError
+from compressor.options import AttackConfig, AttackName
 from compressor.output import read_json_lines
 from compressor.robustness.statistics import Interval, wilson_interval
 
 ROBUSTNESS_RECORD = "robustness.json"
 EXAMPLES_RECORD = "examples.jsonl"
+# They put one word in another's place, each once at most, in an order that is fixed before the first change.
+# DeepWordBug does not: it can delete a word of one letter, and TextAttack counts all behind it as changed.
+ONE_WORD_AFTER_THE_OTHER: frozenset[AttackName] = frozenset({"textfooler", "bertattack", "pwws"})
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,14 @@ class WordBudget:
     max_words_changed: float
     accuracy_under_attack: float
     interval: Interval
+
+
+def exact_word_budgets(config: AttackConfig) -> list[float]:
+    """Shares of words for which a run tells exactly what an attack bounded so would come to."""
+    if config.attack not in ONE_WORD_AFTER_THE_OTHER:
+        return []
+    limit = config.max_words_changed or 1.0
+    return [share for share in config.word_budgets if share <= limit]
 
 
 def under_word_budgets(examples: Sequence[AttackedExample], shares: Sequence[float]) -> list[WordBudget]:

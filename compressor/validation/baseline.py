@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from compressor.errors import UserError
 from compressor.metrics import check_metric
-from compressor.options import TaskName, ValidateConfig, describe
+from compressor.options import AttackConfig, TaskName, ValidateConfig, describe
 from compressor.output import read_json
+from compressor.robustness.records import ONE_WORD_AFTER_THE_OTHER, exact_word_budgets
 from compressor.validation.gates import Gate, parse_gates
 from compressor.validation.readings import (
+    BUDGET_METRICS,
     CLASS_METRICS,
     FOOTPRINT_METRICS,
     METRICS,
@@ -58,7 +60,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any], basis: Basi
     return [name for name in RESTS_ON[basis] if _entry(first, name) != _entry(second, name)]
 
 
-def prepare_gates(config: ValidateConfig) -> tuple[list[Gate], Report | None]:
+def prepare_gates(config: ValidateConfig, attack: AttackConfig) -> tuple[list[Gate], Report | None]:
     """The gates, and the baseline report if there is one, so that what is wrong is found at once.
 
     Raises:
@@ -67,7 +69,7 @@ def prepare_gates(config: ValidateConfig) -> tuple[list[Gate], Report | None]:
     """
     gates = parse_gates(config.gates)
     baseline = None if config.baseline is None else read_report(Path(config.baseline))
-    check_measured(gates, baseline, config)
+    check_measured(gates, baseline, config, attack)
     return gates, baseline
 
 
@@ -86,12 +88,14 @@ def check_task(gates: Iterable[Gate], config: ValidateConfig, task: TaskName) ->
             )
 
 
-def check_measured(gates: Iterable[Gate], baseline: Report | None, config: ValidateConfig) -> None:
+def check_measured(
+    gates: Iterable[Gate], baseline: Report | None, config: ValidateConfig, attack: AttackConfig
+) -> None:
     """Find before anything is measured which gate has nothing to be held against.
 
     Raises:
-        UserError: a gate refers to a baseline that is not given, or to load time or memory that is not to
-            be measured or that the baseline lacks.
+        UserError: a gate refers to a baseline that is not given, to load time or memory that is not to be
+            measured or that the baseline lacks, or to word budgets that the attack does not have.
     """
     for gate in gates:
         refers = gate.bound.reference == "baseline"
@@ -101,6 +105,12 @@ def check_measured(gates: Iterable[Gate], baseline: Report | None, config: Valid
             raise UserError(
                 f"gate {str(gate)!r}: the baseline's task metric is {baseline.task_metric}, here it is "
                 f"{config.task_metric}; set --task-metric"
+            )
+        if gate.metric in BUDGET_METRICS and not exact_word_budgets(attack):
+            known = ", ".join(sorted(ONE_WORD_AFTER_THE_OTHER))
+            raise UserError(
+                f"gate {str(gate)!r}: {attack.attack} with these options has no figures within word budgets; "
+                f"they are read off {known}, for attack.word_budgets up to attack.max_words_changed"
             )
         if gate.metric not in FOOTPRINT_METRICS:
             continue

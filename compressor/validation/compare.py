@@ -106,6 +106,6 @@ def _compared(
                 first=a.value,
                 second=b.value,
                 difference=None if broken else b.value - a.value,
-                interval=None if broken else metric.difference_interval(b, a, other, one),
+                interval=None if broken else metric.difference_interval(place, b, a, other, one),
                 differs=broken,
             )

@@ -11,6 +11,7 @@ from compressor.validation.answers import unpack_bits
 from compressor.validation.report import (
     AgainstFigures,
     AnswersAgainstFigures,
+    DifferenceFigures,
     FootprintFigures,
     IntervalFigures,
     LatencyFigures,
@@ -18,12 +19,15 @@ from compressor.validation.report import (
     RobustnessFigures,
     VariantFigures,
     Variants,
+    WordBudgetFigures,
 )
 
 # What a figure depends on besides the model: where it differs, two reports do not compare.
 Basis = Literal["data", "attack", "machine"]
 FOOTPRINT_METRICS = ("load_seconds", "peak_memory_mb", "model_memory_mb")
 TASK_METRICS = ("task_score", "task_score_drop")
+# Of attacks whose figures within `word_budgets` are read off one run.
+BUDGET_METRICS = ("accuracy_under_attack_within_budgets", "accuracy_under_attack_drop_within_budgets")
 # A regression's answers are numbers, of which none is right or wrong.
 CLASS_METRICS = (
     "accuracy",
@@ -39,6 +43,7 @@ CLASS_METRICS = (
     "transfer_rate",
     "attack_success_rate_rise",
     "dense_over_majority",
+    *BUDGET_METRICS,
 )
 UNSETTLED = "the times did not settle"
 
@@ -72,7 +77,8 @@ class Reading:
     possible: Interval | None = None
 
 
-# By shape, such as `1 x 32`, for times; under an empty name for all else.
+# By shape, such as `1 x 32`, for times, and by share of words for bounded attacks; under an empty name for
+# all else.
 Readings = dict[str, Reading]
 
 
@@ -86,6 +92,9 @@ class Pairs:
     examples: int
 
 
+PairCounts = Callable[[VariantFigures, VariantFigures, str], Pairs | None]
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure by name.
@@ -95,17 +104,18 @@ class Metric:
         of_one: whether it is of a single variant, so that the dense model has it as well.
         has_interval: whether its readings have one.
         basis: what it depends on besides the model.
-        pair: counts of two variants on the same examples, where these are known.
+        pair: counts of two variants on the same examples at a place, where these are known.
     """
 
     read: Callable[[Measured, VariantFigures], Readings]
     of_one: bool
     has_interval: bool
     basis: frozenset[Basis]
-    pair: Callable[[VariantFigures, VariantFigures], Pairs | None] = lambda first, second: None
+    pair: PairCounts = lambda first, second, place: None
 
     def difference_interval(
         self,
+        place: str,
         first: Reading,
         second: Reading,
         of_first: VariantFigures,
@@ -117,9 +127,10 @@ class Metric:
         Where the pairs are not known, the two count as independent, which makes it wider, never narrower.
 
         Args:
+            place: of both readings.
             of_first: figures of the variant that `first` was read from; `of_second` likewise.
         """
-        pairs = self.pair(of_first, of_second)
+        pairs = self.pair(of_first, of_second, place)
         if pairs is not None:
             counts = (pairs.both, pairs.only_first, pairs.only_second, pairs.examples)
             return paired_interval(*counts, factor=factor)
@@ -131,6 +142,11 @@ class Metric:
 def shape_name(batch_size: int, sequence_length: int) -> str:
     """`1 x 32`."""
     return f"{batch_size} x {sequence_length}"
+
+
+def budget_name(share: float) -> str:
+    """`0.1 of words`."""
+    return f"{share:g} of words"
 
 
 def _ends(interval: IntervalFigures | None) -> Interval | None:
@@ -194,7 +210,7 @@ def _latency_ratio(measured: Measured, figures: VariantFigures) -> Readings:
     }
 
 
-def _paired_answers(first: VariantFigures, second: VariantFigures) -> Pairs | None:
+def _paired_answers(first: VariantFigures, second: VariantFigures, _: str) -> Pairs | None:
     if first.examples != second.examples:
         return None
     one, other = (unpack_bits(_of_classes(figures.right), figures.examples) for figures in (first, second))
@@ -203,13 +219,51 @@ def _paired_answers(first: VariantFigures, second: VariantFigures) -> Pairs | No
     )
 
 
-def _paired_attacks(first: VariantFigures, second: VariantFigures) -> Pairs | None:
+def _paired_attacks(first: VariantFigures, second: VariantFigures, _: str) -> Pairs | None:
     """Known where the second is the dense model that the first one's attack was held against."""
     if first.against_dense is None or second.against_dense is not None:
         return None
-    drop = first.against_dense.accuracy_under_attack_drop
-    held = round(_robustness(first).accuracy_under_attack * drop.examples)
+    return _pairs(first.against_dense.accuracy_under_attack_drop, _robustness(first).accuracy_under_attack)
+
+
+def _paired_within_budgets(first: VariantFigures, second: VariantFigures, place: str) -> Pairs | None:
+    """As `_paired_attacks`, for one of the word budgets."""
+    if first.against_dense is None or second.against_dense is not None:
+        return None
+    drops = {
+        budget_name(drop.max_words_changed): drop.accuracy_under_attack_drop
+        for drop in first.against_dense.word_budgets
+    }
+    return _pairs(drops[place], _budgets(first)[place].accuracy_under_attack)
+
+
+def _pairs(drop: DifferenceFigures, share: float) -> Pairs:
+    """What the drop from the dense model counted, the variant's own share at hand."""
+    held = round(share * drop.examples)
     return Pairs(held - drop.only_second, drop.only_second, drop.only_first, drop.examples)
+
+
+def _budgets(figures: VariantFigures) -> dict[str, WordBudgetFigures]:
+    return {budget_name(budget.max_words_changed): budget for budget in _robustness(figures).word_budgets}
+
+
+def _within_budgets(_: Measured, figures: VariantFigures) -> Readings:
+    return {
+        place: Reading(budget.accuracy_under_attack, _ends(budget.interval), possible=Interval(0.0, 1.0))
+        for place, budget in _budgets(figures).items()
+    }
+
+
+def _drops_within_budgets(measured: Measured, figures: VariantFigures) -> Readings:
+    dense = _budgets(measured.variants.dense)
+    return {
+        (place := budget_name(budget.max_words_changed)): Reading(
+            budget.accuracy_under_attack_drop.difference,
+            _ends(budget.accuracy_under_attack_drop.interval),
+            possible=_difference_from(dense[place].accuracy_under_attack),
+        )
+        for budget in _attacks(figures).word_budgets
+    }
 
 
 def _majority(measured: Measured, _: VariantFigures) -> Readings:
@@ -232,7 +286,7 @@ def _of(
     read: Callable[[VariantFigures], Reading],
     *basis: Basis,
     interval: bool = False,
-    pair: Callable[[VariantFigures, VariantFigures], Pairs | None] = lambda first, second: None,
+    pair: PairCounts = lambda first, second, place: None,
 ) -> Metric:
     """A figure of any variant."""
     return Metric(lambda _, figures: {"": read(figures)}, True, interval, frozenset(basis), pair)
@@ -273,6 +327,9 @@ METRICS: dict[str, Metric] = {
         "attack",
         interval=True,
         pair=_paired_attacks,
+    ),
+    "accuracy_under_attack_within_budgets": Metric(
+        _within_budgets, True, True, frozenset({"data", "attack"}), _paired_within_budgets
     ),
     "attack_success_rate": _of(
         lambda v: _share(_robustness(v).attack_success_rate, _robustness(v).attack_success_rate_interval),
@@ -317,6 +374,9 @@ METRICS: dict[str, Metric] = {
         "data",
         "attack",
         interval=True,
+    ),
+    "accuracy_under_attack_drop_within_budgets": Metric(
+        _drops_within_budgets, False, True, frozenset({"data", "attack"})
     ),
     # What the drop may still be, given the number of examples: a bound on it tests "no less robust".
     "accuracy_under_attack_drop_upper": _against(

@@ -34,6 +34,14 @@ class IntervalFigures(_Part):
     high: float
 
 
+class WordBudgetFigures(_Part):
+    """An attack that may change no more than a share of a text's words, read off the one without a bound."""
+
+    max_words_changed: float = Field(gt=0, le=1)
+    accuracy_under_attack: float = Field(ge=0, le=1)
+    interval: IntervalFigures
+
+
 class RobustnessFigures(_Part):
     """Figures of one attack; shares are 0 to 1."""
 
@@ -48,6 +56,9 @@ class RobustnessFigures(_Part):
     accuracy_interval: IntervalFigures
     accuracy_under_attack_interval: IntervalFigures
     attack_success_rate_interval: IntervalFigures | None
+    word_budgets: list[WordBudgetFigures] = Field(
+        [], description="One for each of the attack's word_budgets; none where they cannot be read off."
+    )
 
 
 class DifferenceFigures(_Part):
@@ -70,10 +81,18 @@ class TransferFigures(_Part):
     interval: IntervalFigures | None
 
 
+class WordBudgetDropFigures(_Part):
+    """What two attacks that may change no more than a share of a text's words differ by."""
+
+    max_words_changed: float = Field(gt=0, le=1)
+    accuracy_under_attack_drop: DifferenceFigures
+
+
 class AgainstFigures(_Part):
     """An attack held against the same attack on the dense model."""
 
     accuracy_under_attack_drop: DifferenceFigures
+    word_budgets: list[WordBudgetDropFigures] = Field([], description="One for each of robustness's.")
     transfer: TransferFigures
 
 
@@ -178,7 +197,9 @@ class GateResult(_Part):
 
     gate: str = Field(description="As it is written, such as `warn: accuracy >= 0.99 * dense`.")
     metric: str
-    place: str | None = Field(description="Shape at which a time was nearest to the bound or worst.")
+    place: str | None = Field(
+        description="Shape, or share of words, at which the figure was nearest to the bound or worst."
+    )
     value: float = Field(description="The metric's.")
     interval: IntervalFigures | None = Field(
         description="At 95 %, to be held against the limit: it holds the uncertainty of both sides."

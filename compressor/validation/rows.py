@@ -211,6 +211,7 @@ def _attack_cells(figures: VariantFigures) -> dict[str, str]:
         "Accuracy under attack": percent(attack.accuracy_under_attack),
         INTERVAL: interval(attack.accuracy_under_attack_interval),
         **_against_cells(figures.against_dense),
+        **_budget_cells(figures),
         "Accuracy before the attack": percent(attack.accuracy),
         "Attack success rate": percent(attack.attack_success_rate),
         "Queries per example": number(attack.queries_per_example, ".1f"),
@@ -229,6 +230,20 @@ def _against_cells(against: AgainstFigures | None) -> dict[str, str]:
         ends: interval(drop.interval),
         TRANSFER: f"{percent(transfer.rate)} of {transfer.texts}",
     }
+
+
+def _budget_cells(figures: VariantFigures) -> dict[str, str]:
+    """What is left where the attack may change no more than a share of the words."""
+    attack, against = figures.robustness, figures.against_dense
+    cells = {}
+    drops = {drop.max_words_changed: drop for drop in against.word_budgets} if against else {}
+    for budget in attack.word_budgets if attack else []:
+        share, drop = budget.max_words_changed, drops.get(budget.max_words_changed)
+        cells[f"Within {share:.3g} of words"] = _with(percent(budget.accuracy_under_attack), budget.interval)
+        cells[f"Within {share:.3g} of words, drop to dense"] = _difference(
+            drop.accuracy_under_attack_drop if drop else None
+        )
+    return cells
 
 
 def _cost_cells(figures: VariantFigures) -> dict[str, str]:

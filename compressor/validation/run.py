@@ -17,7 +17,7 @@ from compressor.output import atomic_directory, check_replaceable, read_json
 from compressor.predictors import ARTIFACT_GRAPH, Predictor, predict_encoded
 from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_directory
-from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness, read_examples
+from compressor.robustness.records import ROBUSTNESS_RECORD, read_examples
 from compressor.validation.answers import Examples, NumberedExamples, answer_figures, number_figures
 from compressor.validation.baseline import check_baseline, check_task, doubts, prepare_gates
 from compressor.validation.footprint import measure_footprint
@@ -87,14 +87,14 @@ def validate_directories(job: ValidationJob, output: Path, *, force: bool, progr
         UserError: bad input. A broken gate is no error here: the report's verdict tells.
     """
     check_replaceable(output, force)
-    prepare_gates(job.config)
+    prepare_gates(job.config, job.attack)
     with atomic_directory(output, force=force, needed_bytes=REPORT_BYTES) as working:
         return validate_into(working, job, progress)
 
 
 def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Report:
     """Measure all variants on the same data and write the report into an existing directory."""
-    gates, baseline = prepare_gates(job.config)
+    gates, baseline = prepare_gates(job.config, job.attack)
     manifest = read_artifact_manifest(job.artifact)
     graph_sha256 = manifest["files"][ARTIFACT_GRAPH]["sha256"]
     engine = None if job.engine is None else read_build_of(graph_sha256, job.engine)
@@ -239,7 +239,7 @@ def write_report(directory: Path, report: Report, appendix: Appendix) -> None:
 
 
 def _figures(record: Mapping[str, Any]) -> RobustnessFigures:
-    return RobustnessFigures(**{name: record[name] for name in Robustness.__dataclass_fields__})
+    return RobustnessFigures(**{name: record[name] for name in RobustnessFigures.model_fields})
 
 
 def _against(record: Mapping[str, Any]) -> AgainstFigures | None:

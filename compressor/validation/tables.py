@@ -127,6 +127,13 @@ def _attack_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str
         ),
         ("  its 95 % interval", [interval(attack.accuracy_under_attack_interval) for attack in attacks]),
         ("  drop to dense, 95 % interval", [_drop(v) for v in variants]),
+        *(
+            (
+                f"  within {budget.max_words_changed:g} of words",
+                [percent(attack.word_budgets[place].accuracy_under_attack) for attack in attacks],
+            )
+            for place, budget in enumerate(attacks[0].word_budgets)
+        ),
         ("attack success rate", [percent(attack.attack_success_rate) for attack in attacks]),
         ("queries an example", [number(attack.queries_per_example, ".1f") for attack in attacks]),
     ]

@@ -9,8 +9,8 @@ from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.options import AttackConfig, AttackName
 from compressor.predictors import OnnxPredictor, TorchPredictor
-from compressor.robustness.attacks import ONE_WORD_AFTER_THE_OTHER, RECIPES, build_attack
-from compressor.robustness.records import summarize, under_word_budgets
+from compressor.robustness.attacks import RECIPES, build_attack
+from compressor.robustness.records import ONE_WORD_AFTER_THE_OTHER, summarize, under_word_budgets
 from compressor.robustness.resources import import_textattack
 from compressor.robustness.run import attack_victim
 from compressor.robustness.victims import Victim

@@ -24,6 +24,8 @@ from compressor.validation.report import (
     SliceFigures,
     VariantFigures,
     Variants,
+    WordBudgetDropFigures,
+    WordBudgetFigures,
 )
 
 SHAPES = [(1, 32), (1, 128), (8, 32), (8, 128)]
@@ -59,6 +61,29 @@ def robustness(share: float, rate: float | None = 0.5, examples: int = 100) -> R
         accuracy_under_attack_interval=interval_of(share, examples),
         attack_success_rate_interval=None if rate is None else interval_of(rate, examples),
     )
+
+
+def within_budgets(*held: tuple[float, float], examples: int = 100) -> list[WordBudgetFigures]:
+    """What is left within budgets of words, given as pairs of a budget and a share."""
+    return [
+        WordBudgetFigures(
+            max_words_changed=budget, accuracy_under_attack=share, interval=interval_of(share, examples)
+        )
+        for budget, share in held
+    ]
+
+
+def dropped_within_budgets(*lost: tuple[float, int], examples: int = 100) -> list[WordBudgetDropFigures]:
+    """Drops in which the dense model alone holds out on some examples, and the variant on no other ones."""
+    return [
+        WordBudgetDropFigures(
+            max_words_changed=budget,
+            accuracy_under_attack_drop=DifferenceFigures.model_validate(
+                asdict(paired_difference([True] * count + [False] * (examples - count), [False] * examples))
+            ),
+        )
+        for budget, count in lost
+    ]
 
 
 def judged(metric: str, bound: str, value: float, status: GateStatus, **changes: Any) -> GateResult:

@@ -6,7 +6,7 @@ import pytest
 from made_reports import make_report
 
 from compressor.errors import UserError
-from compressor.options import ValidateConfig
+from compressor.options import AttackConfig, ValidateConfig
 from compressor.validation.baseline import check_baseline, check_measured, doubts, read_report
 from compressor.validation.gates import parse_gates
 
@@ -85,7 +85,27 @@ def test_a_shape_that_the_baseline_was_not_timed_at_is_told():
 )
 def test_what_will_not_be_measured_is_told_before(gate, has_baseline, options, says):
     with pytest.raises(UserError, match=says):
-        check_measured(parse_gates([gate]), changed() if has_baseline else None, ValidateConfig(**options))
+        baseline = changed() if has_baseline else None
+        check_measured(parse_gates([gate]), baseline, ValidateConfig(**options), AttackConfig())
+
+
+@pytest.mark.parametrize(
+    ("options", "has_budgets"),
+    [
+        ({"attack": "textfooler"}, True),
+        ({"attack": "pwws", "max_words_changed": 0.05}, True),
+        ({"attack": "pwws", "max_words_changed": 0.04}, False),
+        ({"attack": "textfooler", "word_budgets": []}, False),
+        ({"attack": "deepwordbug"}, False),
+    ],
+)
+def test_a_gate_within_word_budgets_needs_an_attack_that_tells_them(options, has_budgets):
+    gates = parse_gates(["accuracy_under_attack_drop_within_budgets <= 0.05"])
+    if has_budgets:
+        check_measured(gates, None, ValidateConfig(), AttackConfig(**options))
+        return
+    with pytest.raises(UserError, match=r"has no figures within word budgets.* bertattack, pwws, textfoo"):
+        check_measured(gates, None, ValidateConfig(), AttackConfig(**options))
 
 
 def test_doubts_name_what_differs():

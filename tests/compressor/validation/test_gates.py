@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_reports import robustness, variant
+from made_reports import AGAINST, dropped_within_budgets, robustness, variant, within_budgets
 
 from compressor.errors import UserError
 from compressor.options import ValidateConfig
@@ -94,6 +94,61 @@ def test_a_bound_that_no_artifact_could_break_proves_nothing(gate, idle):
     assert (result.note is not None and "no artifact could break it" in result.note) == idle
     if idle:
         assert result.status == "inconclusive"
+
+
+def attacked_within_budgets(*budgets):
+    """Dense model and artifact on 100 examples: share of words, held by the dense model, of these lost."""
+    dense = variant(
+        "dense",
+        robustness=robustness(0.02).model_copy(
+            update={"word_budgets": within_budgets(*((share, held / 100) for share, held, _ in budgets))}
+        ),
+    )
+    own = within_budgets(*((share, (held - lost) / 100) for share, held, lost in budgets))
+    drops = dropped_within_budgets(*((share, lost) for share, _, lost in budgets))
+    artifact = variant(
+        "artifact",
+        dense=dense,
+        robustness=robustness(0.02).model_copy(update={"word_budgets": own}),
+        against_dense=AGAINST.model_copy(update={"word_budgets": drops}),
+    )
+    return Measured(Variants(dense=dense, pruned=None, artifact=artifact), 0.6)
+
+
+@pytest.mark.parametrize(
+    ("gate", "place", "value", "status"),
+    [
+        ("accuracy_under_attack_drop_within_budgets <= 0.05", "0.1 of words", 0.06, "fail"),
+        ("accuracy_under_attack_drop_within_budgets <= 0.07", "0.1 of words", 0.06, "inconclusive"),
+        ("accuracy_under_attack_drop_within_budgets <= 0.2", "0.1 of words", 0.06, "pass"),
+        ("accuracy_under_attack_within_budgets >= dense - 0.2", "0.05 of words", 0.59, "pass"),
+        ("accuracy_under_attack_within_budgets >= 0.95 * dense", "0.1 of words", 0.24, "fail"),
+        ("accuracy_under_attack_within_budgets >= 0.04", "0.2 of words", 0.03, "fail"),
+    ],
+)
+def test_within_word_budgets_each_of_them_is_judged(gate, place, value, status):
+    measured = attacked_within_budgets((0.05, 60, 1), (0.1, 30, 6), (0.2, 3, 0))
+    result = parse_gate(gate).judge(measured)
+    assert (result.place, result.value, result.status) == (place, value, status)
+    assert f" at {place} is " in result.sentence
+
+
+def test_where_nothing_can_be_lost_is_told_only_if_it_is_so_within_every_budget():
+    gate = parse_gate("accuracy_under_attack_drop_within_budgets <= 0.1")
+    judged = gate.judge(attacked_within_budgets((0.05, 60, 1), (0.2, 3, 0)))
+    assert (judged.place, judged.status, judged.note) == ("0.05 of words", "pass", None)
+    idle = gate.judge(attacked_within_budgets((0.1, 6, 0), (0.2, 3, 0)))
+    assert idle.status == "inconclusive"
+    assert "no artifact could break it" in idle.note
+
+
+def test_a_bound_on_dense_within_a_budget_is_judged_by_the_pairs():
+    measured = attacked_within_budgets((0.1, 30, 6))
+    result = parse_gate("accuracy_under_attack_within_budgets >= 0.5 * dense").judge(measured)
+    margin = paired_interval(24, 0, 6, 100, factor=0.5)
+    assert result.limit == pytest.approx(0.15)
+    ends = (margin.low + result.limit, margin.high + result.limit)
+    assert (result.interval.low, result.interval.high) == pytest.approx(ends)
 
 
 def test_a_bound_on_dense_is_judged_by_the_pairs(measured):

@@ -9,7 +9,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from made_reports import SHAPES, judged, make_report, variant
+from made_reports import (
+    AGAINST,
+    SHAPES,
+    dropped_within_budgets,
+    judged,
+    make_report,
+    robustness,
+    variant,
+    within_budgets,
+)
 from rich.console import Console
 
 from compressor.validation.plots import accuracy_plot, latency_plot, layers_plot, short_names, tradeoff_plot
@@ -29,7 +38,7 @@ from compressor.validation.report import (
     RobustnessFigures,
     Variants,
 )
-from compressor.validation.rows import gate_value, interval, measured_variants
+from compressor.validation.rows import gate_value, interval, measured_variants, variant_groups
 from compressor.validation.tables import report_table
 from exporters.engine_log import EngineBuild, EngineLayer, Latency, SparseLayers
 
@@ -319,6 +328,22 @@ def test_the_comparison_with_the_dense_model_is_shown_with_its_interval(render: 
     shown = ("14.2% to 30.0%", "2.0%", "-1.1% to 5.2%")
     for cell in (*shown, "70.4% of 71") if render is render_html else shown:
         assert cell in text
+
+
+def test_what_is_left_within_word_budgets_is_shown_with_the_drop_to_the_dense_model() -> None:
+    held = robustness(0.02).model_copy(update={"word_budgets": within_budgets((0.05, 0.6), (0.1, 0.3))})
+    dense = variant("dense", robustness=held)
+    drops = dropped_within_budgets((0.05, 0), (0.1, 6))
+    against = AGAINST.model_copy(update={"word_budgets": drops})
+    artifact = variant("artifact", dense=dense, robustness=held, against_dense=against)
+    report = make_report(variants=Variants(dense=dense, pruned=None, artifact=artifact))
+    rows = {row[0]: row[1:] for _, group in variant_groups(report) for row in group}
+    assert rows["Within 0.1 of words"][0] == "30.0% (21.9% to 39.6%)"
+    assert [cell.split()[0] for cell in rows["Within 0.1 of words, drop to dense"]] == ["–", "–", "6.0%"]
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(report_table(report))
+    assert "within 0.05 of words" in capture.get()
 
 
 def worse_artifact() -> Report:
