@@ -31,6 +31,7 @@ from compressor.options import (
     FinetuneConfig,
     PruneConfig,
     RandomizedConfig,
+    RobustnessFigure,
     RunConfig,
     SoupConfig,
 )
@@ -45,6 +46,7 @@ RATE = 1e-4
 # answer.
 ADVERSARIAL_STEPS, STEP_SIZE, START = 3, 0.2, 0.5
 CALIBRATION_TEXTS = 512
+KEPT = ("word_budgets", "mean_accuracy_under_attack", "resources", "seed")
 DISTILLED = AdaptiveConfig(calibration_tokens=2**16, distillation_steps=1000)
 
 
@@ -171,12 +173,11 @@ def shortened(source: str, count: int, columns: ColumnsConfig, folder: Path) -> 
 def figures(plan: Plan, name: str) -> dict[str, Any]:
     """What the table keeps of a model: figures, no paths."""
     record = plan.attacked(name)
-    kept = {
-        key: record[key] for key in (*Robustness.__dataclass_fields__, "word_budgets", "resources", "seed")
-    }
+    kept = {key: record[key] for key in (*Robustness.__dataclass_fields__, *KEPT)}
     if "against" in record:
         kept["drop_from_soup"] = record["against"]["accuracy_under_attack_drop"]
         kept["drop_from_soup_within_budgets"] = record["against"]["word_budgets"]
+        kept["mean_drop_from_soup"] = record["against"]["mean_accuracy_under_attack_drop"]
     soup = plan.directory(name) / SOUP_RECORD
     if soup.is_file():
         chosen = read_json(soup)
@@ -195,7 +196,9 @@ def _without_paths(own: dict[str, Any]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """One line a model."""
     budgets = [budget["max_words_changed"] for budget in result["rows"][0]["word_budgets"]]
-    header = ["model", "Acc", "Aua", "Asr", *(f"Aua, {share:.0%} of words" for share in budgets), "queries"]
+    longest = result["rows"][0]["mean_accuracy_under_attack"]["longest_budget"]
+    within = [*(f"Aua, {share:.0%} of words" for share in budgets), f"mean over 0 to {longest:.0%}"]
+    header = ["model", "Acc", "Aua", "Asr", *within, "queries"]
     rows = []
     for row in result["rows"]:
         cells = [
@@ -205,6 +208,8 @@ def table(result: dict[str, Any]) -> str:
             f"{100 * row['attack_success_rate']:.1f}",
         ]
         cells += [_with_interval(b["accuracy_under_attack"], b["interval"]) for b in row["word_budgets"]]
+        mean = row["mean_accuracy_under_attack"]
+        cells.append(_with_interval(mean["mean"], mean["interval"]))
         rows.append([*cells, f"{row['queries_per_example']:.0f}"])
     return markdown_table(header, rows)
 
@@ -229,6 +234,9 @@ def main(
     trial_words_changed: Annotated[
         float, typer.Option(help="Share of their words that may change: where it is large, all are fooled.")
     ] = 0.15,
+    chosen_by: Annotated[
+        RobustnessFigure, typer.Option(help="Figure of that attack that the soup is chosen by.")
+    ] = "accuracy_under_attack",
     substituted_share: Annotated[
         float, typer.Option(help="Share of the words that the soup's runs are trained with close ones for.")
     ] = 0.3,
@@ -255,6 +263,7 @@ def main(
         adversarial_start=START,
         substituted_shares=[substituted_share],
         substitution_vectors=word_vectors,
+        chosen_by=chosen_by,
         # Robust runs are less accurate than plain ones; a constant answer is far below both.
         accuracy_tolerance=0.1,
         # At the floor of the full attack all models are alike.
@@ -279,6 +288,7 @@ def main(
         "train_texts": train_texts,
         "epochs": epochs,
         "substituted_share": substituted_share,
+        "chosen_by": chosen_by,
         "rows": [],
     }
     for name, make in plan.models.items():

@@ -30,7 +30,7 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, package_versions, prepare
 from compressor.finetuning import TRAINING_RECORD, finetune_classifier
-from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SoupConfig
+from compressor.options import ColumnsConfig, FinetuneConfig, RobustnessFigure, RunConfig, SoupConfig
 from compressor.output import (
     atomic_directory,
     check_replaceable,
@@ -40,7 +40,7 @@ from compressor.output import (
     write_json,
 )
 from compressor.predictors import Predictor, TorchPredictor
-from compressor.robustness.records import summarize
+from compressor.robustness.records import mean_accuracy, summarize
 from compressor.robustness.run import attack_model
 from compressor.robustness.statistics import wilson_interval
 from compressor.robustness.victims import Victim
@@ -114,9 +114,10 @@ def soup_directory(
     def score_of(places: tuple[int, ...]) -> Score:
         name = f"average of runs {', '.join(str(place + 1) for place in places)}"
         averages[places] = kitchen.evaluated([runs[place] for place in places], name)
-        return _score(averages[places])
+        return _score(averages[places], config.chosen_by)
 
-    trials = greedy_soup([_score(figures) for figures in alone], score_of, config.accuracy_tolerance)
+    scores = [_score(figures, config.chosen_by) for figures in alone]
+    trials = greedy_soup(scores, score_of, config.accuracy_tolerance)
     kept = tuple(trial.run for trial in trials if trial.kept)
     record = {
         "seconds": round(time.monotonic() - began, 2),
@@ -153,8 +154,9 @@ def averaged_classifier(runs: Sequence[FinetuningRun], device: torch.device) -> 
     return classifiers[0]
 
 
-def _score(figures: Mapping[str, Any]) -> Score:
-    return Score(figures["accuracy"], figures["accuracy_under_attack"])
+def _score(figures: Mapping[str, Any], chosen_by: RobustnessFigure) -> Score:
+    robustness = figures[chosen_by]
+    return Score(figures["accuracy"], robustness if isinstance(robustness, float) else robustness["mean"])
 
 
 def _name(kind: str, facts: Mapping[str, Any]) -> str:
@@ -255,13 +257,15 @@ class _Kitchen:
                 Checkpoint(folder, facts),
             )
         figures = asdict(summarize(examples, self.config.attack.attack))
+        longest = self.config.attack.longest_word_budget
+        mean = None if longest is None else asdict(mean_accuracy(examples, longest))
+        figures |= {"mean_accuracy_under_attack": mean}
         # On the attacked texts alone the accuracy is too unsure to leave a run out for it.
         figures |= self._accuracy(predictor, name)
         write_json(summary, {"resources": self.resources, "figures": figures})
-        score = _score(figures)
-        self.progress.log(
-            f"{name}: accuracy {score.accuracy:.1%}, under attack {score.accuracy_under_attack:.1%}"
-        )
+        score = _score(figures, self.config.chosen_by)
+        kind = self.config.chosen_by.replace("_", " ")
+        self.progress.log(f"{name}: accuracy {score.accuracy:.1%}, {kind} {score.robustness:.1%}")
         return figures
 
     def _accuracy(self, predictor: Predictor, name: str) -> dict[str, Any]:

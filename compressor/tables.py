@@ -38,13 +38,16 @@ def attack_table(record: Mapping[str, Any]) -> Table:
         _add_share(table, name.replace("_", " "), record[name], record[f"{name}_interval"])
     for budget in record["word_budgets"]:
         _add_share(table, _within(budget), budget["accuracy_under_attack"], budget["interval"])
+    mean = record["mean_accuracy_under_attack"]
+    if mean is not None:
+        _add_share(table, _mean_over(mean["longest_budget"]), mean["mean"], mean["interval"])
     queries = record["queries_per_example"]
     table.add_row("queries an example", MISSING if queries is None else f"{queries:.1f}", "")
-    mean = record["successes"]
-    if mean["queries"] is not None:
-        table.add_row("a success takes: queries", f"{mean['queries']:.1f}", "")
-        table.add_row("  words changed", _share(mean["words_changed"]), "")
-        table.add_row("  cosine to the original", f"{mean['cosine']:.3f}", "")
+    taken = record["successes"]
+    if taken["queries"] is not None:
+        table.add_row("a success takes: queries", f"{taken['queries']:.1f}", "")
+        table.add_row("  words changed", _share(taken["words_changed"]), "")
+        table.add_row("  cosine to the original", f"{taken['cosine']:.3f}", "")
     if "against" in record:
         against = record["against"]
         drop, transfer = against["accuracy_under_attack_drop"], against["transfer"]
@@ -53,6 +56,10 @@ def attack_table(record: Mapping[str, Any]) -> Table:
         _add_drop(table, "drop of accuracy under attack", drop)
         for budget in against["word_budgets"]:
             _add_drop(table, _within(budget), budget["accuracy_under_attack_drop"])
+        mean_drop = against["mean_accuracy_under_attack_drop"]
+        if mean is not None and mean_drop is not None:
+            name = _mean_over(mean["longest_budget"])
+            _add_share(table, name, mean_drop["difference"], mean_drop["interval"])
         name = f"fooled by its {transfer['texts']} adversarial texts"
         _add_share(table, name, transfer["rate"], transfer["interval"])
     return table
@@ -86,7 +93,9 @@ def _ends(ends: Mapping[str, float]) -> str:
 def soup_table(record: Mapping[str, Any]) -> Group:
     """The runs in the order in which they were tried, and what the average with each of them is worth."""
     table = Table(title="Fine-tuning runs, most robust first", title_justify="left")
-    for column in ("run", "training", "accuracy", "under attack", "95 % interval", "average with it", ""):
+    by_mean = record["options"]["chosen_by"] == "mean_accuracy_under_attack"
+    under_attack = "mean under attack" if by_mean else "under attack"
+    for column in ("run", "training", "accuracy", under_attack, "95 % interval", "average with it", ""):
         table.add_column(column, justify="left" if column in ("training", "") else "right")
     for trial in record["trials"]:
         own = record["runs"][trial["run"]]
@@ -94,9 +103,8 @@ def soup_table(record: Mapping[str, Any]) -> Group:
             str(trial["run"] + 1),
             training_in_words(own["options"]),
             _share(own["accuracy"]),
-            _share(own["accuracy_under_attack"]),
-            _ends(own["accuracy_under_attack_interval"]),
-            _share(trial["score"] and trial["score"]["accuracy_under_attack"]),
+            *_chosen_by(own, by_mean),
+            _share(trial["score"] and trial["score"]["robustness"]),
             "kept" if trial["kept"] else "left out" if trial["score"] else "too inaccurate",
         )
     summary = (
@@ -105,6 +113,14 @@ def soup_table(record: Mapping[str, Any]) -> Group:
         f"attack {_share(record['accuracy_under_attack'])} on {record['examples']} of them"
     )
     return Group(table, Text(summary))
+
+
+def _chosen_by(figures: Mapping[str, Any], by_mean: bool) -> tuple[str, str]:
+    """What a run was compared by, and its interval."""
+    if by_mean:
+        mean = figures["mean_accuracy_under_attack"]
+        return _share(mean["mean"]), _ends(mean["interval"])
+    return _share(figures["accuracy_under_attack"]), _ends(figures["accuracy_under_attack_interval"])
 
 
 def training_in_words(options: Mapping[str, Any]) -> str:
@@ -120,6 +136,10 @@ def training_in_words(options: Mapping[str, Any]) -> str:
 
 def _within(budget: Mapping[str, Any]) -> str:
     return f"  if at most {budget['max_words_changed']:.0%} of the words change"
+
+
+def _mean_over(longest: float) -> str:
+    return f"  mean over 0 to {longest:.0%} of the words"
 
 
 def _add_share(table: Table, name: str, share: float | None, ends: Mapping[str, float] | None) -> None:

@@ -60,10 +60,14 @@ def average_weights(models: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Score:
-    """What a model does on held-out texts, as shares of them."""
+    """What a model does on held-out texts, from 0 to 1.
+
+    Attributes:
+        robustness: accuracy under attack, or its mean over word budgets.
+    """
 
     accuracy: float
-    accuracy_under_attack: float
+    robustness: float
 
 
 @dataclass(frozen=True)
@@ -103,15 +107,15 @@ def greedy_soup(
     if not scores:
         raise ValueError("there is nothing to average")
     least = max(score.accuracy for score in scores) - accuracy_tolerance
-    order = sorted(range(len(scores)), key=lambda run: -scores[run].accuracy_under_attack)
+    order = sorted(range(len(scores)), key=lambda run: -scores[run].robustness)
     able = [run for run in order if scores[run].accuracy >= least]
     kept: tuple[int, ...] = (able[0],)
-    best = scores[able[0]].accuracy_under_attack
+    best = scores[able[0]].robustness
     trials = [Trial(able[0], scores[able[0]], kept=True)]
     for run in able[1:]:
         score = score_of((*kept, run))
-        stays = score.accuracy >= least and score.accuracy_under_attack >= best
+        stays = score.accuracy >= least and score.robustness >= best
         trials.append(Trial(run, score, stays))
         if stays:
-            kept, best = (*kept, run), score.accuracy_under_attack
+            kept, best = (*kept, run), score.robustness
     return trials + [Trial(run, None, kept=False) for run in order if run not in able]

@@ -21,11 +21,13 @@ from compressor.options.pruning import (
     Scope,
 )
 from compressor.options.robustness import (
+    ONE_WORD_AFTER_THE_OTHER,
     AttackConfig,
     AttackName,
     PerturbationName,
     PerturbConfig,
     ResourcesConfig,
+    RobustnessFigure,
     SoupConfig,
     SynonymsConfig,
 )
@@ -46,6 +48,7 @@ from compressor.options.training import (
 from compressor.options.validation import KnowledgeConfig, ValidateConfig
 
 __all__ = [
+    "ONE_WORD_AFTER_THE_OTHER",
     "AdaptiveConfig",
     "AdversarialConfig",
     "AlgorithmName",
@@ -72,6 +75,7 @@ __all__ = [
     "PruneConfig",
     "RandomizedConfig",
     "ResourcesConfig",
+    "RobustnessFigure",
     "RunConfig",
     "Saliency",
     "SamplingSchedule",

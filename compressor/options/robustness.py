@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compressor.options.section import Section
 from compressor.options.training import (
@@ -18,6 +18,15 @@ from compressor.options.training import (
 AttackName = Literal[
     "deepwordbug", "textfooler", "textbugger", "bertattack", "pwws", "pruthi", "inputreduction"
 ]
+
+# They put one word in another's place, each once at most, in an order that is fixed before the first change.
+# DeepWordBug does not: it can delete a word of one letter, and TextAttack counts all behind it as changed.
+ONE_WORD_AFTER_THE_OTHER: frozenset[AttackName] = frozenset({"textfooler", "bertattack", "pwws"})
+
+# Beyond it a text is hardly the same.
+LONGEST_WORD_BUDGET = 0.3
+
+RobustnessFigure = Literal["accuracy_under_attack", "mean_accuracy_under_attack"]
 
 PerturbationName = Literal["typos", "synonyms", "casing"]
 
@@ -85,6 +94,21 @@ class AttackConfig(ResourcesConfig):
         None, ge=1, description="Most texts of an example that the attack may have scored."
     )
 
+    @property
+    def exact_word_budgets(self) -> list[float]:
+        """Shares of words for which a run tells exactly what an attack bounded so would come to."""
+        if self.attack not in ONE_WORD_AFTER_THE_OTHER:
+            return []
+        limit = self.max_words_changed or 1.0
+        return [share for share in self.word_budgets if share <= limit]
+
+    @property
+    def longest_word_budget(self) -> float | None:
+        """End of the word budgets that the mean accuracy under attack is over; None if it is not told."""
+        if self.attack not in ONE_WORD_AFTER_THE_OTHER:
+            return None
+        return min(LONGEST_WORD_BUDGET, self.max_words_changed or 1.0)
+
 
 class SoupConfig(PerturbationConfig, SubstitutionConfig):
     """A robust dense start: fine-tuning runs of a grid, averaged greedily by accuracy under attack."""
@@ -130,6 +154,22 @@ class SoupConfig(PerturbationConfig, SubstitutionConfig):
         description="Runs and averages that lose more than this of the most accurate run's accuracy are left "
         "out: a constant answer is robust.",
     )
+    chosen_by: RobustnessFigure = Field(
+        "accuracy_under_attack",
+        description="Figure of the attack that runs and averages are compared by. The accuracy under attack "
+        "is the paper's; its mean over word budgets tells runs apart on far fewer texts, for textfooler, "
+        "bertattack and pwws.",
+    )
     batch_size: BatchSize = 32
     warmup_share: WarmupShare = 0.1
     attack: AttackConfig = AttackConfig()
+
+    @model_validator(mode="after")
+    def _has_the_figure_that_it_is_chosen_by(self) -> SoupConfig:
+        if self.chosen_by == "mean_accuracy_under_attack" and self.attack.longest_word_budget is None:
+            known = ", ".join(sorted(ONE_WORD_AFTER_THE_OTHER))
+            raise ValueError(
+                f"chosen_by mean_accuracy_under_attack needs an attack that tells it ({known}), not "
+                f"{self.attack.attack}"
+            )
+        return self

@@ -30,7 +30,7 @@ from compressor.robustness.records import (
     EXAMPLES_RECORD,
     ROBUSTNESS_RECORD,
     AttackedExample,
-    exact_word_budgets,
+    mean_accuracy,
     successes,
     summarize,
     under_word_budgets,
@@ -96,19 +96,20 @@ def attack_directory(
         ranks.wait()
         return {**read_json(output / ROBUSTNESS_RECORD), "path": str(output)}
     examples = with_cosines(examples, encoder)
-    word_budgets = exact_word_budgets(config)
+    word_budgets, longest = config.exact_word_budgets, config.longest_word_budget
     record = {
         **asdict(summarize(examples, config.attack)),
         "successes": asdict(successes(examples)),
         **facts,
         "word_budgets": [asdict(budget) for budget in under_word_budgets(examples, word_budgets)],
+        "mean_accuracy_under_attack": None if longest is None else asdict(mean_accuracy(examples, longest)),
         "resources": resources,
         "similarity": f"cosine of embeddings by {describe_sentence_encoder(config)}",
         "environment": describe_environment(run),
     }
     if other is not None:
         other.check("resources", resources)
-        record["against"] = compare(other, examples, victim, word_budgets)
+        record["against"] = compare(other, examples, victim, word_budgets, longest)
     with atomic_directory(output, force=force) as working:
         write_json(working / ROBUSTNESS_RECORD, record)
         write_json_lines(working / EXAMPLES_RECORD, map(asdict, examples))

@@ -11,7 +11,14 @@ from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.output import read_json
 from compressor.robustness.records import ROBUSTNESS_RECORD, AttackedExample, read_examples
-from compressor.robustness.statistics import Interval, PairedDifference, paired_difference, wilson_interval
+from compressor.robustness.statistics import (
+    Interval,
+    MeanDifference,
+    PairedDifference,
+    paired_difference,
+    paired_mean_difference,
+    wilson_interval,
+)
 from compressor.robustness.victims import Victim, as_input
 
 
@@ -61,6 +68,15 @@ def replay(examples: Sequence[AttackedExample], victim: Victim) -> Transfer:
     return Transfer(len(fooled), count, count / len(fooled), wilson_interval(count, len(fooled)))
 
 
+def mean_accuracy_drop(
+    other: Sequence[AttackedExample], own: Sequence[AttackedExample], longest: float
+) -> MeanDifference:
+    """The other model's `mean_accuracy` minus one's own, on the same examples in the same order."""
+    return paired_mean_difference(
+        [e.held_budgets(longest) for e in other], [e.held_budgets(longest) for e in own]
+    )
+
+
 @dataclass(frozen=True)
 class FinishedAttack:
     """What the attack stage wrote for another model."""
@@ -106,6 +122,7 @@ def compare(
     examples: Sequence[AttackedExample],
     victim: Victim,
     word_budgets: Sequence[float],
+    longest_budget: float | None,
 ) -> dict[str, Any]:
     """Hold a finished attack against that on another model, ready for JSON.
 
@@ -115,7 +132,11 @@ def compare(
         victim: one's own model.
         word_budgets: shares of words for which the drop is told as well. Two models that always fall to
             the unbounded attack have no drop there, and may have one here.
+        longest_budget: end of those that the mean accuracy is over; None if the attack does not tell it.
     """
+    mean_drop = None
+    if longest_budget is not None:
+        mean_drop = asdict(mean_accuracy_drop(other.examples, examples, longest_budget))
     return {
         "model": other.record["model"],
         "accuracy_under_attack_drop": asdict(accuracy_drop(other.examples, examples)),
@@ -126,5 +147,6 @@ def compare(
             }
             for share in word_budgets
         ],
+        "mean_accuracy_under_attack_drop": mean_drop,
         "transfer": asdict(replay(other.examples, victim)),
     }

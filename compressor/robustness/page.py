@@ -64,10 +64,16 @@ def _figures(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         )
         for budget in record["word_budgets"]
     ]
+    mean = record["mean_accuracy_under_attack"]
+    means = []
+    if mean is not None:
+        name = f"mean over 0 to {mean['longest_budget'] * 100:.3g}% of the words"
+        means = [(name, percent(mean["mean"]), _interval(mean["interval"]))]
     return [
         _share(record, "accuracy"),
         _share(record, "accuracy_under_attack"),
         *budgets,
+        *means,
         _share(record, "attack_success_rate"),
         ("Queries an example", number(record["queries_per_example"], ".1f"), NOTHING),
     ]

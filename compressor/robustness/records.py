@@ -9,15 +9,11 @@ from pathlib import Path
 from statistics import fmean
 
 from compressor.errors import UserError
-from compressor.options import AttackConfig, AttackName
 from compressor.output import read_json_lines
-from compressor.robustness.statistics import Interval, wilson_interval
+from compressor.robustness.statistics import Interval, mean_interval, wilson_interval
 
 ROBUSTNESS_RECORD = "robustness.json"
 EXAMPLES_RECORD = "examples.jsonl"
-# They put one word in another's place, each once at most, in an order that is fixed before the first change.
-# DeepWordBug does not: it can delete a word of one letter, and TextAttack counts all behind it as changed.
-ONE_WORD_AFTER_THE_OTHER: frozenset[AttackName] = frozenset({"textfooler", "bertattack", "pwws"})
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,21 @@ class AttackedExample:
         if self.outcome != "succeeded":
             return self.outcome == "failed"
         # As TextAttack's MaxWordsPerturbed rounds.
-        return round(self.words_changed * self.words) > math.ceil(self.words * share)
+        return self._changed > math.ceil(self.words * share)
+
+    def held_budgets(self, longest: float) -> float:
+        """Share of the word budgets from 0 to `longest` within which the model stays right.
+
+        The integral of `holds_out` over the budgets, divided by `longest`.
+        """
+        if self.outcome != "succeeded":
+            return float(self.outcome == "failed")
+        # One word may change within any budget.
+        return min(max(self._changed - 1, 0) / self.words / longest, 1.0)
+
+    @property
+    def _changed(self) -> int:
+        return round(self.words_changed * self.words)
 
 
 @dataclass(frozen=True)
@@ -136,14 +146,6 @@ class WordBudget:
     interval: Interval
 
 
-def exact_word_budgets(config: AttackConfig) -> list[float]:
-    """Shares of words for which a run tells exactly what an attack bounded so would come to."""
-    if config.attack not in ONE_WORD_AFTER_THE_OTHER:
-        return []
-    limit = config.max_words_changed or 1.0
-    return [share for share in config.word_budgets if share <= limit]
-
-
 def under_word_budgets(examples: Sequence[AttackedExample], shares: Sequence[float]) -> list[WordBudget]:
     """Accuracy under attack if no more than each share of the words, rounded up, may change.
 
@@ -161,6 +163,35 @@ def under_word_budgets(examples: Sequence[AttackedExample], shares: Sequence[flo
         interval = wilson_interval(held, len(examples))
         budgets.append(WordBudget(share, held / len(examples), interval))
     return budgets
+
+
+@dataclass(frozen=True)
+class MeanAccuracy:
+    """Accuracy under attack, averaged over the shares of words that may change.
+
+    Attributes:
+        longest_budget: the shares are 0 to this.
+        mean: 0 to 1.
+        interval: at 95 %.
+    """
+
+    longest_budget: float
+    mean: float
+    interval: Interval
+
+
+def mean_accuracy(examples: Sequence[AttackedExample], longest: float) -> MeanAccuracy:
+    """Accuracy under attack, averaged over all word budgets from 0 to `longest`.
+
+    As a restricted mean survival time it looks at how long each example holds out, where the accuracy under
+    attack looks at whether it does: models are told apart on a fraction of the examples.
+    Exact for the attacks that `under_word_budgets` is exact for.
+
+    Raises:
+        ValueError: no examples.
+    """
+    held = [example.held_budgets(longest) for example in examples]
+    return MeanAccuracy(longest, fmean(held), mean_interval(held))
 
 
 def read_examples(directory: Path) -> list[AttackedExample]:

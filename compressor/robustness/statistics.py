@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
+import numpy as np
+from scipy.stats import binomtest, norm
 
 CONFIDENCE = 0.95
 
@@ -36,6 +37,19 @@ class PairedDifference:
     p_value: float
     only_first: int
     only_second: int
+    examples: int
+
+
+@dataclass(frozen=True)
+class MeanDifference:
+    """Means of two numbers between 0 and 1 of each example: the first minus the second.
+
+    Attributes:
+        interval: of the difference, at 95 %.
+    """
+
+    difference: float
+    interval: Interval
     examples: int
 
 
@@ -74,6 +88,47 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> PairedDi
         only_second=only_second,
         examples=len(pairs),
     )
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The interval of the mean of numbers between 0 and 1, at 95 %.
+
+    Agresti and Coull's (The American Statistician 52, 1998), with numbers where they have outcomes: as if two
+    more examples had 0 and two had 1. So a few equal numbers do not pass for certainty.
+
+    Raises:
+        ValueError: no numbers, or one outside.
+    """
+    return _normal_interval(values, {0.0: 2.0, 1.0: 2.0}, 0.0)
+
+
+def paired_mean_difference(first: Sequence[float], second: Sequence[float]) -> MeanDifference:
+    """Compare the means of two numbers between 0 and 1 on the same examples, in the same order.
+
+    The interval is Agresti and Min's for paired proportions (Statistics in Medicine 24, 2005), with numbers
+    where they have outcomes: as if four more pairs differed by 1, 0, 0 and -1, each of half the weight.
+
+    Raises:
+        ValueError: no examples, not as many in both, or numbers that differ by more than 1.
+    """
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    interval = _normal_interval(differences, {-1.0: 0.5, 0.0: 1.0, 1.0: 0.5}, -1.0)
+    return MeanDifference(math.fsum(differences) / len(differences), interval, len(differences))
+
+
+def _normal_interval(values: Sequence[float], added: Mapping[float, float], lowest: float) -> Interval:
+    """The normal interval of the mean of numbers from `lowest` to 1 and of added ones, given with weights."""
+    if not values:
+        raise ValueError("there are no numbers")
+    if min(values) < lowest or max(values) > 1:
+        raise ValueError(f"numbers from {lowest:g} to 1 are needed, not {min(values)} to {max(values)}")
+    numbers = np.array([*values, *added], dtype=np.float64)
+    weights = np.array([*[1.0] * len(values), *added.values()])
+    total = weights.sum()
+    mean = weights @ numbers / total
+    error = math.sqrt(weights @ (numbers - mean) ** 2 / total / total)
+    margin = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
+    return Interval(max(lowest, float(mean - margin)), min(1.0, float(mean + margin)))
 
 
 def difference_interval(

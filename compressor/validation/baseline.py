@@ -10,9 +10,8 @@ from pydantic import ValidationError
 
 from compressor.errors import UserError
 from compressor.metrics import check_metric
-from compressor.options import AttackConfig, TaskName, ValidateConfig, describe
+from compressor.options import ONE_WORD_AFTER_THE_OTHER, AttackConfig, TaskName, ValidateConfig, describe
 from compressor.output import read_json
-from compressor.robustness.records import ONE_WORD_AFTER_THE_OTHER, exact_word_budgets
 from compressor.validation.gates import Gate, parse_gates
 from compressor.validation.readings import (
     BUDGET_METRICS,
@@ -20,6 +19,7 @@ from compressor.validation.readings import (
     FOOTPRINT_METRICS,
     METRICS,
     TASK_METRICS,
+    WITHIN_BUDGETS,
     Basis,
     shape_name,
 )
@@ -106,18 +106,27 @@ def check_measured(
                 f"gate {str(gate)!r}: the baseline's task metric is {baseline.task_metric}, here it is "
                 f"{config.task_metric}; set --task-metric"
             )
-        if gate.metric in BUDGET_METRICS and not exact_word_budgets(attack):
-            known = ", ".join(sorted(ONE_WORD_AFTER_THE_OTHER))
-            raise UserError(
-                f"gate {str(gate)!r}: {attack.attack} with these options has no figures within word budgets; "
-                f"they are read off {known}, for attack.word_budgets up to attack.max_words_changed"
-            )
+        if gate.metric in BUDGET_METRICS:
+            _check_budgets(gate, attack)
         if gate.metric not in FOOTPRINT_METRICS:
             continue
         if not config.footprint:
             raise UserError(f"gate {str(gate)!r}: is not measured with --no-footprint")
         if refers and baseline is not None and baseline.variants.artifact.footprint is None:
             raise UserError(f"gate {str(gate)!r}: the baseline was made with --no-footprint")
+
+
+def _check_budgets(gate: Gate, attack: AttackConfig) -> None:
+    known = ", ".join(sorted(ONE_WORD_AFTER_THE_OTHER))
+    if attack.longest_word_budget is None:
+        raise UserError(
+            f"gate {str(gate)!r}: {attack.attack} has no figures within word budgets; these are read off "
+            f"{known}"
+        )
+    if gate.metric in WITHIN_BUDGETS and not attack.exact_word_budgets:
+        raise UserError(
+            f"gate {str(gate)!r}: there are no attack.word_budgets, or none up to attack.max_words_changed"
+        )
 
 
 def check_baseline(

@@ -15,6 +15,8 @@ from compressor.validation.report import (
     FootprintFigures,
     IntervalFigures,
     LatencyFigures,
+    MeanAccuracyFigures,
+    MeanDifferenceFigures,
     Report,
     RobustnessFigures,
     VariantFigures,
@@ -26,8 +28,9 @@ from compressor.validation.report import (
 Basis = Literal["data", "attack", "machine"]
 FOOTPRINT_METRICS = ("load_seconds", "peak_memory_mb", "model_memory_mb")
 TASK_METRICS = ("task_score", "task_score_drop")
-# Of attacks whose figures within `word_budgets` are read off one run.
-BUDGET_METRICS = ("accuracy_under_attack_within_budgets", "accuracy_under_attack_drop_within_budgets")
+WITHIN_BUDGETS = ("accuracy_under_attack_within_budgets", "accuracy_under_attack_drop_within_budgets")
+# Of attacks whose figures within word budgets are read off one run.
+BUDGET_METRICS = (*WITHIN_BUDGETS, "mean_accuracy_under_attack", "mean_accuracy_under_attack_drop")
 # A regression's answers are numbers, of which none is right or wrong.
 CLASS_METRICS = (
     "accuracy",
@@ -147,6 +150,20 @@ def shape_name(batch_size: int, sequence_length: int) -> str:
 def budget_name(share: float) -> str:
     """`0.1 of words`."""
     return f"{share:g} of words"
+
+
+def _mean_under_attack(figures: VariantFigures) -> MeanAccuracyFigures:
+    found = _robustness(figures).mean_accuracy_under_attack
+    if found is None:
+        raise ValueError("the attack tells no mean over word budgets")
+    return found
+
+
+def _mean_drop(figures: VariantFigures) -> MeanDifferenceFigures:
+    found = _attacks(figures).mean_accuracy_under_attack_drop
+    if found is None:
+        raise ValueError("the attack tells no mean over word budgets")
+    return found
 
 
 def _ends(interval: IntervalFigures | None) -> Interval | None:
@@ -331,6 +348,14 @@ METRICS: dict[str, Metric] = {
     "accuracy_under_attack_within_budgets": Metric(
         _within_budgets, True, True, frozenset({"data", "attack"}), _paired_within_budgets
     ),
+    "mean_accuracy_under_attack": _of(
+        lambda v: Reading(
+            _mean_under_attack(v).mean, _ends(_mean_under_attack(v).interval), possible=Interval(0.0, 1.0)
+        ),
+        "data",
+        "attack",
+        interval=True,
+    ),
     "attack_success_rate": _of(
         lambda v: _share(_robustness(v).attack_success_rate, _robustness(v).attack_success_rate_interval),
         "data",
@@ -377,6 +402,16 @@ METRICS: dict[str, Metric] = {
     ),
     "accuracy_under_attack_drop_within_budgets": Metric(
         _drops_within_budgets, False, True, frozenset({"data", "attack"})
+    ),
+    "mean_accuracy_under_attack_drop": _against(
+        lambda v, dense: Reading(
+            _mean_drop(v).difference,
+            _ends(_mean_drop(v).interval),
+            possible=_difference_from(_mean_under_attack(dense).mean),
+        ),
+        "data",
+        "attack",
+        interval=True,
     ),
     # What the drop may still be, given the number of examples: a bound on it tests "no less robust".
     "accuracy_under_attack_drop_upper": _against(

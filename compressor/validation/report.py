@@ -42,6 +42,14 @@ class WordBudgetFigures(_Part):
     interval: IntervalFigures
 
 
+class MeanAccuracyFigures(_Part):
+    """Accuracy under attack, averaged over the shares of words that may change."""
+
+    longest_budget: float = Field(gt=0, le=1, description="The shares are 0 to this.")
+    mean: float = Field(ge=0, le=1)
+    interval: IntervalFigures
+
+
 class RobustnessFigures(_Part):
     """Figures of one attack; shares are 0 to 1."""
 
@@ -59,6 +67,17 @@ class RobustnessFigures(_Part):
     word_budgets: list[WordBudgetFigures] = Field(
         [], description="One for each of the attack's word_budgets; none where they cannot be read off."
     )
+    mean_accuracy_under_attack: MeanAccuracyFigures | None = Field(
+        None, description="Null where it cannot be read off."
+    )
+
+
+class MeanDifferenceFigures(_Part):
+    """Two means on the same examples, the dense model's minus this variant's."""
+
+    difference: float = Field(ge=-1, le=1)
+    interval: IntervalFigures
+    examples: int = Field(ge=1)
 
 
 class DifferenceFigures(_Part):
@@ -93,6 +112,9 @@ class AgainstFigures(_Part):
 
     accuracy_under_attack_drop: DifferenceFigures
     word_budgets: list[WordBudgetDropFigures] = Field([], description="One for each of robustness's.")
+    mean_accuracy_under_attack_drop: MeanDifferenceFigures | None = Field(
+        None, description="Null where there is no mean."
+    )
     transfer: TransferFigures
 
 

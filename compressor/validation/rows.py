@@ -17,6 +17,7 @@ from compressor.validation.report import (
     IntervalFigures,
     LatencyFigures,
     LayerRow,
+    MeanDifferenceFigures,
     Report,
     SliceFigures,
     VariantFigures,
@@ -243,6 +244,12 @@ def _budget_cells(figures: VariantFigures) -> dict[str, str]:
         cells[f"Within {share:.3g} of words, drop to dense"] = _difference(
             drop.accuracy_under_attack_drop if drop else None
         )
+    mean = attack.mean_accuracy_under_attack if attack else None
+    if mean is not None:
+        name = f"Mean over 0 to {mean.longest_budget:.3g} of words"
+        drop_of_mean = against.mean_accuracy_under_attack_drop if against else None
+        cells[name] = _with(percent(mean.mean), mean.interval)
+        cells[f"{name}, drop to dense"] = _difference(drop_of_mean)
     return cells
 
 
@@ -315,7 +322,7 @@ def _slice_cell(part: SliceFigures) -> SliceCell:
     return SliceCell(percent(part.accuracy), _difference(part.drop), part.regression)
 
 
-def _difference(drop: DifferenceFigures | None) -> str:
+def _difference(drop: DifferenceFigures | MeanDifferenceFigures | None) -> str:
     return NOTHING if drop is None else _with(percent(drop.difference), drop.interval)
 
 

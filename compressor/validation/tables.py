@@ -10,7 +10,7 @@ from rich.text import Text
 
 from compressor.pages import NOTHING, number, percent
 from compressor.validation.compare import ComparedFigure, Comparison
-from compressor.validation.report import Report, VariantFigures
+from compressor.validation.report import Report, RobustnessFigures, VariantFigures
 from compressor.validation.rows import (
     gate_interval,
     gate_limit,
@@ -134,9 +134,18 @@ def _attack_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str
             )
             for place, budget in enumerate(attacks[0].word_budgets)
         ),
+        *_mean_rows(attacks),
         ("attack success rate", [percent(attack.attack_success_rate) for attack in attacks]),
         ("queries an example", [number(attack.queries_per_example, ".1f") for attack in attacks]),
     ]
+
+
+def _mean_rows(attacks: Sequence[RobustnessFigures]) -> list[tuple[str, list[str]]]:
+    means = [attack.mean_accuracy_under_attack for attack in attacks]
+    if means[0] is None:
+        return []
+    name = f"  mean over 0 to {means[0].longest_budget:g} of words"
+    return [(name, [NOTHING if mean is None else percent(mean.mean) for mean in means])]
 
 
 def _score_drop(variant: VariantFigures) -> str:

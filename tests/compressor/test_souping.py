@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
+from rich.console import Console
 from stopping import StopBefore, StoppedError
 
 from compressor import training_checkpoint
@@ -18,6 +20,7 @@ from compressor.options import AttackConfig, ColumnsConfig, RunConfig, SoupConfi
 from compressor.output import read_json, read_tensors
 from compressor.predictors import TorchPredictor, predict
 from compressor.souping import runs_folder, soup_directory
+from compressor.tables import soup_table
 
 COLUMNS = ColumnsConfig(max_length=48)
 RUN = RunConfig(device="cpu", threads=2)
@@ -102,9 +105,29 @@ def test_the_record_is_a_greedy_choice_by_accuracy_under_attack(made):
     trials = greedy_soup(alone, lambda places: Score(**scores[places]), CONFIG.accuracy_tolerance)
     assert [asdict(trial) for trial in trials] == record["trials"]
     assert record["kept"] == list(kept)
-    assert record["accuracy_under_attack"] == scores[kept]["accuracy_under_attack"]
+    assert record["accuracy_under_attack"] == scores[kept]["robustness"]
     assert any(trial["score"] for trial in record["trials"][1:])
     assert record == read_json(made[0] / "soup.json") | {key: record[key] for key in ("path", "sha256")}
+
+
+def test_runs_can_be_chosen_by_the_mean_over_word_budgets(copied, critic_quotes, small_encoder_dir):
+    pwws = AttackConfig(attack="pwws", attack_examples=8)
+    config = CONFIG.model_copy(update={"attack": pwws, "chosen_by": "mean_accuracy_under_attack"})
+    heard = Listener()
+    record = soup(critic_quotes / "small.tsv", small_encoder_dir, copied, config, heard)
+    alone = [own["mean_accuracy_under_attack"]["mean"] for own in record["runs"]]
+    first, *_ = record["trials"]
+    assert first["score"]["robustness"] == alone[first["run"]] == max(alone)
+    assert any("mean accuracy under attack" in line for line in heard.heard)
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(soup_table(record))
+    assert "mean under attack" in shown.get()
+
+
+def test_the_mean_over_word_budgets_needs_an_attack_that_tells_it():
+    with pytest.raises(ValidationError, match="needs an attack that tells it"):
+        SoupConfig(chosen_by="mean_accuracy_under_attack")
 
 
 def test_the_held_out_texts_are_not_trained_on(made, critic_quotes):

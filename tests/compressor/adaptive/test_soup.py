@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from compressor.adaptive.soup import AXES, Score, Trial, average_weights, greedy_soup, grid_runs
 from compressor.options import SoupConfig
 
-SCORE = st.builds(Score, accuracy=st.sampled_from([0.5, 0.8, 0.9]), accuracy_under_attack=st.integers(0, 5))
+SCORE = st.builds(Score, accuracy=st.sampled_from([0.5, 0.8, 0.9]), robustness=st.integers(0, 5))
 SCORES = st.lists(SCORE, min_size=1, max_size=5)
 TOLERANCES = st.sampled_from([0.0, 0.15, 1.0])
 
@@ -32,12 +32,12 @@ def test_without_a_bound_on_accuracy_it_is_the_papers_loop(scores, seed):
     ingredients, remaining = [], list(enumerate(scores))
     current = -1
     while remaining:
-        tried = max(remaining, key=lambda pair: pair[1].accuracy_under_attack)
+        tried = max(remaining, key=lambda pair: pair[1].robustness)
         remaining.remove(tried)
         with_it = tried[1] if not ingredients else score_of([*ingredients, tried[0]])
-        if with_it.accuracy_under_attack >= current:
+        if with_it.robustness >= current:
             ingredients.append(tried[0])
-            current = with_it.accuracy_under_attack
+            current = with_it.robustness
     trials = greedy_soup(scores, score_of, 1.0)
     assert [trial.run for trial in trials if trial.kept] == ingredients
     assert sorted(trial.run for trial in trials) == list(range(len(scores)))
@@ -49,11 +49,11 @@ def test_what_is_kept_never_gets_less_robust_nor_too_inaccurate(scores, toleranc
     score_of = subset_scores(seed)
     trials = greedy_soup(scores, lambda runs: asked.append(runs) or score_of(runs), tolerance)
     kept = [trial for trial in trials if trial.kept]
-    robust = [trial.score.accuracy_under_attack for trial in kept]
+    robust = [trial.score.robustness for trial in kept]
     least = max(score.accuracy for score in scores) - tolerance
     assert robust == sorted(robust)
     assert all(trial.score.accuracy >= least and scores[trial.run].accuracy >= least for trial in kept)
-    assert robust[0] == max(s.accuracy_under_attack for s in scores if s.accuracy >= least)
+    assert robust[0] == max(s.robustness for s in scores if s.accuracy >= least)
     assert {trial.run for trial in trials if trial.score is None} == {
         run for run, score in enumerate(scores) if score.accuracy < least
     }

@@ -7,10 +7,10 @@ import pytest
 from compressor.console import SilentProgress
 from compressor.data import TextData
 from compressor.errors import UserError
-from compressor.options import AttackConfig, AttackName
+from compressor.options import ONE_WORD_AFTER_THE_OTHER, AttackConfig, AttackName
 from compressor.predictors import OnnxPredictor, TorchPredictor
 from compressor.robustness.attacks import RECIPES, build_attack
-from compressor.robustness.records import ONE_WORD_AFTER_THE_OTHER, summarize, under_word_budgets
+from compressor.robustness.records import summarize, under_word_budgets
 from compressor.robustness.resources import import_textattack
 from compressor.robustness.run import attack_victim
 from compressor.robustness.victims import Victim

@@ -159,6 +159,8 @@ def test_a_model_is_as_robust_as_itself_and_fooled_by_all_its_own_attacks(
     against = attack(small_classifier_dir, tmp_path / "again", against=dense)["against"]
     assert against["accuracy_under_attack_drop"]["difference"] == 0
     assert against["accuracy_under_attack_drop"]["p_value"] == 1
+    # DeepWordBug, which counts changed words otherwise.
+    assert against["mean_accuracy_under_attack_drop"] is None
     assert against["transfer"]["rate"] == 1
     assert against["transfer"]["texts"] > 0
 
@@ -175,10 +177,15 @@ def test_two_models_are_compared_for_each_word_budget(
     for drop, before, after in zip(drops, dense["word_budgets"], artifact["word_budgets"], strict=True):
         difference = before["accuracy_under_attack"] - after["accuracy_under_attack"]
         assert drop["accuracy_under_attack_drop"]["difference"] == pytest.approx(difference)
+    means = [record["mean_accuracy_under_attack"]["mean"] for record in (dense, artifact)]
+    mean_drop = artifact["against"]["mean_accuracy_under_attack_drop"]
+    assert mean_drop["difference"] == pytest.approx(means[0] - means[1])
+    assert mean_drop["examples"] == 8
     console = Console(width=120)
     with console.capture() as shown:
         console.print(attack_table(artifact))
     assert shown.get().count("of the words change (p = ") == 2
+    assert shown.get().count("mean over 0 to 30% of the words") == 2
 
 
 @pytest.mark.parametrize(

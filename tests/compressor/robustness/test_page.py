@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compressor.robustness.page import LONG_TEXT, render_page
-from compressor.robustness.records import AttackedExample, summarize, under_word_budgets
+from compressor.robustness.records import AttackedExample, mean_accuracy, summarize, under_word_budgets
 
 VOID_TAGS = {"meta", "input"}
 LABELS = ["negative", "positive"]
@@ -98,6 +98,7 @@ def make_record(examples: Sequence[AttackedExample], **changes: Any) -> dict[str
         **asdict(summarize(list(examples), "textfooler")),
         "model": "runs/artifact",
         "word_budgets": [asdict(budget) for budget in budgets],
+        "mean_accuracy_under_attack": asdict(mean_accuracy(examples, 0.125)),
         "resources": {"word_vectors": "glove & co", "part_of_speech": "TextBlob 0.19.0"},
         **changes,
     }
@@ -136,6 +137,7 @@ def test_title_figures_and_resources() -> None:
         "Accuracy under attack 50.0% 15.0% to 85.0%",
         "with 5% of the words at most 50.0% 15.0% to 85.0%",
         "with 12.5% of the words at most 50.0% 15.0% to 85.0%",
+        "mean over 0 to 12.5% of the words 50.0% 15.4% to 84.6%",
         "Attack success rate 33.3% 6.1% to 79.2%",
         "Queries an example 18.0 –",
     ]
@@ -144,7 +146,7 @@ def test_title_figures_and_resources() -> None:
 
 def test_what_is_not_there_is_a_dash_or_left_out() -> None:
     skipped = make_example("skipped")
-    root = page(skipped, word_budgets=[], resources={}, model="..")
+    root = page(skipped, word_budgets=[], mean_accuracy_under_attack=None, resources={}, model="..")
     lines = [row.line() for row in root.all("tr")]
     assert "Attack success rate – –" in lines
     assert "Queries an example – –" in lines

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compressor.assets import encoder_directory
 from compressor.console import SilentProgress
@@ -20,7 +22,13 @@ from compressor.options import AttackConfig, ColumnsConfig, ExportConfig, RunCon
 from compressor.predictors import OnnxPredictor, TorchPredictor
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.attacks import universal_tags
-from compressor.robustness.records import AttackedExample, read_examples, summarize, under_word_budgets
+from compressor.robustness.records import (
+    AttackedExample,
+    mean_accuracy,
+    read_examples,
+    summarize,
+    under_word_budgets,
+)
 from compressor.robustness.resources import STOPWORDS
 from compressor.robustness.run import attack_victim, load_predictor
 from compressor.robustness.sentence_encoder import SentenceEncoder
@@ -192,6 +200,33 @@ def test_word_budgets_of_hand_made_examples():
     budgets = under_word_budgets(changed, [0.05, 0.1, 1.0])
     assert [budget.accuracy_under_attack for budget in budgets] == [0.6, 0.4, 0.2]
     assert all(b.interval.low < b.accuracy_under_attack < b.interval.high for b in budgets)
+
+
+outcomes = st.tuples(st.sampled_from(["succeeded", "failed", "skipped"]), st.integers(1, 60), st.data())
+
+
+@given(outcomes, st.floats(0.02, 1))
+def test_the_budgets_that_an_example_holds_are_those_at_which_it_holds_out(drawn, longest):
+    outcome, words, data = drawn
+    changed = data.draw(st.integers(1, words)) if outcome == "succeeded" else 0
+    attacked = dataclasses.replace(example(outcome), words=words, words_changed=changed / words)
+    shares = (np.arange(4000) + 0.5) / 4000 * longest
+    held = np.mean([attacked.holds_out(share) for share in shares])
+    assert attacked.held_budgets(longest) == pytest.approx(held, abs=1e-3)
+
+
+def test_the_mean_accuracy_of_hand_made_examples():
+    changed = [
+        dataclasses.replace(example("succeeded"), words=10, words_changed=0.1),
+        dataclasses.replace(example("succeeded"), words=10, words_changed=0.2),
+        dataclasses.replace(example("succeeded"), words=10, words_changed=0.9),
+        dataclasses.replace(example("failed"), words=10, words_changed=0.0),
+        dataclasses.replace(example("skipped"), words=10, words_changed=0.0),
+    ]
+    found = mean_accuracy(changed, 0.4)
+    assert found.mean == pytest.approx((0 + 0.25 + 1 + 1 + 0) / 5)
+    assert found.interval.low < found.mean < found.interval.high
+    assert found.longest_budget == 0.4
 
 
 def test_nothing_attempted_has_no_success_rate():

@@ -8,8 +8,10 @@ from scipy.stats import binom, norm
 
 from compressor.robustness.statistics import (
     difference_interval,
+    mean_interval,
     paired_difference,
     paired_interval,
+    paired_mean_difference,
     wilson_interval,
 )
 
@@ -85,6 +87,75 @@ def test_the_interval_covers_the_true_difference_nearly_as_often_as_it_says(both
     intervals = [paired_difference(*table(*row)).interval for row in draws.tolist()]
     covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])
     assert covered > 0.92
+
+
+@given(st.integers(0, 80), st.integers(0, 80))
+def test_the_interval_of_a_mean_of_outcomes_is_agresti_and_coull_s(hits, misses):
+    if not hits + misses:
+        return
+    count = hits + misses + 4
+    share = (hits + 2) / count
+    margin = norm.ppf(0.975) * np.sqrt(share * (1 - share) / count)
+    found = mean_interval([1.0] * hits + [0.0] * misses)
+    ends = (max(0, share - margin), min(1, share + margin))
+    assert (found.low, found.high) == pytest.approx(ends, abs=1e-12)
+
+
+@given(*[st.integers(0, 60)] * 4)
+def test_the_interval_of_paired_outcomes_is_agresti_and_min_s(both, only_first, only_second, neither):
+    if not both + only_first + only_second + neither:
+        return
+    # Half an example is added to each of the four counts.
+    count = both + only_first + only_second + neither + 2
+    one, other = (only_first + 0.5) / count, (only_second + 0.5) / count
+    margin = norm.ppf(0.975) * np.sqrt((one + other - (one - other) ** 2) / count)
+    first, second = table(both, only_first, only_second, neither)
+    found = paired_mean_difference(list(map(float, first)), list(map(float, second)))
+    ends = (max(-1, one - other - margin), min(1, one - other + margin))
+    assert (found.interval.low, found.interval.high) == pytest.approx(ends, abs=1e-12)
+    assert found.difference == pytest.approx(paired_difference(first, second).difference)
+
+
+numbers = st.lists(st.floats(0, 1), min_size=1, max_size=40)
+
+
+@given(numbers, st.data())
+def test_intervals_of_means_are_around_them_and_turn_with_the_sign(first, data):
+    second = data.draw(st.lists(st.floats(0, 1), min_size=len(first), max_size=len(first)))
+    ends = mean_interval(first)
+    assert 0 <= ends.low <= np.mean(first) + 1e-9
+    assert np.mean(first) - 1e-9 <= ends.high <= 1
+    one, other = paired_mean_difference(first, second), paired_mean_difference(second, first)
+    assert -1 <= one.interval.low <= one.difference + 1e-9
+    assert one.difference - 1e-9 <= one.interval.high <= 1
+    assert (one.difference, one.interval.low) == pytest.approx((-other.difference, -other.interval.high))
+
+
+@pytest.mark.parametrize("examples", [10, 30, 100])
+@pytest.mark.parametrize("effect", [0.0, 0.3])
+def test_intervals_of_means_cover_the_truth_nearly_as_often_as_they_say(examples, effect):
+    # A third is wrong before the attack, most of the rest falls early, and few never do.
+    generator = np.random.default_rng(0)
+    shape = (2000, examples)
+    wrong, never = generator.random(shape) < 0.3, generator.random(shape) < 0.05
+    first = np.where(wrong, 0.0, np.where(never, 1.0, generator.beta(1, 4, shape)))
+    second = first * np.where(generator.random(shape) < 0.4, 1 - effect, 1.0)
+    means = 0.7 * (0.05 + 0.95 / 5) * np.array([1.0, 1 - 0.4 * effect])
+    alone = [mean_interval(row) for row in first.tolist()]
+    pairs = [
+        paired_mean_difference(*rows).interval for rows in zip(first.tolist(), second.tolist(), strict=True)
+    ]
+    for intervals, truth in ((alone, means[0]), (pairs, means[0] - means[1])):
+        covered = np.mean([ends.low <= truth <= ends.high for ends in intervals])
+        assert covered > 0.93
+
+
+def test_numbers_outside_their_range_are_an_error():
+    for values in ([], [1.5], [-0.1]):
+        with pytest.raises(ValueError):
+            mean_interval(values)
+    with pytest.raises(ValueError, match="from -1 to 1"):
+        paired_mean_difference([2.0], [0.5])
 
 
 @given(*[st.integers(1, 60)] * 4)
