@@ -240,6 +240,12 @@ def main(
     substituted_share: Annotated[
         float, typer.Option(help="Share of the words that the soup's runs are trained with close ones for.")
     ] = 0.3,
+    substitution_draws: Annotated[
+        int, typer.Option(help="Draws of these words, of which a step trains on the worst.")
+    ] = 1,
+    soup_adversarial_steps: Annotated[
+        list[int] | None, typer.Option(help="Steps of FreeLB in the soup's runs: 0 and 3 if not given.")
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the texts to train on.")] = 1,
     processes: Annotated[int, typer.Option(help="Among which an attack's examples are shared out.")] = 2,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "robust_pruning.json",
@@ -258,10 +264,11 @@ def main(
         optimizers=["adamw"],
         epoch_counts=[epochs],
         holdout_examples=train_texts // 20,
-        adversarial_step_counts=[0, ADVERSARIAL_STEPS],
+        adversarial_step_counts=soup_adversarial_steps or [0, ADVERSARIAL_STEPS],
         adversarial_step_size=STEP_SIZE,
         adversarial_start=START,
         substituted_shares=[substituted_share],
+        substitution_draws=substitution_draws,
         substitution_vectors=word_vectors,
         chosen_by=chosen_by,
         # Robust runs are less accurate than plain ones; a constant answer is far below both.
@@ -288,6 +295,7 @@ def main(
         "train_texts": train_texts,
         "epochs": epochs,
         "substituted_share": substituted_share,
+        "substitution_draws": substitution_draws,
         "chosen_by": chosen_by,
         "rows": [],
     }

@@ -55,8 +55,15 @@ def finetune_classifier(
     tokenizer = classifier.tokenizer
     substitution = None
     if vectors is not None:
-        share = config.substituted_share
-        substitution = Substitution(tokenizer, data, max_length, close_words(vectors), share, seed)
+        substitution = Substitution(
+            tokenizer,
+            data,
+            max_length,
+            close_words(vectors),
+            config.substituted_share,
+            seed,
+            config.substitution_draws,
+        )
     training = TrainingSet(
         encode(tokenizer, data, max_length), torch.tensor(data.targets), substitution=substitution
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.adversarial_training import Perturbation, adversarial_backward
-from compressor.batching import Encoded, pad, shuffled_batches
+from compressor.batching import Batch, Encoded, pad, shuffled_batches
 from compressor.classifier import Classifier, linear_at
 from compressor.early_stopping import EarlyStopping
 from compressor.errors import UserError
@@ -47,11 +47,11 @@ class TrainingSet:
     teacher_logits: Tensor | None = None
     substitution: Substitution | None = None
 
-    def at(self, places: Sequence[int], step: int) -> list[Encoded]:
-        """The texts at those places as the step sees them."""
+    def draws_at(self, places: Sequence[int], step: int) -> list[list[Encoded]]:
+        """The texts at those places as the step may see them: an entry a draw, in it a text a place."""
         if self.substitution is None:
-            return [self.encoded[place] for place in places]
-        return self.substitution.encoded(places, step)
+            return [[self.encoded[place] for place in places]]
+        return [self.substitution.encoded(places, step, draw) for draw in range(self.substitution.draws)]
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,13 @@ def distillation_loss(
         log_target=True,
     )
     return (1 - weight) * loss + weight * temperature**2 * divergence
+
+
+def example_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss on labels of each example, `(batch,)`; arguments as for `distillation_loss`."""
+    if labels.is_floating_point():
+        return (logits[:, 0] - labels).square()
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
 def hidden_distance(states: Sequence[Tensor], teacher_states: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -254,11 +261,14 @@ def _backward(
 ) -> None:
     """Add a batch's share of a step's gradient to the parameters'."""
     model, device = classifier.model, classifier.device
-    inputs = pad(data.at(batch, step), int(classifier.tokenizer.pad_token_id), device)
+    padded = partial(pad, pad_token_id=int(classifier.tokenizer.pad_token_id), device=device)
     in_precision = partial(
         torch.autocast, device.type, dtype=torch.bfloat16, enabled=schedule.precision == "bf16"
     )
     labels = data.labels[batch].to(device)
+    draws = data.draws_at(batch, step)
+    with in_precision():
+        inputs = padded(draws[0] if len(draws) == 1 else _hardest(model, draws, labels, padded))
     teacher_logits = None if data.teacher_logits is None else data.teacher_logits[batch].to(device)
     teacher_states: Sequence[Tensor] | None = None
     asked = schedule.hidden_weight or (teacher_logits is None and schedule.distillation_weight)
@@ -284,6 +294,22 @@ def _backward(
         loss(**inputs).backward()
     else:
         adversarial_backward(model.get_input_embeddings(), inputs, loss, perturbation)
+
+
+def _hardest(
+    model: BertForSequenceClassification,
+    draws: Sequence[Sequence[Encoded]],
+    labels: Tensor,
+    padded: Callable[[Sequence[Encoded]], Batch],
+) -> list[Encoded]:
+    """Of each text the draw with the largest loss on its label, without dropout."""
+    drops_out = model.training
+    model.eval()
+    with torch.no_grad():
+        losses = [example_losses(model(**padded(draw)).logits.float(), labels) for draw in draws]
+    model.train(drops_out)
+    chosen = torch.stack(losses).argmax(dim=0).tolist()
+    return [draws[draw][place] for place, draw in enumerate(chosen)]
 
 
 def _endless_batches(

@@ -1,7 +1,8 @@
 """Training on texts some of whose words are replaced by close ones, drawn anew each time.
 
 Augmentation as in Jia et al., "Certified Robustness to Adversarial Word Substitutions", EMNLP 2019, who draw
-a few variants of each text ahead.
+a few variants of each text ahead. Of several draws the one that the model does worst on can be trained on, as
+in Engstrom et al., "Exploring the Landscape of Spatial Robustness", ICML 2019.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ WORD = re.compile(r"[^\W\d_]+")
 class Substitution:
     """Texts as a training step sees them: some words replaced, other ones at each step.
 
-    What is drawn depends on the seed, the step and the text alone, so that a training that was stopped goes
-    on with the same texts.
+    What is drawn depends on the seed, the step, the text and the number of the draw alone, so that a training
+    that was stopped goes on with the same texts.
 
     Attributes:
         close_to: words that a word in lower case may be replaced by, of `close_words`.
         share: of the words that have close ones.
+        draws: how many times a step draws, to train on each text as the model does worst on it.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -49,10 +51,11 @@ class Substitution:
     close_to: Callable[[str], Sequence[str]]
     share: float
     seed: int
+    draws: int = 1
 
-    def encoded(self, places: Sequence[int], step: int) -> list[Encoded]:
-        """The tokenised texts (or pairs) at those places of the data at a step, counted from 0."""
-        generators = [np.random.default_rng((self.seed, step, place)) for place in places]
+    def encoded(self, places: Sequence[int], step: int, draw: int = 0) -> list[Encoded]:
+        """The tokenised texts (or pairs) at those places of the data; steps and draws are counted from 0."""
+        generators = [np.random.default_rng((self.seed, step, place, draw)) for place in places]
 
         def drawn(texts: Sequence[str]) -> list[str]:
             return [

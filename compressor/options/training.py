@@ -73,8 +73,15 @@ class TrainingConfig(AdversarialConfig):
 
 
 class SubstitutionConfig(Section):
-    """What replaces words of texts that are trained on."""
+    """What replaces words of texts that are trained on, and how."""
 
+    substitution_draws: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="How many times a step draws what replaces the words of a text, to train on the draw "
+        "that the model does worst on; each further one costs a third of a step.",
+    )
     substitution_vectors: str | None = Field(
         None,
         description="Word vectors whose neighbours replace words of training texts: an .npz file with arrays "

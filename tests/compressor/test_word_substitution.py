@@ -1,5 +1,7 @@
 """Texts whose words are replaced by close ones while a model is trained."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stopping import StopBefore, StoppedError
 
+from compressor import training as training_module
 from compressor import training_checkpoint
+from compressor.batching import encode, pad
 from compressor.classifier import weights_fingerprint
 from compressor.console import SilentProgress
 from compressor.data import TextData
@@ -16,7 +20,7 @@ from compressor.finetuning import finetune_directory
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SubstitutionConfig
 from compressor.output import read_json
 from compressor.robustness.word_vectors import WordVectors
-from compressor.training import TrainingSet
+from compressor.training import Schedule, TrainingSet, train
 from compressor.word_substitution import WORD, Substitution, close_words, substituted, substitution_vectors
 
 CLOSE = {"good": ["fine", "decent"], "film": ["movie"], "dull": ["boring"]}
@@ -99,7 +103,35 @@ def test_both_texts_of_a_pair_are_varied(small_classifier, vectors):
 
 def test_without_substitution_a_step_sees_the_texts():
     data = TrainingSet([([1], [0]), ([2], [0])], torch.tensor([0, 1]))
-    assert data.at([1, 0], 5) == [([2], [0]), ([1], [0])]
+    assert data.draws_at([1, 0], 5) == [[([2], [0]), ([1], [0])]]
+
+
+def test_of_several_draws_each_text_is_trained_on_as_the_model_does_worst_on_it(
+    small_classifier, vectors, monkeypatch
+):
+    data = TextData(["good " * 6, "bad good good", "so", "good bad"], None, [0, 1, 0, 1], ["a", "b"], "here")
+    tokenizer, close = small_classifier.tokenizer, close_words(vectors)
+    labels = torch.tensor(data.class_labels)
+    substitution = Substitution(tokenizer, data, LENGTH, close, 0.5, 0, draws=5)
+    training = TrainingSet(encode(tokenizer, data, LENGTH), labels, substitution=substitution)
+    places = [2, 0, 3, 1]
+    draws = training.draws_at(places, 0)
+    assert draws[0] == Substitution(tokenizer, data, LENGTH, close, 0.5, 0).encoded(places, 0)
+    losses = {}
+    for draw in draws:
+        for place, text in zip(places, draw, strict=True):
+            with torch.no_grad():
+                logits = small_classifier.model(**pad([text], tokenizer.pad_token_id)).logits
+            loss = torch.nn.functional.cross_entropy(logits, labels[[place]]).item()
+            losses[place] = max(losses.get(place, (-1.0, None)), (loss, str(text[0])))
+    seen = []
+    monkeypatch.setattr(training_module, "_endless_batches", lambda *_: iter([places]))
+    monkeypatch.setattr(training_module, "pad", lambda *a, **k: seen.append(a[0]) or pad(*a, **k))
+    schedule = Schedule(steps=1, learning_rate=1e-4, batch_size=4)
+    train(copy.deepcopy(small_classifier), training, schedule, seed=0)
+    # The draws to choose from, then what is trained on.
+    assert seen[:-1] == draws
+    assert [str(ids) for ids, _ in seen[-1]] == [losses[place][1] for place in places]
 
 
 def finetuned(encoder, quotes_folder, output, vectors_file, progress=None, resume=False, **options):
