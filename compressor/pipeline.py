@@ -24,6 +24,7 @@ from compressor.output import read_json
 from compressor.patterns import parse_pattern
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder, Step
+from compressor.souping import check_choice
 from compressor.stages import (
     REPORTS,
     TrainDense,
@@ -43,7 +44,8 @@ def check_recipe(recipe: Recipe) -> None:
 
     Raises:
         UserError: pattern, gates or their baseline, device, options of the export that contradict each
-            other, a finetune or soup section without training data, or both.
+            other, a finetune or soup section without training data, or both, a soup that is chosen by what
+            its attack does not tell.
     """
     parse_pattern(recipe.prune.pattern, recipe.prune.sparsity, recipe.prune.scope)
     prepare_gates(recipe.validate_, recipe.attack)
@@ -53,6 +55,8 @@ def check_recipe(recipe: Recipe) -> None:
         raise UserError(
             "soup: there is a finetune section as well; the dense model is made by one of the two"
         )
+    if recipe.soup is not None:
+        check_choice(recipe.soup)
     if trains_dense(recipe):
         training_texts(recipe)
 

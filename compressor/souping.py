@@ -29,8 +29,16 @@ from compressor.classifier import (
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, package_versions, prepare
+from compressor.errors import UserError
 from compressor.finetuning import TRAINING_RECORD, finetune_classifier
-from compressor.options import ColumnsConfig, FinetuneConfig, RobustnessFigure, RunConfig, SoupConfig
+from compressor.options import (
+    ONE_WORD_AFTER_THE_OTHER,
+    ColumnsConfig,
+    FinetuneConfig,
+    RobustnessFigure,
+    RunConfig,
+    SoupConfig,
+)
 from compressor.output import (
     atomic_directory,
     check_replaceable,
@@ -95,6 +103,7 @@ def soup_directory(
         UserError: bad model, data, resources or output.
     """
     check_replaceable(output, force)
+    check_choice(config)
     device = prepare(run)
     data = load_text_data(train_data, columns, "train")
     training, holdout = data.hold_out(config.holdout_examples, run.seed)
@@ -139,6 +148,15 @@ def soup_directory(
         save_classifier(classifier, working)
         write_json(working / SOUP_RECORD, record)
     return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}
+
+
+def check_choice(config: SoupConfig) -> None:
+    """Raise a `UserError` if the attack does not tell the figure that runs are chosen by."""
+    if config.chosen_by == "mean_accuracy_under_attack" and config.attack.longest_word_budget is None:
+        raise UserError(
+            f"chosen_by: {config.attack.attack} tells no {config.chosen_by}; choose by "
+            f"accuracy_under_attack, or attack with one of {', '.join(sorted(ONE_WORD_AFTER_THE_OTHER))}"
+        )
 
 
 def runs_folder(output: Path) -> Path:

@@ -40,7 +40,7 @@ GOES_ON_FROM = {ROOT / "docs" / "exporting.md": README} | {
 }
 # Of a model of microseconds a time is chance; its gates are tested in tests/compressor/validation.
 TIMED_GATE = "latency_ratio"
-FAILED_GATE = re.compile(r"(\w+)(?: at [^;]*?)? is -?[\d.]+, bound")
+FAILED_GATE = re.compile(r"(\w+)(?: at [^;]*?)? is -?[\d.]+(?: \([^)]*\))?, bound")
 
 
 @pytest.fixture(scope="module")

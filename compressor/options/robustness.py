@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from compressor.options.section import Section
 from compressor.options.training import (
@@ -12,6 +12,7 @@ from compressor.options.training import (
     OptimizerName,
     PerturbationConfig,
     SubstitutionConfig,
+    SubstitutionDraws,
     WarmupShare,
 )
 
@@ -141,6 +142,7 @@ class SoupConfig(PerturbationConfig, SubstitutionConfig):
         description="Shares of the words that are replaced by close ones at each step, of the grid; 0 trains "
         "on the texts as they are.",
     )
+    substitution_draws: SubstitutionDraws = 1
     holdout_examples: int = Field(
         1000,
         ge=1,
@@ -163,13 +165,3 @@ class SoupConfig(PerturbationConfig, SubstitutionConfig):
     batch_size: BatchSize = 32
     warmup_share: WarmupShare = 0.1
     attack: AttackConfig = AttackConfig()
-
-    @model_validator(mode="after")
-    def _has_the_figure_that_it_is_chosen_by(self) -> SoupConfig:
-        if self.chosen_by == "mean_accuracy_under_attack" and self.attack.longest_word_budget is None:
-            known = ", ".join(sorted(ONE_WORD_AFTER_THE_OTHER))
-            raise ValueError(
-                f"chosen_by mean_accuracy_under_attack needs an attack that tells it ({known}), not "
-                f"{self.attack.attack}"
-            )
-        return self

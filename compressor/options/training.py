@@ -24,6 +24,17 @@ WarmupShare = Annotated[
 ]
 
 
+SubstitutionDraws = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=64,
+        description="How many times a step draws what replaces the words of a text, to train on the draw "
+        "that the model does worst on; each takes a third of a step.",
+    ),
+]
+
+
 class PerturbationConfig(Section):
     """How adversarial training (FreeLB) moves the word embeddings; norms are of a whole text's."""
 
@@ -73,15 +84,8 @@ class TrainingConfig(AdversarialConfig):
 
 
 class SubstitutionConfig(Section):
-    """What replaces words of texts that are trained on, and how."""
+    """What replaces words of texts that are trained on."""
 
-    substitution_draws: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="How many times a step draws what replaces the words of a text, to train on the draw "
-        "that the model does worst on; each further one costs a third of a step.",
-    )
     substitution_vectors: str | None = Field(
         None,
         description="Word vectors whose neighbours replace words of training texts: an .npz file with arrays "
@@ -113,3 +117,4 @@ class FinetuneConfig(TrainingConfig, SubstitutionConfig):
         description="Share of a text's words that are replaced by close ones, drawn anew at each step; 0 "
         "trains on the texts as they are.",
     )
+    substitution_draws: SubstitutionDraws = 1

@@ -117,7 +117,8 @@ class Gate:
         others = metric.read(*reference) if reference else dict.fromkeys(own, Reading(0.0))
         missing = [place for place in own if place not in others]
         if missing:
-            raise UserError(f"gate {str(self)!r}: the baseline has no figure at {', '.join(missing)}")
+            places = f" at {', '.join(missing)}" if any(missing) else ""
+            raise UserError(f"gate {str(self)!r}: the baseline has no such figure{places}")
         doubt = next((text for basis, text in (doubts or {}).items() if basis in metric.basis), None)
         if self.bound.reference != "baseline":
             doubt = None

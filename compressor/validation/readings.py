@@ -15,8 +15,6 @@ from compressor.validation.report import (
     FootprintFigures,
     IntervalFigures,
     LatencyFigures,
-    MeanAccuracyFigures,
-    MeanDifferenceFigures,
     Report,
     RobustnessFigures,
     VariantFigures,
@@ -81,7 +79,7 @@ class Reading:
 
 
 # By shape, such as `1 x 32`, for times, and by share of words for bounded attacks; under an empty name for
-# all else.
+# all else. Empty where the attack tells no such figure.
 Readings = dict[str, Reading]
 
 
@@ -152,18 +150,19 @@ def budget_name(share: float) -> str:
     return f"{share:g} of words"
 
 
-def _mean_under_attack(figures: VariantFigures) -> MeanAccuracyFigures:
+def _mean_under_attack(_: Measured, figures: VariantFigures) -> Readings:
     found = _robustness(figures).mean_accuracy_under_attack
     if found is None:
-        raise ValueError("the attack tells no mean over word budgets")
-    return found
+        return {}
+    return {"": Reading(found.mean, _ends(found.interval), possible=Interval(0.0, 1.0))}
 
 
-def _mean_drop(figures: VariantFigures) -> MeanDifferenceFigures:
-    found = _attacks(figures).mean_accuracy_under_attack_drop
-    if found is None:
-        raise ValueError("the attack tells no mean over word budgets")
-    return found
+def _mean_drop(measured: Measured, figures: VariantFigures) -> Readings:
+    dense = _robustness(measured.variants.dense).mean_accuracy_under_attack
+    drop = _attacks(figures).mean_accuracy_under_attack_drop
+    if dense is None or drop is None:
+        return {}
+    return {"": Reading(drop.difference, _ends(drop.interval), possible=_difference_from(dense.mean))}
 
 
 def _ends(interval: IntervalFigures | None) -> Interval | None:
@@ -348,14 +347,7 @@ METRICS: dict[str, Metric] = {
     "accuracy_under_attack_within_budgets": Metric(
         _within_budgets, True, True, frozenset({"data", "attack"}), _paired_within_budgets
     ),
-    "mean_accuracy_under_attack": _of(
-        lambda v: Reading(
-            _mean_under_attack(v).mean, _ends(_mean_under_attack(v).interval), possible=Interval(0.0, 1.0)
-        ),
-        "data",
-        "attack",
-        interval=True,
-    ),
+    "mean_accuracy_under_attack": Metric(_mean_under_attack, True, True, frozenset({"data", "attack"})),
     "attack_success_rate": _of(
         lambda v: _share(_robustness(v).attack_success_rate, _robustness(v).attack_success_rate_interval),
         "data",
@@ -403,16 +395,7 @@ METRICS: dict[str, Metric] = {
     "accuracy_under_attack_drop_within_budgets": Metric(
         _drops_within_budgets, False, True, frozenset({"data", "attack"})
     ),
-    "mean_accuracy_under_attack_drop": _against(
-        lambda v, dense: Reading(
-            _mean_drop(v).difference,
-            _ends(_mean_drop(v).interval),
-            possible=_difference_from(_mean_under_attack(dense).mean),
-        ),
-        "data",
-        "attack",
-        interval=True,
-    ),
+    "mean_accuracy_under_attack_drop": Metric(_mean_drop, False, True, frozenset({"data", "attack"})),
     # What the drop may still be, given the number of examples: a bound on it tests "no less robust".
     "accuracy_under_attack_drop_upper": _against(
         lambda v, _: Reading(_attacks(v).accuracy_under_attack_drop.interval.high), "data", "attack"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 from stopping import StopBefore, StoppedError
 
@@ -125,9 +124,11 @@ def test_runs_can_be_chosen_by_the_mean_over_word_budgets(copied, critic_quotes,
     assert "mean under attack" in shown.get()
 
 
-def test_the_mean_over_word_budgets_needs_an_attack_that_tells_it():
-    with pytest.raises(ValidationError, match="needs an attack that tells it"):
-        SoupConfig(chosen_by="mean_accuracy_under_attack")
+def test_the_mean_over_word_budgets_needs_an_attack_that_tells_it(critic_quotes, small_encoder_dir, tmp_path):
+    config = CONFIG.model_copy(update={"chosen_by": "mean_accuracy_under_attack"})
+    with pytest.raises(UserError, match="deepwordbug tells no mean_accuracy_under_attack; choose by"):
+        soup(critic_quotes / "small.tsv", small_encoder_dir, tmp_path / "out", config)
+    assert not runs_folder(tmp_path / "out").exists()
 
 
 def test_the_held_out_texts_are_not_trained_on(made, critic_quotes):

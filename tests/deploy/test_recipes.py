@@ -30,7 +30,11 @@ def test_a_recipe_loads_bounds_what_it_may_lose_and_tells_when_to_use_it(path):
     check_recipe(recipe)
     bounded = {gate.metric for gate in parse_gates(recipe.validate_.gates)}
     assert {"dense_over_majority", "accuracy_drop"} <= bounded
-    assert bounded & {"accuracy_under_attack_drop", "accuracy_under_attack_drop_upper"}
+    assert bounded & {
+        "accuracy_under_attack_drop",
+        "accuracy_under_attack_drop_upper",
+        "mean_accuracy_under_attack_drop",
+    }
     assert path.read_text(encoding="utf-8").startswith("# ")
     assert recipe.data.test not in (recipe.data.calibration, recipe.data.train)
 

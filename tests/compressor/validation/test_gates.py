@@ -1,7 +1,9 @@
 """Gates: what is read, what is refused, and what comes of figures and their intervals."""
 
 import re
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,10 +11,10 @@ from made_reports import AGAINST, dropped_within_budgets, robustness, variant, w
 
 from compressor.errors import UserError
 from compressor.options import ValidateConfig
-from compressor.robustness.statistics import paired_interval
+from compressor.robustness.statistics import mean_interval, paired_interval, paired_mean_difference
 from compressor.validation.gates import PREFIXES, REFERENCES, Bound, Gate, parse_gate, parse_gates
 from compressor.validation.readings import METRICS, Measured
-from compressor.validation.report import Variants
+from compressor.validation.report import MeanAccuracyFigures, MeanDifferenceFigures, Variants
 
 
 def timed(p50):
@@ -140,6 +142,51 @@ def test_where_nothing_can_be_lost_is_told_only_if_it_is_so_within_every_budget(
     idle = gate.judge(attacked_within_budgets((0.1, 6, 0), (0.2, 3, 0)))
     assert idle.status == "inconclusive"
     assert "no artifact could break it" in idle.note
+
+
+def with_means(mean, drop):
+    """Dense model and artifact on 100 examples, of which one loses the drop."""
+    examples = 100
+    held = [mean] * examples
+    lost = [max(0.0, mean - drop * examples), *held[1:]]
+    figures = [
+        robustness(0.02).model_copy(
+            update={
+                "mean_accuracy_under_attack": MeanAccuracyFigures(
+                    longest_budget=0.3, mean=np.mean(values), interval=asdict(mean_interval(values))
+                )
+            }
+        )
+        for values in (held, lost)
+    ]
+    change = MeanDifferenceFigures.model_validate(asdict(paired_mean_difference(held, lost)))
+    dense = variant("dense", robustness=figures[0])
+    against = AGAINST.model_copy(update={"mean_accuracy_under_attack_drop": change})
+    artifact = variant("artifact", dense=dense, robustness=figures[1], against_dense=against)
+    return Measured(Variants(dense=dense, pruned=None, artifact=artifact), 0.6)
+
+
+@pytest.mark.parametrize(
+    ("gate", "value", "status"),
+    [
+        ("mean_accuracy_under_attack_drop <= 0.05", 0.005, "pass"),
+        ("certain: mean_accuracy_under_attack_drop <= 0.05", 0.005, "pass"),
+        ("certain: mean_accuracy_under_attack_drop <= 0.006", 0.005, "fail"),
+        ("mean_accuracy_under_attack_drop <= 0.006", 0.005, "inconclusive"),
+        ("mean_accuracy_under_attack_drop <= 0.004", 0.005, "fail"),
+        ("mean_accuracy_under_attack_drop <= 0.5", 0.005, "inconclusive"),
+        ("mean_accuracy_under_attack >= 0.8 * dense", 0.495, "pass"),
+        ("mean_accuracy_under_attack >= 0.5", 0.495, "fail"),
+    ],
+)
+def test_the_mean_over_word_budgets_is_judged(gate, value, status):
+    result = parse_gate(gate).judge(with_means(0.5, 0.005))
+    assert (result.value, result.status) == (value, status)
+
+
+def test_a_baseline_whose_attack_told_no_mean_is_told(measured):
+    with pytest.raises(UserError, match=r"the baseline has no such figure$"):
+        parse_gate("mean_accuracy_under_attack >= baseline").judge(with_means(0.5, 0.0), measured)
 
 
 def test_a_bound_on_dense_within_a_budget_is_judged_by_the_pairs():
