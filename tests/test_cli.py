@@ -137,7 +137,7 @@ def test_a_report_tells_what_is_left_within_word_budgets(validated):
     assert [entry["max_words_changed"] for entry in attack["word_budgets"]] == [0.05, 0.1, 0.15, 0.2]
     (gate,) = report["gates"]
     assert gate["place"].endswith(" of words")
-    assert "Within 0.05 of words, drop to dense" in (output / "report.html").read_text()
+    assert "Within 5% of words, drop to dense" in (output / "report.html").read_text()
 
 
 def test_a_report_has_the_figures_of_the_engine_that_it_was_given(validated):

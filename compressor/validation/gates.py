@@ -198,7 +198,7 @@ class Gate:
         side, worst = "most" if self.comparison == "<=" else "least", self._worst(own.possible)
         return (
             f"no artifact could break it, since with this dense model it is at {side} {worst:.4g}; "
-            f"an attack within bounds tells more (accuracy_under_attack_drop_within_budgets, or "
+            f"an attack within bounds tells more (mean_accuracy_under_attack_drop, or "
             f"attack.max_words_changed)"
         )
 

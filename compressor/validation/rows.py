@@ -64,6 +64,11 @@ def number_interval(ends: IntervalFigures) -> str:
     return f"{ends.low:.3f} to {ends.high:.3f}"
 
 
+def words(share: float) -> str:
+    """Return a share of a text's words, such as `12.5% of words`."""
+    return f"{100 * share:.3g}% of words"
+
+
 def variant_groups(report: Report) -> list[tuple[str, list[Row]]]:
     """Return the table of variants in parts: a heading, and a row for each figure; none without rows."""
     variants = [getattr(report.variants, name) for name in VARIANTS]
@@ -239,14 +244,12 @@ def _budget_cells(figures: VariantFigures) -> dict[str, str]:
     cells = {}
     drops = {drop.max_words_changed: drop for drop in against.word_budgets} if against else {}
     for budget in attack.word_budgets if attack else []:
-        share, drop = budget.max_words_changed, drops.get(budget.max_words_changed)
-        cells[f"Within {share:.3g} of words"] = _with(percent(budget.accuracy_under_attack), budget.interval)
-        cells[f"Within {share:.3g} of words, drop to dense"] = _difference(
-            drop.accuracy_under_attack_drop if drop else None
-        )
+        name, drop = f"Within {words(budget.max_words_changed)}", drops.get(budget.max_words_changed)
+        cells[name] = _with(percent(budget.accuracy_under_attack), budget.interval)
+        cells[f"{name}, drop to dense"] = _difference(drop.accuracy_under_attack_drop if drop else None)
     mean = attack.mean_accuracy_under_attack if attack else None
     if mean is not None:
-        name = f"Mean over 0 to {mean.longest_budget:.3g} of words"
+        name = f"Mean over 0 to {words(mean.longest_budget)}"
         drop_of_mean = against.mean_accuracy_under_attack_drop if against else None
         cells[name] = _with(percent(mean.mean), mean.interval)
         cells[f"{name}, drop to dense"] = _difference(drop_of_mean)

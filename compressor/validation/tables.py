@@ -10,7 +10,7 @@ from rich.text import Text
 
 from compressor.pages import NOTHING, number, percent
 from compressor.validation.compare import ComparedFigure, Comparison
-from compressor.validation.report import Report, RobustnessFigures, VariantFigures
+from compressor.validation.report import Report, VariantFigures
 from compressor.validation.rows import (
     gate_interval,
     gate_limit,
@@ -18,6 +18,7 @@ from compressor.validation.rows import (
     interval,
     measured_variants,
     number_interval,
+    words,
 )
 
 
@@ -129,23 +130,32 @@ def _attack_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str
         ("  drop to dense, 95 % interval", [_drop(v) for v in variants]),
         *(
             (
-                f"  within {budget.max_words_changed:g} of words",
+                f"  within {words(budget.max_words_changed)}",
                 [percent(attack.word_budgets[place].accuracy_under_attack) for attack in attacks],
             )
             for place, budget in enumerate(attacks[0].word_budgets)
         ),
-        *_mean_rows(attacks),
+        *_mean_rows(variants),
         ("attack success rate", [percent(attack.attack_success_rate) for attack in attacks]),
         ("queries an example", [number(attack.queries_per_example, ".1f") for attack in attacks]),
     ]
 
 
-def _mean_rows(attacks: Sequence[RobustnessFigures]) -> list[tuple[str, list[str]]]:
-    means = [attack.mean_accuracy_under_attack for attack in attacks]
+def _mean_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
+    means = [v.robustness.mean_accuracy_under_attack if v.robustness else None for v in variants]
     if means[0] is None:
         return []
-    name = f"  mean over 0 to {means[0].longest_budget:g} of words"
-    return [(name, [NOTHING if mean is None else percent(mean.mean) for mean in means])]
+    drops = [v.against_dense.mean_accuracy_under_attack_drop if v.against_dense else None for v in variants]
+    return [
+        (
+            f"  mean over 0 to {words(means[0].longest_budget)}",
+            [NOTHING if mean is None else percent(mean.mean) for mean in means],
+        ),
+        (
+            "  its drop to dense, 95 % interval",
+            [NOTHING if drop is None else interval(drop.interval) for drop in drops],
+        ),
+    ]
 
 
 def _score_drop(variant: VariantFigures) -> str:

@@ -338,12 +338,12 @@ def test_what_is_left_within_word_budgets_is_shown_with_the_drop_to_the_dense_mo
     artifact = variant("artifact", dense=dense, robustness=held, against_dense=against)
     report = make_report(variants=Variants(dense=dense, pruned=None, artifact=artifact))
     rows = {row[0]: row[1:] for _, group in variant_groups(report) for row in group}
-    assert rows["Within 0.1 of words"][0] == "30.0% (21.9% to 39.6%)"
-    assert [cell.split()[0] for cell in rows["Within 0.1 of words, drop to dense"]] == ["–", "–", "6.0%"]
+    assert rows["Within 10% of words"][0] == "30.0% (21.9% to 39.6%)"
+    assert [cell.split()[0] for cell in rows["Within 10% of words, drop to dense"]] == ["–", "–", "6.0%"]
     console = Console(width=200)
     with console.capture() as capture:
         console.print(report_table(report))
-    assert "within 0.05 of words" in capture.get()
+    assert "within 5% of words" in capture.get()
 
 
 def worse_artifact() -> Report:
