@@ -125,8 +125,12 @@ def _chosen_by(figures: Mapping[str, Any], by_mean: bool) -> tuple[str, str]:
 
 def training_in_words(options: Mapping[str, Any]) -> str:
     """The options of a fine-tuning that a grid varies, in one line."""
-    steps, share = options["adversarial_steps"], options["substituted_share"]
-    kinds = [*([f"FreeLB, {steps} steps"] if steps else []), *([f"{share:.0%} substituted"] if share else [])]
+    steps, share, draws = (
+        options[name] for name in ("adversarial_steps", "substituted_share", "substitution_draws")
+    )
+    worst = f", worst of {draws}" if draws > 1 else ""
+    kinds = [f"FreeLB, {steps} steps"] if steps else []
+    kinds += [f"{share:.0%} substituted{worst}"] if share else []
     return (
         f"{', '.join(kinds) or 'plain'}, {options['optimizer']}, "
         f"learning rate {options['learning_rate']:g}, weight decay {options['weight_decay']:g}, "
