@@ -167,6 +167,7 @@ def test_a_broken_gate_gives_exit_code_1_and_is_named(validated, stages, critic_
     result = validate(
         stages, critic_quotes, output, "--baseline", baseline, "--gates", "sparsity >= 0.9",
         "--gates", "certain: accuracy >= baseline", "--gates", "warn: size_mb <= 0.9 * baseline",
+        "--attack", "pwws",
     )  # fmt: skip
     assert result.returncode == 1
     assert "gate failed: sparsity is 0.5, bound >= 0.9" in result.stderr

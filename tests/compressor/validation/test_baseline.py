@@ -1,6 +1,7 @@
 """Stored reports: read or refused in one line, and held against new ones only where figures compare."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from made_reports import make_report
@@ -90,22 +91,27 @@ def test_what_will_not_be_measured_is_told_before(gate, has_baseline, options, s
 
 
 @pytest.mark.parametrize(
-    ("options", "has_budgets"),
+    ("options", "says"),
     [
-        ({"attack": "textfooler"}, True),
-        ({"attack": "pwws", "max_words_changed": 0.05}, True),
-        ({"attack": "pwws", "max_words_changed": 0.04}, False),
-        ({"attack": "textfooler", "word_budgets": []}, False),
-        ({"attack": "deepwordbug"}, False),
+        ({"attack": "textfooler"}, None),
+        ({"attack": "pwws", "max_words_changed": 0.05}, None),
+        ({"attack": "pwws", "max_words_changed": 0.04}, "no attack.word_budgets, or none up to attack.max"),
+        ({"attack": "textfooler", "word_budgets": []}, "no attack.word_budgets, or none up to attack.max"),
+        ({"attack": "deepwordbug"}, "has no figures within word budgets; .* bertattack, pwws, textfooler"),
     ],
 )
-def test_a_gate_within_word_budgets_needs_an_attack_that_tells_them(options, has_budgets):
+def test_a_gate_within_word_budgets_needs_an_attack_that_tells_them(options, says):
     gates = parse_gates(["accuracy_under_attack_drop_within_budgets <= 0.05"])
-    if has_budgets:
+    refused = nullcontext() if says is None else pytest.raises(UserError, match=says)
+    with refused:
         check_measured(gates, None, ValidateConfig(), AttackConfig(**options))
-        return
-    with pytest.raises(UserError, match=r"has no figures within word budgets.* bertattack, pwws, textfoo"):
-        check_measured(gates, None, ValidateConfig(), AttackConfig(**options))
+
+
+def test_a_gate_on_the_mean_over_word_budgets_needs_an_attack_that_tells_it_and_no_budgets():
+    gates = parse_gates(["mean_accuracy_under_attack_drop <= 0.05"])
+    check_measured(gates, None, ValidateConfig(), AttackConfig(attack="pwws", word_budgets=[]))
+    with pytest.raises(UserError, match="deepwordbug has no figures within word budgets"):
+        check_measured(gates, None, ValidateConfig(), AttackConfig())
 
 
 def test_doubts_name_what_differs():
