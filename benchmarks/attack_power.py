@@ -22,13 +22,13 @@ from benchmarks.results_file import RESULTS, markdown_table, write_result
 from compressor.environment import describe_environment
 from compressor.errors import UserError
 from compressor.options import RunConfig
+from compressor.options.robustness import LONGEST_WORD_BUDGET
 from compressor.output import read_json
 from compressor.robustness.records import ROBUSTNESS_RECORD, AttackedExample, read_examples
 from compressor.robustness.statistics import Interval, paired_difference, paired_mean_difference
 
-LONGEST = 0.3
 BUDGETS = (1.0, 0.1, 0.15)
-MEAN = f"mean over 0 to {LONGEST:.0%}"
+MEAN = f"mean over 0 to {LONGEST_WORD_BUDGET:.0%}"
 
 
 def figures_of(examples: Sequence[AttackedExample]) -> dict[str, list[float]]:
@@ -39,7 +39,7 @@ def figures_of(examples: Sequence[AttackedExample]) -> dict[str, list[float]]:
         ]
         for share in BUDGETS
     }
-    return counted | {MEAN: [example.held_budgets(LONGEST) for example in examples]}
+    return counted | {MEAN: [example.held_budgets(LONGEST_WORD_BUDGET) for example in examples]}
 
 
 def interval_of(name: str, first: list[float], second: list[float]) -> Interval:

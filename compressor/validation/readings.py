@@ -236,21 +236,25 @@ def _paired_answers(first: VariantFigures, second: VariantFigures, _: str) -> Pa
 
 
 def _paired_attacks(first: VariantFigures, second: VariantFigures, _: str) -> Pairs | None:
-    """Known where the second is the dense model that the first one's attack was held against."""
-    if first.against_dense is None or second.against_dense is not None:
+    against = _held_against(first, second)
+    if against is None:
         return None
-    return _pairs(first.against_dense.accuracy_under_attack_drop, _robustness(first).accuracy_under_attack)
+    return _pairs(against.accuracy_under_attack_drop, _robustness(first).accuracy_under_attack)
 
 
 def _paired_within_budgets(first: VariantFigures, second: VariantFigures, place: str) -> Pairs | None:
-    """As `_paired_attacks`, for one of the word budgets."""
-    if first.against_dense is None or second.against_dense is not None:
+    against = _held_against(first, second)
+    if against is None:
         return None
     drops = {
-        budget_name(drop.max_words_changed): drop.accuracy_under_attack_drop
-        for drop in first.against_dense.word_budgets
+        budget_name(drop.max_words_changed): drop.accuracy_under_attack_drop for drop in against.word_budgets
     }
     return _pairs(drops[place], _budgets(first)[place].accuracy_under_attack)
+
+
+def _held_against(first: VariantFigures, second: VariantFigures) -> AgainstFigures | None:
+    """The comparison of the two attacks, where the second is the dense model; None of any other two."""
+    return first.against_dense if second.against_dense is None else None
 
 
 def _pairs(drop: DifferenceFigures, share: float) -> Pairs:
