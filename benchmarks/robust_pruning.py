@@ -34,6 +34,7 @@ from compressor.options import (
     RobustnessFigure,
     RunConfig,
     SoupConfig,
+    SubstitutionChoice,
 )
 from compressor.output import read_json
 from compressor.pruning import prune_directory
@@ -240,6 +241,9 @@ def main(
     substituted_share: Annotated[
         float, typer.Option(help="Share of the words that the soup's runs are trained with close ones for.")
     ] = 0.3,
+    substitution_choice: Annotated[
+        SubstitutionChoice, typer.Option(help="How these words, and what replaces them, are chosen.")
+    ] = "drawn",
     substitution_draws: Annotated[
         int, typer.Option(help="Draws of these words, of which a step trains on the worst.")
     ] = 1,
@@ -268,6 +272,7 @@ def main(
         adversarial_step_size=STEP_SIZE,
         adversarial_start=START,
         substituted_shares=[substituted_share],
+        substitution_choice=substitution_choice,
         substitution_draws=substitution_draws,
         substitution_vectors=word_vectors,
         chosen_by=chosen_by,
@@ -295,6 +300,7 @@ def main(
         "train_texts": train_texts,
         "epochs": epochs,
         "substituted_share": substituted_share,
+        "substitution_choice": substitution_choice,
         "substitution_draws": substitution_draws,
         "chosen_by": chosen_by,
         "rows": [],

@@ -22,13 +22,19 @@ from compressor.classifier import (
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment, prepare
+from compressor.gradient_substitution import GradientSubstitution
 from compressor.labels import NUMBER_NAMES
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
 from compressor.output import atomic_directory, check_replaceable, write_json
 from compressor.robustness.word_vectors import WordVectors
 from compressor.training import Schedule, TrainingSet, train
 from compressor.training_checkpoint import DISK_SHARE, TrainingCheckpoint
-from compressor.word_substitution import Substitution, close_words, substitution_vectors
+from compressor.word_substitution import (
+    Substitution,
+    check_substitution,
+    close_words,
+    substitution_vectors,
+)
 
 TRAINING_RECORD = "training.json"
 
@@ -53,17 +59,13 @@ def finetune_classifier(
         UserError: the device cannot compute in the precision of the options.
     """
     tokenizer = classifier.tokenizer
-    substitution = None
+    substitution: Substitution | GradientSubstitution | None = None
     if vectors is not None:
-        substitution = Substitution(
-            tokenizer,
-            data,
-            max_length,
-            close_words(vectors),
-            config.substituted_share,
-            seed,
-            config.substitution_draws,
-        )
+        words = (tokenizer, data, max_length, close_words(vectors), config.substituted_share, seed)
+        if config.substitution_choice == "gradient":
+            substitution = GradientSubstitution(*words)
+        else:
+            substitution = Substitution(*words, config.substitution_draws)
     training = TrainingSet(
         encode(tokenizer, data, max_length), torch.tensor(data.targets), substitution=substitution
     )
@@ -108,6 +110,7 @@ def finetune_directory(
     Raises:
         UserError: bad model, data or output.
     """
+    check_substitution(config)
     check_replaceable(output, force)
     device = prepare(run)
     names = NUMBER_NAMES if config.task == "regression" else None

@@ -24,7 +24,7 @@ from compressor.output import read_json
 from compressor.patterns import parse_pattern
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder, Step
-from compressor.souping import check_choice
+from compressor.souping import check_soup
 from compressor.stages import (
     REPORTS,
     TrainDense,
@@ -37,6 +37,7 @@ from compressor.stages import (
 from compressor.validation.baseline import check_task, prepare_gates
 from compressor.validation.gates import parse_gates
 from compressor.validation.report import Report
+from compressor.word_substitution import check_substitution
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -44,8 +45,8 @@ def check_recipe(recipe: Recipe) -> None:
 
     Raises:
         UserError: pattern, gates or their baseline, device, options of the export that contradict each
-            other, a finetune or soup section without training data, or both, a soup that is chosen by what
-            its attack does not tell.
+            other, a finetune or soup section without training data, or both, or whose own options
+            contradict each other.
     """
     parse_pattern(recipe.prune.pattern, recipe.prune.sparsity, recipe.prune.scope)
     prepare_gates(recipe.validate_, recipe.attack)
@@ -56,7 +57,9 @@ def check_recipe(recipe: Recipe) -> None:
             "soup: there is a finetune section as well; the dense model is made by one of the two"
         )
     if recipe.soup is not None:
-        check_choice(recipe.soup)
+        check_soup(recipe.soup)
+    if recipe.finetune is not None:
+        check_substitution(recipe.finetune)
     if trains_dense(recipe):
         training_texts(recipe)
 

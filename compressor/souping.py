@@ -56,7 +56,7 @@ from compressor.robustness.word_vectors import WordVectors
 from compressor.tables import training_in_words
 from compressor.training_checkpoint import DISK_SHARE
 from compressor.validation.accuracy import measure_accuracy
-from compressor.word_substitution import substitution_vectors
+from compressor.word_substitution import check_substitution, substitution_vectors
 
 SOUP_RECORD = "soup.json"
 
@@ -103,7 +103,7 @@ def soup_directory(
         UserError: bad model, data, resources or output.
     """
     check_replaceable(output, force)
-    check_choice(config)
+    check_soup(config)
     device = prepare(run)
     data = load_text_data(train_data, columns, "train")
     training, holdout = data.hold_out(config.holdout_examples, run.seed)
@@ -150,8 +150,14 @@ def soup_directory(
     return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}
 
 
-def check_choice(config: SoupConfig) -> None:
-    """Raise a `UserError` if the attack does not tell the figure that runs are chosen by."""
+def check_soup(config: SoupConfig) -> None:
+    """Find options that contradict each other.
+
+    Raises:
+        UserError: the attack does not tell the figure that runs are chosen by; words that nothing draws are
+            to be drawn several times.
+    """
+    check_substitution(config)
     if config.chosen_by == "mean_accuracy_under_attack" and config.attack.longest_word_budget is None:
         raise UserError(
             f"chosen_by: {config.attack.attack} tells no {config.chosen_by}; choose by "

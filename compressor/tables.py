@@ -128,7 +128,8 @@ def training_in_words(options: Mapping[str, Any]) -> str:
     steps, share, draws = (
         options[name] for name in ("adversarial_steps", "substituted_share", "substitution_draws")
     )
-    worst = f", worst of {draws}" if draws > 1 else ""
+    by_gradient = options["substitution_choice"] == "gradient"
+    worst = " by gradient" if by_gradient else f", worst of {draws}" if draws > 1 else ""
     kinds = [f"FreeLB, {steps} steps"] if steps else []
     kinds += [f"{share:.0%} substituted{worst}"] if share else []
     return (

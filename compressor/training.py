@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.adversarial_training import Perturbation, adversarial_backward
-from compressor.batching import Batch, Encoded, pad, shuffled_batches
+from compressor.batching import Encoded, pad, shuffled_batches
 from compressor.classifier import Classifier, linear_at
 from compressor.early_stopping import EarlyStopping
 from compressor.errors import UserError
@@ -24,6 +24,7 @@ from compressor.training_checkpoint import TrainingCheckpoint
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
 
+    from compressor.gradient_substitution import GradientSubstitution
     from compressor.word_substitution import Substitution
 
 GRADIENT_NORM = 1.0
@@ -45,13 +46,15 @@ class TrainingSet:
     encoded: Sequence[Encoded]
     labels: Tensor
     teacher_logits: Tensor | None = None
-    substitution: Substitution | None = None
+    substitution: Substitution | GradientSubstitution | None = None
 
-    def draws_at(self, places: Sequence[int], step: int) -> list[list[Encoded]]:
-        """The texts at those places as the step may see them: an entry a draw, in it a text a place."""
+    def texts_at(
+        self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
+    ) -> list[Encoded]:
+        """The texts at those places as the step sees them; `labels` are theirs, on the model's device."""
         if self.substitution is None:
-            return [[self.encoded[place] for place in places]]
-        return [self.substitution.encoded(places, step, draw) for draw in range(self.substitution.draws)]
+            return [self.encoded[place] for place in places]
+        return self.substitution.seen(places, step, model, labels)
 
 
 @dataclass(frozen=True)
@@ -266,9 +269,8 @@ def _backward(
         torch.autocast, device.type, dtype=torch.bfloat16, enabled=schedule.precision == "bf16"
     )
     labels = data.labels[batch].to(device)
-    draws = data.draws_at(batch, step)
     with in_precision():
-        inputs = padded(draws[0] if len(draws) == 1 else _hardest(model, draws, labels, padded))
+        inputs = padded(data.texts_at(batch, step, model, labels))
     teacher_logits = None if data.teacher_logits is None else data.teacher_logits[batch].to(device)
     teacher_states: Sequence[Tensor] | None = None
     asked = schedule.hidden_weight or (teacher_logits is None and schedule.distillation_weight)
@@ -294,22 +296,6 @@ def _backward(
         loss(**inputs).backward()
     else:
         adversarial_backward(model.get_input_embeddings(), inputs, loss, perturbation)
-
-
-def _hardest(
-    model: BertForSequenceClassification,
-    draws: Sequence[Sequence[Encoded]],
-    labels: Tensor,
-    padded: Callable[[Sequence[Encoded]], Batch],
-) -> list[Encoded]:
-    """Of each text the draw with the largest loss on its label, without dropout."""
-    drops_out = model.training
-    model.eval()
-    with torch.no_grad():
-        losses = [example_losses(model(**padded(draw)).logits.float(), labels) for draw in draws]
-    model.train(drops_out)
-    chosen = torch.stack(losses).argmax(dim=0).tolist()
-    return [draws[draw][place] for place, draw in enumerate(chosen)]
 
 
 def _endless_batches(

@@ -15,17 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from compressor.assets import encoder_directory
-from compressor.batching import Encoded, encode_texts
+from compressor.batching import Encoded, encode_texts, pad
 from compressor.console import Progress
 from compressor.data import TextData
-from compressor.options import SubstitutionConfig
+from compressor.errors import UserError
+from compressor.options import FinetuneConfig, SoupConfig, SubstitutionConfig
 from compressor.robustness.resources import STOPWORDS
 from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
+from compressor.training import example_losses
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
 
 # Cosine from which one word may stand for another: TextFooler's.
 LEAST_COSINE = 0.5
@@ -66,6 +70,22 @@ class Substitution:
         pairs = None if self.data.pairs is None else drawn(self.data.pairs)
         return encode_texts(self.tokenizer, drawn(self.data.texts), pairs, self.max_length)
 
+    def seen(
+        self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
+    ) -> list[Encoded]:
+        """What a step trains on: of each text the draw with the largest loss, without dropout."""
+        draws = [self.encoded(places, step, draw) for draw in range(self.draws)]
+        if len(draws) == 1:
+            return draws[0]
+        drops_out = model.training
+        model.eval()
+        with torch.no_grad():
+            batches = [pad(draw, int(self.tokenizer.pad_token_id), labels.device) for draw in draws]
+            losses = [example_losses(model(**batch).logits.float(), labels) for batch in batches]
+        model.train(drops_out)
+        worst = torch.stack(losses).argmax(dim=0).tolist()
+        return [draws[draw][place] for place, draw in enumerate(worst)]
+
 
 def substituted(
     text: str, close_to: Callable[[str], Sequence[str]], share: float, generator: np.random.Generator
@@ -81,12 +101,16 @@ def substituted(
         close = close_to(word.lower())
         if not close or generator.random() >= share:
             return word
-        other = close[int(generator.integers(len(close)))]
-        if word.isupper() and len(word) > 1:
-            return other.upper()
-        return other.capitalize() if word[0].isupper() else other
+        return written_as(word, close[int(generator.integers(len(close)))])
 
     return WORD.sub(replacement, text)
+
+
+def written_as(word: str, other: str) -> str:
+    """The other word with the capitals of the first."""
+    if word.isupper() and len(word) > 1:
+        return other.upper()
+    return other.capitalize() if word[0].isupper() else other
 
 
 def close_words(vectors: WordVectors) -> Callable[[str], Sequence[str]]:
@@ -104,6 +128,15 @@ def close_words(vectors: WordVectors) -> Callable[[str], Sequence[str]]:
         return [vectors.words[other] for other in neighbours[cosines >= LEAST_COSINE]]
 
     return close_to
+
+
+def check_substitution(config: FinetuneConfig | SoupConfig) -> None:
+    """Raise a `UserError` if words that nothing draws are to be drawn several times."""
+    if config.substitution_choice == "gradient" and config.substitution_draws > 1:
+        raise UserError(
+            f"substitution_draws: the worst of {config.substitution_draws} draws needs words that are drawn; "
+            f"with substitution_choice gradient leave it at 1"
+        )
 
 
 def substitution_vectors(config: SubstitutionConfig, progress: Progress) -> WordVectors:

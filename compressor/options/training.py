@@ -35,6 +35,15 @@ SubstitutionDraws = Annotated[
 ]
 
 
+SubstitutionChoice = Annotated[
+    Literal["drawn", "gradient"],
+    Field(
+        description="Which words are replaced, and by what. drawn: by chance. gradient: those whose "
+        "replacement raises the loss most, by its gradient on the embeddings; takes two thirds of a step.",
+    ),
+]
+
+
 class PerturbationConfig(Section):
     """How adversarial training (FreeLB) moves the word embeddings; norms are of a whole text's."""
 
@@ -114,7 +123,8 @@ class FinetuneConfig(TrainingConfig, SubstitutionConfig):
         0.0,
         ge=0,
         le=1,
-        description="Share of a text's words that are replaced by close ones, drawn anew at each step; 0 "
+        description="Share of a text's words that are replaced by close ones, chosen anew at each step; 0 "
         "trains on the texts as they are.",
     )
+    substitution_choice: SubstitutionChoice = "drawn"
     substitution_draws: SubstitutionDraws = 1

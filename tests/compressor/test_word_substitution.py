@@ -1,6 +1,6 @@
 """Texts whose words are replaced by close ones while a model is trained."""
 
-import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stopping import StopBefore, StoppedError
 
-from compressor import training as training_module
 from compressor import training_checkpoint
-from compressor.batching import encode, pad
+from compressor.batching import pad
 from compressor.classifier import weights_fingerprint
 from compressor.console import SilentProgress
 from compressor.data import TextData
@@ -20,7 +19,7 @@ from compressor.finetuning import finetune_directory
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SubstitutionConfig
 from compressor.output import read_json
 from compressor.robustness.word_vectors import WordVectors
-from compressor.training import Schedule, TrainingSet, train
+from compressor.training import TrainingSet
 from compressor.word_substitution import WORD, Substitution, close_words, substituted, substitution_vectors
 
 CLOSE = {"good": ["fine", "decent"], "film": ["movie"], "dull": ["boring"]}
@@ -101,37 +100,34 @@ def test_both_texts_of_a_pair_are_varied(small_classifier, vectors):
     assert sum(types) == 10
 
 
-def test_without_substitution_a_step_sees_the_texts():
+def test_without_substitution_a_step_sees_the_texts(small_classifier):
     data = TrainingSet([([1], [0]), ([2], [0])], torch.tensor([0, 1]))
-    assert data.draws_at([1, 0], 5) == [[([2], [0]), ([1], [0])]]
+    seen = data.texts_at([1, 0], 5, small_classifier.model, torch.tensor([1, 0]))
+    assert seen == [([2], [0]), ([1], [0])]
 
 
-def test_of_several_draws_each_text_is_trained_on_as_the_model_does_worst_on_it(
-    small_classifier, vectors, monkeypatch
-):
+def test_of_several_draws_each_text_is_trained_on_as_the_model_does_worst_on_it(small_classifier, vectors):
     data = TextData(["good " * 6, "bad good good", "so", "good bad"], None, [0, 1, 0, 1], ["a", "b"], "here")
-    tokenizer, close = small_classifier.tokenizer, close_words(vectors)
+    tokenizer, close, model = small_classifier.tokenizer, close_words(vectors), small_classifier.model
     labels = torch.tensor(data.class_labels)
     substitution = Substitution(tokenizer, data, LENGTH, close, 0.5, 0, draws=5)
-    training = TrainingSet(encode(tokenizer, data, LENGTH), labels, substitution=substitution)
     places = [2, 0, 3, 1]
-    draws = training.draws_at(places, 0)
-    assert draws[0] == Substitution(tokenizer, data, LENGTH, close, 0.5, 0).encoded(places, 0)
+    draws = [substitution.encoded(places, 0, draw) for draw in range(5)]
+    once = Substitution(tokenizer, data, LENGTH, close, 0.5, 0)
+    assert once.seen(places, 0, model, labels[places]) == draws[0]
     losses = {}
     for draw in draws:
         for place, text in zip(places, draw, strict=True):
-            with torch.no_grad():
-                logits = small_classifier.model(**pad([text], tokenizer.pad_token_id)).logits
-            loss = torch.nn.functional.cross_entropy(logits, labels[[place]]).item()
+            loss = loss_on(small_classifier, text, labels[[place]])
             losses[place] = max(losses.get(place, (-1.0, None)), (loss, str(text[0])))
-    seen = []
-    monkeypatch.setattr(training_module, "_endless_batches", lambda *_: iter([places]))
-    monkeypatch.setattr(training_module, "pad", lambda *a, **k: seen.append(a[0]) or pad(*a, **k))
-    schedule = Schedule(steps=1, learning_rate=1e-4, batch_size=4)
-    train(copy.deepcopy(small_classifier), training, schedule, seed=0)
-    # The draws to choose from, then what is trained on.
-    assert seen[:-1] == draws
-    assert [str(ids) for ids, _ in seen[-1]] == [losses[place][1] for place in places]
+    seen = substitution.seen(places, 0, model, labels[places])
+    assert [str(ids) for ids, _ in seen] == [losses[place][1] for place in places]
+
+
+def loss_on(classifier, text, label):
+    with torch.no_grad():
+        logits = classifier.model(**pad([text], classifier.tokenizer.pad_token_id)).logits
+    return torch.nn.functional.cross_entropy(logits, label).item()
 
 
 def finetuned(encoder, quotes_folder, output, vectors_file, progress=None, resume=False, **options):
@@ -149,19 +145,21 @@ def finetuned(encoder, quotes_folder, output, vectors_file, progress=None, resum
     )
 
 
+@pytest.mark.parametrize("choice", ["drawn", "gradient"])
 def test_a_training_with_it_goes_on_to_the_same_bits(
-    small_encoder_dir, critic_quotes, tmp_path, vectors_file, monkeypatch
+    small_encoder_dir, critic_quotes, tmp_path, vectors_file, monkeypatch, choice
 ):
     monkeypatch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
-    whole = finetuned(small_encoder_dir, critic_quotes, tmp_path / "whole", vectors_file)
+    training = partial(finetuned, small_encoder_dir, critic_quotes, substitution_choice=choice)
+    whole = training(tmp_path / "whole", vectors_file)
     assert whole["substitution_vectors"].startswith("words.npz (sha256 ")
     assert read_json(tmp_path / "whole" / "training.json")["options"]["substituted_share"] == 0.3
     stop = StopBefore(4, "Fine-tuning")
     with pytest.raises(StoppedError):
-        finetuned(small_encoder_dir, critic_quotes, tmp_path / "parts", vectors_file, stop)
-    finetuned(small_encoder_dir, critic_quotes, tmp_path / "parts", vectors_file, resume=True)
+        training(tmp_path / "parts", vectors_file, stop)
+    training(tmp_path / "parts", vectors_file, resume=True)
     assert weights_fingerprint(str(tmp_path / "parts")) == whole["sha256"]
-    plain = finetuned(small_encoder_dir, critic_quotes, tmp_path / "plain", None, substituted_share=0.0)
+    plain = training(tmp_path / "plain", None, substituted_share=0.0)
     assert plain["substitution_vectors"] is None
     assert plain["sha256"] != whole["sha256"]
 
