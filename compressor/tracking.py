@@ -23,7 +23,8 @@ from compressor.recipe import load_recipe, recipe_values
 from compressor.run_folder import RECIPE
 from compressor.stages import ARTIFACT, REPORTS
 from compressor.validation.baseline import read_report
-from compressor.validation.readings import CLASS_METRICS, FOOTPRINT_METRICS, METRICS, Measured
+from compressor.validation.metric import Measured
+from compressor.validation.readings import CLASS_METRICS, FOOTPRINT_METRICS, METRICS
 from compressor.validation.report import REPORT, GateResult, Report, VariantFigures
 from compressor.validation.rows import measured_variants
 from exporters.bill_of_materials import BILL_OF_MATERIALS

@@ -13,6 +13,7 @@ from compressor.metrics import check_metric
 from compressor.options import ONE_WORD_AFTER_THE_OTHER, AttackConfig, TaskName, ValidateConfig, describe
 from compressor.output import read_json
 from compressor.validation.gates import Gate, parse_gates
+from compressor.validation.metric import Basis
 from compressor.validation.readings import (
     BUDGET_METRICS,
     CLASS_METRICS,
@@ -20,7 +21,6 @@ from compressor.validation.readings import (
     METRICS,
     TASK_METRICS,
     WITHIN_BUDGETS,
-    Basis,
     shape_name,
 )
 from compressor.validation.report import REPORT, SCHEMA_VERSION, Report

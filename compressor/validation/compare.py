@@ -7,14 +7,8 @@ from dataclasses import dataclass
 
 from compressor.robustness.statistics import Interval
 from compressor.validation.baseline import RESTS_ON, differences
-from compressor.validation.readings import (
-    CLASS_METRICS,
-    FOOTPRINT_METRICS,
-    METRICS,
-    Basis,
-    Measured,
-    Metric,
-)
+from compressor.validation.metric import Basis, Measured, Metric
+from compressor.validation.readings import CLASS_METRICS, FOOTPRINT_METRICS, METRICS
 from compressor.validation.report import Report
 
 

@@ -41,7 +41,8 @@ from typing import Literal
 
 from compressor.errors import UserError
 from compressor.robustness.statistics import Interval
-from compressor.validation.readings import METRICS, Basis, Measured, Reading
+from compressor.validation.metric import Basis, Measured, Reading
+from compressor.validation.readings import METRICS
 from compressor.validation.report import (
     GateResult,
     GateStatus,
@@ -196,10 +197,11 @@ class Gate:
         if own.possible is None or not self._is_idle(own, limit):
             return None
         side, worst = "most" if self.comparison == "<=" else "least", self._worst(own.possible)
+        is_mean = self.metric.startswith("mean_accuracy_under_attack")
+        tells_more = "a tighter bound" if is_mean else "mean_accuracy_under_attack_drop"
         return (
             f"no artifact could break it, since with this dense model it is at {side} {worst:.4g}; "
-            f"an attack within bounds tells more (mean_accuracy_under_attack_drop, or "
-            f"attack.max_words_changed)"
+            f"{tells_more} tells more, or an attack within bounds (attack.max_words_changed)"
         )
 
     def _badness(self, result: GateResult) -> tuple[int, float]:

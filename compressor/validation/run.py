@@ -23,7 +23,7 @@ from compressor.validation.baseline import check_baseline, check_task, doubts, p
 from compressor.validation.footprint import measure_footprint
 from compressor.validation.junit import render_junit
 from compressor.validation.latency import batch_of_length, measure_latency
-from compressor.validation.readings import Measured
+from compressor.validation.metric import Measured
 from compressor.validation.render import render_html, render_markdown
 from compressor.validation.report import (
     REPORT,

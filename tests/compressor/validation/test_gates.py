@@ -13,7 +13,8 @@ from compressor.errors import UserError
 from compressor.options import ValidateConfig
 from compressor.robustness.statistics import mean_interval, paired_interval, paired_mean_difference
 from compressor.validation.gates import PREFIXES, REFERENCES, Bound, Gate, parse_gate, parse_gates
-from compressor.validation.readings import METRICS, Measured
+from compressor.validation.metric import Measured
+from compressor.validation.readings import METRICS
 from compressor.validation.report import MeanAccuracyFigures, MeanDifferenceFigures, Variants
 
 
@@ -182,6 +183,15 @@ def with_means(mean, drop):
 def test_the_mean_over_word_budgets_is_judged(gate, value, status):
     result = parse_gate(gate).judge(with_means(0.5, 0.005))
     assert (result.value, result.status) == (value, status)
+
+
+def test_what_tells_more_is_another_figure_or_a_tighter_bound_on_the_same():
+    measured = with_means(0.5, 0.005)
+    note = parse_gate("mean_accuracy_under_attack_drop <= 0.5").judge(measured).note
+    assert "a tighter bound tells more" in note
+    idle = attacked_within_budgets((0.1, 6, 0))
+    note = parse_gate("accuracy_under_attack_drop_within_budgets <= 0.1").judge(idle).note
+    assert "mean_accuracy_under_attack_drop tells more" in note
 
 
 def test_a_baseline_whose_attack_told_no_mean_is_told(measured):
