@@ -39,7 +39,7 @@ SubstitutionChoice = Annotated[
     Literal["drawn", "gradient"],
     Field(
         description="Which words are replaced, and by what. drawn: by chance. gradient: those whose "
-        "replacement raises the loss most, by its gradient on the embeddings; takes two thirds of a step.",
+        "replacement raises the loss most, by its gradient on the embeddings; adds half a step.",
     ),
 ]
 
