@@ -30,6 +30,7 @@ from compressor.robustness.word_vectors import WordVectors
 from compressor.training import Schedule, TrainingSet, train
 from compressor.training_checkpoint import DISK_SHARE, TrainingCheckpoint
 from compressor.word_substitution import (
+    DrawnSubstitution,
     Substitution,
     check_substitution,
     close_words,
@@ -59,13 +60,13 @@ def finetune_classifier(
         UserError: the device cannot compute in the precision of the options.
     """
     tokenizer = classifier.tokenizer
-    substitution: Substitution | GradientSubstitution | None = None
+    substitution: Substitution | None = None
     if vectors is not None:
         words = (tokenizer, data, max_length, close_words(vectors), config.substituted_share, seed)
         if config.substitution_choice == "gradient":
             substitution = GradientSubstitution(*words)
         else:
-            substitution = Substitution(*words, config.substitution_draws)
+            substitution = DrawnSubstitution(*words, config.substitution_draws)
     training = TrainingSet(
         encode(tokenizer, data, max_length), torch.tensor(data.targets), substitution=substitution
     )

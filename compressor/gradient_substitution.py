@@ -8,7 +8,7 @@ and Qi, "Towards Improving Adversarial Training of NLP Models", Findings of EMNL
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,13 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from compressor.batching import Encoded, encode_texts, pad
-from compressor.data import TextData
 from compressor.training import example_losses
-from compressor.word_substitution import WORD, written_as
+from compressor.word_substitution import WORD, Substitution, written_as
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
-    from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
+    from transformers import BertForSequenceClassification
 
 
 class Replacement(NamedTuple):
@@ -43,34 +42,18 @@ class Replacement(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GradientSubstitution:
-    """Texts as a training step sees them: words replaced where and how it raises the model's loss most.
+class GradientSubstitution(Substitution):
+    """Words are replaced where and by the close ones that raise the model's loss most.
 
-    How many words of a text are replaced is drawn, evenly up to twice the share, and depends on the seed, the
-    step and the text alone, so that a training that was stopped goes on with the same texts.
-
-    Attributes:
-        close_to: words that a word in lower case may be replaced by, of `close_words`.
-        share: of the words that have close ones.
+    How many words of a text are replaced is drawn, evenly up to twice the share.
     """
 
-    tokenizer: PreTrainedTokenizerBase
-    data: TextData
-    max_length: int
-    close_to: Callable[[str], Sequence[str]]
-    share: float
-    seed: int
     _word_pieces: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def seen(
         self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
     ) -> list[Encoded]:
-        """What a step trains on: the tokenised texts (or pairs) at those places, words replaced.
-
-        Args:
-            step: counted from 0.
-            labels: of these texts, on the model's device.
-        """
+        """Of each text one with the words replaced that raise its loss most, without dropout."""
         sides = [[texts[place] for place in places] for texts in self._sides]
         encodings = self.tokenizer(*sides, truncation=True, max_length=self.max_length).encodings
         encoded = [(encoding.ids, encoding.type_ids) for encoding in encodings]

@@ -24,7 +24,6 @@ from compressor.training_checkpoint import TrainingCheckpoint
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
 
-    from compressor.gradient_substitution import GradientSubstitution
     from compressor.word_substitution import Substitution
 
 GRADIENT_NORM = 1.0
@@ -46,7 +45,7 @@ class TrainingSet:
     encoded: Sequence[Encoded]
     labels: Tensor
     teacher_logits: Tensor | None = None
-    substitution: Substitution | GradientSubstitution | None = None
+    substitution: Substitution | None = None
 
     def texts_at(
         self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor

@@ -8,6 +8,7 @@ in Engstrom et al., "Exploring the Landscape of Spatial Robustness", ICML 2019.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +38,7 @@ WORD = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True)
-class Substitution:
+class Substitution(ABC):
     """Texts as a training step sees them: some words replaced, other ones at each step.
 
     What is drawn depends on the seed, the step, the text and the number of the draw alone, so that a training
@@ -46,7 +47,6 @@ class Substitution:
     Attributes:
         close_to: words that a word in lower case may be replaced by, of `close_words`.
         share: of the words that have close ones.
-        draws: how many times a step draws, to train on each text as the model does worst on it.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -55,6 +55,27 @@ class Substitution:
     close_to: Callable[[str], Sequence[str]]
     share: float
     seed: int
+
+    @abstractmethod
+    def seen(
+        self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
+    ) -> list[Encoded]:
+        """What a step trains on: the tokenised texts (or pairs) at those places, words replaced.
+
+        Args:
+            step: counted from 0.
+            labels: of these texts, on the model's device.
+        """
+
+
+@dataclass(frozen=True)
+class DrawnSubstitution(Substitution):
+    """Words are replaced by chance, each with the same probability.
+
+    Attributes:
+        draws: how many times a step draws, to train on each text as the model does worst on it.
+    """
+
     draws: int = 1
 
     def encoded(self, places: Sequence[int], step: int, draw: int = 0) -> list[Encoded]:
@@ -73,7 +94,7 @@ class Substitution:
     def seen(
         self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
     ) -> list[Encoded]:
-        """What a step trains on: of each text the draw with the largest loss, without dropout."""
+        """Of each text the draw with the largest loss, without dropout."""
         draws = [self.encoded(places, step, draw) for draw in range(self.draws)]
         if len(draws) == 1:
             return draws[0]

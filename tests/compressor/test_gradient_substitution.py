@@ -17,7 +17,7 @@ from compressor.gradient_substitution import (
 )
 from compressor.options import FinetuneConfig, SoupConfig
 from compressor.training import example_losses
-from compressor.word_substitution import WORD, Substitution, check_substitution
+from compressor.word_substitution import WORD, DrawnSubstitution, check_substitution
 
 CLOSE = {
     "good": ["fine", "decent", "wonderful"],
@@ -119,9 +119,9 @@ def test_it_raises_the_loss_more_than_words_that_are_drawn(small_classifier, quo
         with torch.no_grad():
             return example_losses(small_classifier.model(**pad(seen, 0)).logits, labels).mean().item()
 
-    drawn = loss(Substitution(*settings))
+    drawn = loss(DrawnSubstitution(*settings))
     assert loss(GradientSubstitution(*settings)) > drawn + 0.2
-    assert loss(Substitution(*settings, draws=4)) > drawn
+    assert loss(DrawnSubstitution(*settings, draws=4)) > drawn
 
 
 def test_each_step_sees_others_and_a_repeated_one_the_same(small_classifier):

@@ -20,7 +20,13 @@ from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, Substit
 from compressor.output import read_json
 from compressor.robustness.word_vectors import WordVectors
 from compressor.training import TrainingSet
-from compressor.word_substitution import WORD, Substitution, close_words, substituted, substitution_vectors
+from compressor.word_substitution import (
+    WORD,
+    DrawnSubstitution,
+    close_words,
+    substituted,
+    substitution_vectors,
+)
 
 CLOSE = {"good": ["fine", "decent"], "film": ["movie"], "dull": ["boring"]}
 LENGTH = 32
@@ -77,9 +83,9 @@ def test_close_words_are_neighbours_from_textfoolers_cosine_on(vectors):
 def test_each_step_sees_others_and_a_repeated_one_the_same(small_classifier, vectors):
     data = TextData(["good good good good good good", "so"] * 2, None, [0, 1, 0, 1], ["a", "b"], "here")
     tokenizer = small_classifier.tokenizer
-    substitution = Substitution(tokenizer, data, LENGTH, close_words(vectors), 0.5, 3)
+    substitution = DrawnSubstitution(tokenizer, data, LENGTH, close_words(vectors), 0.5, 3)
     steps = [substitution.encoded([0, 1, 2], step) for step in range(4)]
-    again = Substitution(tokenizer, data, LENGTH, close_words(vectors), 0.5, 3)
+    again = DrawnSubstitution(tokenizer, data, LENGTH, close_words(vectors), 0.5, 3)
     assert steps[2] == again.encoded([0, 1, 2], 2)
     # What a text becomes depends on nothing that is beside it in a batch.
     assert substitution.encoded([2], 1) == steps[1][2:]
@@ -92,7 +98,7 @@ def test_each_step_sees_others_and_a_repeated_one_the_same(small_classifier, vec
 def test_both_texts_of_a_pair_are_varied(small_classifier, vectors):
     data = TextData(["good " * 9], ["good " * 9], [0], ["a", "b"], "here")
     close = close_words(vectors)
-    substitution = Substitution(small_classifier.tokenizer, data, LENGTH, close, 1.0, 0)
+    substitution = DrawnSubstitution(small_classifier.tokenizer, data, LENGTH, close, 1.0, 0)
     [(ids, types)] = substitution.encoded([0], 0)
     words = small_classifier.tokenizer.convert_ids_to_tokens(ids)
     assert "good" not in words
@@ -110,10 +116,10 @@ def test_of_several_draws_each_text_is_trained_on_as_the_model_does_worst_on_it(
     data = TextData(["good " * 6, "bad good good", "so", "good bad"], None, [0, 1, 0, 1], ["a", "b"], "here")
     tokenizer, close, model = small_classifier.tokenizer, close_words(vectors), small_classifier.model
     labels = torch.tensor(data.class_labels)
-    substitution = Substitution(tokenizer, data, LENGTH, close, 0.5, 0, draws=5)
+    substitution = DrawnSubstitution(tokenizer, data, LENGTH, close, 0.5, 0, draws=5)
     places = [2, 0, 3, 1]
     draws = [substitution.encoded(places, 0, draw) for draw in range(5)]
-    once = Substitution(tokenizer, data, LENGTH, close, 0.5, 0)
+    once = DrawnSubstitution(tokenizer, data, LENGTH, close, 0.5, 0)
     assert once.seen(places, 0, model, labels[places]) == draws[0]
     losses = {}
     for draw in draws:
