@@ -34,6 +34,8 @@ from compressor.stage_runs import train_dense
 from compressor.training_checkpoint import TrainingCheckpoint
 from compressor.validation.report import Report
 
+DRAWN_AND_CHOSEN = {"substitution_choice": "gradient", "substitution_draws": 4}
+
 
 @pytest.fixture(scope="module")
 def recipe(critic_quotes, small_classifier_dir) -> Recipe:
@@ -106,6 +108,8 @@ def test_a_fine_tuning_that_was_stopped_goes_on(
         ({"soup": SoupConfig()}, "data.train: missing; the soup section"),
         ({"finetune": FinetuneConfig()}, "data.train: missing; the finetune section"),
         ({"finetune": FinetuneConfig(), "soup": SoupConfig()}, "soup: there is a finetune section as well"),
+        ({"finetune": FinetuneConfig(**DRAWN_AND_CHOSEN)}, "substitution_draws: the worst of 4 draws"),
+        ({"soup": SoupConfig(**DRAWN_AND_CHOSEN)}, "substitution_draws: the worst of 4 draws"),
     ],
 )
 def test_a_dense_model_that_cannot_be_made_is_told_before_anything_runs(recipe, sections, line):
