@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from compressor.batching import Encoded, encode_texts, pad
 from compressor.training import example_losses
-from compressor.word_substitution import WORD, Substitution, written_as
+from compressor.word_substitution import WORD, Substitution, without_dropout, written_as
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -97,24 +97,23 @@ class GradientSubstitution(Substitution):
             embedded, gradient: of `embedding_gradient`, `(batch, sequence, hidden)`.
             embed: the model's word embeddings.
         """
-        found: list[list[tuple[int, re.Match[str], list[int]]]] = [
+        found: list[list[tuple[int, re.Match[str], list[int], Sequence[str]]]] = [
             [
-                (side, match, pieces)
+                (side, match, pieces, close)
                 for side, texts in enumerate(sides)
                 for match in WORD.finditer(texts[row])
-                if self.close_to(match[0].lower())
+                if (close := self.close_to(match[0].lower()))
                 if (pieces := _pieces(encoding, side, match))
             ]
             for row, encoding in enumerate(encodings)
         ]
-        words = {word for row in found for _, match, _ in row for word in self.close_to(match[0].lower())}
-        places = {word: place for place, word in enumerate(sorted(words))}
-        vectors = self._mean_embeddings(list(places), embed)
+        words = sorted({word for row in found for *_, close in row for word in close})
+        places = {word: place for place, word in enumerate(words)}
+        vectors = self._mean_embeddings(words, embed)
         result: list[list[Replacement]] = []
         for row, own in enumerate(found):
             result.append([])
-            for side, match, pieces in own:
-                close = self.close_to(match[0].lower())
+            for side, match, pieces, close in own:
                 slope = gradient[row, pieces]
                 gains = vectors[[places[word] for word in close]] @ slope.sum(dim=0)
                 best = int(gains.argmax())
@@ -156,7 +155,7 @@ def embedding_gradient(
     rest = {key: value for key, value in inputs.items() if key != "input_ids"}
     embed: nn.Module = model.get_input_embeddings()
     embedded: Tensor = embed(inputs["input_ids"]).detach().requires_grad_()
-    with _frozen(model):
+    with without_dropout(model), _frozen(model):
         logits = model(inputs_embeds=embedded, **rest).logits.float()
         [gradient] = torch.autograd.grad(example_losses(logits, labels).sum(), embedded)
     return embedded.detach().float().cpu(), gradient.float().cpu()
@@ -164,16 +163,14 @@ def embedding_gradient(
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Within it the model computes no gradients of its parameters, and has no dropout."""
-    drops_out = model.training
+    """Within it the model computes no gradients of its parameters."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval().requires_grad_(False)
+    model.requires_grad_(False)
     try:
         yield
     finally:
         for parameter in trained:
             parameter.requires_grad_()
-        model.train(drops_out)
 
 
 def _pieces(encoding: Encoding, side: int, match: re.Match[str]) -> list[int]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressor.assets import encoder_directory
 from compressor.batching import Encoded, encode_texts, pad
@@ -98,14 +99,22 @@ class DrawnSubstitution(Substitution):
         draws = [self.encoded(places, step, draw) for draw in range(self.draws)]
         if len(draws) == 1:
             return draws[0]
-        drops_out = model.training
-        model.eval()
-        with torch.no_grad():
+        with without_dropout(model), torch.no_grad():
             batches = [pad(draw, int(self.tokenizer.pad_token_id), labels.device) for draw in draws]
             losses = [example_losses(model(**batch).logits.float(), labels) for batch in batches]
-        model.train(drops_out)
         worst = torch.stack(losses).argmax(dim=0).tolist()
         return [draws[draw][place] for place, draw in enumerate(worst)]
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Within it nothing of the model drops out."""
+    drops_out = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(drops_out)
 
 
 def substituted(

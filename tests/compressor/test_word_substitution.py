@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stopping import StopBefore, StoppedError
 
+from compressor import training as training_module
 from compressor import training_checkpoint
-from compressor.batching import pad
+from compressor.batching import encode, pad
 from compressor.classifier import weights_fingerprint
 from compressor.console import SilentProgress
 from compressor.data import TextData
@@ -19,7 +20,7 @@ from compressor.finetuning import finetune_directory
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SubstitutionConfig
 from compressor.output import read_json
 from compressor.robustness.word_vectors import WordVectors
-from compressor.training import TrainingSet
+from compressor.training import Schedule, TrainingSet, train
 from compressor.word_substitution import (
     WORD,
     DrawnSubstitution,
@@ -128,6 +129,20 @@ def test_of_several_draws_each_text_is_trained_on_as_the_model_does_worst_on_it(
             losses[place] = max(losses.get(place, (-1.0, None)), (loss, str(text[0])))
     seen = substitution.seen(places, 0, model, labels[places])
     assert [str(ids) for ids, _ in seen] == [losses[place][1] for place in places]
+
+
+def test_a_step_trains_on_what_the_substitution_gives(small_classifier, vectors, monkeypatch):
+    data = TextData(["good " * 6, "bad good good", "so", "good bad"], None, [0, 1, 0, 1], ["a", "b"], "here")
+    tokenizer = small_classifier.tokenizer
+    labels = torch.tensor(data.class_labels)
+    substitution = DrawnSubstitution(tokenizer, data, LENGTH, close_words(vectors), 0.5, 0, draws=5)
+    training = TrainingSet(encode(tokenizer, data, LENGTH), labels, substitution=substitution)
+    places, seen = [2, 0, 3, 1], []
+    expected = substitution.seen(places, 0, small_classifier.model, labels[places])
+    monkeypatch.setattr(training_module, "_endless_batches", lambda *_: iter([places]))
+    monkeypatch.setattr(training_module, "pad", lambda *a, **k: seen.append(a[0]) or pad(*a, **k))
+    train(small_classifier, training, Schedule(steps=1, learning_rate=1e-4, batch_size=4), seed=0)
+    assert seen == [expected]
 
 
 def loss_on(classifier, text, label):
