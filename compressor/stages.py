@@ -23,7 +23,14 @@ from compressor.data import Role, load_text_data
 from compressor.environment import package_versions, processor_name, resolve_device, thread_count
 from compressor.errors import UserError
 from compressor.labels import NUMBER_NAMES
-from compressor.options import ColumnsConfig, ResourcesConfig, Section, SubstitutionConfig, TaskName, shown
+from compressor.options import (
+    ColumnsConfig,
+    ResourcesConfig,
+    Section,
+    SubstitutionResourcesConfig,
+    TaskName,
+    shown,
+)
 from compressor.output import json_sha256, sha256_of
 from compressor.recipe import Recipe
 from compressor.validation.baseline import read_report
@@ -184,10 +191,10 @@ def _data_content(recipe: Recipe, task: TaskName, role: Role) -> dict[str, str]:
 
 def _training_resources(recipe: Recipe) -> dict[str, dict[str, str]]:
     if recipe.finetune is not None:
-        return _resources(recipe.finetune, SubstitutionConfig, "finetune")
+        return _resources(recipe.finetune, SubstitutionResourcesConfig, "finetune")
     if recipe.soup is None:
         return {}
-    own = _resources(recipe.soup, SubstitutionConfig, "soup")
+    own = _resources(recipe.soup, SubstitutionResourcesConfig, "soup")
     return own | _resources(recipe.soup.attack, ResourcesConfig, "soup.attack")
 
 

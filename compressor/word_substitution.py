@@ -25,7 +25,7 @@ from compressor.batching import Encoded, encode_texts, pad
 from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError
-from compressor.options import FinetuneConfig, SoupConfig, SubstitutionConfig
+from compressor.options import SubstitutionConfig, SubstitutionResourcesConfig
 from compressor.robustness.resources import STOPWORDS
 from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
 from compressor.training import example_losses
@@ -160,7 +160,7 @@ def close_words(vectors: WordVectors) -> Callable[[str], Sequence[str]]:
     return close_to
 
 
-def check_substitution(config: FinetuneConfig | SoupConfig) -> None:
+def check_substitution(config: SubstitutionConfig) -> None:
     """Raise a `UserError` if words that nothing draws are to be drawn several times."""
     if config.substitution_choice == "gradient" and config.substitution_draws > 1:
         raise UserError(
@@ -169,7 +169,7 @@ def check_substitution(config: FinetuneConfig | SoupConfig) -> None:
         )
 
 
-def substitution_vectors(config: SubstitutionConfig, progress: Progress) -> WordVectors:
+def substitution_vectors(config: SubstitutionResourcesConfig, progress: Progress) -> WordVectors:
     """The word vectors that a recipe names, or those of the packaged encoder.
 
     Raises:

@@ -11,9 +11,7 @@ from compressor.options.training import (
     BatchSize,
     OptimizerName,
     PerturbationConfig,
-    SubstitutionChoice,
     SubstitutionConfig,
-    SubstitutionDraws,
     WarmupShare,
 )
 
@@ -143,8 +141,6 @@ class SoupConfig(PerturbationConfig, SubstitutionConfig):
         description="Shares of the words that are replaced by close ones at each step, of the grid; 0 trains "
         "on the texts as they are.",
     )
-    substitution_choice: SubstitutionChoice = "drawn"
-    substitution_draws: SubstitutionDraws = 1
     holdout_examples: int = Field(
         1000,
         ge=1,

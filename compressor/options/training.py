@@ -23,25 +23,7 @@ WarmupShare = Annotated[
     float, Field(ge=0, le=1, description="Share of the steps in which the learning rate rises.")
 ]
 
-
-SubstitutionDraws = Annotated[
-    int,
-    Field(
-        ge=1,
-        le=64,
-        description="How many times a step draws what replaces the words of a text, to train on the draw "
-        "that the model does worst on; each takes a third of a step.",
-    ),
-]
-
-
-SubstitutionChoice = Annotated[
-    Literal["drawn", "gradient"],
-    Field(
-        description="Which words are replaced, and by what. drawn: by chance. gradient: those whose "
-        "replacement raises the loss most, by its gradient on the embeddings; adds half a step.",
-    ),
-]
+SubstitutionChoice = Literal["drawn", "gradient"]
 
 
 class PerturbationConfig(Section):
@@ -92,14 +74,31 @@ class TrainingConfig(AdversarialConfig):
     )
 
 
-class SubstitutionConfig(Section):
-    """What replaces words of texts that are trained on."""
+class SubstitutionResourcesConfig(Section):
+    """What word substitution needs besides texts."""
 
     substitution_vectors: str | None = Field(
         None,
         description="Word vectors whose neighbours replace words of training texts: an .npz file with arrays "
         "words and vectors, or text with a word and its numbers on each line; computed with MiniLM if not "
         "given.",
+    )
+
+
+class SubstitutionConfig(SubstitutionResourcesConfig):
+    """How words of texts that are trained on are replaced."""
+
+    substitution_choice: SubstitutionChoice = Field(
+        "drawn",
+        description="Which words are replaced, and by what. drawn: by chance. gradient: those whose "
+        "replacement raises the loss most, by its gradient on the embeddings; adds half a step.",
+    )
+    substitution_draws: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="How many times a step draws what replaces the words of a text, to train on the draw "
+        "that the model does worst on; each takes a third of a step.",
     )
 
 
@@ -126,5 +125,3 @@ class FinetuneConfig(TrainingConfig, SubstitutionConfig):
         description="Share of a text's words that are replaced by close ones, chosen anew at each step; 0 "
         "trains on the texts as they are.",
     )
-    substitution_choice: SubstitutionChoice = "drawn"
-    substitution_draws: SubstitutionDraws = 1

@@ -17,7 +17,7 @@ from compressor.console import SilentProgress
 from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.finetuning import finetune_directory
-from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SubstitutionConfig
+from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SubstitutionResourcesConfig
 from compressor.output import read_json
 from compressor.robustness.word_vectors import WordVectors
 from compressor.training import Schedule, TrainingSet, train
@@ -188,7 +188,7 @@ def test_a_training_with_it_goes_on_to_the_same_bits(
 
 
 def test_vectors_come_from_the_packaged_encoder_if_no_file_is_named():
-    found = substitution_vectors(SubstitutionConfig(), SilentProgress())
+    found = substitution_vectors(SubstitutionResourcesConfig(), SilentProgress())
     assert "words encoded by" in found.description
     assert "terrible" in close_words(found)("awful")
 
