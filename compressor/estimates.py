@@ -19,7 +19,7 @@ from compressor.classifier import encoder_linears, load_for_finetuning
 from compressor.data import Role, TextData, load_text_data
 from compressor.environment import prepare
 from compressor.layerwise import group_names
-from compressor.options import AttackConfig, AttackName, SoupConfig, TaskName
+from compressor.options import AttackConfig, AttackName, SoupConfig, SubstitutionConfig, TaskName
 from compressor.patterns import Structured, parse_pattern
 from compressor.recipe import Recipe
 from compressor.stages import attack_stage, known_labels
@@ -181,11 +181,14 @@ def estimate(recipe: Recipe, stage: str, pace: Pace, sizes: Sizes, *, first_atta
 def _dense(recipe: Recipe, pace: Pace, sizes: Sizes) -> Estimate:
     config = recipe.finetune
     if config is not None:
-        return Estimate(config.epochs * sizes.train * max(1, config.adversarial_steps) * pace.training)
+        text = max(1, config.adversarial_steps) * pace.training
+        text += _search_seconds(config, config.substituted_share, pace)
+        return Estimate(config.epochs * sizes.train * text)
     soup = recipe.soup or SoupConfig()
     held = min(soup.holdout_examples, sizes.train)
-    passes = _mean(soup.epoch_counts) * _mean([max(1, steps) for steps in soup.adversarial_step_counts])
-    training = soup.runs * passes * (sizes.train - held) * pace.training
+    text = _mean([max(1, steps) for steps in soup.adversarial_step_counts]) * pace.training
+    text += _mean([_search_seconds(soup, share, pace) for share in soup.substituted_shares])
+    training = soup.runs * _mean(soup.epoch_counts) * (sizes.train - held) * text
     attacked = _attack(soup.attack, pace, held)
     # Each run alone, and each average that is tried.
     evaluations = 2 * soup.runs - 1
@@ -193,7 +196,17 @@ def _dense(recipe: Recipe, pace: Pace, sizes: Sizes) -> Estimate:
     return Estimate(seconds, attacked.assumes)
 
 
-def _mean(values: Sequence[int]) -> float:
+def _search_seconds(config: SubstitutionConfig, share: float, pace: Pace) -> float:
+    """Seconds that a training step searches, for each of its texts, for the words to replace."""
+    if not share:
+        return 0.0
+    if config.substitution_choice == "gradient":
+        # Of a pass forth and back, all but the parameters' gradients.
+        return pace.training / 2
+    return config.substitution_draws * pace.forward if config.substitution_draws > 1 else 0.0
+
+
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 

@@ -31,6 +31,28 @@ def test_fine_tuning_is_counted_in_training_passes():
     assert seconds("dense", finetune=adversarial) == pytest.approx(3 * 2 * 1000 * 0.03)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "text"),
+    [
+        ({}, 0.0),
+        ({"substitution_draws": 4}, 4 * 0.01),
+        ({"substitution_choice": "gradient"}, 0.03 / 2),
+    ],
+)
+def test_the_search_for_words_to_replace_is_counted(chosen, text):
+    def fine_tuning(share):
+        return seconds("dense", finetune=FinetuneConfig(epochs=2, substituted_share=share, **chosen))
+
+    def soup(*shares):
+        options = SoupConfig(
+            runs=3, epoch_counts=[2], holdout_examples=100, substituted_shares=shares, **chosen
+        )
+        return seconds("dense", soup=options)
+
+    assert fine_tuning(0.1) - fine_tuning(0.0) == pytest.approx(2 * 1000 * text)
+    assert soup(0.0, 0.1) - soup(0.0) == pytest.approx(3 * 2 * 900 * text / 2)
+
+
 def test_a_soup_takes_all_its_runs():
     few, many = (seconds("dense", soup=SoupConfig(runs=runs)) - TEXTATTACK_SECONDS for runs in (3, 6))
     assert 1.9 < many / few < 2.3
