@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from compressor.batching import Encoded, encode_texts, pad
-from compressor.training import example_losses
-from compressor.word_substitution import WORD, Substitution, without_dropout, written_as
+from compressor.training import example_losses, without_dropout
+from compressor.word_substitution import WORD, Substitution, written_as
 
 if TYPE_CHECKING:
     from tokenizers import Encoding

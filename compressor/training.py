@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -159,6 +160,17 @@ def hidden_distance(states: Sequence[Tensor], teacher_states: Sequence[Tensor], 
     return torch.stack(distances).mean()
 
 
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Within it nothing of the model drops out."""
+    drops_out = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(drops_out)
+
+
 def learning_rate_factor(step: int, schedule: Schedule) -> float:
     """Share of the peak learning rate at `step`, counted from 0."""
     warmup = max(1, math.ceil(schedule.steps * schedule.warmup_share))
@@ -234,10 +246,10 @@ def train(
             if checkpoint is not None:
                 checkpoint.keep(model, optimizer, done)
             if stopping is not None and stopping.is_due(done, schedule.steps):
-                model.eval()
-                if stopping.is_over(model):
+                with without_dropout(model):
+                    over = stopping.is_over(model)
+                if over:
                     break
-                model.train(schedule.dropout)
         if stopping is not None:
             stopping.restore(model)
         model.eval()

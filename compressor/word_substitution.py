@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressor.assets import encoder_directory
 from compressor.batching import Encoded, encode_texts, pad
@@ -28,7 +27,7 @@ from compressor.errors import UserError
 from compressor.options import SubstitutionConfig, SubstitutionResourcesConfig
 from compressor.robustness.resources import STOPWORDS
 from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
-from compressor.training import example_losses
+from compressor.training import example_losses, without_dropout
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
@@ -104,17 +103,6 @@ class DrawnSubstitution(Substitution):
             losses = [example_losses(model(**batch).logits.float(), labels) for batch in batches]
         worst = torch.stack(losses).argmax(dim=0).tolist()
         return [draws[draw][place] for place, draw in enumerate(worst)]
-
-
-@contextmanager
-def without_dropout(model: nn.Module) -> Iterator[None]:
-    """Within it nothing of the model drops out."""
-    drops_out = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(drops_out)
 
 
 def substituted(
