@@ -48,7 +48,7 @@ RATE = 1e-4
 ADVERSARIAL_STEPS, STEP_SIZE, START = 3, 0.2, 0.5
 CALIBRATION_TEXTS = 512
 KEPT = ("word_budgets", "mean_accuracy_under_attack", "resources", "seed")
-DISTILLED = AdaptiveConfig(calibration_tokens=2**16, distillation_steps=1000)
+CALIBRATION_TOKENS = 2**16
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Plan:
     attack: AttackConfig
     soup: SoupConfig
     epochs: int
+    distilled: AdaptiveConfig
     recovery_steps: int
     processes: int
 
@@ -75,7 +76,7 @@ class Plan:
         made["plain, IMP 50.0%"] = self._magnitude(0)
         made["plain, IMP + FreeLB 50.0%"] = self._magnitude(ADVERSARIAL_STEPS)
         for sparsity in (0.875, 0.5):
-            made[f"soup, adaptive, distilled {sparsity:.1%}"] = self._adaptive(sparsity, DISTILLED)
+            made[f"soup, adaptive, distilled {sparsity:.1%}"] = self._adaptive(sparsity, self.distilled)
         return made
 
     def directory(self, name: str) -> Path:
@@ -251,6 +252,12 @@ def main(
         list[int] | None, typer.Option(help="Steps of FreeLB in the soup's runs: 0 and 3 if not given.")
     ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the texts to train on.")] = 1,
+    distillation_steps: Annotated[
+        int, typer.Option(help="Label-free training steps of what is called distilled.")
+    ] = 1000,
+    distillation_examples: Annotated[
+        int, typer.Option(help="Texts of these steps; those that the layers are solved with if 0.")
+    ] = 0,
     processes: Annotated[int, typer.Option(help="Among which an attack's examples are shared out.")] = 2,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "robust_pruning.json",
     quick: Annotated[bool, typer.Option("--quick", help="2,000 texts to train on, 20 to attack.")] = False,
@@ -292,6 +299,11 @@ def main(
         attack,
         soup,
         epochs,
+        AdaptiveConfig(
+            calibration_tokens=CALIBRATION_TOKENS,
+            distillation_steps=distillation_steps,
+            distillation_examples=distillation_examples,
+        ),
         recovery_steps=epochs * train_texts // 32 // 3,
         processes=processes,
     )
@@ -303,6 +315,8 @@ def main(
         "substitution_choice": substitution_choice,
         "substitution_draws": substitution_draws,
         "chosen_by": chosen_by,
+        "distillation_steps": distillation_steps,
+        "distillation_examples": distillation_examples,
         "rows": [],
     }
     for name, make in plan.models.items():

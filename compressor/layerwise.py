@@ -169,9 +169,11 @@ def damped_hessian(name: str, hessian: Tensor, share: float) -> tuple[Tensor, fl
         ) from error
 
 
-def calibration_texts(classifier: Classifier, data: TextData, job: PruningJob, tokens: int) -> list[Encoded]:
-    """The job's calibration texts, and behind them made ones where all together have fewer `tokens`."""
-    drawn = data.sample(job.config.calibration_examples, job.seed)
+def calibration_texts(
+    classifier: Classifier, data: TextData, job: PruningJob, examples: int, tokens: int
+) -> list[Encoded]:
+    """So many texts, drawn with the job's seed, and made ones behind them where they have fewer `tokens`."""
+    drawn = data.sample(examples, job.seed)
     encoded = encode(classifier.tokenizer, drawn, job.max_length)
     generator = np.random.default_rng(job.seed)
     return fill_up(encoded, tokens, classifier.tokenizer, job.max_length, generator)
@@ -186,13 +188,13 @@ def start_walk(
         dense: the model to reproduce, on made texts as well if the texts are few; None where there is
             nothing to reproduce, and both models are the same one.
     """
-    encoded = calibration_texts(
-        classifier, data, job, 0 if dense is None else job.config.adaptive.calibration_tokens
-    )
+    examples = job.config.calibration_examples
+    tokens = 0 if dense is None else job.config.adaptive.calibration_tokens
+    encoded = calibration_texts(classifier, data, job, examples, tokens)
     pad_token_id = int(classifier.tokenizer.pad_token_id)
     batches = calibration_batches(encoded, CALIBRATION_BATCH_SIZE, pad_token_id, classifier.device)
     walk = SideBySide(dense or classifier.model, classifier.model, batches)
-    return walk, min(job.config.calibration_examples, len(data))
+    return walk, min(examples, len(data))
 
 
 def block_prefix(index: int) -> str:

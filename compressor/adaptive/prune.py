@@ -53,10 +53,13 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     if options.resolve_heads:
         resolve_heads(classifier, found.walk, options.damping)
     if options.distillation_steps:
+        examples = options.distillation_examples or job.config.calibration_examples
+        details["distillation_examples"] = min(examples, len(data))
+        tokens = max(DISTILLATION_TOKENS, options.calibration_tokens)
         distill(
             classifier,
             dense,
-            calibration_texts(classifier, data, job, max(DISTILLATION_TOKENS, options.calibration_tokens)),
+            calibration_texts(classifier, data, job, examples, tokens),
             found.masks,
             steps=options.distillation_steps,
             learning_rate=options.distillation_rate,

@@ -76,6 +76,12 @@ class AdaptiveConfig(Section):
         description="Training steps at the end in which the whole pruned model learns the dense model's "
         "logits and hidden states on the calibration texts and made ones, zeros fixed and without labels.",
     )
+    distillation_examples: int = Field(
+        0,
+        ge=0,
+        description="Calibration texts that these steps see, drawn with the seed; 0 takes as many as "
+        "--calibration-examples.",
+    )
     distillation_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate of these steps.")
     resolve_heads: bool = Field(
         True, description="Re-solve pooler and classifier for the inputs that the pruned encoder feeds them."

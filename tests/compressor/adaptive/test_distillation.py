@@ -91,6 +91,27 @@ def test_pruning_ends_with_it(narrow_classifier_dir, quotes, pattern):
             assert torch.equal(linear.weight == 0, ~result.masks[name]), name
 
 
+@pytest.mark.parametrize(("asked", "seen"), [(0, 24), (40, 40), (10**6, None)])
+def test_it_sees_as_many_texts_as_asked_whatever_the_layers_are_solved_with(
+    narrow_classifier_dir, quotes, monkeypatch, asked, seen
+):
+    def remember(classifier, dense, texts, masks, **options):
+        given.extend(texts)
+
+    given = []
+    monkeypatch.setattr("compressor.adaptive.prune.distill", remember)
+    # No made ones behind them.
+    monkeypatch.setattr("compressor.adaptive.prune.DISTILLATION_TOKENS", 0)
+    classifier = load_classifier(str(narrow_classifier_dir))
+    adaptive = AdaptiveConfig(solver="greedy", distillation_steps=1, distillation_examples=asked)
+    config = PruneConfig(calibration_examples=24, adaptive=adaptive)
+    job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 3, NoCheckpoint())
+    result = prune_classifier(classifier, quotes, job, SilentProgress())
+    assert result.details["calibration_examples"] == 24
+    assert result.details["distillation_examples"] == (seen or len(quotes))
+    assert given == encode(classifier.tokenizer, quotes.sample(seen or len(quotes), 3), LENGTH)
+
+
 def test_numbers_are_learnt_too(regression_dir, numbered_pairs):
     data = load_text_data(str(numbered_pairs / "train.tsv"), ColumnsConfig(), "train", label_names=["number"])
     dense = load_classifier(str(regression_dir))
