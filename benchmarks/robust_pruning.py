@@ -258,6 +258,7 @@ def main(
     distillation_examples: Annotated[
         int, typer.Option(help="Texts of these steps; those that the layers are solved with if 0.")
     ] = 0,
+    distillation_rate: Annotated[float, typer.Option(help="Peak learning rate of these steps.")] = 2e-4,
     processes: Annotated[int, typer.Option(help="Among which an attack's examples are shared out.")] = 2,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "robust_pruning.json",
     quick: Annotated[bool, typer.Option("--quick", help="2,000 texts to train on, 20 to attack.")] = False,
@@ -303,6 +304,7 @@ def main(
             calibration_tokens=CALIBRATION_TOKENS,
             distillation_steps=distillation_steps,
             distillation_examples=distillation_examples,
+            distillation_rate=distillation_rate,
         ),
         recovery_steps=epochs * train_texts // 32 // 3,
         processes=processes,
@@ -317,6 +319,7 @@ def main(
         "chosen_by": chosen_by,
         "distillation_steps": distillation_steps,
         "distillation_examples": distillation_examples,
+        "distillation_rate": distillation_rate,
         "rows": [],
     }
     for name, make in plan.models.items():
