@@ -22,8 +22,8 @@ What comes of it:
 - `inconclusive`: the figure keeps the bound, but its interval crosses it: the test was too small to tell.
   Also where the times did not settle, the baseline's times are from another machine, or no artifact could
   have broken the bound: with 2 % accuracy under attack the dense model has no 5 points to lose. Exit code 0.
-- With `certain:` in front the bound must hold for the worse end of the interval: what would be
-  inconclusive fails. It is for metrics with an interval only.
+- With `certain:` in front the bound must hold for the worse end of the interval: one that crosses it fails.
+  The other reasons to be inconclusive stay. It is for metrics with an interval only.
 
 The uncertainty of what a figure is held against counts too. Accuracies on the same examples are compared
 example by example; where the pairs are not known, the two figures count as independent, which makes the

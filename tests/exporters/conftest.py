@@ -1,5 +1,6 @@
-"""A very small classifier of random weights, 2:4 but for one layer, in float16; a repository for Triton."""
+"""A very small classifier of random weights in float16, 2:4 but for one layer; a repository for Triton."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from broken_artifacts import make_artifact
 from onnx import ModelProto
 from transformers import BertConfig, BertForSequenceClassification
 from triton_server import OPTIONS, read_config
@@ -15,6 +17,7 @@ from compressor.classifier import Classifier, encoder_linears
 from compressor.patterns import NM
 from exporters.onnx import export_graph
 from exporters.tensorrt import Profile
+from exporters.tensorrt_checks import static_checks
 from exporters.triton import TritonConfig, write_repository
 
 POSITIONS = 64
@@ -63,6 +66,31 @@ def profile() -> Profile:
     return Profile(
         min_batch=1, opt_batch=8, max_batch=32, min_sequence=1, opt_sequence=32, max_sequence=POSITIONS
     )
+
+
+@pytest.fixture
+def failures(profile: Profile) -> Any:
+    """A function: the findings of each check that fails, by the check's name."""
+
+    def find(model, profile=profile, positions=POSITIONS):
+        checks = static_checks(model, profile, positions)
+        return {check.name: check.findings for check in checks if check.status == "fail"}
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `dense`, a BERT of one narrow layer, `artifact`, its export, and `data.tsv`."""
+    folder = tmp_path_factory.mktemp("made")
+    make_artifact(folder)
+    return folder
+
+
+@pytest.fixture
+def artifact(made: Path, tmp_path: Path) -> Path:
+    """A fresh copy of that artifact, to be broken at will."""
+    return shutil.copytree(made / "artifact", tmp_path / "artifact")
 
 
 @pytest.fixture(scope="session")

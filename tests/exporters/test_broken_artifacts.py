@@ -1,4 +1,4 @@
-"""A broken artifact is met with one line that names the file and the way out, whatever the command."""
+"""A broken artifact whose manifest fits is met with one line that names the file and the way out."""
 
 import json
 import re
@@ -7,100 +7,18 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-import torch
+from broken_artifacts import (
+    CONFIG,
+    GRAPH,
+    PREDICTING,
+    READING,
+    TOKENIZER,
+    VOCABULARY,
+    refusal,
+    run,
+    seal,
+)
 from onnx import TensorProto, helper, numpy_helper
-
-from cli import execute
-from compressor.classifier import Classifier, save_classifier
-from compressor.console import SilentProgress
-from compressor.options import ColumnsConfig, ExportConfig, RunConfig
-from exporters.artifact import export_directory
-from exporters.manifest import MANIFEST, write_manifest
-from exporters.packed import pack_directory
-
-WORDS = ["a", "fine", "film", "of", "great", "charm", "dull", "and", "empty", "story", "without", "point"]
-GRAPH, CONFIG, TOKENIZER, VOCABULARY = "model.onnx", "config.json", "tokenizer.json", "vocab.txt"
-LENGTH = 24
-PREDICTING = ["attack", "perturb", "validate"]
-READING = [*PREDICTING, "inspect"]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A folder with `dense`, a BERT of one narrow layer, `artifact`, its export, and `data.tsv`."""
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
-
-    folder = tmp_path_factory.mktemp("made")
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "words.txt").write_text("\n".join(vocabulary) + "\n")
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=LENGTH,
-        id2label={0: "fresh", 1: "rotten"},
-        label2id={"fresh": 0, "rotten": 1},
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = BertForSequenceClassification(config).eval()
-    (folder / "dense").mkdir()
-    tokenizer = BertTokenizerFast(str(folder / "words.txt"))
-    save_classifier(Classifier(model, tokenizer, "dense"), folder / "dense")
-    rows = [f"{' '.join(WORDS[start : start + 5])}\t{start % 2}" for start in range(8)]
-    (folder / "data.tsv").write_text("\n".join(["text\tlabel", *rows]) + "\n")
-    export_directory(
-        str(folder / "dense"),
-        str(folder / "data.tsv"),
-        ColumnsConfig(max_length=LENGTH),
-        ExportConfig(),
-        RunConfig(device="cpu", threads=1),
-        folder / "artifact",
-        force=False,
-        progress=SilentProgress(),
-    )
-    return folder
-
-
-@pytest.fixture
-def artifact(made, tmp_path):
-    return shutil.copytree(made / "artifact", tmp_path / "artifact")
-
-
-def seal(artifact):
-    """Make the manifest anew, so that it fits the files as they are."""
-    facts = json.loads((artifact / MANIFEST).read_text(encoding="utf-8"))
-    (artifact / MANIFEST).unlink()
-    write_manifest(artifact, {key: value for key, value in facts.items() if key != "files"})
-
-
-def run(name, made, artifact, output):
-    """The exit code of a command on an artifact."""
-    data = ["--data", str(made / "data.tsv"), "--max-length", str(LENGTH)]
-    rest = ["--output", str(output), "--device", "cpu", "--threads", "1"]
-    command = {
-        "attack": ["attack", str(artifact), *data, "--attack-examples", "2", *rest],
-        "perturb": ["perturb", str(artifact), *data, "--perturbations", "casing", *rest],
-        "validate": ["validate", str(made / "dense"), str(artifact), *data, *rest],
-        "inspect": ["inspect", str(artifact), *rest],
-        "verify": ["verify", str(artifact)],
-    }
-    return execute(command[name])
-
-
-def refusal(name, made, artifact, capsys):
-    """The one line that a command ends with; its exit code is 2, and it has written nothing."""
-    output = artifact.with_name("output")
-    assert run(name, made, artifact, output) == 2
-    printed = capsys.readouterr()
-    lines = [line for line in printed.err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    assert len(lines[0]) < 700
-    assert "Traceback" not in printed.err + printed.out
-    assert not any(path.name != "artifact" for path in artifact.parent.iterdir())
-    return lines[0].removeprefix("error: ")
 
 
 def test_the_whole_artifact_is_taken(made, artifact, tmp_path):
@@ -109,90 +27,6 @@ def test_the_whole_artifact_is_taken(made, artifact, tmp_path):
     seal(artifact)
     for name in ("perturb", "inspect", "verify"):
         assert run(name, made, artifact, tmp_path / f"{name} again") == 0
-
-
-# what the manifest finds -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", READING)
-@pytest.mark.parametrize("file", [GRAPH, CONFIG, TOKENIZER])
-def test_a_file_that_is_not_as_exported_is_named(made, artifact, capsys, name, file):
-    content = (artifact / file).read_bytes()
-    (artifact / file).write_bytes(content[: len(content) // 2])
-    line = refusal(name, made, artifact, capsys)
-    assert line.startswith(f"{artifact / file}: is not the file that was exported")
-    assert line.endswith("restore it, or make the artifact anew")
-    (artifact / file).unlink()
-    line = refusal(name, made, artifact, capsys)
-    assert line.startswith(f"{artifact / file}: is missing, though the manifest lists it; restore it")
-
-
-@pytest.mark.parametrize("file", [GRAPH, CONFIG, TOKENIZER])
-def test_verify_finds_what_is_not_as_exported(made, artifact, capsys, tmp_path, file):
-    (artifact / file).write_bytes(b"")
-    assert run("verify", made, artifact, tmp_path) == 1
-    assert f"{artifact / file}: is not the file that was exported" in capsys.readouterr().out
-    (artifact / file).unlink()
-    assert run("verify", made, artifact, tmp_path) == 1
-    assert f"{artifact / file}: is missing" in capsys.readouterr().out
-
-
-BROKEN_MANIFESTS = {
-    "missing": (None, "no such file"),
-    "empty": (b"", "not valid JSON"),
-    "cut": (b'{"files": {', "not valid JSON"),
-    "not text": (b"\xff\xfe\x00", "not valid JSON"),
-    "too deep": (b"[" * 100_000, "not valid JSON"),
-    "too large a number": (b"1" * 10_000, "not valid JSON"),
-    "a list": (b"[]", "lists no files"),
-    "of something else": (b'{"name": "My App", "icons": []}', "lists no files"),
-}
-
-
-@pytest.mark.parametrize("name", [*READING, "verify"])
-@pytest.mark.parametrize("breakage", BROKEN_MANIFESTS)
-def test_a_broken_manifest_is_named(made, artifact, capsys, name, breakage):
-    content, expected = BROKEN_MANIFESTS[breakage]
-    (artifact / MANIFEST).unlink()
-    if content is not None:
-        (artifact / MANIFEST).write_bytes(content)
-    line = refusal(name, made, artifact, capsys)
-    assert line.startswith(f"{artifact / MANIFEST}: {expected}")
-    assert line.endswith("export it again with: compress export")
-
-
-@pytest.mark.parametrize("name", READING)
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("labels", None), ("labels", "fresh"), ("parity", []), ("parity", {"examples": 3}), ("lineage", {})],
-)
-def test_a_manifest_without_the_facts_of_an_export_is_named(made, artifact, capsys, name, key, value):
-    manifest = json.loads((artifact / MANIFEST).read_text())
-    (artifact / MANIFEST).write_text(json.dumps({**manifest, key: value}))
-    line = refusal(name, made, artifact, capsys)
-    assert re.match(rf"{re.escape(str(artifact / MANIFEST))}: has no {key}", line)
-    assert line.endswith("export it again with: compress export")
-
-
-@pytest.mark.parametrize("listed", ["a\0b", "x" * 300, "loop", ""])
-def test_names_that_no_file_can_have_are_a_problem_of_the_manifest(made, artifact, capsys, tmp_path, listed):
-    (artifact / "loop").symlink_to("loop")
-    manifest = json.loads((artifact / MANIFEST).read_text())
-    manifest["files"][listed] = {"sha256": "0" * 64, "bytes": 1}
-    (artifact / MANIFEST).write_text(json.dumps(manifest))
-    assert str(artifact) in refusal("inspect", made, artifact, capsys)
-    assert run("verify", made, artifact, tmp_path) == 1
-
-
-@pytest.mark.parametrize("name", READING)
-def test_a_packed_classifier_names_its_way_out(made, tmp_path, capsys, name):
-    (tmp_path / "here").mkdir()
-    packed = tmp_path / "here" / "artifact"
-    pack_directory(made / "dense", packed, force=False)
-    assert "a packed classifier is restored with: compress unpack" in refusal(name, made, packed, capsys)
-
-
-# what is found though the manifest fits ----------------------------------------------------------
 
 
 def truncated(path):

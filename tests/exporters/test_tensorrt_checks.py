@@ -5,41 +5,13 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper, parser
+from damaged_graphs import QUERY, add_node, as_float32, graph_of, initializer, said
+from onnx import TensorProto, helper, numpy_helper
 
-from exporters.onnx_graph import constants, element_types, label, walk
 from exporters.tensorrt_checks import static_checks
 from exporters.tensorrt_operators import CONSTANT_INPUT, SUPPORTED_TYPES, TYPED_INPUT, TYPED_OUTPUT, UNTYPED
 
 POSITIONS = 64
-QUERY = "bert.encoder.layer.0.attention.self.query.weight"
-
-
-@pytest.fixture
-def failures(profile):
-    """A function: the findings of each check that fails, by the check's name."""
-
-    def find(model, profile=profile, positions=POSITIONS):
-        checks = static_checks(model, profile, positions)
-        return {check.name: check.findings for check in checks if check.status == "fail"}
-
-    return find
-
-
-def said(findings):
-    return " | ".join(f"{finding.where}: {finding.reason}" for finding in findings)
-
-
-def add_node(model, op, inputs, outputs=("new",), **attributes):
-    model.graph.node.append(helper.make_node(op, inputs, outputs, name=f"new_{op}", **attributes))
-
-
-def initializer(model, name):
-    return next(entry for entry in model.graph.initializer if entry.name == name)
-
-
-def user_of(model, tensor):
-    return next(node for node in model.graph.node if tensor in node.input)
 
 
 def test_a_graph_exported_in_float16_passes_every_check(half_graph, profile):
@@ -70,21 +42,6 @@ def test_a_graph_in_float32_fails_at_every_multiplication(half_graph, failures):
         "MatMul of float32, not of float16",
         "Gemm of float32, not of float16",
     }
-
-
-def as_float32(model):
-    """The graph with all its floats, and its casts to them, in float32."""
-    for entry in model.graph.initializer:
-        if entry.data_type == TensorProto.FLOAT16:
-            value = numpy_helper.to_array(entry).astype(np.float32)
-            entry.CopyFrom(numpy_helper.from_array(value, entry.name))
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.i == TensorProto.FLOAT16:
-                attribute.i = TensorProto.FLOAT
-    model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
-    del model.graph.value_info[:]
-    return model
 
 
 def test_a_layer_norm_in_float32_between_casts_is_noted_and_passes(half_graph, failures, profile):
@@ -136,21 +93,6 @@ def test_an_opset_out_of_range_is_found(failures, version):
 @pytest.mark.parametrize("version", [9, 20])
 def test_the_ends_of_the_range_of_opsets_pass(failures, version):
     assert failures(graph_of("y = MatMul(x, w)", version)) == {}
-
-
-def graph_of(body, version=18):
-    """A graph `(ids) -> (y)` that looks ids up in float16 and goes on with `x (batch, sequence, 8)`."""
-    model = parser.parse_model(
-        f"""<ir_version: 8, opset_import: ["" : {version}]>
-        made (int64[batch, sequence] ids) => (float16[batch, sequence, n] y) {{
-            x = Gather(table, ids)
-            {body}
-        }}"""
-    )
-    values = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float16)
-    for name in ("table", "w"):
-        model.graph.initializer.append(numpy_helper.from_array(values, name))
-    return model
 
 
 @pytest.mark.parametrize(
@@ -288,35 +230,6 @@ def test_a_profile_past_the_models_positions_is_found(half_graph, failures, prof
     assert "max_sequence 65 is more than the 64 positions" in said(found["profile"])
 
 
-def test_mixed_types_are_found(half_graph, failures):
-    entry = initializer(half_graph, QUERY)
-    entry.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(entry).astype(np.float32), QUERY))
-    node = user_of(half_graph, QUERY)
-    found = failures(half_graph)
-    assert set(found) == {"strong typing", "float16"}
-    assert said(found["strong typing"]) == (
-        f"{node.name}: MatMul mixes types: {node.input[0]} is float16, {QUERY} is float32"
-    )
-    assert said(found["float16"]) == f"{node.name}: MatMul of float16, float32, not of float16"
-
-
-def test_mixed_types_of_an_addition_and_of_a_choice_are_found(half_graph, failures):
-    half_graph.graph.initializer.append(numpy_helper.from_array(np.float16(1), "one"))
-    half_graph.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
-    add_node(half_graph, "Add", ["logits", "one"], ["sum"])
-    add_node(half_graph, "Where", ["yes", "logits", "one"], ["choice"])
-    found = failures(half_graph)
-    assert set(found) == {"strong typing"}
-    assert [finding.where for finding in found["strong typing"]] == ["new_Add", "new_Where"]
-
-
-def test_a_tensor_without_a_type_is_found(half_graph, failures):
-    half_graph.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    add_node(half_graph, "FastGelu", ["logits"], ["foreign"], domain="com.microsoft")
-    add_node(half_graph, "Neg", ["foreign"])
-    assert said(failures(half_graph)["strong typing"]) == "new_Neg: the type of 'foreign' cannot be inferred"
-
-
 def test_a_graph_that_contradicts_itself_is_no_valid_onnx(half_graph, failures):
     half_graph.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
     assert "valid ONNX" in failures(half_graph)
@@ -344,63 +257,6 @@ def test_an_empty_model_fails(failures):
     assert {"valid ONNX", "opset", "inputs"} <= set(failures(onnx.ModelProto()))
 
 
-def quantized(zero_point=0, kind=np.int8, scale=0.1, *, omit=False, computed=False):
-    """A graph whose activations and weight are quantized and dequantized."""
-    zero = "" if omit else ", zero"
-    model = graph_of(
-        f"""scale_out = Neg(scale)
-        q = QuantizeLinear(x, {"scale_out" if computed else "scale"}{zero})
-        a = DequantizeLinear(q, scale{zero})
-        b = DequantizeLinear(w8, scale, zero8)
-        y = MatMul(a, b)""",
-        19,
-    )
-    weight = np.zeros((8, 8), np.int8)
-    for name, value in (
-        ("scale", np.float16(scale)), ("zero", kind(zero_point)), ("zero8", np.int8(0)), ("w8", weight),
-    ):  # fmt: skip
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    for number, node in enumerate(model.graph.node):
-        node.name = f"{node.op_type}_{number}"
-    return model
-
-
-def test_symmetric_int8_passes(failures):
-    assert failures(quantized()) == {}
-
-
-@pytest.mark.parametrize(
-    ("change", "checks", "reason"),
-    [
-        ({"zero_point": 3}, {"quantization"}, "1 of its zero points are not 0; quantize symmetrically"),
-        ({"kind": np.uint8}, {"quantization", "operators"}, "is uint8; int8 alone is supported"),
-        ({"scale": 0.0}, {"quantization"}, "its scale is not positive and finite"),
-        ({"omit": True}, {"quantization", "operators"}, "has no zero point, which means uint8"),
-        ({"computed": True}, {"quantization"}, "its scale is no constant of the graph"),
-    ],
-)
-def test_other_quantization_is_found(failures, change, checks, reason):
-    found = failures(quantized(**change))
-    assert set(found) == checks
-    assert "QuantizeLinear_2" in {finding.where for finding in found["quantization"]}
-    assert reason in said(found["quantization"])
-
-
-def test_int8_of_onnx_runtime_is_found_by_node(half_graph, failures, tmp_path):
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    onnx.save(as_float32(half_graph), tmp_path / "float.onnx")
-    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "int8.onnx", weight_type=QuantType.QInt8)
-    model = onnx.load(tmp_path / "int8.onnx")
-    found = failures(model)
-    expected = [n.name for n in model.graph.node if n.op_type in ("DynamicQuantizeLinear", "MatMulInteger")]
-    assert len(expected) > 12
-    reasons = {finding.where: finding.reason for finding in found["quantization"]}
-    assert all("ONNX Runtime's int8" in reasons[name] for name in expected)
-    assert "not 0; quantize symmetrically" in reasons["embedding_DequantizeLinear"]
-    assert {finding.where for finding in found["operators"]} >= set(expected)
-
-
 def test_the_operator_table_is_of_operators_that_onnx_has():
     schemas = {schema.name: schema for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
     assert set(SUPPORTED_TYPES) <= set(schemas)
@@ -411,18 +267,3 @@ def test_the_operator_table_is_of_operators_that_onnx_has():
         assert name in SUPPORTED_TYPES, name
     for name in ("DynamicQuantizeLinear", "MatMulInteger", "QLinearMatMul", "BitShift", "Unique"):
         assert name not in SUPPORTED_TYPES, name
-
-
-def test_types_and_constants_of_a_graph(half_graph):
-    add_node(half_graph, "Constant", [], ["floats"], value_floats=[1.0, 2.0])
-    add_node(half_graph, "Constant", [], ["whole"], value_int=3)
-    known = constants(half_graph.graph)
-    assert known["floats"].data_type == TensorProto.FLOAT
-    assert numpy_helper.to_array(known["whole"]) == 3
-    types = element_types(half_graph)
-    assert all(name in types for node in walk(half_graph.graph) for name in node.output)
-    # Whatever the arithmetic, what reads the logits gets float32.
-    assert types["logits"] == TensorProto.FLOAT
-    assert types[QUERY] == TensorProto.FLOAT16
-    assert types["input_ids"] == TensorProto.INT64
-    assert label(helper.make_node("Neg", ["a"], ["b"])) == "Neg -> b"

@@ -12,6 +12,8 @@ from compressor.validation.answers import pack_bits, unpack_bits
 from compressor.validation.report import (
     AgainstFigures,
     AnswersAgainstFigures,
+    Appendix,
+    AttackRow,
     DifferenceFigures,
     FlopsFigures,
     FootprintFigures,
@@ -19,6 +21,7 @@ from compressor.validation.report import (
     GateStatus,
     IntervalFigures,
     LatencyFigures,
+    LayerRow,
     Report,
     RobustnessFigures,
     SliceFigures,
@@ -201,3 +204,22 @@ def make_report(**changes: Any) -> Report:
         "seed": 13,
     }
     return Report(**(fields | changes))
+
+
+def make_appendix() -> Appendix:
+    names = ("attention.self.query", "attention.output.dense", "output.dense")
+    layers = [
+        LayerRow(f"bert.encoder.layer.{block}.{name}", 0.1 * (block + 1), 10.0**-block)
+        for block in range(4)
+        for name in names
+    ]
+    layers[1] = LayerRow(layers[1].name, 0.0, None)
+    layers[2] = LayerRow(layers[2].name, 0.0, 0.0)
+    attack = AttackRow(
+        variant="artifact",
+        label="<b>positive</b>",
+        original="a fine <script>alert(1)</script> film | really",
+        perturbed="a fnie <script>alert(1)</script> film | realyl",
+        queries=23,
+    )
+    return Appendix(layers, [attack], {"Parity | PyTorch": "within 3e-5 <on> *256* texts"})
