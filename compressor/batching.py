@@ -43,6 +43,26 @@ def encode_texts(
     return list(zip(encoded["input_ids"], encoded["token_type_ids"], strict=True))
 
 
+def encode_windows(tokenizer: PreTrainedTokenizerBase, data: TextData, max_length: int) -> list[Encoded]:
+    """As `encode`, and of a text that is longer all of it: windows that overlap by half.
+
+    Pairs, of which both texts would have to be cut, are encoded as they are.
+    """
+    if data.pairs is not None:
+        return encode(tokenizer, data, max_length)
+    special = tokenizer.num_special_tokens_to_add()
+    encoded = tokenizer(
+        list(data.texts),
+        truncation=True,
+        max_length=max_length,
+        stride=(max_length - special) // 2,
+        return_overflowing_tokens=True,
+        return_token_type_ids=True,
+        return_attention_mask=False,
+    )
+    return list(zip(encoded["input_ids"], encoded["token_type_ids"], strict=True))
+
+
 def pad(
     encoded: Sequence[Encoded],
     pad_token_id: int,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compressor.adaptive.made_texts import fill_up
 from compressor.adaptive.solvers import UnsolvableError, damped
-from compressor.batching import Encoded, encode
+from compressor.batching import Encoded, encode, encode_windows
 from compressor.calibration import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
 from compressor.checkpoint import Part
 from compressor.classifier import Classifier, linear_at
@@ -170,11 +170,21 @@ def damped_hessian(name: str, hessian: Tensor, share: float) -> tuple[Tensor, fl
 
 
 def calibration_texts(
-    classifier: Classifier, data: TextData, job: PruningJob, examples: int, tokens: int
+    classifier: Classifier,
+    data: TextData,
+    job: PruningJob,
+    examples: int,
+    tokens: int,
+    *,
+    whole: bool = False,
 ) -> list[Encoded]:
-    """So many texts, drawn with the job's seed, and made ones behind them where they have fewer `tokens`."""
+    """So many texts, drawn with the job's seed, and made ones behind them where they have fewer `tokens`.
+
+    Args:
+        whole: all of a text that is longer than the job's inputs, in windows, and not its beginning alone.
+    """
     drawn = data.sample(examples, job.seed)
-    encoded = encode(classifier.tokenizer, drawn, job.max_length)
+    encoded = (encode_windows if whole else encode)(classifier.tokenizer, drawn, job.max_length)
     generator = np.random.default_rng(job.seed)
     return fill_up(encoded, tokens, classifier.tokenizer, job.max_length, generator)
 

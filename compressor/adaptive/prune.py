@@ -56,10 +56,12 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
         examples = options.distillation_examples or job.config.calibration_examples
         details["distillation_examples"] = min(examples, len(data))
         tokens = max(DISTILLATION_TOKENS, options.calibration_tokens)
+        # The dense model answers any part of a text, and what many steps see again they learn by heart.
+        texts = calibration_texts(classifier, data, job, examples, tokens, whole=True)
         distill(
             classifier,
             dense,
-            calibration_texts(classifier, data, job, examples, tokens),
+            texts,
             found.masks,
             steps=options.distillation_steps,
             learning_rate=options.distillation_rate,

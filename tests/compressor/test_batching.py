@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.batching import encode, encode_texts, pad, shuffled_batches, sorted_batches
+from compressor.batching import encode, encode_texts, encode_windows, pad, shuffled_batches, sorted_batches
+from compressor.data import TextData
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=60)
 
@@ -75,3 +76,28 @@ def test_data_is_encoded_as_its_texts(small_classifier, quotes, max_length):
     assert found == encode_texts(small_classifier.tokenizer, data.texts, data.pairs, max_length)
     expected = small_classifier.tokenizer(data.texts, truncation=True, max_length=max_length).input_ids
     assert [ids for ids, _ in found] == expected
+
+
+@pytest.mark.parametrize("max_length", [4, 5, 16, 48])
+def test_windows_hold_all_of_a_text_and_overlap_by_half(small_classifier, quotes, max_length):
+    tokenizer = small_classifier.tokenizer
+    inside = max_length - 2
+    for index in range(20):
+        data = quotes.select([index])
+        whole = tokenizer(data.texts[0], add_special_tokens=False).input_ids
+        windows = encode_windows(tokenizer, data, max_length)
+        assert windows[:1] == encode(tokenizer, data, max_length)
+        bodies = [ids[1:-1] for ids, _ in windows]
+        assert all(len(body) == inside for body in bodies[:-1])
+        step = inside - inside // 2
+        assert bodies == [whole[start : start + inside] for start in range(0, step * len(bodies), step)]
+        assert step * (len(bodies) - 1) + len(bodies[-1]) == len(whole)
+        for ids, segments in windows:
+            assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+            assert segments == [0] * len(ids)
+
+
+def test_of_pairs_there_are_no_windows(small_classifier):
+    tokenizer = small_classifier.tokenizer
+    data = TextData(["long " * 100], ["two words"], [0], ["no", "yes"], "pairs")
+    assert encode_windows(tokenizer, data, 16) == encode(tokenizer, data, 16)
