@@ -2,7 +2,8 @@
 
 Each layer was solved for its own output. What their errors do together is left for the end, where all weights
 that are not zero, biases and norms move at once: towards the dense model's logits (Hinton et al., 2015) and
-hidden states (Jiao et al., 2020), on the calibration texts and on texts made of their pieces.
+hidden states (Jiao et al., 2020), on the calibration texts, long ones in windows, and on texts made of their
+pieces.
 """
 
 from __future__ import annotations

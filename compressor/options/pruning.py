@@ -74,7 +74,8 @@ class AdaptiveConfig(Section):
         ge=0,
         le=1_000_000,
         description="Training steps at the end in which the whole pruned model learns the dense model's "
-        "logits and hidden states on the calibration texts and made ones, zeros fixed and without labels.",
+        "logits and hidden states, zeros fixed and without labels, on the calibration texts, longer ones in "
+        "windows of --max-length, and on made ones.",
     )
     distillation_examples: int = Field(
         0,
