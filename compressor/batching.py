@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -32,15 +32,7 @@ def encode_texts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
 ) -> list[Encoded]:
     """As `encode`, for plain lists."""
-    encoded = tokenizer(
-        list(texts),
-        None if pairs is None else list(pairs),
-        truncation=True,
-        max_length=max_length,
-        return_token_type_ids=True,
-        return_attention_mask=False,
-    )
-    return list(zip(encoded["input_ids"], encoded["token_type_ids"], strict=True))
+    return _tokenised(tokenizer, texts, pairs, max_length)
 
 
 def encode_windows(tokenizer: PreTrainedTokenizerBase, data: TextData, max_length: int) -> list[Encoded]:
@@ -50,15 +42,25 @@ def encode_windows(tokenizer: PreTrainedTokenizerBase, data: TextData, max_lengt
     """
     if data.pairs is not None:
         return encode(tokenizer, data, max_length)
-    special = tokenizer.num_special_tokens_to_add()
+    overlap = (max_length - tokenizer.num_special_tokens_to_add()) // 2
+    return _tokenised(tokenizer, data.texts, None, max_length, return_overflowing_tokens=True, stride=overlap)
+
+
+def _tokenised(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int,
+    **options: Any,
+) -> list[Encoded]:
     encoded = tokenizer(
-        list(data.texts),
+        list(texts),
+        None if pairs is None else list(pairs),
         truncation=True,
         max_length=max_length,
-        stride=(max_length - special) // 2,
-        return_overflowing_tokens=True,
         return_token_type_ids=True,
         return_attention_mask=False,
+        **options,
     )
     return list(zip(encoded["input_ids"], encoded["token_type_ids"], strict=True))
 
