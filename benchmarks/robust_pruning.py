@@ -5,7 +5,8 @@
 Everything starts from MiniLM. Models and attacks are kept in FOLDER; what is there is not made again.
 TextFooler attacks each model on the same test texts. IMP is iterative magnitude pruning of the plain model
 with training in between, without distillation; IMP + FreeLB trains adversarially. What is called distilled
-ends with label-free training steps that follow the soup.
+ends with label-free training steps that follow the soup; robustly distilled, they follow what it says to a
+text on that text with words replaced as well.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from compressor.options import (
     AdaptiveConfig,
     AttackConfig,
     ColumnsConfig,
+    DeviceName,
     FinetuneConfig,
     PruneConfig,
     RandomizedConfig,
@@ -64,6 +66,7 @@ class Plan:
     soup: SoupConfig
     epochs: int
     distilled: AdaptiveConfig
+    substituted_share: float
     recovery_steps: int
     processes: int
 
@@ -77,7 +80,20 @@ class Plan:
         made["plain, IMP + FreeLB 50.0%"] = self._magnitude(ADVERSARIAL_STEPS)
         for sparsity in (0.875, 0.5):
             made[f"soup, adaptive, distilled {sparsity:.1%}"] = self._adaptive(sparsity, self.distilled)
+        for sparsity in (0.5, 0.875):
+            name = f"soup, adaptive, robustly distilled {sparsity:.1%}"
+            made[name] = self._adaptive(sparsity, self.robustly_distilled)
         return made
+
+    @property
+    def robustly_distilled(self) -> AdaptiveConfig:
+        """As `distilled`, and with words replaced as in the soup's runs, chosen by the gradient."""
+        return self.distilled.model_copy(
+            update={
+                "distillation_substituted_share": self.substituted_share,
+                "substitution_vectors": self.soup.substitution_vectors,
+            }
+        )
 
     def directory(self, name: str) -> Path:
         """Where the model of that name is."""
@@ -259,12 +275,19 @@ def main(
         int, typer.Option(help="Texts of these steps; those that the layers are solved with if 0.")
     ] = 0,
     distillation_rate: Annotated[float, typer.Option(help="Peak learning rate of these steps.")] = 2e-4,
+    distillation_substituted_share: Annotated[
+        float, typer.Option(help="Share of the words that the robust ones of these steps replace.")
+    ] = 0.1,
+    models: Annotated[
+        list[str] | None, typer.Option(help="Rows of the table to make, by name; all if not given.")
+    ] = None,
+    device: Annotated[DeviceName, typer.Option(help="Where models run.")] = "auto",
     processes: Annotated[int, typer.Option(help="Among which an attack's examples are shared out.")] = 2,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "robust_pruning.json",
     quick: Annotated[bool, typer.Option("--quick", help="2,000 texts to train on, 20 to attack.")] = False,
 ) -> None:
     """Measure robust pruning."""
-    run = RunConfig()
+    run = RunConfig(device=device)
     prepare(run)
     columns = ColumnsConfig(max_length=max_length)
     if quick:
@@ -306,6 +329,7 @@ def main(
             distillation_examples=distillation_examples,
             distillation_rate=distillation_rate,
         ),
+        distillation_substituted_share,
         recovery_steps=epochs * train_texts // 32 // 3,
         processes=processes,
     )
@@ -320,9 +344,12 @@ def main(
         "distillation_steps": distillation_steps,
         "distillation_examples": distillation_examples,
         "distillation_rate": distillation_rate,
+        "distillation_substituted_share": distillation_substituted_share,
         "rows": [],
     }
     for name, make in plan.models.items():
+        if models and name not in models:
+            continue
         if not plan.directory(name).exists():
             make(plan.directory(name))
         result["rows"].append({"model": name, **figures(plan, name)})

@@ -45,6 +45,8 @@ QUERIES: dict[AttackName, int | None] = {
     "inputreduction": None,
 }
 UNMEASURED_QUERIES = 100
+# Of a pass forth and back, all but the parameters' gradients.
+GRADIENT_SEARCH = 1 / 2
 # Seconds that do not depend on the size of the job: imports, TextAttack's, the trace of the graph.
 TEXTATTACK_SECONDS, EXPORT_SECONDS, VALIDATE_SECONDS = 15.0, 15.0, 5.0
 
@@ -201,8 +203,7 @@ def _search_seconds(config: SubstitutionConfig, share: float, pace: Pace) -> flo
     if not share:
         return 0.0
     if config.substitution_choice == "gradient":
-        # Of a pass forth and back, all but the parameters' gradients.
-        return pace.training / 2
+        return GRADIENT_SEARCH * pace.training
     return config.substitution_draws * pace.forward if config.substitution_draws > 1 else 0.0
 
 
@@ -248,7 +249,10 @@ def _pruning_seconds(recipe: Recipe, pace: Pace, sizes: Sizes) -> float:
         return solved
     tuned = config.adaptive.reconstruction_passes * texts * pace.training
     # The dense model answers each text as well.
-    distilled = config.adaptive.distillation_steps * DISTILLATION_BATCH_SIZE * (pace.training + pace.forward)
+    text = pace.training + pace.forward
+    if config.adaptive.distillation_substituted_share:
+        text += GRADIENT_SEARCH * pace.training + pace.training
+    distilled = config.adaptive.distillation_steps * DISTILLATION_BATCH_SIZE * text
     return solved + tuned + distilled
 
 

@@ -22,6 +22,7 @@ from compressor.options import TaskName
 from compressor.options.export import precision_of
 from compressor.output import read_json
 from compressor.patterns import parse_pattern
+from compressor.pruning import check_pruning
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder, Step
 from compressor.souping import check_soup
@@ -49,6 +50,7 @@ def check_recipe(recipe: Recipe) -> None:
             contradict each other.
     """
     parse_pattern(recipe.prune.pattern, recipe.prune.sparsity, recipe.prune.scope)
+    check_pruning(recipe.prune)
     prepare_gates(recipe.validate_, recipe.attack)
     precision_of(recipe.export)
     resolve_device(recipe.run.device)

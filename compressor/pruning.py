@@ -39,9 +39,11 @@ from compressor.options import AlgorithmName, ColumnsConfig, PruneConfig, RunCon
 from compressor.output import atomic_directory, check_replaceable, check_space, read_json, write_json
 from compressor.patterns import MaskPattern, Pattern, Structured, parse_pattern
 from compressor.ranks import join_ranks, ranks_of_environment
+from compressor.robustness.word_vectors import WordVectors
 from compressor.structure import head_size
 from compressor.training import apply_masks
 from compressor.training_checkpoint import DISK_SHARE
+from compressor.word_substitution import substitution_vectors
 
 PRUNING_RECORD = "pruning.json"
 
@@ -56,6 +58,7 @@ class PruningJob:
         max_length: longest input in tokens.
         seed: of everything that is drawn.
         checkpoint: where finished layers are kept.
+        vectors: whose neighbours replace words in a distillation; None where they stay.
     """
 
     pattern: Pattern
@@ -63,6 +66,7 @@ class PruningJob:
     max_length: int
     seed: int
     checkpoint: NoCheckpoint = field(default_factory=NoCheckpoint)
+    vectors: WordVectors | None = None
 
     @property
     def mask_pattern(self) -> MaskPattern:
@@ -128,6 +132,16 @@ def algorithm(name: AlgorithmName) -> Algorithm:
     module, function = ALGORITHMS[name].split(":")
     found: Algorithm = getattr(importlib.import_module(module), function)
     return found
+
+
+def check_pruning(config: PruneConfig) -> None:
+    """Raise a `UserError` if options contradict each other."""
+    share = config.adaptive.distillation_substituted_share
+    if config.algorithm == "adaptive" and share and not config.distills:
+        raise UserError(
+            f"distillation_substituted_share: {share:g} of the words are to be replaced in a distillation, "
+            f"and there is none; add --distillation-steps, such as 1000"
+        )
 
 
 def prune_classifier(
@@ -220,6 +234,7 @@ def prune_directory(
             f"algorithm {config.algorithm}: has nothing that torchrun could share out; start it without, or "
             f"use --algorithm randomized"
         )
+    check_pruning(config)
     # First of all: it says on which GPU a model is loaded.
     ranks = join_ranks()
     check_replaceable(output, force)
@@ -234,11 +249,14 @@ def prune_directory(
         label_names=classifier.label_names,
         needs_labels=config.trains,
     )
+    replaces_words = config.distills and config.adaptive.distillation_substituted_share
+    vectors = substitution_vectors(config.adaptive, progress) if replaces_words else None
     facts = {
         "options": config.model_dump(),
         "seed": run.seed,
         "model": {"source": model, "sha256": weights_fingerprint(model)},
         "data": data.record(columns),
+        "substitution_vectors": vectors and vectors.description,
         "environment": describe_environment(run),
     }
     # The model, and beside it until it is whole its layers and a distillation's state.
@@ -246,7 +264,7 @@ def prune_directory(
     check_space(output, shares * weights_bytes(classifier))
     checkpoint = open_shared_checkpoint(ranks, output, facts, resume=resume, force=force)
     start = time.monotonic()
-    job = PruningJob(pattern, config, columns.max_length, run.seed, checkpoint)
+    job = PruningJob(pattern, config, columns.max_length, run.seed, checkpoint, vectors)
     result = prune_classifier(classifier, data, job, progress)
     if not ranks.is_first:
         ranks.wait()

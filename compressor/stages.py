@@ -132,7 +132,12 @@ def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
         data = {**columns, "train": _data_content(recipe, task, "train")}
         add("dense", (DENSE,), (), **model, **options, data=data)
         model, dense = {}, ("dense",)
-    add("prune", (PRUNED,), dense, **model, prune=recipe.prune.model_dump(mode="json"), data=calibration)
+    pruning = {
+        "prune": recipe.prune.model_dump(mode="json"),
+        "resources": _resources(recipe.prune.adaptive, SubstitutionResourcesConfig, "prune.adaptive"),
+        "data": calibration,
+    }
+    add("prune", (PRUNED,), dense, **model, **pruning)
     add("export", (ARTIFACT,), ("prune",), export=recipe.export.model_dump(mode="json"), data=test)
     # An attack turns one class into another; numbers have none.
     if task == "classification":

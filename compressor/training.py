@@ -41,12 +41,15 @@ class TrainingSet:
         teacher_logits: `(examples, labels)` float32 of the dense model; None where it is asked as they are
             needed, or not at all.
         substitution: gives what a step sees in place of `encoded`; None where it sees that.
+        adversarial: gives a further text for each, to which the answer is to stay that to the one in
+            `encoded` (see `_backward`); None where there is none.
     """
 
     encoded: Sequence[Encoded]
     labels: Tensor
     teacher_logits: Tensor | None = None
     substitution: Substitution | None = None
+    adversarial: Substitution | None = None
 
     def texts_at(
         self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
@@ -140,6 +143,11 @@ def example_losses(logits: Tensor, labels: Tensor) -> Tensor:
     if labels.is_floating_point():
         return (logits[:, 0] - labels).square()
     return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def answers_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """What logits say in place of `labels`: classes `(batch,)` int64, or where these are floats numbers."""
+    return logits[:, 0] if labels.is_floating_point() else logits.argmax(dim=1)
 
 
 def hidden_distance(states: Sequence[Tensor], teacher_states: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -273,7 +281,12 @@ def _backward(
     schedule: Schedule,
     teacher: BertForSequenceClassification | None,
 ) -> None:
-    """Add a batch's share of a step's gradient to the parameters'."""
+    """Add a batch's share of a step's gradient to the parameters'.
+
+    Adversarial texts are made against the teacher's answers to the texts as they are, and learn these as
+    well: a robust teacher's answers make robust labels (Zi et al., "Revisiting Adversarial Robustness
+    Distillation", ICCV 2021). They are as much of the loss as the texts themselves, hidden states apart.
+    """
     model, device = classifier.model, classifier.device
     padded = partial(pad, pad_token_id=int(classifier.tokenizer.pad_token_id), device=device)
     in_precision = partial(
@@ -293,20 +306,24 @@ def _backward(
         if schedule.hidden_weight:
             teacher_states = answer.hidden_states[1:]
 
-    def loss(**inputs: Tensor) -> Tensor:
+    def loss(states: Sequence[Tensor] | None, **inputs: Tensor) -> Tensor:
         with in_precision():
-            output = model(**inputs, output_hidden_states=teacher_states is not None)
+            output = model(**inputs, output_hidden_states=states is not None)
         value = distillation_loss(output.logits.float(), labels, teacher_logits, schedule)
-        if teacher_states is not None:
-            distance = hidden_distance(output.hidden_states[1:], teacher_states, inputs["attention_mask"])
+        if states is not None:
+            distance = hidden_distance(output.hidden_states[1:], states, inputs["attention_mask"])
             value = value + schedule.hidden_weight * distance
         return value / schedule.accumulation_steps
 
     perturbation = perturbation_at(step, schedule)
+    on_texts = partial(loss, teacher_states)
     if perturbation is None:
-        loss(**inputs).backward()
+        on_texts(**inputs).backward()
     else:
-        adversarial_backward(model.get_input_embeddings(), inputs, loss, perturbation)
+        adversarial_backward(model.get_input_embeddings(), inputs, on_texts, perturbation)
+    if data.adversarial is not None:
+        answers = labels if teacher_logits is None else answers_of(teacher_logits, labels)
+        loss(None, **padded(data.adversarial.seen(batch, step, model, answers))).backward()
 
 
 def _endless_batches(

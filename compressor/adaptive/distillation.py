@@ -3,7 +3,7 @@
 Each layer was solved for its own output. What their errors do together is left for the end, where all weights
 that are not zero, biases and norms move at once: towards the dense model's logits (Hinton et al., 2015) and
 hidden states (Jiao et al., 2020), on the calibration texts, long ones in windows, and on texts made of their
-pieces.
+pieces. What a robust model says to a text it can be taught to say also where an attacker has replaced words.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from torch import Tensor
 
 from compressor.batching import Encoded
 from compressor.classifier import Classifier
+from compressor.data import TextData
 from compressor.training import Schedule, TrainingSet, train
 from compressor.training_checkpoint import TrainingCheckpoint
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
+
+    from compressor.word_substitution import Substitution
 
 BATCH_SIZE = 32
 # What 300 to 400 steps see once; a thousand see each text about three times.
@@ -39,6 +42,7 @@ def distill(
     steps: int,
     learning_rate: float,
     seed: int,
+    adversarial: Substitution | None = None,
     checkpoint: TrainingCheckpoint | None = None,
     track: Callable[[Sequence[int]], Iterator[int]] = iter,
 ) -> None:
@@ -48,6 +52,8 @@ def distill(
         texts: nothing is known of but what the dense model makes of them.
         masks: of linear layers by name, `(out, in)` bool, False where the weight stays zero.
         learning_rate: peak.
+        adversarial: of `readable(texts)`; where it is given each step also teaches the dense model's answer
+            to the texts that this makes of its own.
         checkpoint: where a distillation that was stopped goes on from.
         track: shows progress over the steps.
     """
@@ -68,7 +74,7 @@ def distill(
         with torch.enable_grad():
             train(
                 classifier,
-                TrainingSet(texts, labels),
+                TrainingSet(texts, labels, adversarial=adversarial),
                 schedule,
                 seed=seed,
                 masks=masks,
@@ -78,3 +84,20 @@ def distill(
             )
     finally:
         embeddings.requires_grad_(True)
+
+
+def readable(texts: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase) -> TextData:
+    """Tokenised texts (or pairs) in words again, as the model reads them: some are windows, some are made."""
+    parts = 1 + max(max(types) for _, types in texts)
+    columns = [
+        [
+            tokenizer.decode(
+                [token for token, own in zip(ids, types, strict=True) if own == part],
+                skip_special_tokens=True,
+                clean_up_tokenization_spaces=False,
+            )
+            for ids, types in texts
+        ]
+        for part in range(parts)
+    ]
+    return TextData(columns[0], columns[1] if parts > 1 else None, None, [], "texts to distil on")

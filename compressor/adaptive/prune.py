@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from compressor.adaptive.allocation import allocate, by_layer, uniform_patterns
 from compressor.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
-from compressor.adaptive.distillation import distill
+from compressor.adaptive.distillation import distill, readable
 from compressor.adaptive.group_solvers import SparseSolver, StructuredSolver, resolve_heads
 from compressor.classifier import Classifier
 from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError
+from compressor.gradient_substitution import GradientSubstitution
 from compressor.layerwise import GroupSolver, calibration_texts, prune_layerwise
 from compressor.patterns import MaskPattern, Structured, Unstructured
 from compressor.pruning import PruningJob, PruningResult
 from compressor.structure import head_size, set_intermediate_size
 from compressor.training_checkpoint import TrainingCheckpoint
+from compressor.word_substitution import close_words
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
 
 
 @torch.no_grad()
@@ -53,24 +61,43 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     if options.resolve_heads:
         resolve_heads(classifier, found.walk, options.damping)
     if options.distillation_steps:
-        examples = options.distillation_examples or job.config.calibration_examples
-        details["distillation_examples"] = min(examples, len(data))
-        tokens = max(DISTILLATION_TOKENS, options.calibration_tokens)
-        # The dense model answers any part of a text, and what many steps see again they learn by heart.
-        texts = calibration_texts(classifier, data, job, examples, tokens, whole=True)
-        distill(
-            classifier,
-            dense,
-            texts,
-            found.masks,
-            steps=options.distillation_steps,
-            learning_rate=options.distillation_rate,
-            seed=job.seed,
-            checkpoint=TrainingCheckpoint(job.checkpoint, "distillation"),
-            track=lambda steps: progress.track(steps, "Distilling the whole model"),
-        )
+        details |= _distill(classifier, dense, data, job, found.masks, progress)
     details["calibration_examples"] = found.examples
     return PruningResult(found.masks, found.records, details, patterns)
+
+
+def _distill(
+    classifier: Classifier,
+    dense: BertForSequenceClassification,
+    data: TextData,
+    job: PruningJob,
+    masks: Mapping[str, Tensor],
+    progress: Progress,
+) -> dict[str, object]:
+    """Distil the pruned model in place, and return what is worth telling."""
+    options, tokenizer = job.config.adaptive, classifier.tokenizer
+    examples = options.distillation_examples or job.config.calibration_examples
+    tokens = max(DISTILLATION_TOKENS, options.calibration_tokens)
+    # The dense model answers any part of a text, and what many steps see again they learn by heart.
+    texts = calibration_texts(classifier, data, job, examples, tokens, whole=True)
+    adversarial = None
+    if job.vectors is not None:
+        words, share = close_words(job.vectors), options.distillation_substituted_share
+        read = readable(texts, tokenizer)
+        adversarial = GradientSubstitution(tokenizer, read, job.max_length, words, share, job.seed)
+    distill(
+        classifier,
+        dense,
+        texts,
+        masks,
+        steps=options.distillation_steps,
+        learning_rate=options.distillation_rate,
+        seed=job.seed,
+        adversarial=adversarial,
+        checkpoint=TrainingCheckpoint(job.checkpoint, "distillation"),
+        track=lambda steps: progress.track(steps, "Distilling the whole model"),
+    )
+    return {"distillation_examples": min(examples, len(data))}
 
 
 def _group_patterns(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from compressor.options.section import Section
-from compressor.options.training import TrainingConfig
+from compressor.options.training import SubstitutionResourcesConfig, TrainingConfig
 
 AlgorithmName = Literal["adaptive", "randomized", "magnitude", "wanda", "sparsegpt"]
 
@@ -29,7 +29,7 @@ MetricName = Literal[ClassMetricName, CorrelationName]
 CandidateScore = Literal["loss", MetricName]
 
 
-class AdaptiveConfig(Section):
+class AdaptiveConfig(SubstitutionResourcesConfig):
     """Adaptive knowledge-retention pruning (algorithm 1)."""
 
     solver: Literal["fast", "exact", "greedy"] = Field(
@@ -84,6 +84,14 @@ class AdaptiveConfig(Section):
         "--calibration-examples.",
     )
     distillation_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate of these steps.")
+    distillation_substituted_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the words of these texts that each step also replaces, by the close ones that "
+        "move the pruned model most from the dense model's answer, which it learns to give all the same: for "
+        "a robust dense model; more than doubles the time of a step.",
+    )
     resolve_heads: bool = Field(
         True, description="Re-solve pooler and classifier for the inputs that the pruned encoder feeds them."
     )

@@ -69,6 +69,8 @@ def test_magnitude_takes_none_and_the_walks_take_their_solvers():
     assert passes == pytest.approx(2 * 400 * 0.03)
     steps = prune("adaptive", distillation_steps=5) - prune("adaptive")
     assert steps == pytest.approx(5 * 32 * (0.03 + 0.01))
+    both = {"distillation_steps": 5, "distillation_substituted_share": 0.1}
+    assert prune("adaptive", **both) - prune("adaptive") == pytest.approx(5 * 32 * (2 * 0.03 + 0.015 + 0.01))
     assert prune("adaptive", calibration_tokens=1) == prune("adaptive")
     assert prune("adaptive", calibration_tokens=100_000) > prune("adaptive")
 

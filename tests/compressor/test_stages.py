@@ -8,6 +8,7 @@ import pytest
 import compressor.stages as stages_module
 from compressor.errors import UserError
 from compressor.options import (
+    AdaptiveConfig,
     AttackConfig,
     DataConfig,
     ExportConfig,
@@ -125,6 +126,16 @@ def test_vectors_that_replace_words_decide_the_dense_model(recipe, tmp_path, sec
     before = keys(recipe)
     vectors.write_bytes(b"2")
     assert changed(before, recipe) == ALL
+
+
+def test_vectors_that_replace_words_decide_the_pruned_model(recipe, tmp_path):
+    vectors = tmp_path / "vectors.npz"
+    vectors.write_bytes(b"1")
+    adaptive = AdaptiveConfig(substitution_vectors=str(vectors))
+    recipe = recipe.model_copy(update={"prune": PruneConfig(adaptive=adaptive)})
+    before = keys(recipe)
+    vectors.write_bytes(b"2")
+    assert changed(before, recipe) == ALL - {"dense", "attack dense"}
 
 
 def test_code_and_packages_change_everything(recipe, monkeypatch):

@@ -1,23 +1,30 @@
 """Distillation of a whole pruned model, without labels, on a real small classifier."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from stopping import StopBefore, StoppedError
 
 from compressor import training_checkpoint
-from compressor.adaptive.distillation import distill
+from compressor.adaptive.distillation import distill, readable
 from compressor.adaptive.made_texts import fill_up
-from compressor.batching import encode, encode_windows
+from compressor.batching import encode, encode_windows, pad
 from compressor.checkpoint import Checkpoint, NoCheckpoint
 from compressor.classifier import encoder_linears, load_classifier
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
-from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig
+from compressor.errors import UserError
+from compressor.gradient_substitution import GradientSubstitution
+from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
 from compressor.patterns import parse_pattern
 from compressor.predictors import TorchPredictor, predict
-from compressor.pruning import PruningJob, prune_classifier
+from compressor.pruning import PruningJob, check_pruning, prune_classifier, prune_directory
+from compressor.robustness.word_vectors import load_word_vectors
 from compressor.training import apply_masks
+from compressor.word_substitution import WORD
 
 LENGTH = 32
 
@@ -142,3 +149,129 @@ def test_a_stopped_one_goes_on_to_the_same_weights(narrow_classifier_dir, quotes
     found = pruned(checkpoint, SilentProgress())
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
+
+
+# on words replaced -------------------------------------------------------------------------------
+
+
+def neighbours(quotes):
+    """For each longer word five others, whatever they mean."""
+    words = {word.lower() for text in quotes.texts for word in WORD.findall(text)}
+    others = sorted(word for word in words if len(word) > 4)
+    close = {word: others[place : place + 5] for place, word in enumerate(others[:-5])}
+    return lambda word: close.get(word, ())
+
+
+def test_answers_stay_where_words_are_replaced(narrow_classifier_dir, quotes):
+    close_to = neighbours(quotes)
+    dense = load_classifier(str(narrow_classifier_dir)).model
+    texts = quotes.select(range(32))
+
+    def shift(is_robust):
+        """How far the answers to texts with words replaced are from the dense model's to the texts."""
+        classifier, masks = zeroed(narrow_classifier_dir, 0.5)
+        tokenizer = classifier.tokenizer
+        encoded = encode(tokenizer, texts, LENGTH)
+        words = (tokenizer, readable(encoded, tokenizer), LENGTH, close_to, 0.2, 0)
+        adversarial = GradientSubstitution(*words)
+        distill(
+            classifier,
+            dense,
+            encoded,
+            masks,
+            steps=20,
+            learning_rate=1e-3,
+            seed=0,
+            adversarial=adversarial if is_robust else None,
+        )
+        with torch.no_grad():
+            expected = dense(**pad(encoded, 0)).logits
+        # A step that was not trained on.
+        seen = adversarial.seen(range(32), 20, classifier.model, expected.argmax(dim=1))
+        with torch.no_grad():
+            return (classifier.model(**pad(seen, 0)).logits - expected).abs().mean().item()
+
+    assert shift(True) < 0.8 * shift(False)
+
+
+@pytest.mark.parametrize("is_pair", [False, True])
+def test_texts_can_be_read_again(small_classifier, quotes, is_pair):
+    tokenizer = small_classifier.tokenizer
+    data = quotes.select(range(40))
+    if is_pair:
+        data = replace(data, pairs=quotes.texts[40:80])
+    encoded = encode(tokenizer, data, LENGTH)
+    read = readable(encoded, tokenizer)
+    assert encode(tokenizer, read, LENGTH) == encoded
+    assert (read.pairs is None) == (not is_pair)
+
+
+def test_windows_and_made_texts_can_be_read_again(small_classifier, quotes):
+    tokenizer = small_classifier.tokenizer
+    windows = encode_windows(tokenizer, quotes.select(range(40)), LENGTH)
+    texts = fill_up(windows, 4000, tokenizer, LENGTH, np.random.default_rng(0))
+    read = readable(texts, tokenizer)
+    assert len(read) == len(texts) > len(windows) > 40
+    assert all(read.texts)
+    # A window may begin within a word.
+    same = [a == b for a, b in zip(encode(tokenizer, read, LENGTH)[: len(windows)], windows, strict=False)]
+    assert sum(same) > 0.9 * len(windows)
+
+
+def test_pruning_can_end_with_words_replaced(
+    narrow_classifier_dir, quotes, vectors_file, tmp_path, monkeypatch
+):
+    def pruned(checkpoint, progress, vectors):
+        classifier = load_classifier(str(narrow_classifier_dir))
+        adaptive = AdaptiveConfig(solver="greedy", distillation_steps=4, distillation_substituted_share=0.5)
+        config = PruneConfig(calibration_examples=24, adaptive=adaptive)
+        job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 0, checkpoint, vectors)
+        prune_classifier(classifier, quotes, job, progress)
+        return classifier.model.state_dict()
+
+    vectors = load_word_vectors(Path(vectors_file), SilentProgress())
+    expected = pruned(NoCheckpoint(), SilentProgress(), vectors)
+    plain = pruned(NoCheckpoint(), SilentProgress(), None)
+    assert any(not torch.equal(value, plain[name]) for name, value in expected.items())
+    monkeypatch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
+    checkpoint = Checkpoint(tmp_path / "progress")
+    with pytest.raises(StoppedError):
+        pruned(checkpoint, StopBefore(2, "Distilling"), vectors)
+    found = pruned(checkpoint, SilentProgress(), vectors)
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.5, True), (0.0, False)])
+def test_the_stage_tells_whose_neighbours_replaced_words(
+    narrow_classifier_dir, critic_quotes, vectors_file, tmp_path, share, told
+):
+    adaptive = AdaptiveConfig(
+        solver="greedy",
+        distillation_steps=1,
+        distillation_substituted_share=share,
+        substitution_vectors=vectors_file,
+    )
+    record = prune_directory(
+        str(narrow_classifier_dir),
+        str(critic_quotes / "train.tsv"),
+        ColumnsConfig(max_length=LENGTH),
+        PruneConfig(calibration_examples=24, adaptive=adaptive),
+        RunConfig(device="cpu"),
+        tmp_path / "pruned",
+        force=False,
+        progress=SilentProgress(),
+    )
+    if told:
+        assert record["substitution_vectors"].startswith("words.npz (sha256 ")
+    else:
+        assert record["substitution_vectors"] is None
+
+
+def test_words_to_replace_need_a_distillation():
+    adaptive = AdaptiveConfig(distillation_substituted_share=0.1)
+    with pytest.raises(UserError, match=r"distillation_substituted_share: 0\.1 .* add --distillation-steps"):
+        check_pruning(PruneConfig(adaptive=adaptive))
+    # Of another algorithm these are not the options.
+    check_pruning(PruneConfig(algorithm="randomized", adaptive=adaptive))
+    check_pruning(PruneConfig(adaptive=adaptive.model_copy(update={"distillation_steps": 1})))
