@@ -41,6 +41,15 @@ class Replacement(NamedTuple):
     gain: float
 
 
+class _Word(NamedTuple):
+    """A word of a text, those that may replace it, and the tokens that it was cut into."""
+
+    side: int
+    match: re.Match[str]
+    close: Sequence[str]
+    pieces: list[int]
+
+
 @dataclass(frozen=True)
 class GradientSubstitution(Substitution):
     """Words are replaced where and by the close ones that raise the model's loss most.
@@ -97,9 +106,9 @@ class GradientSubstitution(Substitution):
             embedded, gradient: of `embedding_gradient`, `(batch, sequence, hidden)`.
             embed: the model's word embeddings.
         """
-        found: list[list[tuple[int, re.Match[str], list[int], Sequence[str]]]] = [
+        found = [
             [
-                (side, match, pieces, close)
+                _Word(side, match, close, pieces)
                 for side, texts in enumerate(sides)
                 for match in WORD.finditer(texts[row])
                 if (close := self.close_to(match[0].lower()))
@@ -107,25 +116,22 @@ class GradientSubstitution(Substitution):
             ]
             for row, encoding in enumerate(encodings)
         ]
-        words = sorted({word for row in found for *_, close in row for word in close})
-        places = {word: place for place, word in enumerate(words)}
-        vectors = self._mean_embeddings(words, embed)
-        result: list[list[Replacement]] = []
-        for row, own in enumerate(found):
-            result.append([])
-            for side, match, pieces, close in own:
-                slope = gradient[row, pieces]
-                gains = vectors[[places[word] for word in close]] @ slope.sum(dim=0)
-                best = int(gains.argmax())
-                gain = float(gains[best] - (slope * embedded[row, pieces]).sum())
-                result[-1].append(Replacement(side, *match.span(), close[best], gain))
-        return result
+        places: dict[str, int] = {}
+        others = [
+            [places.setdefault(other, len(places)) for word in words for other in word.close]
+            for words in found
+        ]
+        vectors = self._mean_embeddings(list(places), embed)
+        return [
+            _best_replacements(words, vectors[others[row]], embedded[row], gradient[row]) if words else []
+            for row, words in enumerate(found)
+        ]
 
     def _mean_embeddings(self, words: Sequence[str], embed: nn.Embedding) -> Tensor:
         """`(words, hidden)`: the mean embedding of each word's pieces."""
         weight = embed.weight.detach()
         if not words:
-            return weight[:0].cpu()
+            return weight[:0]
         # Cut into pieces once: to do so at each step took a tenth of it.
         if unknown := [word for word in words if word not in self._word_pieces]:
             found = self.tokenizer(unknown, add_special_tokens=False)["input_ids"]
@@ -133,7 +139,7 @@ class GradientSubstitution(Substitution):
         pieces = [self._word_pieces[word] for word in words]
         flat = torch.tensor([piece for own in pieces for piece in own], device=weight.device)
         starts = torch.tensor([0, *(len(own) for own in pieces[:-1])], device=weight.device).cumsum(0)
-        return nn.functional.embedding_bag(flat, weight, starts, mode="mean").cpu()
+        return nn.functional.embedding_bag(flat, weight, starts, mode="mean")
 
     def _chosen(self, found: Sequence[Replacement], generator: np.random.Generator) -> list[Replacement]:
         """Those of the largest gains, in the order of the text; none that would lower the loss."""
@@ -150,7 +156,7 @@ def embedding_gradient(
     The parameters' gradients stay as they are.
 
     Returns:
-        Two `(batch, sequence, hidden)` float32 tensors, on the CPU, where words are searched one by one.
+        Two `(batch, sequence, hidden)` float32 tensors.
     """
     rest = {key: value for key, value in inputs.items() if key != "input_ids"}
     embed: nn.Module = model.get_input_embeddings()
@@ -158,7 +164,37 @@ def embedding_gradient(
     with without_dropout(model), _frozen(model):
         logits = model(inputs_embeds=embedded, **rest).logits.float()
         [gradient] = torch.autograd.grad(example_losses(logits, labels).sum(), embedded)
-    return embedded.detach().float().cpu(), gradient.float().cpu()
+    return embedded.detach().float(), gradient.float()
+
+
+def _best_replacements(
+    words: Sequence[_Word], others: Tensor, embedded: Tensor, gradient: Tensor
+) -> list[Replacement]:
+    """Of each word of a text the close one that raises the loss most.
+
+    Args:
+        others: `(close words of all words, hidden)`, their mean embeddings.
+        embedded, gradient: of the text, `(sequence, hidden)`.
+    """
+    device = gradient.device
+    numbers = torch.arange(len(words), device=device)
+
+    def of_each(counts: Sequence[int]) -> Tensor:
+        return numbers.repeat_interleave(torch.tensor(counts, device=device))
+
+    pieces = [piece for word in words for piece in word.pieces]
+    owners = of_each([len(word.pieces) for word in words])
+    slopes = gradient.new_zeros(len(words), gradient.shape[1]).index_add_(0, owners, gradient[pieces])
+    stays = gradient.new_zeros(len(words)).index_add_(0, owners, (gradient * embedded).sum(dim=1)[pieces])
+    counts = [len(word.close) for word in words]
+    gains = (others * slopes[of_each(counts)]).sum(dim=1).split(counts)
+    best = nn.utils.rnn.pad_sequence(gains, batch_first=True, padding_value=-torch.inf).max(dim=1)
+    return [
+        Replacement(word.side, *word.match.span(), word.close[place], gain)
+        for word, place, gain in zip(
+            words, best.indices.tolist(), (best.values - stays).tolist(), strict=True
+        )
+    ]
 
 
 @contextmanager
