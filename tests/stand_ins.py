@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from compressor.adaptive import distillation
 from compressor.robustness import run
 from compressor.validation import latency
 
@@ -33,6 +34,7 @@ OTHERS = ["the", "with", "and", "one", "that", "was", "from"]
 LABELS = ("fresh", "rotten")
 TRAIN_TEXTS, TEST_TEXTS = 1040, 8
 SOUP_EXAMPLES = 2
+DISTILLATION_STEPS = 20
 TRAINING_STEPS, LEARNING_RATE = 50, 5e-3
 
 
@@ -126,6 +128,11 @@ def soup_attack(model, victim, data, *others):
     return run.attack_model(model, victim, data.select(range(SOUP_EXAMPLES)), *others)
 
 
+def distill_briefly(*models_and_texts, steps, **options):
+    """A distillation's first steps: the others are no different."""
+    distillation.distill(*models_and_texts, steps=min(steps, DISTILLATION_STEPS), **options)
+
+
 def write_programs(folder: Path) -> None:
     """Write `compress`, `python` and a `trtexec` that leaves the log of a real one, for lines of shell."""
     leave_engine = 'for option; do case $option in --saveEngine=*) echo engine > "${option#*=}"; esac; done'
@@ -147,6 +154,7 @@ def put_in_place(patch: pytest.MonkeyPatch, encoder: Path) -> None:
     patch.setattr("compressor.quickstart.write_data", write_texts)
     patch.setattr("compressor.robustness.run.ProcessPoolExecutor", OneThread)
     patch.setattr("compressor.souping.attack_model", soup_attack)
+    patch.setattr("compressor.adaptive.prune.distill", distill_briefly)
     patch.setattr("compressor.validation.footprint.in_own_process", in_this_process)
     patch.setattr("compressor.validation.run.measure_latency", timed_thrice)
     patch.setattr("compressor.validation.latency.PATIENCE", 1)
