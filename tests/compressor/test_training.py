@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from compressor.batching import encode, pad
+from compressor.batching import encode
 from compressor.classifier import encoder_linears, load_classifier, load_for_finetuning
 from compressor.data import load_text_data
 from compressor.early_stopping import EarlyStopping
@@ -19,10 +19,8 @@ from compressor.output import read_json
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor, predict, predict_encoded
 from compressor.training import (
-    GRADIENT_NORM,
     Schedule,
     TrainingSet,
-    answers_of,
     apply_masks,
     distillation_loss,
     hidden_distance,
@@ -271,72 +269,6 @@ def test_distillation_follows_the_teacher_and_not_the_labels(small_classifier, t
     train(small_classifier, data, Schedule(20, 5e-4, 8, distillation_weight=1.0), seed=0)
     found = TorchPredictor(small_classifier)
     assert (predict_encoded(found, data.encoded, 32).argmax(axis=1) == 0).all()
-
-
-class Reversed:
-    """In place of words replaced: each text backwards; remembers what it was to move away from."""
-
-    def __init__(self, encoded):
-        self.encoded = encoded
-        self.answers = {}
-
-    def seen(self, places, step, model, labels):
-        self.answers |= dict(zip(places, labels.tolist(), strict=True))
-        return [
-            ([ids[0], *ids[-2:0:-1], ids[-1]], types) for ids, types in (self.encoded[at] for at in places)
-        ]
-
-
-@pytest.mark.parametrize("hidden_weight", [0.0, 2.0])
-def test_an_adversarial_text_learns_the_teachers_answer_to_the_text_itself(
-    small_classifier_dir, training_set, hidden_weight
-):
-    encoded = training_set.encoded[:8]
-    adversarial = Reversed(encoded)
-    # Labels that the teacher does not give, which nothing may be learnt of.
-    teacher = load_classifier(str(small_classifier_dir)).model
-    texts, backwards = pad(encoded, 0), pad(adversarial.seen(range(8), 0, teacher, torch.zeros(8)), 0)
-    with torch.no_grad():
-        answer = teacher(**texts, output_hidden_states=True)
-    data = TrainingSet(encoded, 1 - answer.logits.argmax(dim=1), adversarial=adversarial)
-    schedule = Schedule(
-        1,
-        1e-2,
-        8,
-        optimizer="sgd",
-        weight_decay=0.0,
-        distillation_weight=1.0,
-        distillation_temperature=2.0,
-        hidden_weight=hidden_weight,
-        dropout=False,
-    )
-    trained, expected = (load_classifier(str(small_classifier_dir)) for _ in range(2))
-    for classifier in (trained, expected):
-        apply_masks(classifier.model, masks_of(classifier))
-    before = {name: value.clone() for name, value in expected.model.named_parameters()}
-    train(trained, data, schedule, seed=0, teacher=teacher)
-
-    own = expected.model(**texts, output_hidden_states=True)
-    values = [
-        4
-        * nn.functional.kl_div(
-            (logits / 2).log_softmax(1), (answer.logits / 2).softmax(1), reduction="batchmean"
-        )
-        for logits in (own.logits, expected.model(**backwards).logits)
-    ]
-    distance = hidden_distance(own.hidden_states[1:], answer.hidden_states[1:], texts["attention_mask"])
-    (sum(values) + hidden_weight * distance).backward()
-    nn.utils.clip_grad_norm_(expected.model.parameters(), GRADIENT_NORM)
-    for name, value in trained.model.named_parameters():
-        moved = before[name] - 1e-2 * expected.model.get_parameter(name).grad
-        torch.testing.assert_close(value, moved, rtol=1e-4, atol=1e-6, msg=name)
-    assert adversarial.answers == dict(enumerate(answer.logits.argmax(dim=1).tolist()))
-
-
-def test_answers_are_classes_or_numbers():
-    logits = torch.tensor([[0.5, 2.0], [3.0, -1.0]])
-    assert torch.equal(answers_of(logits, torch.tensor([0, 0])), torch.tensor([1, 0]))
-    assert torch.equal(answers_of(logits[:, :1], torch.tensor([0.1, 0.2])), logits[:, 0])
 
 
 def without_dropout(classifier):
