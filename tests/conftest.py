@@ -12,7 +12,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Threads that wait for each other sleep; spinning takes minutes where other processes run too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -35,6 +35,7 @@ from compressor.options import (
 )
 from compressor.pruning import prune_directory
 from compressor.quickstart import encoder_directory, write_data
+from compressor.word_substitution import WORD
 from exporters.artifact import export_directory
 
 # How long an example takes says more about what else the machine does than about the code.
@@ -191,6 +192,15 @@ def test_quotes(critic_quotes: Path) -> TextData:
     return load_text_data(
         str(critic_quotes / "test.tsv"), ColumnsConfig(), "test", label_names=["fresh", "rotten"]
     )
+
+
+@pytest.fixture(scope="session")
+def any_others(quotes: TextData) -> Callable[[str], Sequence[str]]:
+    """In place of close words: for each longer word of critics five others, whatever they mean."""
+    words = {word.lower() for text in quotes.texts for word in WORD.findall(text)}
+    others = sorted(word for word in words if len(word) > 4)
+    close = {word: others[place : place + 5] for place, word in enumerate(others[:-5])}
+    return lambda word: close.get(word, ())
 
 
 @pytest.fixture(scope="session")
