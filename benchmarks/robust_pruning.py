@@ -50,7 +50,6 @@ RATE = 1e-4
 # Two steps gain little on MiniLM; larger ones, or perturbed before it has learnt much, leave a constant
 # answer.
 ADVERSARIAL_STEPS, STEP_SIZE, START = 3, 0.2, 0.5
-CALIBRATION_TEXTS = 512
 KEPT = ("word_budgets", "mean_accuracy_under_attack", "resources", "seed")
 CALIBRATION_TOKENS = 2**16
 
@@ -67,6 +66,7 @@ class Plan:
     attack: AttackConfig
     soup: SoupConfig
     epochs: int
+    calibration_examples: int
     distilled: AdaptiveConfig
     substituted_share: float
     recovery_steps: int
@@ -127,7 +127,9 @@ class Plan:
         )
 
     def _adaptive(self, sparsity: float, adaptive: AdaptiveConfig) -> Callable[[Path], None]:
-        config = PruneConfig(sparsity=sparsity, calibration_examples=CALIBRATION_TEXTS, adaptive=adaptive)
+        config = PruneConfig(
+            sparsity=sparsity, calibration_examples=self.calibration_examples, adaptive=adaptive
+        )
         return lambda output: self._prune("soup", config, output)
 
     def _magnitude(self, adversarial_steps: int) -> Callable[[Path], None]:
@@ -275,6 +277,9 @@ def main(
         list[int] | None, typer.Option(help="Steps of FreeLB in the soup's runs: 0 and 3 if not given.")
     ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the texts to train on.")] = 1,
+    calibration_examples: Annotated[
+        int, typer.Option(help="Texts that adaptive pruning solves the layers with.")
+    ] = 512,
     distillation_steps: Annotated[
         int, typer.Option(help="Label-free training steps of what is called distilled.")
     ] = 1000,
@@ -334,6 +339,7 @@ def main(
         attack_config,
         soup,
         epochs,
+        calibration_examples,
         AdaptiveConfig(
             calibration_tokens=CALIBRATION_TOKENS,
             distillation_steps=distillation_steps,
@@ -353,6 +359,7 @@ def main(
         "substitution_choice": substitution_choice,
         "substitution_draws": substitution_draws,
         "chosen_by": chosen_by,
+        "calibration_examples": calibration_examples,
         "distillation_steps": distillation_steps,
         "distillation_examples": distillation_examples,
         "distillation_rate": distillation_rate,
