@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from compressor import early_stopping
 from compressor.checkpoint import (
     NoCheckpoint,
     open_shared_checkpoint,
@@ -259,8 +260,8 @@ def prune_directory(
         "substitution_vectors": vectors and vectors.description,
         "environment": describe_environment(run),
     }
-    # The model, and beside it until it is whole its layers and a distillation's state.
-    shares = 2 + (DISK_SHARE if config.distills else 0)
+    # The model, and beside it until it is whole its layers and a distillation's state and best weights.
+    shares = 2 + (DISK_SHARE + early_stopping.DISK_SHARE if config.distills else 0)
     check_space(output, shares * weights_bytes(classifier))
     checkpoint = open_shared_checkpoint(ranks, output, facts, resume=resume, force=force)
     start = time.monotonic()

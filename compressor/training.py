@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from compressor.adversarial_training import Perturbation, adversarial_backward
 from compressor.batching import Encoded, pad, shuffled_batches
 from compressor.classifier import Classifier, linear_at
-from compressor.early_stopping import EarlyStopping
+from compressor.early_stopping import BestWeights, EarlyStopping
 from compressor.errors import UserError
 from compressor.onednn import onednn_linears
 from compressor.options import OptimizerName, Precision
@@ -150,6 +150,21 @@ def answers_of(logits: Tensor, labels: Tensor) -> Tensor:
     return logits[:, 0] if labels.is_floating_point() else logits.argmax(dim=1)
 
 
+def answer_divergence(reference: Tensor, logits: Tensor) -> Tensor:
+    """Return the mean of `KL(softmax(reference) || softmax(logits))` over texts, in nats; a scalar.
+
+    Of a regression the mean squared difference, in the square of its numbers' unit.
+
+    Args:
+        reference, logits: `(texts, labels)` float32; of a regression `(texts, 1)`.
+    """
+    if reference.shape[1] == 1:
+        return nn.functional.mse_loss(logits, reference)
+    return nn.functional.kl_div(
+        logits.log_softmax(dim=1), reference.log_softmax(dim=1), reduction="batchmean", log_target=True
+    )
+
+
 def hidden_distance(states: Sequence[Tensor], teacher_states: Sequence[Tensor], mask: Tensor) -> Tensor:
     """Mean squared difference of hidden states over words and layers (Jiao et al., 2020, equation 8).
 
@@ -201,7 +216,7 @@ def train(
     seed: int,
     masks: Mapping[str, Tensor] | None = None,
     teacher: BertForSequenceClassification | None = None,
-    stopping: EarlyStopping | None = None,
+    best: BestWeights | None = None,
     checkpoint: TrainingCheckpoint | None = None,
     track: Callable[[Sequence[int]], Iterator[int]] = iter,
 ) -> int:
@@ -214,18 +229,19 @@ def train(
         masks: for named linear layers a bool `(out, in)`, False where the weight stays zero.
         teacher: whose hidden states are learnt, if the schedule gives them a weight, and whose logits where
             the data have none; in evaluation mode.
-        stopping: ends training early and takes the best weights; None trains to the end.
-        checkpoint: where the training goes on from, and keeps its state; not together with `stopping`, whose
-            best weights it does not have.
+        best: gives back the weights of the lowest held-out loss, and may end training early; None takes those
+            of the last step.
+        checkpoint: where the training goes on from, and keeps its state; `best` keeps its own in the same
+            stage's checkpoint. Not together with `EarlyStopping`, whose count is not kept.
         track: shows progress over the steps.
 
     Raises:
         UserError: the device cannot compute in the schedule's precision.
-        ValueError: both `stopping` and `checkpoint` are given.
+        ValueError: both a checkpoint and early stopping are given.
     """
     model, device = classifier.model, classifier.device
     check_precision(schedule.precision, device)
-    if stopping is not None and checkpoint is not None:
+    if isinstance(best, EarlyStopping) and checkpoint is not None:
         raise ValueError("a training that may stop early keeps no state")
     masks = masks or {}
     optimizer = make_optimizer(model.parameters(), schedule)
@@ -237,6 +253,9 @@ def train(
         torch.manual_seed(seed)
         model.train(schedule.dropout)
         apply_masks(model, masks)
+        if best is not None:
+            with without_dropout(model):
+                best.begin(model)
         done = before = checkpoint.restore(model, optimizer) if checkpoint is not None else 0
         for step in track(range(schedule.steps)):
             batches = [next(indices) for _ in range(schedule.accumulation_steps)]
@@ -253,13 +272,13 @@ def train(
             done = step + 1
             if checkpoint is not None:
                 checkpoint.keep(model, optimizer, done)
-            if stopping is not None and stopping.is_due(done, schedule.steps):
+            if best is not None and best.is_due(done, schedule.steps):
                 with without_dropout(model):
-                    over = stopping.is_over(model)
+                    over = best.is_over(model, done)
                 if over:
                     break
-        if stopping is not None:
-            stopping.restore(model)
+        if best is not None:
+            best.restore(model)
         model.eval()
     return done
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from compressor.adaptive.allocation import allocate, by_layer, uniform_patterns
 from compressor.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
-from compressor.adaptive.distillation import distill, readable
+from compressor.adaptive.distillation import distill, readable, split_texts
 from compressor.adaptive.group_solvers import SparseSolver, StructuredSolver, resolve_heads
+from compressor.batching import encode
 from compressor.classifier import Classifier
 from compressor.console import Progress
 from compressor.data import TextData
@@ -22,7 +24,6 @@ from compressor.layerwise import GroupSolver, calibration_texts, prune_layerwise
 from compressor.patterns import MaskPattern, Structured, Unstructured
 from compressor.pruning import PruningJob, PruningResult
 from compressor.structure import head_size, set_intermediate_size
-from compressor.training_checkpoint import TrainingCheckpoint
 from compressor.word_substitution import close_words
 
 if TYPE_CHECKING:
@@ -78,26 +79,38 @@ def _distill(
     options, tokenizer = job.config.adaptive, classifier.tokenizer
     examples = options.distillation_examples or job.config.calibration_examples
     tokens = max(DISTILLATION_TOKENS, options.calibration_tokens)
+    shown, held_out = split_texts(data, examples, job.seed)
     # The dense model answers any part of a text, and what many steps see again they learn by heart.
-    texts = calibration_texts(classifier, data, job, examples, tokens, whole=True)
+    texts = calibration_texts(classifier, shown, job, len(shown), tokens, whole=True)
     adversarial = None
     if job.vectors is not None:
         words, share = close_words(job.vectors), options.distillation_substituted_share
         read = readable(texts, tokenizer)
         adversarial = GradientSubstitution(tokenizer, read, job.max_length, words, share, job.seed)
-    distill(
+    found = distill(
         classifier,
         dense,
         texts,
         masks,
+        held_out=encode(tokenizer, held_out, job.max_length),
         steps=options.distillation_steps,
         learning_rate=options.distillation_rate,
         seed=job.seed,
         adversarial=adversarial,
-        checkpoint=TrainingCheckpoint(job.checkpoint, "distillation"),
+        checkpoint=job.checkpoint,
         track=lambda steps: progress.track(steps, "Distilling the whole model"),
     )
-    return {"distillation_examples": min(examples, len(data))}
+    if found.kept_step == 0:
+        progress.log(
+            "Distillation: no evaluation was nearer to the dense model than the start, so its weights are "
+            "kept; try a lower --distillation-rate, or more texts"
+        )
+    else:
+        progress.log(
+            f"Distillation: divergence on {found.held_out_examples} held-out texts from "
+            f"{found.divergence_before:.4g} to {found.divergence:.4g}, after step {found.kept_step}"
+        )
+    return {"distillation_examples": len(shown), "distillation": asdict(found)}
 
 
 def _group_patterns(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressor.batching import Encoded, encode
 from compressor.classifier import Classifier
@@ -16,7 +16,7 @@ from compressor.metrics import measure_task
 from compressor.options import AttackConfig, PerturbConfig, RandomizedConfig
 from compressor.predictors import TorchPredictor, predict_encoded
 from compressor.pruning import PruningJob
-from compressor.training import Schedule, TrainingSet, distillation_loss
+from compressor.training import Schedule, TrainingSet, answer_divergence, distillation_loss
 
 TEACHER_BATCH_SIZE = 64
 # Casing is nothing to an uncased model.
@@ -108,25 +108,10 @@ def candidate_cost(
     else:
         cost = 1 - measure_task(config.score, logits.numpy(), clean.labels.tolist())
     shifts = [
-        float(answer_shift(logits, _logits(classifier, texts, schedule))) for texts in holdout.perturbed
+        float(answer_divergence(logits, _logits(classifier, texts, schedule))) for texts in holdout.perturbed
     ]
     cost += config.shift_weight * (sum(shifts) / len(shifts) if shifts else 0.0)
     return cost if holdout.attack is None else cost + config.attack_weight * holdout.attack(classifier)
-
-
-def answer_shift(logits: Tensor, perturbed: Tensor) -> Tensor:
-    """Mean divergence `KL(softmax(logits) || softmax(perturbed))` over texts, in nats; a scalar.
-
-    Of a regression the mean squared difference, in the square of its numbers' unit.
-
-    Args:
-        logits, perturbed: `(texts, labels)`; of a regression `(texts, 1)`.
-    """
-    if logits.shape[1] == 1:
-        return nn.functional.mse_loss(perturbed, logits)
-    return nn.functional.kl_div(
-        perturbed.log_softmax(dim=1), logits.log_softmax(dim=1), reduction="batchmean", log_target=True
-    )
 
 
 def holdout_loss(classifier: Classifier, holdout: TrainingSet, schedule: Schedule) -> float:

@@ -264,7 +264,7 @@ def _recover(shared: Shared, masks: Masks, own: StepJob, name: str) -> int:
             seed=own.seed + own.step,
             masks=masks,
             teacher=shared.dense,
-            stopping=stopping if config.patience else None,
+            best=stopping if config.patience else None,
             track=lambda steps: progress.track(steps, f"{name}: recovery"),
         )
     ranks.broadcast(classifier.model.state_dict().values())

@@ -330,7 +330,7 @@ def test_early_stopping_takes_the_weights_of_the_lowest_loss(small_classifier, t
         return next(losses)
 
     stopping = EarlyStopping(loss, interval=2, patience=2)
-    taken = train(small_classifier, training_set, Schedule(20, 1e-3, 8), seed=0, stopping=stopping)
+    taken = train(small_classifier, training_set, Schedule(20, 1e-3, 8), seed=0, best=stopping)
     assert taken == 8
     assert torch.equal(small_classifier.model.classifier.weight, seen[1])
     assert not torch.equal(seen[1], seen[3])
@@ -339,5 +339,5 @@ def test_early_stopping_takes_the_weights_of_the_lowest_loss(small_classifier, t
 def test_the_last_step_is_evaluated_too(small_classifier, training_set):
     count = itertools.count()
     stopping = EarlyStopping(lambda: -float(next(count)), interval=2, patience=1)
-    assert train(small_classifier, training_set, Schedule(3, 1e-3, 8), seed=0, stopping=stopping) == 3
+    assert train(small_classifier, training_set, Schedule(3, 1e-3, 8), seed=0, best=stopping) == 3
     assert next(count) == 2

@@ -111,7 +111,7 @@ def test_early_stopping_keeps_no_state(small_classifier, quotes, tmp_path):
     state = TrainingCheckpoint(Checkpoint(tmp_path / "progress"), "training")
     stopping = EarlyStopping(lambda: 0.0, interval=1, patience=1)
     with pytest.raises(ValueError, match="may stop early"):
-        train(small_classifier, training, Schedule(1, 1e-3, 8), seed=0, stopping=stopping, checkpoint=state)
+        train(small_classifier, training, Schedule(1, 1e-3, 8), seed=0, best=stopping, checkpoint=state)
 
 
 # the finetune stage ---------------------------------------------------------------------------------

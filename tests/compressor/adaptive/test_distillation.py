@@ -1,5 +1,6 @@
 """Distillation of a whole pruned model, without labels, on a real small classifier."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import torch
 from stopping import StopBefore, StoppedError
 
 from compressor import training_checkpoint
-from compressor.adaptive.distillation import distill, readable
+from compressor.adaptive.distillation import Distillation, distill, readable, split_texts
 from compressor.adaptive.made_texts import fill_up
 from compressor.batching import encode, encode_windows, pad
 from compressor.checkpoint import Checkpoint, NoCheckpoint
 from compressor.classifier import encoder_linears, load_classifier
 from compressor.console import SilentProgress
-from compressor.data import load_text_data
+from compressor.data import TextData, load_text_data
 from compressor.errors import UserError
 from compressor.gradient_substitution import GradientSubstitution
 from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
@@ -23,7 +24,7 @@ from compressor.patterns import parse_pattern
 from compressor.predictors import TorchPredictor, predict
 from compressor.pruning import PruningJob, check_pruning, prune_classifier, prune_directory
 from compressor.robustness.word_vectors import load_word_vectors
-from compressor.training import apply_masks
+from compressor.training import answer_divergence, apply_masks
 
 LENGTH = 32
 
@@ -38,14 +39,23 @@ def zeroed(directory, sparsity=0.7):
     return classifier, masks
 
 
-def distilled(directory, data, seed=0, steps=12):
+def distilled(directory, data, seed=0, steps=12, rate=5e-4):
     """That classifier, distilled on 24 texts and on made ones."""
     classifier, masks = zeroed(directory)
     encoded = encode(classifier.tokenizer, data.select(range(24)), LENGTH)
     texts = fill_up(encoded, 4000, classifier.tokenizer, LENGTH, np.random.default_rng(seed))
     dense = load_classifier(str(directory)).model
-    distill(classifier, dense, texts, masks, steps=steps, learning_rate=5e-4, seed=seed)
-    return classifier, masks
+    held_out = encode(classifier.tokenizer, data.select(range(24, 32)), LENGTH)
+    options = {"held_out": held_out, "steps": steps, "learning_rate": rate, "seed": seed}
+    return classifier, masks, distill(classifier, dense, texts, masks, **options)
+
+
+@pytest.fixture
+def last_weights(monkeypatch):
+    """Every evaluation is better than the ones before, so that the weights of the last step are kept."""
+    count = itertools.count()
+    falling = "compressor.adaptive.distillation._divergence"
+    monkeypatch.setattr(falling, lambda *models_and_texts: lambda: -float(next(count)))
 
 
 def answers(classifier, data):
@@ -58,7 +68,7 @@ def test_it_answers_more_like_the_dense_model_and_keeps_zeros_and_embeddings(
     texts = test_quotes.select(range(200))
     dense = load_classifier(str(small_classifier_dir))
     before, _ = zeroed(small_classifier_dir)
-    after, masks = distilled(small_classifier_dir, quotes)
+    after, masks, _ = distilled(small_classifier_dir, quotes)
     expected = answers(dense, texts)
     near, far = (np.abs(answers(c, texts) - expected).mean() for c in (after, before))
     assert near < 0.7 * far
@@ -73,15 +83,15 @@ def test_it_answers_more_like_the_dense_model_and_keeps_zeros_and_embeddings(
 
 def test_a_seed_gives_the_same_weights_whatever_the_random_state(narrow_classifier_dir, quotes):
     torch.manual_seed(1)
-    one, _ = distilled(narrow_classifier_dir, quotes, steps=2)
+    one, _, _ = distilled(narrow_classifier_dir, quotes, steps=2)
     torch.manual_seed(2)
-    other, _ = distilled(narrow_classifier_dir, quotes, steps=2)
+    other, _, _ = distilled(narrow_classifier_dir, quotes, steps=2)
     for name, value in one.model.state_dict().items():
         assert torch.equal(value, other.model.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "structured"])
-def test_pruning_ends_with_it(narrow_classifier_dir, quotes, pattern):
+def test_pruning_ends_with_it(narrow_classifier_dir, quotes, pattern, last_weights):
     def pruned(steps):
         classifier = load_classifier(str(narrow_classifier_dir))
         adaptive = AdaptiveConfig(solver="greedy", distillation_steps=steps)
@@ -101,8 +111,10 @@ def test_pruning_ends_with_it(narrow_classifier_dir, quotes, pattern):
 def test_it_sees_as_many_texts_as_asked_whatever_the_layers_are_solved_with(
     narrow_classifier_dir, quotes, monkeypatch, asked, seen
 ):
-    def remember(classifier, dense, texts, masks, **options):
+    def remember(classifier, dense, texts, masks, held_out, **options):
         given.extend(texts)
+        assert held_out
+        return Distillation(len(held_out), 1.0, 0.5, 1)
 
     given = []
     monkeypatch.setattr("compressor.adaptive.prune.distill", remember)
@@ -114,8 +126,8 @@ def test_it_sees_as_many_texts_as_asked_whatever_the_layers_are_solved_with(
     job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 3, NoCheckpoint())
     result = prune_classifier(classifier, quotes, job, SilentProgress())
     assert result.details["calibration_examples"] == 24
-    assert result.details["distillation_examples"] == (seen or len(quotes))
-    drawn = quotes.sample(seen or len(quotes), 3)
+    drawn, held_out = split_texts(quotes, asked or 24, 3)
+    assert result.details["distillation_examples"] == len(drawn) == (seen or len(quotes) - len(held_out))
     assert given == encode_windows(classifier.tokenizer, drawn, LENGTH)
     # Some of them are longer than an input.
     assert len(given) > len(drawn)
@@ -125,12 +137,14 @@ def test_numbers_are_learnt_too(regression_dir, numbered_pairs):
     data = load_text_data(str(numbered_pairs / "train.tsv"), ColumnsConfig(), "train", label_names=["number"])
     dense = load_classifier(str(regression_dir))
     before, _ = zeroed(regression_dir)
-    after, _ = distilled(regression_dir, data)
+    after, _, _ = distilled(regression_dir, data)
     near, far = (np.abs(answers(c, data) - answers(dense, data)).mean() for c in (after, before))
     assert near < 0.8 * far
 
 
-def test_a_stopped_one_goes_on_to_the_same_weights(narrow_classifier_dir, quotes, tmp_path, monkeypatch):
+def test_a_stopped_one_goes_on_to_the_same_weights(
+    narrow_classifier_dir, quotes, tmp_path, monkeypatch, last_weights
+):
     def pruned(checkpoint, progress):
         classifier = load_classifier(str(narrow_classifier_dir))
         adaptive = AdaptiveConfig(solver="greedy", distillation_steps=4)
@@ -148,6 +162,90 @@ def test_a_stopped_one_goes_on_to_the_same_weights(narrow_classifier_dir, quotes
     found = pruned(checkpoint, SilentProgress())
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
+
+
+# the weights that are kept -------------------------------------------------------------------------
+
+
+def divergence(classifier, directory, texts):
+    expected, found = (
+        torch.from_numpy(answers(c, texts)) for c in (load_classifier(str(directory)), classifier)
+    )
+    return float(answer_divergence(expected, found))
+
+
+def test_a_harmful_distillation_gives_back_the_start(narrow_classifier_dir, quotes):
+    start, _ = zeroed(narrow_classifier_dir, 0.3)
+    classifier, masks = zeroed(narrow_classifier_dir, 0.3)
+    dense = load_classifier(str(narrow_classifier_dir)).model
+    held_out = quotes.select(range(24, 56))
+    texts, held = (encode(classifier.tokenizer, t, LENGTH) for t in (quotes.select(range(8)), held_out))
+    found = distill(classifier, dense, texts, masks, held_out=held, steps=3, learning_rate=10.0, seed=0)
+    assert (found.kept_step, found.divergence) == (0, found.divergence_before)
+    for name, value in start.model.state_dict().items():
+        assert torch.equal(value, classifier.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-3, 0.1])
+def test_it_never_ends_further_from_the_dense_model_on_held_out_texts(narrow_classifier_dir, quotes, rate):
+    held_out = quotes.select(range(24, 32))
+    before = divergence(zeroed(narrow_classifier_dir)[0], narrow_classifier_dir, held_out)
+    after, _, found = distilled(narrow_classifier_dir, quotes, rate=rate)
+    measured = divergence(after, narrow_classifier_dir, held_out)
+    assert measured <= before
+    assert found.divergence == pytest.approx(measured, rel=1e-4)
+    assert found.divergence_before == pytest.approx(before, rel=1e-4)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_stopped_one_keeps_the_same_best_weights(
+    narrow_classifier_dir, quotes, tmp_path, monkeypatch, stop
+):
+    """Weights in the middle are the best; the training stops before them and after them."""
+
+    def found(checkpoint, track):
+        classifier, masks = zeroed(narrow_classifier_dir)
+        dense = load_classifier(str(narrow_classifier_dir)).model
+        texts = encode(classifier.tokenizer, quotes.select(range(32)), LENGTH)
+        options = {"held_out": texts[24:], "steps": 6, "learning_rate": 5e-3, "seed": 0}
+        options |= {"checkpoint": checkpoint, "track": track}
+        kept = distill(classifier, dense, texts[:24], masks, **options)
+        return kept, classifier.model.state_dict()
+
+    def stopped(steps):
+        return StopBefore(stop).track(steps, "")
+
+    monkeypatch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
+    expected, weights = found(NoCheckpoint(), iter)
+    assert 0 < expected.kept_step < 6
+    checkpoint = Checkpoint(tmp_path / "progress")
+    with pytest.raises(StoppedError):
+        found(checkpoint, stopped)
+    again, same = found(checkpoint, iter)
+    assert again == expected
+    for name, value in weights.items():
+        assert torch.equal(value, same[name]), name
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "drawn", "held"),
+    [(400, 100, 100, 256), (120, 100, 100, 20), (100, 100, 88, 12), (105, 100, 88, 12), (2, 100, 1, 1)],
+)
+def test_weights_are_chosen_by_texts_that_nothing_was_fitted_to(rows, count, drawn, held):
+    data = TextData([f"text {row}" for row in range(rows)], None, None, ["a", "b"], "made")
+    shown, held_out = split_texts(data, count, 7)
+    assert (len(shown), len(held_out)) == (drawn, held)
+    assert not set(shown.texts) & set(held_out.texts)
+    assert set(shown.texts) <= set(data.sample(count, 7).texts)
+    if drawn == count:
+        assert not set(held_out.texts) & set(data.sample(count, 7).texts)
+
+
+def test_texts_that_are_distilled_on_are_not_held_out_as_well():
+    data = TextData([f"text {row % 12}" for row in range(60)], None, None, ["a", "b"], "made")
+    shown, held_out = split_texts(data, 50, 0)
+    assert len(shown) and len(held_out)
+    assert not set(shown.texts) & set(held_out.texts)
 
 
 # on words replaced -------------------------------------------------------------------------------
@@ -169,6 +267,7 @@ def test_answers_stay_where_words_are_replaced(narrow_classifier_dir, quotes, an
             dense,
             encoded,
             masks,
+            held_out=encoded,
             steps=20,
             learning_rate=1e-3,
             seed=0,
@@ -209,7 +308,7 @@ def test_windows_and_made_texts_can_be_read_again(small_classifier, quotes):
 
 
 def test_pruning_can_end_with_words_replaced(
-    narrow_classifier_dir, quotes, vectors_file, tmp_path, monkeypatch
+    narrow_classifier_dir, quotes, vectors_file, tmp_path, monkeypatch, last_weights
 ):
     def pruned(checkpoint, progress, vectors):
         classifier = load_classifier(str(narrow_classifier_dir))
