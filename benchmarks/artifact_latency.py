@@ -36,7 +36,7 @@ from compressor.options import RunConfig
 from compressor.patterns import NM, Unstructured
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
 from compressor.structure import remove_heads, remove_neurons, set_intermediate_size
-from compressor.validation.latency import measure_latency
+from compressor.validation.latency import LatencyPlan, measure_latency
 from exporters.onnx import export_graph
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
 from exporters.runtime_forms import suit_cpu_kernels
@@ -141,7 +141,7 @@ def variants(shape: Shape, folder: Path, threads: int) -> tuple[dict[str, Predic
     made = {name: artifact(folder / shape, name, model, texts) for name, model in models.items()}
     predictors: dict[str, Predictor] = {DENSE_TORCH: TorchPredictor(dense)}
     for name, directory in made.items():
-        predictors[DENSE_ORT if name == "dense" else name] = OnnxPredictor(directory, threads)
+        predictors[DENSE_ORT if name == "dense" else name] = OnnxPredictor(directory, threads, spinning=True)
     if find_spec("openvino"):
         for name in IN_OPENVINO:
             predictors[f"{name}, OpenVINO"] = OpenVinoPredictor(made[name], dense, threads)
@@ -167,6 +167,10 @@ def table(result: dict[str, Any]) -> str:
     return markdown_table(header, lines)
 
 
+# A shape takes a fraction of that; on a busy machine it ends here.
+SECONDS_A_SHAPE = 600.0
+
+
 def _times(ratios: list[float]) -> str:
     return f"{min(ratios):.1f}-{max(ratios):.1f}x"
 
@@ -184,7 +188,8 @@ def main(
     prepare(run)
     predictors, texts = variants(shape, folder, thread_count(run))
     sizes, rounds = ([1], 3) if quick else ([1, 8, 32], rounds)
-    latency = measure_latency(predictors, texts, sizes, [32, 128], rounds, terminal_progress())
+    plan = LatencyPlan(sizes, [32, 128], rounds, seconds=SECONDS_A_SHAPE)
+    latency = measure_latency(predictors, texts, plan, terminal_progress())
     environment = describe_environment(run)
     try:
         environment["packages"]["openvino"] = version("openvino")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +103,19 @@ def prepare(run: RunConfig) -> torch.device:
 
     torch.set_num_threads(thread_count(run))
     return resolve_device(run.device)
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Within it PyTorch computes with so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def describe_environment(run: RunConfig) -> dict[str, Any]:

@@ -175,9 +175,11 @@ def estimate(recipe: Recipe, stage: str, pace: Pace, sizes: Sizes, *, first_atta
         return _attack(recipe.attack, pace, sizes.test, TEXTATTACK_SECONDS if first_attack else 0.0)
     options = recipe.validate_
     rounds = 2 * (options.latency_rounds + 3)
-    tokens = sum(size * length for size in options.batch_sizes for length in options.sequence_lengths)
-    passes = sizes.test + rounds * tokens / pace.tokens
-    return Estimate(VALIDATE_SECONDS + 3 * passes * pace.forward)
+    latency = sum(
+        min(3 * rounds * size * length / pace.tokens * pace.forward, options.latency_seconds)
+        for size, length in options.shapes
+    )
+    return Estimate(VALIDATE_SECONDS + 3 * sizes.test * pace.forward + latency)
 
 
 def _dense(recipe: Recipe, pace: Pace, sizes: Sizes) -> Estimate:

@@ -75,6 +75,8 @@ class OnnxPredictor:
     Args:
         directory: holds `model.onnx`, `config.json` and the tokenizer.
         threads: of one operator; operators run one after the other.
+        spinning: whether idle threads spin for a while before they sleep, which is ONNX Runtime's own default
+            and what a server has. Not where PyTorch works on the same cores in turn: they would slow it down.
         device: "cpu", or "cuda", for which the session must really run on PyTorch's current CUDA device.
 
     Raises:
@@ -82,7 +84,7 @@ class OnnxPredictor:
             or tokenizer, or no CUDA provider.
     """
 
-    def __init__(self, directory: Path, threads: int, device: str = "cpu") -> None:
+    def __init__(self, directory: Path, threads: int, device: str = "cpu", *, spinning: bool = False) -> None:
         import onnxruntime
 
         graph = directory / ARTIFACT_GRAPH
@@ -91,8 +93,7 @@ class OnnxPredictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # PyTorch works on the same cores in this process; idle threads that spin would slow it down.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
         try:
             self._session = onnxruntime.InferenceSession(

@@ -8,6 +8,7 @@ rotten.
 import itertools
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,9 +119,9 @@ def in_this_process(function, *arguments):
     return function(*arguments)
 
 
-def timed_thrice(predictors, encoded, batch_sizes, sequence_lengths, rounds, progress):
+def timed_thrice(predictors, encoded, plan, progress):
     """Latency at each shape, of three rounds: more say nothing of a tiny model."""
-    return latency.measure_latency(predictors, encoded, batch_sizes, sequence_lengths, 3, progress)
+    return latency.measure_latency(predictors, encoded, replace(plan, rounds=3), progress)
 
 
 def soup_attack(model, victim, data, *others):
@@ -130,7 +131,7 @@ def soup_attack(model, victim, data, *others):
 
 def distill_briefly(*models_and_texts, steps, **options):
     """A distillation's first steps: the others are no different."""
-    distillation.distill(*models_and_texts, steps=min(steps, DISTILLATION_STEPS), **options)
+    return distillation.distill(*models_and_texts, steps=min(steps, DISTILLATION_STEPS), **options)
 
 
 def write_programs(folder: Path) -> None:

@@ -56,8 +56,27 @@ class ValidateConfig(Section):
         20,
         ge=3,
         le=100_000,
-        description="Timed runs of each variant at each batch size and length; up to five times as many "
-        "where the times do not settle.",
+        description="Timed runs of each variant at each batch size and length; up to twice as many where the "
+        "times do not settle.",
+    )
+    latency_seconds: float = Field(
+        120.0,
+        gt=0,
+        le=86_400,
+        description="Longest time of a batch size and length, in seconds; where the times have not settled "
+        "by then, they are marked so.",
+    )
+    latency_threads: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Processor threads that latency is measured with: what the artifact is to be served with "
+        "(--threads of serve.py, intra_op_thread_count of Triton); 0 takes --threads.",
+    )
+    latency_spinning: bool = Field(
+        True,
+        description="Measure latency with threads of ONNX Runtime that spin while they wait for work, as "
+        "serve.py and Triton do unless told otherwise.",
     )
     footprint: bool = Field(
         True,

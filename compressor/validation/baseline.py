@@ -29,7 +29,7 @@ from compressor.validation.report import REPORT, SCHEMA_VERSION, Report
 RESTS_ON: dict[Basis, tuple[str, ...]] = {
     "data": ("data.fingerprint", "data.columns.max_length"),
     "attack": ("attack", "attack_resources"),
-    "machine": ("device", "device_name", "processor", "threads"),
+    "machine": ("device", "device_name", "processor", "threads", "latency.threads", "latency.spinning"),
 }
 
 

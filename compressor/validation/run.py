@@ -10,11 +10,11 @@ from typing import Any
 from compressor.batching import Encoded, encode
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
-from compressor.environment import describe_environment
+from compressor.environment import describe_environment, resolve_device, thread_count, torch_threads
 from compressor.labels import task_of
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.output import atomic_directory, check_replaceable, read_json
-from compressor.predictors import ARTIFACT_GRAPH, Predictor, predict_encoded
+from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, predict_encoded
 from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, read_examples
@@ -22,7 +22,7 @@ from compressor.validation.answers import Examples, NumberedExamples, answer_fig
 from compressor.validation.baseline import check_baseline, check_task, doubts, prepare_gates
 from compressor.validation.footprint import measure_footprint
 from compressor.validation.junit import render_junit
-from compressor.validation.latency import batch_of_length, measure_latency
+from compressor.validation.latency import LatencyPlan, batch_of_length, measure_latency
 from compressor.validation.metric import Measured
 from compressor.validation.render import render_html, render_markdown
 from compressor.validation.report import (
@@ -111,6 +111,7 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)
     has_classes = data.task == "classification"
     environment = describe_environment(job.run) | {"data": data.record(job.columns)}
+    environment["latency"] = {"threads": _latency_threads(job), "spinning": job.config.latency_spinning}
     if has_classes:
         environment["attack"] = job.attack.model_dump()
     if baseline is not None:
@@ -206,10 +207,19 @@ def _answers(
 def _latency(
     predictors: Mapping[str, Predictor], encoded: Sequence[Encoded], job: ValidationJob, progress: Progress
 ) -> dict[str, list[LatencyFigures]]:
-    config = job.config
-    return measure_latency(
-        predictors, encoded, config.batch_sizes, config.sequence_lengths, config.latency_rounds, progress
+    """Latency of each variant, with the threads of the served artifact; it is loaded once more for that."""
+    config, threads = job.config, _latency_threads(job)
+    plan = LatencyPlan(
+        config.batch_sizes, config.sequence_lengths, config.latency_rounds, config.latency_seconds
     )
+    device = resolve_device(job.run.device).type
+    served = OnnxPredictor(job.artifact, threads, device, spinning=config.latency_spinning)
+    with torch_threads(threads):
+        return measure_latency({**predictors, "artifact": served}, encoded, plan, progress)
+
+
+def _latency_threads(job: ValidationJob) -> int:
+    return job.config.latency_threads or thread_count(job.run)
 
 
 def _footprints(

@@ -54,6 +54,11 @@ class Settings(BaseModel):
     threads: PositiveInt = Field(
         1, description="Processor threads; give what the container may use. Requests are answered in turn."
     )
+    spinning: bool = Field(
+        True,
+        description="Whether threads spin while they wait for work: the shortest answers, for some processor "
+        "time; false where others need the cores.",
+    )
     max_tokens: PositiveInt | None = Field(
         None,
         description="Longest input in tokens, longer ones are cut; the max_length that the artifact was "
@@ -157,6 +162,7 @@ class Classifier:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = settings.threads
         options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
         try:
             self._session = onnxruntime.InferenceSession(
                 str(settings.artifact / GRAPH), options, providers=["CPUExecutionProvider"]

@@ -94,10 +94,13 @@ def test_an_attack_is_counted_in_queries_of_the_texts_that_there_are():
 
 def test_export_and_validation_have_a_share_that_does_not_depend_on_the_texts():
     assert seconds("export", sizes=Sizes(0, 0, 0)) == EXPORT_SECONDS
-    short, long = (
-        seconds("validate", validate=ValidateConfig(latency_rounds=rounds)) for rounds in (20, 200)
-    )
-    assert long > 5 * short > 0
+
+    def validate(rounds, limit):
+        return seconds("validate", validate=ValidateConfig(latency_rounds=rounds, latency_seconds=limit))
+
+    assert validate(200, 1e4) > 5 * validate(20, 1e4) > 0
+    # Four shapes.
+    assert validate(200, 1.0) == validate(400, 1.0) == pytest.approx(validate(200, 2.0) - 4)
 
 
 @pytest.mark.parametrize(
