@@ -54,7 +54,7 @@ def read_csv(path: Path, codec: str, asked: DelimiterName) -> Table:
     Raises:
         UserError: no header, another number of fields in a row, bad quoting, bytes that are no text.
     """
-    with open_text(path, "csv", codec) as stream:
+    with open_text(path, "csv", codec) as stream, _long_fields():
         first = stream.readline()
         declared = SEPARATOR_LINE.fullmatch(first)
         delimiter = _delimiter(path, asked, declared)
@@ -71,6 +71,8 @@ def read_tsv(path: Path, codec: str) -> Table:
     """
     with open_text(path, "tsv", codec) as stream:
         table = _table(path, "tsv", "\t", _tsv_rows(path, stream))
+        if any(re.fullmatch('".+"', name) for name in table.names):
+            raise UserError(_quoted_tsv(path))
         if any(field.startswith('"') for name in table.names for field in table.read(name)):
             stream.seek(0)
             _check_not_quoted(path, stream.read())
@@ -119,24 +121,23 @@ def _csv_rows(path: Path, lines: Iterable[str], delimiter: str, line: int) -> It
             yield text
 
     number = 0
-    with _long_fields():
-        reader = csv.reader(recorded(), delimiter=delimiter, strict=True)
-        while True:
-            try:
-                fields = next(reader, None)
-            except csv.Error as error:
-                flaw = _quoting_flaw(error)
-                raise UserError(f"{path}: cannot be read as csv: {_Row(number, line, [])}: {flaw}") from error
-            if fields is None:
-                return
-            text = "".join(raw)
-            row = _Row(number, line, [] if _is_blank(text) else fields)
-            if '"' in text:
-                _check_quotes(path, row, text, delimiter)
-            yield row
-            number += bool(row.fields)
-            line += len(raw)
-            raw.clear()
+    reader = csv.reader(recorded(), delimiter=delimiter, strict=True)
+    while True:
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            flaw = _quoting_flaw(error)
+            raise UserError(f"{path}: cannot be read as csv: {_Row(number, line, [])}: {flaw}") from error
+        if fields is None:
+            return
+        text = "".join(raw)
+        row = _Row(number, line, [] if _is_blank(text) else fields)
+        if '"' in text:
+            _check_quotes(path, row, text, delimiter)
+        yield row
+        number += bool(row.fields)
+        line += len(raw)
+        raw.clear()
 
 
 @contextmanager
@@ -318,7 +319,11 @@ def _check_not_quoted(path: Path, content: str) -> None:
         except csv.Error:
             return
     if written.getvalue().rstrip("\n") == lines.rstrip("\n"):
-        raise UserError(
-            f"{path}: is quoted, as pandas writes it, but a tsv has no quoting here; name it .csv and give "
-            f"--delimiter tab"
-        )
+        raise UserError(_quoted_tsv(path))
+
+
+def _quoted_tsv(path: Path) -> str:
+    return (
+        f"{path}: is quoted, as pandas writes it, but a tsv has no quoting here; name it .csv and give "
+        f"--delimiter tab"
+    )

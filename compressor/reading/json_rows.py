@@ -30,6 +30,8 @@ def read_json(path: Path, codec: str) -> Table:
     """
     with open_text(path, "json", codec) as stream:
         first = next((line for line in stream if line.strip()), "")
+        if not first:
+            raise UserError(f"{path}: is empty; it must hold at least one example")
         stream.seek(0)
         if _is_object(first):
             return _unwrapped(_table(path, _rows_of_lines(path, stream)))
