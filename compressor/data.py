@@ -142,12 +142,12 @@ class TextData:
     def record(self, columns: ColumnsConfig) -> dict[str, Any]:
         """Where the data is from and what it is, for a stage's record."""
         path = Path(self.source)
-        return {
+        notes = {"notes": list(self.notes)} if self.notes else {}
+        return notes | {
             "source": str(path.absolute()) if path.is_file() else self.source,
             "fingerprint": self.fingerprint,
             "examples": len(self),
             "columns": columns.model_dump(include=set(ColumnsConfig.model_fields)),
-            "notes": list(self.notes),
         }
 
     def majority_share(self) -> float:
