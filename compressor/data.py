@@ -1,31 +1,30 @@
 """Labelled texts: a hub id or a local file becomes texts, (second texts,) and classes or numbers.
 
-Local files are csv, tsv, jsonl/json or parquet, read with `datasets`. A tsv file has no quoting, as
-in GLUE: a quote mark is part of the text. A csv file has the usual quoting.
+Files and data sets of the hub pass through the same checks of their columns, see `compressor.reading`.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from compressor.errors import UserError
+from compressor.errors import UserError, first_line
 from compressor.labels import Column, class_labels, number_labels, task_of
 from compressor.options import ColumnsConfig, TaskName
+from compressor.reading import Table, is_data_file, read_dataset, read_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from compressor.console import Progress
+
 Role = Literal["train", "calibration", "test"]
 
-FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 TEXT_PAIRS = (
     ("text", "text_pair"),
     ("sentence1", "sentence2"),
@@ -56,6 +55,7 @@ class TextData:
         label_names: name of each class index; a single one for numbers.
         source: what the user wrote.
         numbers: what a regression learns, or None for classes.
+        notes: what reading left out or understood in a way that the user may want to know of, a line each.
         fingerprint: SHA-256 of texts, pairs and labels or numbers.
     """
 
@@ -65,6 +65,7 @@ class TextData:
     label_names: list[str]
     source: str
     numbers: list[float] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -141,7 +142,8 @@ class TextData:
     def record(self, columns: ColumnsConfig) -> dict[str, Any]:
         """Where the data is from and what it is, for a stage's record."""
         path = Path(self.source)
-        return {
+        notes = {"notes": list(self.notes)} if self.notes else {}
+        return notes | {
             "source": str(path.absolute()) if path.is_file() else self.source,
             "fingerprint": self.fingerprint,
             "examples": len(self),
@@ -151,6 +153,12 @@ class TextData:
     def majority_share(self) -> float:
         """Share of the most frequent label: what a constant answer would get."""
         return float(np.bincount(self.class_labels).max() / len(self))
+
+
+def log_notes(data: TextData, progress: Progress) -> None:
+    """Show what reading the data left out or understood in a way of its own."""
+    for note in data.notes:
+        progress.log(f"{data.source}: {note}")
 
 
 def load_text_data(
@@ -177,74 +185,23 @@ def load_text_data(
             know or that is no number, one class or number only, no connection to the hub.
     """
     path = Path(source)
-    is_file = path.suffix.lower() in FORMATS or path.exists()
-    dataset = _load_file(path) if is_file else _load_hub(source, role)
-    if not len(dataset):
+    table = read_file(path, columns) if is_data_file(path) else read_dataset(source, _load_hub(source, role))
+    if not table.rows:
         raise UserError(f"{source}: is empty; it must hold at least one example")
-    text_column, pair_column = _text_columns(source, dataset.column_names, columns)
-    texts = _text_values(source, dataset, text_column)
-    pairs = None if pair_column is None else _text_values(source, dataset, pair_column)
-    label_column = _label_column(source, dataset.column_names, columns, needs_labels)
-    data = TextData(texts, pairs, None, list(label_names or []), source)
+    text_column, pair_column = _text_columns(table, columns)
+    texts = table.texts(text_column)
+    pairs = None if pair_column is None else table.texts(pair_column)
+    label_column = _label_column(table, columns, {text_column, pair_column}, needs_labels)
+    data = TextData(texts, pairs, None, list(label_names or []), source, notes=table.notes)
     if label_column is None:
         return data
     column = Column(source, label_column)
-    feature_names = getattr(dataset.features[label_column], "names", None)
-    raw = [feature_names[v] if feature_names and v >= 0 else v for v in dataset[label_column]]
+    feature_names = table.class_names.get(label_column)
+    raw = table.labels(label_column)
     if data.task == "regression":
         return replace(data, numbers=number_labels(column, raw, needs_labels))
     labels, names = class_labels(column, raw, label_names, feature_names, needs_labels)
     return replace(data, labels=labels, label_names=names)
-
-
-def _load_file(path: Path) -> Dataset:
-    import datasets
-
-    if not path.exists():
-        raise UserError(f"{path}: no such file")
-    if not path.is_file():
-        raise UserError(f"{path}: is not a file; give a csv, tsv, jsonl or parquet file, or a hub id")
-    builder = FORMATS.get(path.suffix.lower())
-    if builder is None:
-        raise UserError(f"{path}: unknown kind of file; known are {', '.join(FORMATS)}")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: is empty; it must hold at least one example")
-    options = _csv_options(path) if builder == "csv" else {}
-    try:
-        # A cache of its own: the shared one would return an old copy of a file whose size and time match.
-        with tempfile.TemporaryDirectory(prefix="compress-data-") as cache:
-            loaded = datasets.load_dataset(
-                builder, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True, **options
-            )
-    except Exception as error:  # datasets wraps whatever its readers raise
-        cause = error.__cause__ or error
-        raise UserError(f"{path}: cannot be read as {builder}: {_first_line(cause)}") from error
-    return loaded
-
-
-def _csv_options(path: Path) -> dict[str, Any]:
-    """How pandas reads the file: every field as the text that it is, whatever it looks like."""
-    import datasets
-
-    is_tsv = path.suffix.lower() == ".tsv"
-    layout: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if is_tsv else {}
-    separator = "\t" if is_tsv else ","
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            names = next(csv.reader(stream, delimiter=separator, **layout), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as text in UTF-8: {error}") from error
-    if len(set(names)) != len(names):
-        raise UserError(f"{path}: two columns have the same name; it has {', '.join(map(repr, names))}")
-    features = datasets.Features({name: datasets.Value("string") for name in names})
-    # Nothing is missing but what is empty: "null" and "NA" are texts.
-    return {
-        "sep": separator,
-        "features": features,
-        "keep_default_na": False,
-        "encoding": "utf-8-sig",
-        **layout,
-    }
 
 
 def _load_hub(source: str, role: Role) -> Dataset:
@@ -269,51 +226,91 @@ def _load_hub(source: str, role: Role) -> Dataset:
         return datasets.load_dataset(name, configuration, split=chosen)
     except (OSError, ValueError, RuntimeError) as error:  # not found, offline, no connection
         raise UserError(
-            f"{source}: no such file, and it could not be loaded from the hub: {_first_line(error)}"
+            f"{source}: no such file, and it could not be loaded from the hub: {first_line(error)}"
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _text_columns(table: Table, columns: ColumnsConfig) -> tuple[str, str | None]:
+    """Names of the columns of the text and of the second text, if there is one.
 
-
-def _text_columns(source: str, present: list[str], columns: ColumnsConfig) -> tuple[str, str | None]:
+    Raises:
+        UserError: a name that is not there or is given twice, no column or several by convention.
+    """
+    given: dict[str, str] = {}
     for key in ("text_column", "text_pair_column", "label_column"):
         name = getattr(columns, key)
-        if name is not None and name not in present:
-            raise UserError(f"{source}: {key}: no column {name!r}; it has {', '.join(map(repr, present))}")
+        if name is None:
+            continue
+        if name not in table.names:
+            raise UserError(f"{table.source}: {key}: no column {name!r}; it has {_listed(table.names)}")
+        if name in given:
+            raise UserError(
+                f"{table.source}: {key}: column {name!r} is the {given[name]} as well; each needs its own"
+            )
+        given[name] = key
     if columns.text_column is not None:
         return columns.text_column, columns.text_pair_column
-    for first, second in TEXT_PAIRS:
-        if first in present and second in present:
-            return first, columns.text_pair_column or second
-    for name in TEXT_COLUMNS:
-        if name in present:
-            return name, columns.text_pair_column
+    free = [name for name in table.names if name not in given]
+    pairs = [
+        (first, second)
+        for first_name, second_name in TEXT_PAIRS
+        for first in _called(free, first_name)
+        for second in _called(free, second_name)
+    ]
+    paired = {name for pair in pairs for name in pair}
+    singles = [name for known in TEXT_COLUMNS for name in _called(free, known) if name not in paired]
+    if len(pairs) + len(singles) > 1:
+        names = [name for name in free if name in paired or name in singles]
+        raise UserError(
+            f"{table.source}: the text may be in {' or '.join(map(repr, names))}; name its column with "
+            f"text_column (--text-column), and that of a second text with --text-pair-column"
+        )
+    if pairs:
+        first, second = pairs[0]
+        return first, columns.text_pair_column or second
+    if singles:
+        return singles[0], columns.text_pair_column
+    hint = f"; {table.hint}" if table.hint else ""
     raise UserError(
-        f"{source}: no text column found; it has {', '.join(map(repr, present))}; name one with text_column "
-        f"(--text-column)"
+        f"{table.source}: no text column found; it has {_listed(table.names)}; name one with text_column "
+        f"(--text-column){hint}"
     )
 
 
-def _label_column(source: str, present: list[str], columns: ColumnsConfig, needed: bool) -> str | None:
+def _label_column(
+    table: Table, columns: ColumnsConfig, taken: Collection[str | None], needed: bool
+) -> str | None:
+    """The name of the column of labels; None if there is none and none is needed.
+
+    Args:
+        taken: columns of texts.
+
+    Raises:
+        UserError: no column or several by convention, where one is needed.
+    """
     if columns.label_column is not None:
         return columns.label_column
-    found = next((name for name in LABEL_COLUMNS if name in present), None)
-    if found is None and needed:
+    free = [name for name in table.names if name not in taken]
+    found = [name for known in LABEL_COLUMNS for name in _called(free, known)]
+    if len(found) == 1:
+        return found[0]
+    if not needed:
+        return None
+    if found:
         raise UserError(
-            f"{source}: no label column found; it has {', '.join(map(repr, present))}; name one with "
+            f"{table.source}: the label may be in {' or '.join(map(repr, found))}; name its column with "
             f"label_column (--label-column)"
         )
-    return found
+    raise UserError(
+        f"{table.source}: no label column found; it has {_listed(table.names)}; name one with "
+        f"label_column (--label-column)"
+    )
 
 
-def _text_values(source: str, dataset: Dataset, column: str) -> list[str]:
-    values = list(dataset[column])
-    for row, value in enumerate(values):
-        if not isinstance(value, str):
-            values[row] = value = "" if value is None else str(value)
-        if not value.strip():
-            raise UserError(f"{source}: row {row + 1}: column {column!r} is empty; drop the row or fill it")
-    return values
+def _called(names: Sequence[str], known: str) -> list[str]:
+    """Those of `names` that are a known one, in capitals or not."""
+    return [name for name in names if name.lower() == known]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -20,7 +20,7 @@ from compressor.classifier import (
     weights_fingerprint,
 )
 from compressor.console import Progress
-from compressor.data import TextData, load_text_data
+from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, prepare
 from compressor.gradient_substitution import GradientSubstitution
 from compressor.labels import NUMBER_NAMES
@@ -116,6 +116,7 @@ def finetune_directory(
     device = prepare(run)
     names = NUMBER_NAMES if config.task == "regression" else None
     data = load_text_data(train_data, columns, "train", label_names=names)
+    log_notes(data, progress)
     classifier = load_for_finetuning(model, data.label_names, run.seed, device)
     vectors = substitution_vectors(config, progress) if config.substituted_share else None
     facts = {

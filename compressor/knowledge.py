@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from compressor.batching import Batch, Encoded, encode, pad, sorted_batches
 from compressor.classifier import Classifier, encoder_linears, load_classifier
 from compressor.console import Progress
-from compressor.data import TextData
+from compressor.data import TextData, log_notes
 from compressor.errors import UserError
 from compressor.knowledge_texts import KnowledgeOptions, load_sets
 from compressor.options import ColumnsConfig, RunConfig
@@ -179,6 +179,8 @@ def compare_directories(
         UserError: bad models, texts or options, or models that have nothing in common.
     """
     texts = load_sets(options, columns, run.seed)
+    for data in texts.sets.values():
+        log_notes(data, progress)
     dense, sparse = (_load(source, device) for source in (options.against, model))
     _check_comparable(dense, sparse)
     layers = int(dense.model.config.num_hidden_layers)

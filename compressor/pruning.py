@@ -33,7 +33,7 @@ from compressor.classifier import (
     weights_fingerprint,
 )
 from compressor.console import Progress
-from compressor.data import TextData, load_text_data
+from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
 from compressor.options import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
@@ -250,6 +250,7 @@ def prune_directory(
         label_names=classifier.label_names,
         needs_labels=config.trains,
     )
+    log_notes(data, progress)
     replaces_words = config.distills and config.adaptive.distillation_substituted_share
     vectors = substitution_vectors(config.adaptive, progress) if replaces_words else None
     facts = {

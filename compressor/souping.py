@@ -27,7 +27,7 @@ from compressor.classifier import (
     weights_fingerprint,
 )
 from compressor.console import Progress
-from compressor.data import TextData, load_text_data
+from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, package_versions, prepare
 from compressor.errors import UserError
 from compressor.finetuning import TRAINING_RECORD, finetune_classifier
@@ -106,6 +106,7 @@ def soup_directory(
     check_soup(config)
     device = prepare(run)
     data = load_text_data(train_data, columns, "train")
+    log_notes(data, progress)
     training, holdout = data.hold_out(config.holdout_examples, run.seed)
     kitchen = _Kitchen(
         model, training, holdout, columns, config, run, processes, progress, runs_folder(output), device

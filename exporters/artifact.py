@@ -27,7 +27,7 @@ from compressor.classifier import (
     weights_bytes,
 )
 from compressor.console import Progress
-from compressor.data import TextData, load_text_data
+from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
@@ -88,10 +88,12 @@ def export_directory(
     positions = classifier.model.config.max_position_embeddings
     profile = _profile(config, positions)
     data = _texts(classifier, data_source, columns, config.parity_examples, run.seed)
+    log_notes(data, progress)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
     scales = None
     if precision == "int8-static":
         texts = _texts(classifier, calibration, columns, config.quantization_examples, run.seed)
+        log_notes(texts, progress)
         encoded = encode(classifier.tokenizer, texts, columns.max_length)
         scales = fit_scales(exported, encoded, run.seed, progress)
     with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:

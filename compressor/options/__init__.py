@@ -31,7 +31,7 @@ from compressor.options.robustness import (
     SoupConfig,
     SynonymsConfig,
 )
-from compressor.options.run import ColumnsConfig, DataConfig, DeviceName, RunConfig
+from compressor.options.run import ColumnsConfig, DataConfig, DelimiterName, DeviceName, RunConfig
 from compressor.options.section import Section, describe, fields_of, keys_of, shown
 from compressor.options.training import (
     AdversarialConfig,
@@ -64,6 +64,7 @@ __all__ = [
     "ColumnsConfig",
     "CorrelationName",
     "DataConfig",
+    "DelimiterName",
     "DeviceName",
     "ExportConfig",
     "FinetuneConfig",

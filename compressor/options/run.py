@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from compressor.options.section import Section
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+DelimiterName = Literal["auto", "comma", "semicolon", "tab", "pipe"]
+# Python counts them as encodings of text, but they are escapes and names of hosts.
+NO_FILE_ENCODINGS = ("unicode_escape", "raw_unicode_escape", "idna", "punycode", "undefined")
+
+
+def _text_encoding(name: str) -> str:
+    """Check that Python reads text in that encoding."""
+    try:
+        "".encode(name)
+        known = name.lower().replace("-", "_") not in NO_FILE_ENCODINGS
+    except (LookupError, ValueError):  # UnicodeError is a ValueError
+        known = False
+    if not known and name != "auto":
+        raise ValueError("must be auto or an encoding that Python knows, such as utf-8, cp1252 or latin-1")
+    return name
 
 
 class RunConfig(Section):
@@ -30,6 +45,15 @@ class ColumnsConfig(Section):
     )
     label_column: str | None = Field(
         None, description="Column of the label, a number or a name; found by convention if not given."
+    )
+    encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
+        "auto",
+        description="Encoding of csv, tsv and json files, such as cp1252; auto is UTF-8, or what a mark at "
+        "the file's start says.",
+    )
+    delimiter: DelimiterName = Field(
+        "auto",
+        description="What separates the fields of a csv file; auto is a comma, or what sep= says there.",
     )
     max_length: int = Field(128, ge=4, le=512, description="Longest input in tokens; longer ones are cut.")
 

@@ -10,7 +10,7 @@ from typing import Any
 from compressor.checkpoint import open_shared_checkpoint, remove_checkpoint
 from compressor.classifier import weights_fingerprint
 from compressor.console import Progress
-from compressor.data import load_text_data
+from compressor.data import load_text_data, log_notes
 from compressor.environment import describe_environment, package_versions
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.output import (
@@ -77,6 +77,7 @@ def attack_directory(
     predictor = load_predictor(model, run)
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
+    log_notes(data, progress)
     sample = data.sample(config.attack_examples, run.seed)
     options = config.model_dump()
     other = None if against is None else load_attack(against, options, run.seed, sample)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from compressor.console import Progress
-from compressor.data import TextData, load_text_data
+from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, PerturbationName, PerturbConfig, RunConfig
@@ -62,6 +62,7 @@ def perturb_directory(
     predictor = load_predictor(model, run)
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
+    log_notes(data, progress)
     sample = data.sample(config.perturbed_examples, run.seed)
     start = time.monotonic()
     perturbed, resources = perturbed_texts(sample, config, run.seed, progress)

@@ -9,7 +9,7 @@ from typing import Any
 
 from compressor.batching import Encoded, encode
 from compressor.console import Progress
-from compressor.data import TextData, load_text_data
+from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, resolve_device, thread_count, torch_threads
 from compressor.labels import task_of
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
@@ -109,6 +109,7 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     label_names = predictors["dense"].label_names
     check_task(gates, job.config, task_of(label_names))
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)
+    log_notes(data, progress)
     has_classes = data.task == "classification"
     environment = describe_environment(job.run) | {"data": data.record(job.columns)}
     environment["latency"] = {"threads": _latency_threads(job), "spinning": job.config.latency_spinning}
