@@ -10,13 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from compressor.console import Progress
 from compressor.data import load_text_data
-from compressor.environment import describe_environment, resolve_device
+from compressor.environment import resolve_device
 from compressor.errors import UserError
 from compressor.options import TaskName
 from compressor.options.export import precision_of
@@ -125,33 +124,20 @@ def run_stages(
         UserError: see `run_recipe`.
     """
     text = dump_recipe(recipe)
-    circumstances = _circumstances(recipe, folder)
     for step in plan:
         stage = step.stage
         progress.log(f"{stage.name}: {_in_words(step)}")
         if step.runs:
-            resume = folder.can_resume(stage, circumstances)
-            folder.begin(stage, circumstances)
+            folder.begin(stage)
             # Not needed, and slow to import, where all is reused.
             from compressor.stage_runs import run_stage
 
             start = time.monotonic()
-            run_stage(stage, recipe, folder.path, resume, progress, processes, train)
+            run_stage(stage, recipe, folder.path, progress, processes, train)
             folder.finish(stage, time.monotonic() - start, text)
     folder.write_recipe(text)
     progress.log(_summary(plan))
     return _read_report(folder.path / REPORTS[0])
-
-
-def _circumstances(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
-    """What the checkpoint of a stage tells besides the facts of its key: names of places, and the machine."""
-    return {
-        "folder": str(folder.path),
-        "working_directory": str(Path.cwd()),
-        "model": recipe.model,
-        "data": recipe.data.model_dump(),
-        "environment": describe_environment(recipe.run),
-    }
 
 
 def _in_words(step: Step) -> str:
