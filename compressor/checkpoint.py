@@ -66,6 +66,10 @@ class NoCheckpoint:
     def open(self) -> None:
         """Make room for what is to be kept."""
 
+    def note(self, line: str) -> None:
+        """Show one line on what is kept."""
+        del line
+
 
 class Checkpoint(NoCheckpoint):
     """Keeps each part as one safetensors file, which appears whole or not at all, and lines in text files.
@@ -87,7 +91,7 @@ class Checkpoint(NoCheckpoint):
         earlier: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.folder = folder
-        self.log = log
+        self._log = log
         self.earlier = [dict(machine) for machine in earlier]
         self._job = dict(job or {})
 
@@ -110,7 +114,7 @@ class Checkpoint(NoCheckpoint):
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            self.log(f"{path}: is damaged ({error}) and made again")
+            self.note(f"{path}: is damaged ({error}) and made again")
             return None
         return Part({key: tensor.to(device) for key, tensor in tensors.items()}, facts)
 
@@ -129,6 +133,9 @@ class Checkpoint(NoCheckpoint):
             unfinished.replace(path)
         except (OSError, SafetensorError) as error:
             raise _unwritable(path, error) from error
+
+    def note(self, line: str) -> None:
+        self._log(line)
 
     def remove(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
@@ -149,7 +156,7 @@ class Checkpoint(NoCheckpoint):
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
         if len(whole) < len(written):
-            self.log(f"{path}: {len(written) - len(whole)} damaged lines; what they held is made again")
+            self.note(f"{path}: {len(written) - len(whole)} damaged lines; what they held is made again")
         return [line.decode() for line in whole]
 
     def append(self, name: str, line: str) -> None:
@@ -250,7 +257,7 @@ def _record(job: Job, machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _compare(path: Path, job: Job) -> tuple[list[Any], str]:
-    """The machines that a kept job was on, and in words what keeps `job` from going on with it, if anything."""
+    """The machines that a kept job was on, and in words what keeps `job` from going on with it."""
     try:
         found = read_json(path)
     except UserError as error:

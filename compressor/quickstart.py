@@ -17,7 +17,7 @@ from compressor.environment import cache_directory
 from compressor.finetuning import TRAINING_RECORD
 from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
 from compressor.output import atomic_directory, read_json, write_json
-from compressor.pipeline import check_recipe, run_stages
+from compressor.pipeline import check_recipe, check_texts, run_stages
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder
 from compressor.stage_runs import train_dense
@@ -107,9 +107,12 @@ def run_quickstart(
     if not (output / "data").exists():
         with atomic_directory(output / "data") as working:
             write_data(working)
-    stages = stages_of(recipe, task_of_run(recipe))
+    task = task_of_run(recipe)
+    stages = stages_of(recipe, task)
+    plan = folder.plan(stages)
+    shared = check_texts(recipe, task) if any(step.runs for step in plan) else {}
     train = partial(_dense_from_cache, stages[0].key)
-    return run_stages(recipe, folder.plan(stages), folder, progress, train=train)
+    return run_stages(recipe, plan, folder, progress, train=train, shared=shared)
 
 
 def _dense_from_cache(key: str, recipe: Recipe, output: Path, progress: Progress, processes: int) -> None:

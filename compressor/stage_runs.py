@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from compressor.console import Progress
@@ -33,6 +34,7 @@ def run_stage(
     progress: Progress,
     processes: int = 1,
     train: TrainDense | None = None,
+    shared: Mapping[str, int] | None = None,
 ) -> None:
     """Run one stage of a recipe, in place of what it wrote before.
 
@@ -42,6 +44,7 @@ def run_stage(
         output: the run's folder, in which the stages that this one follows are done.
         processes: among which attacked examples are shared out.
         train: makes the dense model; None does what the recipe says.
+        shared: number of test texts among those that models are made with, by their role.
 
     Raises:
         UserError: bad model, data or options.
@@ -100,6 +103,8 @@ def run_stage(
             run=run,
             processes=processes,
             keep_attacks=frozenset(VARIANTS),
+            allow_test_texts=data.allow_test_texts,
+            shared=shared or {},
         )
         validate_into(output, job, progress)
 

@@ -142,6 +142,7 @@ def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
     measured: dict[str, Any] = {
         "threads": thread_count(recipe.run),
         "machine": {"processor": processor_name()},
+        "allow_test_texts": recipe.data.allow_test_texts,
         "data": test,
     }
     if recipe.validate_.baseline is not None:

@@ -31,7 +31,7 @@ from compressor.options.robustness import (
     SoupConfig,
     SynonymsConfig,
 )
-from compressor.options.run import ColumnsConfig, DataConfig, DeviceName, RunConfig
+from compressor.options.run import ColumnsConfig, DataConfig, DeviceName, RunConfig, TestTextsConfig
 from compressor.options.section import Section, describe, fields_of, keys_of, shown
 from compressor.options.training import (
     AdversarialConfig,
@@ -89,6 +89,7 @@ __all__ = [
     "SubstitutionResourcesConfig",
     "SynonymsConfig",
     "TaskName",
+    "TestTextsConfig",
     "TrainingConfig",
     "TritonConfig",
     "ValidateConfig",
