@@ -63,9 +63,9 @@ def test_an_edit_changes_the_version_if_the_file_counts(program, name, is_shown)
     assert (code_version("compressor.stage", is_shown=is_shown) != before) is counts
 
 
-def test_the_place_of_the_program_does_not_count(program, monkeypatch):
+def test_the_place_of_the_program_does_not_count(program, tmp_path_factory, monkeypatch):
     before = code_version("compressor.stage")
-    moved = shutil.copytree(program, program.with_name("moved"))
+    moved = shutil.copytree(program, tmp_path_factory.mktemp("moved") / "program")
     monkeypatch.setattr(module, "_root", lambda: moved)
     forget()
     assert code_version("compressor.stage") == before

@@ -199,9 +199,11 @@ def attack_of(folder):
         ("wordnet/index.noun", True),
     ],
 )
-def test_the_content_of_a_resource_decides_an_attack_and_its_place_does_not(resources, file, counts):
+def test_the_content_of_a_resource_decides_an_attack_and_its_place_does_not(
+    resources, tmp_path_factory, file, counts
+):
     before = attack_decides(attack_of(resources), CPU, "f", 24)
-    moved = shutil.copytree(resources, resources.with_name("moved"))
+    moved = shutil.copytree(resources, tmp_path_factory.mktemp("moved") / "resources")
     assert attack_decides(attack_of(moved), CPU, "f", 24) == before
     path = moved / file
     path.write_bytes((path.read_bytes() if path.is_file() else b"") + b"more")

@@ -24,7 +24,7 @@ def validated(small_classifier_dir, small_pruned_dir, small_artifact_dir, critic
 
     def validate(output, progress=None, *, attack=None, gates=(), data=None, allow=False, **options):
         measured = ValidateConfig(
-            batch_sizes=[1], sequence_lengths=[8], latency_rounds=1, footprint=False, gates=list(gates)
+            batch_sizes=[1], sequence_lengths=[8], latency_rounds=3, footprint=False, gates=list(gates)
         )
         job = ValidationJob(
             dense=str(small_classifier_dir),
