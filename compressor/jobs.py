@@ -9,14 +9,13 @@ on elsewhere says so, but hours of work are not thrown away for them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from compressor.assets import ENCODER_PACKAGE, QUOTES_PACKAGE, THESAURUS_FILE, asset_file
-from compressor.classifier import CONTENT, WEIGHTS, is_directory, model_content
+from compressor.classifier import CONTENT, WEIGHTS, files_content, is_directory, model_content
 from compressor.code_version import code_version
 from compressor.differences import differences
 from compressor.environment import describe_environment, package_versions, resolve_device
@@ -164,13 +163,7 @@ def _place_content(option: str, source: str) -> str | None:
 def _directory_content(path: Path) -> str:
     """A SHA-256 over a directory's files; of a model over those that it is loaded from."""
     patterns = CONTENT if (path / "config.json").is_file() else ("*",)
-    return _files_content(path, patterns)
-
-
-def _files_content(path: Path, patterns: tuple[str, ...]) -> str:
-    files = sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
-    lines = [f"{sha256_of(file)}  {file.name}\n" for file in files]
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return files_content(path, patterns)
 
 
 def _hub_content(source: str) -> str:
@@ -193,7 +186,7 @@ def predictor_content(source: str) -> str:
     """
     path = Path(source)
     if (path / ARTIFACT_GRAPH).is_file():
-        return _files_content(path, (*CONTENT, ARTIFACT_GRAPH))
+        return files_content(path, (*CONTENT, ARTIFACT_GRAPH))
     is_directory(source)
     return model_content(source)
 

@@ -25,8 +25,10 @@ from compressor.output import read_json
 from compressor.pipeline import run_recipe
 from compressor.pruning import prune_directory
 from compressor.recipe import Recipe
+from compressor.robustness import word_vectors
 from compressor.robustness.attack_stage import attack_decides
 from compressor.robustness.run import _Log
+from compressor.robustness.word_vectors import encoded_key
 
 PARTS = 8
 
@@ -208,6 +210,20 @@ def test_the_content_of_a_resource_decides_an_attack_and_its_place_does_not(
     path = moved / file
     path.write_bytes((path.read_bytes() if path.is_file() else b"") + b"more")
     assert (attack_decides(attack_of(moved), CPU, "f", 24) != before) is counts
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"), [("model.safetensors", True), ("tokenizer.json", True), ("README.md", False)]
+)
+def test_word_vectors_are_kept_under_all_that_decides_them(resources, monkeypatch, file, counts):
+    encoder = resources / "encoder"
+    before = encoded_key(encoder, ["a", "b"])
+    assert encoded_key(encoder, ["a", "c"]) != before
+    with monkeypatch.context() as patch:
+        patch.setattr(word_vectors, "code_version", lambda module: "other")
+        assert encoded_key(encoder, ["a", "b"]) != before
+    (encoder / file).write_text("more")
+    assert (encoded_key(encoder, ["a", "b"]) != before) is counts
 
 
 def test_an_evaluation_of_a_soup_is_kept_under_all_that_decides_it(resources, monkeypatch):
