@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compressor.differences import differences
 from compressor.errors import UserError
-from compressor.output import is_disk_full, read_json, read_tensors, write_json
+from compressor.jobs import Job, changes
+from compressor.output import is_disk_full, read_json, read_tensors, write_json, write_whole
 from compressor.ranks import Ranks
 
 JOB = "job.json"
+# Of what job.json holds; what another version left is not gone on with.
+FORMAT = 2
 PARTS, LINES = ".safetensors", ".jsonl"
+# Folders with results of stages within the stage.
+STAGES = ".stages"
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,39 @@ class NoCheckpoint:
     def open(self) -> None:
         """Make room for what is to be kept."""
 
+    def note(self, line: str) -> None:
+        """Show one line on what is kept."""
+        del line
+
 
 class Checkpoint(NoCheckpoint):
     """Keeps each part as one safetensors file, which appears whole or not at all, and lines in text files.
 
+    A part that is damaged, as by a power cut, is none: the log says so, and what asks for it makes it again.
+
     Args:
         folder: where; is made with the first part.
         job: everything that decides the result, ready for JSON; is kept beside the parts.
+        log: shows one line.
+        earlier: machines on which parts were made, other than this one.
     """
 
-    def __init__(self, folder: Path, job: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        job: Mapping[str, Any] | None = None,
+        log: Callable[[str], None] = lambda line: None,
+        earlier: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.folder = folder
+        self._log = log
+        self.earlier = [dict(machine) for machine in earlier]
         self._job = dict(job or {})
+
+    @property
+    def began_on(self) -> dict[str, Any]:
+        """For the record of a result, parts of which were made on other machines; empty if none were."""
+        return {"began_on": self.earlier} if self.earlier else {}
 
     def load(self, name: str, device: torch.device | str = "cpu") -> Part | None:
         from safetensors import SafetensorError
@@ -81,12 +107,16 @@ class Checkpoint(NoCheckpoint):
         if not path.is_file():
             return None
         try:
-            tensors, metadata = read_tensors(path, device)
-            return Part(tensors, json.loads(metadata["facts"]))
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise UserError(
-                f"{path}: cannot be read: {error}; remove {self.folder} and start anew"
-            ) from error
+            tensors, metadata = read_tensors(path)
+            facts = json.loads(metadata["facts"])
+            if metadata["checksum"] != _checksum(tensors, metadata["facts"]):
+                raise ValueError("its content is not what was written")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            self.note(f"{path}: is damaged ({error}) and made again")
+            return None
+        return Part({key: tensor.to(device) for key, tensor in tensors.items()}, facts)
 
     def save(self, name: str, part: Part) -> None:
         from safetensors import SafetensorError
@@ -97,10 +127,15 @@ class Checkpoint(NoCheckpoint):
         tensors = {key: value.contiguous() for key, value in part.tensors.items()}
         try:
             self.open()
-            save_file(tensors, unfinished, metadata={"facts": json.dumps(part.facts, allow_nan=False)})
+            facts = json.dumps(part.facts, allow_nan=False)
+            metadata = {"facts": facts, "checksum": _checksum(tensors, facts)}
+            save_file(tensors, unfinished, metadata=metadata)
             unfinished.replace(path)
         except (OSError, SafetensorError) as error:
             raise _unwritable(path, error) from error
+
+    def note(self, line: str) -> None:
+        self._log(line)
 
     def remove(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
@@ -110,18 +145,19 @@ class Checkpoint(NoCheckpoint):
         if not path.is_file():
             return []
         try:
-            whole, _, rest = path.read_text(encoding="utf-8").rpartition("\n")
-            if rest:
-                # Half of a line: the run was stopped while it wrote.
+            # Not splitlines: JSON leaves the line separators of Unicode as they are.
+            *written, rest = path.read_bytes().split(b"\n")
+            whole = [line for line in written if _is_text(line)]
+            if rest or len(whole) < len(written):
+                # Half of a line, as of a run that was stopped while it wrote, or what a power cut left.
                 unfinished = path.with_suffix(".unfinished")
-                unfinished.write_text(whole + "\n" if whole else "", encoding="utf-8")
+                unfinished.write_bytes(b"".join(line + b"\n" for line in whole))
                 unfinished.replace(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{path}: cannot be read: {error}; remove {self.folder} and start anew"
-            ) from error
-        # Not splitlines: JSON leaves the line separators of Unicode as they are.
-        return whole.split("\n") if whole else []
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        if len(whole) < len(written):
+            self.note(f"{path}: {len(written) - len(whole)} damaged lines; what they held is made again")
+        return [line.decode() for line in whole]
 
     def append(self, name: str, line: str) -> None:
         path = self.folder / f"{name}{LINES}"
@@ -145,6 +181,23 @@ class Checkpoint(NoCheckpoint):
         return self.folder / f"{name}{PARTS}"
 
 
+def _checksum(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """A CRC-32 over a part: against damage, not against people."""
+    found = zlib.crc32(facts.encode())
+    for name in sorted(tensors):
+        content = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found = zlib.crc32(content.numpy().data, zlib.crc32(name.encode(), found))
+    return f"{found:08x}"
+
+
+def _is_text(line: bytes) -> bool:
+    """Whether it can be a line that was written: after a power cut there may be zeros."""
+    try:
+        return "\0" not in line.decode()
+    except UnicodeDecodeError:
+        return False
+
+
 def _unwritable(path: Path, error: Exception) -> UserError:
     reason = "no space left on its disk" if is_disk_full(error) else f"cannot be written: {error}"
     return UserError(f"{path}: {reason}; what was finished before it is kept")
@@ -155,38 +208,95 @@ def checkpoint_folder(output: Path) -> Path:
     return output.absolute().with_name(f"{output.name}.progress")
 
 
-def open_checkpoint(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> Checkpoint:
-    """The checkpoint of a run into `output`: the one that a killed run left, or a new one.
+def open_checkpoint(
+    output: Path,
+    job: Job,
+    *,
+    resume: bool,
+    force: bool,
+    log: Callable[[str], None] = lambda line: None,
+) -> Checkpoint:
+    """The checkpoint of a run into `output`: the one that a stopped run left, or a new one.
+
+    What was left of an equal job is always gone on with.
 
     Args:
-        job: everything that decides the result, ready for JSON; a run is resumed by its equal only.
-        resume: go on with what is there.
-        force: throw away what is there, if not `resume`.
+        resume: never throw away what another job left, also with `force`.
+        force: throw away what another job left.
+        log: shows one line, as on what is gone on with, or why it is thrown away.
 
     Raises:
-        UserError: something is there and neither was asked for, or it belongs to another job.
+        UserError: something of another job is there and is not to be thrown away, or no checkpoint.
     """
     folder = checkpoint_folder(output)
+    new = Checkpoint(folder, _record(job, [job.machine]), log)
     if not folder.exists():
-        return Checkpoint(folder, job)
-    names = {path.name for path in folder.iterdir()}
-    if any(name.endswith((PARTS, LINES)) for name in names) and JOB in names:
-        if not resume and not force:
-            raise UserError(
-                f"{folder}: holds the finished part of a run that was stopped; go on with --resume, "
-                f"or start anew with --force"
-            )
-        if resume:
-            _check_same(folder / JOB, read_json(folder / JOB), dict(job))
-            return Checkpoint(folder, job)
-    elif any(name != JOB and not name.endswith(".unfinished") for name in names):
+        return new
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    kept = {name for name in names if name != JOB and not name.endswith(".unfinished")}
+    if kept and (JOB not in names or not all(name.endswith((PARTS, LINES, STAGES)) for name in kept)):
         raise UserError(f"{folder}: exists and is no checkpoint; remove it, or choose another --output")
+    if kept:
+        machines, other = _compare(folder / JOB, job)
+        if not other:
+            return _gone_on(folder, job, machines, log)
+        if resume or not force:
+            raise UserError(
+                f"{folder}: what a stopped run left is kept there, but {other}, so this run cannot go on "
+                f"with it; give the same command as before, or start anew with --force"
+                + (" and without --resume" if resume and force else "")
+            )
+        log(f"{folder}: what a stopped run left is thrown away: {other}")
     shutil.rmtree(folder)
-    return Checkpoint(folder, job)
+    return new
+
+
+def _record(job: Job, machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What job.json holds."""
+    return {"format": FORMAT, "decides": job.decides, "sources": job.sources, "machines": list(machines)}
+
+
+def _compare(path: Path, job: Job) -> tuple[list[Any], str]:
+    """The machines that a kept job was on, and in words what keeps `job` from going on with it."""
+    try:
+        found = read_json(path)
+    except UserError as error:
+        return [], f"its record is damaged ({error})"
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        return [], "another version of compress left it"
+    before, machines = found.get("decides"), found.get("machines")
+    if not isinstance(before, dict) or not isinstance(machines, list):
+        return [], f"its record is damaged ({path})"
+    # As it is when it was written and read.
+    now = json.loads(json.dumps(job.decides))
+    return machines, "; ".join(changes(before, now, job.sources))
+
+
+def _gone_on(
+    folder: Path, job: Job, machines: Sequence[Mapping[str, Any]], log: Callable[[str], None]
+) -> Checkpoint:
+    """The checkpoint of an equal job, which has been on those machines."""
+    here = json.loads(json.dumps(job.machine))
+    earlier = [machine for machine in machines if machine != here]
+    moved = changes(machines[-1], here) if machines else []
+    where = f" ({'; '.join(moved)}: sums may differ in their last bits)" if moved else ""
+    log(f"Going on with what a stopped run left in {folder}{where}")
+    record = _record(job, [*earlier, here])
+    try:
+        write_whole(folder / JOB, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise _unwritable(folder / JOB, error) from error
+    return Checkpoint(folder, record, log, earlier)
 
 
 def open_shared_checkpoint(
-    ranks: Ranks, output: Path, job: Mapping[str, Any], *, resume: bool, force: bool
+    ranks: Ranks,
+    output: Path,
+    job: Job,
+    *,
+    resume: bool,
+    force: bool,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Checkpoint:
     """As `open_checkpoint`, which the first rank does; the others join it there.
 
@@ -194,18 +304,11 @@ def open_shared_checkpoint(
         UserError: as `open_checkpoint`, in the first rank.
     """
     if ranks.is_first:
-        checkpoint = open_checkpoint(output, job, resume=resume, force=force)
+        checkpoint = open_checkpoint(output, job, resume=resume, force=force, log=log)
     ranks.wait()
-    return checkpoint if ranks.is_first else Checkpoint(checkpoint_folder(output), job)
-
-
-def _check_same(record: Path, kept: dict[str, Any], job: dict[str, Any]) -> None:
-    """Raise a `UserError` that names the first thing in which the two jobs differ."""
-    for key, before, now in differences(kept, json.loads(json.dumps(job))):
-        raise UserError(
-            f"{record}: {key} was {before!r} and is {now!r} now, so the run cannot go on; give the same "
-            f"command, or start anew with --force instead of --resume"
-        )
+    return (
+        checkpoint if ranks.is_first else Checkpoint(checkpoint_folder(output), _record(job, [job.machine]))
+    )
 
 
 def remove_checkpoint(checkpoint: Checkpoint) -> None:

@@ -280,7 +280,12 @@ def model_content(source: str) -> str:
     """
     if not is_directory(source):
         return f"commit {_load_config(source)._commit_hash}"
-    files = sorted({file for pattern in CONTENT for file in Path(source).glob(pattern) if file.is_file()})
+    return files_content(Path(source), CONTENT)
+
+
+def files_content(folder: Path, patterns: Sequence[str]) -> str:
+    """A SHA-256 over the names and contents of the files in a folder that match one of the patterns."""
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
     lines = [f"{sha256_of(file)}  {file.name}\n" for file in files]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 

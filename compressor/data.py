@@ -80,6 +80,14 @@ class TextData:
         return digest.hexdigest()
 
     @property
+    def texts_fingerprint(self) -> str:
+        """SHA-256 of texts and pairs, white space apart; whether there are labels or not."""
+        digest = hashlib.sha256()
+        for text, pair in zip(self.texts, self.pairs or [""] * len(self), strict=True):
+            digest.update(repr((" ".join(text.split()), " ".join(pair.split()))).encode())
+        return digest.hexdigest()
+
+    @property
     def task(self) -> TaskName:
         """Whether its labels are classes or numbers."""
         return task_of(self.label_names)
@@ -146,6 +154,7 @@ class TextData:
         return notes | {
             "source": str(path.absolute()) if path.is_file() else self.source,
             "fingerprint": self.fingerprint,
+            "texts": self.texts_fingerprint,
             "examples": len(self),
             "columns": columns.model_dump(include=set(ColumnsConfig.model_fields)),
         }

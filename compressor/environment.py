@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +40,9 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that results depend on, as far as they are installed."""
-    found = {name: installed_version(name) for name in PACKAGES}
+def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of `compress` and of packages that results depend on, as far as they are installed."""
+    found = {name: installed_version(name) for name in packages}
     return {"compress": __version__, **{name: version for name, version in found.items() if version}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from compressor.checkpoint import NoCheckpoint, open_checkpoint, remove_checkpoi
 from compressor.classifier import (
     Classifier,
     load_for_finetuning,
+    model_content,
     save_classifier,
     weights_bytes,
     weights_fingerprint,
@@ -23,6 +25,7 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, prepare
 from compressor.gradient_substitution import GradientSubstitution
+from compressor.jobs import Job, decides, describe_machine
 from compressor.labels import NUMBER_NAMES
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
 from compressor.output import atomic_directory, check_replaceable, write_json
@@ -91,6 +94,34 @@ def finetune_classifier(
     )
 
 
+def training_decides(
+    config: FinetuneConfig,
+    run: RunConfig,
+    model: Mapping[str, str],
+    data: TextData,
+    max_length: int,
+    **more: Any,
+) -> dict[str, Any]:
+    """All that decides a fine-tuning, ready for JSON.
+
+    Args:
+        model: its content.
+        more: what else decides it.
+
+    Raises:
+        UserError: see `compressor.jobs.decides`.
+    """
+    return decides(
+        "finetune",
+        run,
+        {"finetune": config},
+        model=dict(model),
+        labels=data.label_names,
+        data={"train": {"content": data.fingerprint}, "max_length": max_length},
+        **more,
+    )
+
+
 def finetune_directory(
     model: str,
     train_data: str,
@@ -106,7 +137,12 @@ def finetune_directory(
     """The finetune stage: a BERT checkpoint and labelled texts in, a dense classifier out.
 
     Writes the classifier and `training.json`, and returns the latter's content. The training's state is
-    kept beside `output` until that is whole; with `resume` the run goes on from there.
+    kept beside `output` until that is whole: a run that was stopped goes on from there if it is started
+    again.
+
+    Args:
+        force: replace `output`, and what a stopped run of another job left.
+        resume: never throw away what a stopped run left.
 
     Raises:
         UserError: bad model, data or output.
@@ -128,7 +164,13 @@ def finetune_directory(
         "substitution_vectors": vectors and vectors.description,
         "environment": describe_environment(run),
     }
-    checkpoint = open_checkpoint(output, facts, resume=resume, force=force)
+    content = {"content": model_content(model)}
+    job = Job(
+        training_decides(config, run, content, data, columns.max_length),
+        {"model": model, "data.train": train_data},
+        describe_machine(run),
+    )
+    checkpoint = open_checkpoint(output, job, resume=resume, force=force, log=progress.log)
     needed = (1 + DISK_SHARE) * weights_bytes(classifier)
     # Opened ahead of the training: what cannot be written in the end is told before hours are spent.
     with atomic_directory(output, force=force, needed_bytes=needed) as working:
@@ -136,7 +178,12 @@ def finetune_directory(
         steps = finetune_classifier(
             classifier, data, config, columns.max_length, run.seed, vectors, progress, checkpoint
         )
-        record = {"steps": steps, "seconds": round(time.monotonic() - start, 2), **facts}
+        record = {
+            "steps": steps,
+            "seconds": round(time.monotonic() - start, 2),
+            **facts,
+            **checkpoint.began_on,
+        }
         save_classifier(classifier, working)
         write_json(working / TRAINING_RECORD, record)
     remove_checkpoint(checkpoint)

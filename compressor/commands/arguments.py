@@ -49,7 +49,22 @@ Set = Annotated[
         show_default=False,
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that an earlier command wrote.")]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Replace an output that an earlier command wrote, and what a stopped one of other options or "
+        "input left.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Never throw away what a stopped run left, also with --force. To go on with it, start the same "
+        "command again: it needs no option.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")
 ]

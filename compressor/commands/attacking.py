@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.commands.arguments import Data, Force, Json, ModelOrArtifact, Output, Processes
+from compressor.commands.arguments import Data, Force, Json, ModelOrArtifact, Output, Processes, Resume
 from compressor.commands.printing import print_result, results_only
 from compressor.console import terminal_progress
 from compressor.errors import GateFailed
@@ -31,10 +31,7 @@ def attack(
         ),
     ] = None,
     processes: Processes = 1,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on behind the last finished example of a run that was stopped."),
-    ] = False,
+    resume: Resume = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.commands.arguments import Data, Encoder, Force, Json, Model, Output, Processes
+from compressor.commands.arguments import Data, Encoder, Force, Json, Model, Output, Processes, Resume
 from compressor.commands.printing import print_result, results_only
 from compressor.console import terminal_progress
 from compressor.flags import section_flags
@@ -21,10 +21,7 @@ def finetune(
     options: FinetuneConfig,
     columns: ColumnsConfig,
     run: RunConfig,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with a run that was stopped, from two minutes before at most."),
-    ] = False,
+    resume: Resume = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -102,10 +99,7 @@ def prune(
     options: PruneConfig,
     columns: ColumnsConfig,
     run: RunConfig,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with a run that was stopped, behind its last finished part."),
-    ] = False,
+    resume: Resume = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:

@@ -14,6 +14,7 @@ from compressor.commands.arguments import (
     ModelOrArtifact,
     OptionalOutput,
     Processes,
+    Resume,
 )
 from compressor.commands.printing import print_report, print_result, results_only, write_optional
 from compressor.console import terminal_progress
@@ -24,6 +25,7 @@ from compressor.options import (
     ColumnsConfig,
     KnowledgeConfig,
     RunConfig,
+    TestTextsConfig,
     ValidateConfig,
 )
 
@@ -38,6 +40,7 @@ def validate(
     options: ValidateConfig,
     attacked: AttackConfig,
     columns: ColumnsConfig,
+    tested: TestTextsConfig,
     run: RunConfig,
     output: Annotated[
         Path | None,
@@ -59,6 +62,7 @@ def validate(
         ),
     ] = None,
     processes: Processes = 1,
+    resume: Resume = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -67,10 +71,20 @@ def validate(
 
     output = output or artifact.with_name(f"{artifact.name}-validation")
     job = ValidationJob(
-        dense, artifact, pruned, data, columns, options, attacked, run, processes, engine=engine
+        dense,
+        artifact,
+        pruned,
+        data,
+        columns,
+        options,
+        attacked,
+        run,
+        processes,
+        allow_test_texts=tested.allow_test_texts,
+        engine=engine,
     )
     with results_only(as_json):
-        report = validate_directories(job, output, force=force, progress=terminal_progress())
+        report = validate_directories(job, output, force=force, progress=terminal_progress(), resume=resume)
     print_report(as_json, report, output)
 
 

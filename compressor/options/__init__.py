@@ -31,7 +31,14 @@ from compressor.options.robustness import (
     SoupConfig,
     SynonymsConfig,
 )
-from compressor.options.run import ColumnsConfig, DataConfig, DelimiterName, DeviceName, RunConfig
+from compressor.options.run import (
+    ColumnsConfig,
+    DataConfig,
+    DelimiterName,
+    DeviceName,
+    RunConfig,
+    TestTextsConfig,
+)
 from compressor.options.section import Section, describe, fields_of, keys_of, shown
 from compressor.options.training import (
     AdversarialConfig,
@@ -90,6 +97,7 @@ __all__ = [
     "SubstitutionResourcesConfig",
     "SynonymsConfig",
     "TaskName",
+    "TestTextsConfig",
     "TrainingConfig",
     "TritonConfig",
     "ValidateConfig",

@@ -58,7 +58,17 @@ class ColumnsConfig(Section):
     max_length: int = Field(128, ge=4, le=512, description="Longest input in tokens; longer ones are cut.")
 
 
-class DataConfig(ColumnsConfig):
+class TestTextsConfig(Section):
+    """What is tested on."""
+
+    allow_test_texts: bool = Field(
+        False,
+        description="Let models be made with test texts, whose number is then in the report; by default they "
+        "are refused, since figures on them say little about new texts.",
+    )
+
+
+class DataConfig(ColumnsConfig, TestTextsConfig):
     """The data of a whole run."""
 
     train: str | None = Field(None, description="Texts to fine-tune on: file or hub id.")

@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from compressor.checkpoint import open_shared_checkpoint, remove_checkpoint
-from compressor.classifier import weights_fingerprint
 from compressor.console import Progress
 from compressor.data import load_text_data, log_notes
-from compressor.environment import describe_environment, package_versions
+from compressor.environment import describe_environment
+from compressor.jobs import Job, decides, describe_machine, predictor_content
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.output import (
     atomic_directory,
     check_replaceable,
     check_space,
     read_json,
-    sha256_of,
     write_json,
     write_json_lines,
 )
-from compressor.predictors import ARTIFACT_GRAPH
 from compressor.ranks import join_ranks
 from compressor.robustness.comparison import compare, load_attack
 from compressor.robustness.page import EXAMPLES_PAGE, render_page
@@ -62,9 +60,12 @@ def attack_directory(
     Writes `robustness.json`, whose content is returned, `examples.jsonl`, one line an example, and
     `examples.html`, a page to read them on.
 
-    Finished examples are kept beside `output` until it is whole; with `resume` the run goes on behind them.
+    Finished examples are kept beside `output` until it is whole: a run that was stopped goes on after them if
+    it is started again.
 
     Args:
+        force: replace `output`, and what a stopped run of another job left.
+        resume: never throw away what a stopped run left.
         against: what this stage wrote for another model, with which this one is compared.
         processes: among which the examples are shared out.
 
@@ -89,8 +90,9 @@ def attack_directory(
     }
     encoder = SentenceEncoder(sentence_encoder_directory(config), predictor.device)
     check_space(output, RECORD_BYTES)
-    job = facts | {"weights": _weights_sha256(model), "packages": package_versions()}
-    checkpoint = open_shared_checkpoint(ranks, output, job, resume=resume, force=force)
+    decisive = attack_decides(config, run, sample.fingerprint, columns.max_length, model=model)
+    job = Job(decisive, {"model": model, "data.test": data_source}, describe_machine(run))
+    checkpoint = open_shared_checkpoint(ranks, output, job, resume=resume, force=force, log=progress.log)
     victim = Victim(predictor, columns.max_length)
     examples, resources = attack_model(model, victim, sample, config, run, processes, progress, checkpoint)
     if not ranks.is_first:
@@ -107,6 +109,7 @@ def attack_directory(
         "resources": resources,
         "similarity": f"cosine of embeddings by {describe_sentence_encoder(config)}",
         "environment": describe_environment(run),
+        **checkpoint.began_on,
     }
     if other is not None:
         other.check("resources", resources)
@@ -119,6 +122,23 @@ def attack_directory(
     remove_checkpoint(checkpoint)
     ranks.wait()
     return {**record, "path": str(output)}
+
+
+def attack_decides(
+    config: AttackConfig, run: RunConfig, data: str, max_length: int, **models: str
+) -> dict[str, Any]:
+    """All that decides what becomes of attacked examples, ready for JSON.
+
+    Args:
+        data: fingerprint of the attacked texts.
+        models: the attacked classifiers or artifacts by their keys.
+
+    Raises:
+        UserError: see `compressor.jobs.decides`; a model is none.
+    """
+    contents = {name: {"content": predictor_content(model)} for name, model in models.items()}
+    inputs = {"data": {"test": {"content": data}, "max_length": max_length}, **contents}
+    return decides("attack", run, {"attack": config}, **inputs)
 
 
 def with_cosines(examples: Sequence[AttackedExample], encoder: SentenceEncoder) -> list[AttackedExample]:
@@ -134,9 +154,3 @@ def with_cosines(examples: Sequence[AttackedExample], encoder: SentenceEncoder) 
 
 def _joined(text: str, pair: str | None) -> str:
     return text if pair is None else f"{text} {pair}"
-
-
-def _weights_sha256(model: str) -> str | None:
-    """Of a classifier's weights or an artifact's graph; None of a hub id that is not in the cache."""
-    graph = Path(model) / ARTIFACT_GRAPH
-    return sha256_of(graph) if graph.is_file() else weights_fingerprint(model)

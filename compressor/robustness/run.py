@@ -106,8 +106,11 @@ class _Log:
         self._checkpoint = checkpoint
         self._name = f"{FINISHED_EXAMPLES}-{rank}" if rank else FINISHED_EXAMPLES
         names = [name for name in checkpoint.line_names() if name.startswith(FINISHED_EXAMPLES)]
-        entries = [json.loads(line) for name in names for line in checkpoint.lines(name)]
-        self._done = {entry.pop("index"): AttackedExample(**entry) for entry in entries}
+        lines = [line for name in names for line in checkpoint.lines(name)]
+        found = [entry for line in lines if (entry := _finished(line)) is not None]
+        if len(found) < len(lines):
+            checkpoint.note(f"{len(lines) - len(found)} kept examples are damaged and attacked again")
+        self._done = dict(found)
         self.open = [index for index in range(len(data)) if index not in self._done]
 
     def add(self, index: int, example: AttackedExample) -> None:
@@ -125,6 +128,15 @@ class _Log:
     def examples(self) -> list[AttackedExample]:
         """All of them in the order of the data."""
         return [self._done[index] for index in sorted(self._done)]
+
+
+def _finished(line: str) -> tuple[int, AttackedExample] | None:
+    """Place and outcome of an example that is kept as a line; None of a damaged one."""
+    try:
+        entry = json.loads(line)
+        return entry.pop("index"), AttackedExample(**entry)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def attack_in_ranks(

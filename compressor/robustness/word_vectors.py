@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compressor.classifier import model_content
+from compressor.code_version import code_version
 from compressor.console import Progress
-from compressor.environment import cache_directory
+from compressor.environment import cache_directory, package_versions
 from compressor.errors import UserError
-from compressor.output import sha256_of
+from compressor.output import json_sha256, sha256_of
 from compressor.robustness.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NEIGHBOURS = 50
+COMPUTING = ("torch", "transformers", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def load_word_vectors(path: Path, progress: Progress) -> WordVectors:
     if not np.isfinite(vectors).all():
         raise UserError(f"{path}: has a number that is not finite")
     digest = sha256_of(path)
-    return _with_neighbours(words, vectors, digest, f"{path.name} (sha256 {digest[:12]})", progress)
+    key = _cache_key({"file": digest})
+    return _with_neighbours(words, vectors, key, f"{path.name} (sha256 {digest[:12]})", progress)
 
 
 def _of_arrays(path: Path) -> tuple[list[str], NDArray[np.float32]]:
@@ -106,6 +111,8 @@ def encoded_word_vectors(directory: Path, progress: Progress) -> WordVectors:
     encoder = SentenceEncoder(directory, torch.device("cpu"))
     words = encoded_words(encoder.tokenizer)
     key = encoded_key(directory, words)
+    content = sha256_of(directory / "model.safetensors") + "\n".join(words)
+    digest = hashlib.sha256(content.encode()).hexdigest()
     cached = _cached_arrays(key)
     if cached is None:
         chunks = [words[i : i + 512] for i in range(0, len(words), 512)]
@@ -113,7 +120,7 @@ def encoded_word_vectors(directory: Path, progress: Progress) -> WordVectors:
         vectors = torch.cat([encoder.encode(chunk) for chunk in tracked]).numpy()
     else:
         vectors = cached["vectors"]
-    description = f"{len(words)} words encoded by {directory.name} (sha256 {key[:12]})"
+    description = f"{len(words)} words encoded by {directory.name} (sha256 {digest[:12]})"
     return _with_neighbours(words, vectors, key, description, progress)
 
 
@@ -124,8 +131,13 @@ def encoded_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 def encoded_key(directory: Path, words: list[str]) -> str:
     """What the vectors of these words by that encoder are kept under."""
-    content = sha256_of(directory / "model.safetensors") + "\n".join(words)
-    return hashlib.sha256(content.encode()).hexdigest()
+    return _cache_key({"encoder": model_content(str(directory)), "words": words})
+
+
+def _cache_key(made_of: Mapping[str, Any]) -> str:
+    """A SHA-256 over all that decides vectors and neighbours: what they are made of, by which code."""
+    code = {"code": code_version(__name__), "packages": package_versions(COMPUTING)}
+    return json_sha256({**made_of, **code})
 
 
 def cached_vectors(key: str) -> Path:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from compressor.batching import Encoded, encode
+from compressor.checkpoint import STAGES, Checkpoint, open_checkpoint, remove_checkpoint
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, resolve_device, thread_count, torch_threads
+from compressor.errors import UserError
+from compressor.jobs import Job, describe_machine
 from compressor.labels import task_of
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.output import atomic_directory, check_replaceable, read_json
+from compressor.overlap import check_made_with
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, predict_encoded
 from compressor.pruning import PRUNING_RECORD
-from compressor.robustness.attack_stage import attack_directory
+from compressor.robustness.attack_stage import attack_decides, attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, read_examples
 from compressor.validation.answers import Examples, NumberedExamples, answer_figures, number_figures
 from compressor.validation.baseline import check_baseline, check_task, doubts, prepare_gates
@@ -61,6 +66,8 @@ class ValidationJob:
         data: labelled test texts.
         processes: among which attacked examples are shared out.
         keep_attacks: variants whose attack's output is there already, under `attack/` of the directory.
+        allow_test_texts: whether models may be made with test texts.
+        shared: number of test texts among those that models were made with, as far as it was counted.
         engine: directory that the artifact's build_engine.sh filled, if there is one.
     """
 
@@ -74,26 +81,81 @@ class ValidationJob:
     run: RunConfig
     processes: int = 1
     keep_attacks: frozenset[str] = frozenset()
+    allow_test_texts: bool = False
+    shared: Mapping[str, int] = field(default_factory=dict)
     engine: Path | None = None
 
 
-def validate_directories(job: ValidationJob, output: Path, *, force: bool, progress: Progress) -> Report:
+class KeptAttacks:
+    """Where attacks are kept until the report is whole.
+
+    Args:
+        output: of the stage, beside which they are kept.
+        resume, force: see `open_checkpoint`.
+    """
+
+    def __init__(self, output: Path, resume: bool, force: bool) -> None:
+        self._output = output
+        self._resume = resume
+        self._force = force
+        self._checkpoint: Checkpoint | None = None
+
+    def open(
+        self, job: ValidationJob, directories: Mapping[str, str], data: TextData, progress: Progress
+    ) -> Checkpoint:
+        """The checkpoint that the attacks of a job are kept in.
+
+        Raises:
+            UserError: it holds another job's.
+        """
+        decisive = attack_decides(
+            job.attack, job.run, data.fingerprint, job.columns.max_length, **directories
+        )
+        asked = Job(decisive, {**directories, "data.test": job.data}, describe_machine(job.run))
+        self._checkpoint = open_checkpoint(
+            self._output, asked, resume=self._resume, force=self._force, log=progress.log
+        )
+        return self._checkpoint
+
+    def remove(self) -> None:
+        """Keep them no longer, if there were any."""
+        if self._checkpoint is not None:
+            remove_checkpoint(self._checkpoint)
+
+
+def validate_directories(
+    job: ValidationJob, output: Path, *, force: bool, progress: Progress, resume: bool = False
+) -> Report:
     """The validate stage, into a directory of its own.
 
     Writes `report.json`, `report.md`, `report.html`, `junit.xml`, and the attacks' own records under
-    `attack/`.
+    `attack/`. Attacks are kept beside `output` until it is whole: a run that was stopped goes on after its
+    last attacked example if it is started again.
+
+    Args:
+        force: replace `output`, and what a stopped run of another job left.
+        resume: never throw away what a stopped run left.
 
     Raises:
         UserError: bad input. A broken gate is no error here: the report's verdict tells.
     """
     check_replaceable(output, force)
     prepare_gates(job.config, job.attack)
+    kept = KeptAttacks(output, resume, force)
     with atomic_directory(output, force=force, needed_bytes=REPORT_BYTES) as working:
-        return validate_into(working, job, progress)
+        report = validate_into(working, job, progress, kept)
+    kept.remove()
+    return report
 
 
-def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Report:
-    """Measure all variants on the same data and write the report into an existing directory."""
+def validate_into(
+    directory: Path, job: ValidationJob, progress: Progress, kept: KeptAttacks | None = None
+) -> Report:
+    """Measure all variants on the same data and write the report into an existing directory.
+
+    Args:
+        kept: where attacks are kept meanwhile; None makes them in the directory.
+    """
     gates, baseline = prepare_gates(job.config, job.attack)
     manifest = read_artifact_manifest(job.artifact)
     graph_sha256 = manifest["files"][ARTIFACT_GRAPH]["sha256"]
@@ -111,38 +173,35 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)
     log_notes(data, progress)
     has_classes = data.task == "classification"
+    shared = check_made_with(directories, data, allowed=job.allow_test_texts) | dict(job.shared)
     environment = describe_environment(job.run) | {"data": data.record(job.columns)}
     environment["latency"] = {"threads": _latency_threads(job), "spinning": job.config.latency_spinning}
     if has_classes:
         environment["attack"] = job.attack.model_dump()
+    if shared:
+        environment["test_texts_in"] = shared
     if baseline is not None:
         check_baseline(gates, baseline, environment, job.config.shapes)
+    folder = directory / ATTACK_FOLDER
+    if kept is not None and has_classes:
+        checkpoint = kept.open(job, directories, data, progress)
+        environment |= checkpoint.began_on
+        folder = checkpoint.folder / f"{ATTACK_FOLDER}{STAGES}"
     answers = _answers(predictors, data, job, progress)
     sample = data.sample(SPEED_TEXTS, job.run.seed)
     encoded = encode(predictors["dense"].tokenizer, sample, job.columns.max_length)
     latency = _latency(predictors, encoded, job, progress)
     footprints = _footprints(directories, encoded, predictors["dense"], job, progress)
-    folder = directory / ATTACK_FOLDER
+    if kept is not None and has_classes:
+        checkpoint.open()
     # An attack turns one class into another; numbers have none.
     robustness = {
-        name: read_json(folder / name / ROBUSTNESS_RECORD)
-        if name in job.keep_attacks
-        else attack_directory(
-            path,
-            job.data,
-            job.columns,
-            job.attack,
-            job.run,
-            folder / name,
-            # The dense model comes first.
-            against=None if name == "dense" else folder / "dense",
-            processes=job.processes,
-            force=True,
-            progress=progress,
-        )
+        name: _attacked(name, path, folder, job, progress, is_kept=kept is not None)
         for name, path in directories.items()
         if has_classes
     }
+    if kept is not None and has_classes:
+        shutil.copytree(folder, directory / ATTACK_FOLDER)
     figures = {
         name: VariantFigures(
             path=path,
@@ -175,6 +234,37 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     )
     write_report(directory, report, _appendix(directory, directories, manifest, data))
     return report
+
+
+def _attacked(
+    name: str, path: str, folder: Path, job: ValidationJob, progress: Progress, *, is_kept: bool
+) -> dict[str, Any]:
+    """The record of the attack on a variant, under its name in `folder`; the dense model's comes first.
+
+    Args:
+        path: of the variant.
+        is_kept: whether the folder may hold what a stopped run of the same job finished.
+    """
+    record = folder / name / ROBUSTNESS_RECORD
+    if name in job.keep_attacks:
+        return dict(read_json(record))
+    if is_kept and record.is_file():
+        try:
+            return dict(read_json(record))
+        except UserError as error:
+            progress.log(f"{error}; attacked again")
+    return attack_directory(
+        path,
+        job.data,
+        job.columns,
+        job.attack,
+        job.run,
+        folder / name,
+        against=None if name == "dense" else folder / "dense",
+        processes=job.processes,
+        force=True,
+        progress=progress,
+    )
 
 
 def _answers(

@@ -16,9 +16,16 @@ from compressor.checkpoint import (
     remove_checkpoint,
 )
 from compressor.errors import UserError
+from compressor.jobs import Job
 from compressor.output import read_json
 
-JOB = {"seed": 0, "options": {"sparsity": 0.5, "algorithm": "adaptive"}}
+DECIDES = {"seed": 0, "options": {"sparsity": 0.5, "algorithm": "adaptive"}}
+MACHINE = {"platform": "Linux-1", "cores": 4, "threads": 4}
+JOB = Job(DECIDES, {"data.train": "texts.tsv"}, MACHINE)
+
+
+def job(**decides):
+    return Job({**DECIDES, **decides}, JOB.sources, MACHINE)
 
 
 def is_empty(checkpoint):
@@ -68,31 +75,51 @@ def test_a_part_that_is_half_written_does_not_count(tmp_path, monkeypatch):
     assert checkpoint.load("00-a") is None
 
 
-@pytest.mark.parametrize("content", [b"", b"broken", b"\xff" * 64, "cut", "no facts"], ids=repr)
-def test_a_broken_part_is_a_user_error(tmp_path, content):
+@pytest.mark.parametrize(
+    "content", [b"", b"broken", b"\xff" * 64, b"\0" * 600, "cut", "no facts", "one byte"], ids=repr
+)
+def test_a_damaged_part_is_none_and_the_log_says_so(tmp_path, content):
     from safetensors.torch import save_file
 
-    checkpoint = Checkpoint(tmp_path)
+    heard = []
+    checkpoint = Checkpoint(tmp_path, log=heard.append)
     path = tmp_path / "00-a.safetensors"
-    checkpoint.save("00-a", Part({"x": torch.ones(100)}))
+    checkpoint.save("00-a", Part({"x": torch.ones(100), "y": torch.tensor(True)}, {"steps": 3}))
+    whole = path.read_bytes()
     if content == "cut":
-        path.write_bytes(path.read_bytes()[:-10])
+        path.write_bytes(whole[:-10])
     elif content == "no facts":
         save_file({"x": torch.ones(1)}, path)
+    elif content == "one byte":
+        path.write_bytes(whole[:-10] + b"\x01" + whole[-9:])
     else:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=r"00-a\.safetensors: cannot be read: .*; remove .* and start anew"):
-        checkpoint.load("00-a")
+    assert checkpoint.load("00-a") is None
+    assert len(heard) == 1
+    assert "00-a.safetensors: is damaged" in heard[0]
+    path.write_bytes(whole)
+    assert checkpoint.load("00-a").facts == {"steps": 3}
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"\0" * 512])
+def test_lines_that_a_power_cut_damaged_are_dropped(tmp_path, damage):
+    heard = []
+    (tmp_path / "a.jsonl").write_bytes(b"one\n" + damage + b"\ntwo\n")
+    checkpoint = Checkpoint(tmp_path, log=heard.append)
+    assert checkpoint.lines("a") == ["one", "two"]
+    assert len(heard) == 1
+    assert checkpoint.lines("a") == ["one", "two"]
+    assert len(heard) == 1
 
 
 def test_lines_are_kept_in_their_order_with_their_odd_characters(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "out", JOB)
+    checkpoint = Checkpoint(tmp_path / "out", DECIDES)
     assert checkpoint.lines("a") == []
     lines = ["one\u2028two", "", "thr\u00e9e\x85"]
     for line in lines:
         checkpoint.append("a", line)
     assert Checkpoint(tmp_path / "out").lines("a") == lines
-    assert read_json(tmp_path / "out" / "job.json") == JOB
+    assert read_json(tmp_path / "out" / "job.json") == DECIDES
 
 
 @pytest.mark.parametrize("whole", [["one", "two"], []])
@@ -121,57 +148,93 @@ def stopped_run(output, job=JOB):
     return checkpoint.folder
 
 
-def test_what_a_stopped_run_left_is_gone_on_with(tmp_path):
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_a_stopped_run_left_is_gone_on_with(tmp_path, resume, force):
     stopped_run(tmp_path / "out")
-    checkpoint = open_checkpoint(tmp_path / "out", JOB, resume=True, force=False)
+    heard = []
+    checkpoint = open_checkpoint(tmp_path / "out", JOB, resume=resume, force=force, log=heard.append)
     assert checkpoint.load("00-a") is not None
-
-
-def test_without_being_asked_nothing_is_taken_or_thrown_away(tmp_path):
-    folder = stopped_run(tmp_path / "out")
-    with pytest.raises(UserError, match="go on with --resume, or start anew with --force"):
-        open_checkpoint(tmp_path / "out", JOB, resume=False, force=False)
-    assert not is_empty(Checkpoint(folder))
-
-
-def test_force_starts_anew(tmp_path):
-    stopped_run(tmp_path / "out")
-    assert is_empty(open_checkpoint(tmp_path / "out", JOB, resume=False, force=True))
-
-
-def test_resume_wins_over_force(tmp_path):
-    stopped_run(tmp_path / "out")
-    assert not is_empty(open_checkpoint(tmp_path / "out", JOB, resume=True, force=True))
+    assert checkpoint.began_on == {}
+    assert heard == [f"Going on with what a stopped run left in {checkpoint.folder}"]
 
 
 def test_resume_without_anything_there_just_starts(tmp_path):
     assert is_empty(open_checkpoint(tmp_path / "out", JOB, resume=True, force=False))
 
 
-@pytest.mark.parametrize(
-    ("now", "says"),
-    [
-        ({**JOB, "seed": 1}, "seed was 0 and is 1 now"),
-        (
-            {**JOB, "options": {"sparsity": 0.6, "algorithm": "adaptive"}},
-            "options.sparsity was 0.5 and is 0.6",
-        ),
-        ({"seed": 0, "options": {"sparsity": 0.5}}, "options.algorithm was 'adaptive' and is None"),
-        ({**JOB, "data": {"source": "a"}}, "data.source was None and is 'a'"),
-    ],
-)
-def test_another_job_is_not_gone_on_with(tmp_path, now, says):
+@pytest.mark.parametrize("change", [{"platform": "Linux-2"}, {"cores": 2, "threads": 2}, {"gpu": "other"}])
+def test_a_run_goes_on_on_another_machine_and_its_record_says_so(tmp_path, change):
     stopped_run(tmp_path / "out")
+    heard = []
+    there = Job(DECIDES, {"data.train": "elsewhere.tsv"}, {**MACHINE, **change})
+    checkpoint = open_checkpoint(tmp_path / "out", there, resume=False, force=False, log=heard.append)
+    assert checkpoint.load("00-a") is not None
+    assert checkpoint.began_on == {"began_on": [MACHINE]}
+    assert next(iter(change)) in heard[0]
+    # And back again.
+    again = open_checkpoint(tmp_path / "out", JOB, resume=False, force=False)
+    assert again.began_on == {"began_on": [there.machine]}
+
+
+OTHERS = [
+    (job(seed=1), "seed changed from 0 to 1"),
+    (job(options={"sparsity": 0.6, "algorithm": "adaptive"}), "options.sparsity changed from 0.5 to 0.6"),
+    (job(options={"sparsity": 0.5}), "options.algorithm changed from 'adaptive' to None"),
+    (job(data={"train": {"content": "ab"}}), "the content of data.train (texts.tsv) changed"),
+    (job(resources={"attack.wordnet": {"content": "ab"}}), "the content of attack.wordnet changed"),
+    (job(code="ab"), "the code of compress changed"),
+    (job(packages={"torch": "2"}), "torch changed from None to '2'"),
+    (job(a=1, b=1, c=1, d=1), "c changed from None to 1; 1 more"),
+]
+
+
+@pytest.mark.parametrize(("now", "says"), OTHERS)
+@pytest.mark.parametrize("resume", [False, True])
+def test_another_job_does_not_go_on_and_throws_nothing_away(tmp_path, now, says, resume):
+    folder = stopped_run(tmp_path / "out")
     with pytest.raises(UserError) as caught:
-        open_checkpoint(tmp_path / "out", now, resume=True, force=False)
+        open_checkpoint(tmp_path / "out", now, resume=resume, force=resume)
     assert says in str(caught.value)
     assert "--force" in str(caught.value)
+    assert not is_empty(Checkpoint(folder))
+
+
+@pytest.mark.parametrize(("now", "says"), OTHERS)
+def test_force_starts_another_job_anew_and_says_why(tmp_path, now, says):
+    stopped_run(tmp_path / "out")
+    heard = []
+    assert is_empty(open_checkpoint(tmp_path / "out", now, resume=False, force=True, log=heard.append))
+    assert len(heard) == 1
+    assert says in heard[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "its record is damaged"),
+        (b"{", "its record is damaged"),
+        (b"\0\0", "its record is damaged"),
+        (b'{"seed": 0}', "another version of compress"),
+        (b"[]", "another version of compress"),
+        (b'{"format": 1, "decides": {}}', "another version of compress"),
+        (b'{"format": 2}', "its record is damaged"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_no_dead_end(tmp_path, content, says):
+    folder = stopped_run(tmp_path / "out")
+    (folder / "job.json").write_bytes(content)
+    with pytest.raises(UserError, match=f"{says}.*start anew with --force"):
+        open_checkpoint(tmp_path / "out", JOB, resume=False, force=False)
+    assert is_empty(open_checkpoint(tmp_path / "out", JOB, resume=False, force=True))
 
 
 def test_equal_jobs_are_equal_behind_json(tmp_path):
-    job = {"rate": 1e-17, "names": ("a", "b"), 3: {"x": None}}
-    stopped_run(tmp_path / "out", job)
-    assert not is_empty(open_checkpoint(tmp_path / "out", job, resume=True, force=False))
+    own = Job({"rate": 1e-17, "names": ("a", "b"), 3: {"x": None}}, {}, {"cores": (1, 2)})
+    stopped_run(tmp_path / "out", own)
+    checkpoint = open_checkpoint(tmp_path / "out", own, resume=True, force=False)
+    assert not is_empty(checkpoint)
+    assert checkpoint.began_on == {}
 
 
 @pytest.mark.parametrize("names", [[], ["job.json"], ["job.json", "00-a.unfinished"]])
@@ -180,17 +243,19 @@ def test_a_run_that_was_stopped_before_its_first_part_does_not_stand_in_the_way(
     folder.mkdir()
     for name in names:
         (folder / name).write_text("{}")
-    other = {**JOB, "seed": 1}
-    checkpoint = open_checkpoint(tmp_path / "out", other, resume=False, force=False)
+    checkpoint = open_checkpoint(tmp_path / "out", job(seed=1), resume=False, force=False)
     checkpoint.save("00-a", Part({"x": torch.ones(1)}))
-    assert json.loads((folder / "job.json").read_text()) == other
+    assert json.loads((folder / "job.json").read_text())["decides"]["seed"] == 1
     assert sorted(path.name for path in folder.iterdir()) == ["00-a.safetensors", "job.json"]
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path, force):
+@pytest.mark.parametrize("record", [False, True])
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path, force, record):
     folder = checkpoint_folder(tmp_path / "out")
     folder.mkdir()
+    if record:
+        (folder / "job.json").write_text("{}")
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="exists and is no checkpoint"):
         open_checkpoint(tmp_path / "out", JOB, resume=False, force=force)

@@ -77,7 +77,7 @@ def test_a_run_in_two_pieces_gives_the_bits_of_one(narrow_classifier_dir, texts,
     with monkeypatch.context() as patch:
         save = Checkpoint.save
         patch.setattr(Checkpoint, "save", lambda *args: (solved.append(args[1]), save(*args)))
-        resumed = stage(narrow_classifier_dir, texts, tmp_path / "out", resume=True, **options)
+        resumed = stage(narrow_classifier_dir, texts, tmp_path / "out", **options)
     # Only what was not finished is solved.
     assert len(solved) == PARTS - 5
     assert resumed["sha256"] == whole["sha256"]
@@ -97,7 +97,7 @@ def test_a_run_that_fails_while_it_writes_goes_on_without_solving(
             stage(narrow_classifier_dir, texts, tmp_path / "out")
     assert len(finished_parts(tmp_path / "out")) == PARTS
     monkeypatch.setattr(Checkpoint, "save", fail)
-    stage(narrow_classifier_dir, texts, tmp_path / "out", resume=True)
+    stage(narrow_classifier_dir, texts, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -174,31 +174,28 @@ def test_a_killed_run_goes_on_to_the_bits_of_an_uninterrupted_one(
     assert not output.exists()
 
     capfd.readouterr()
-    assert cli.execute(arguments(narrow_classifier_dir, texts, output)) == 2
+    assert cli.execute(arguments(narrow_classifier_dir, texts, output, sparsity="0.7")) == 2
     refused = capfd.readouterr().err
     assert refused.startswith("error: ")
     assert refused.count("\n") == 1
-    assert "go on with --resume, or start anew with --force" in refused
-
-    assert cli.execute(arguments(narrow_classifier_dir, texts, output, "--resume", sparsity="0.7")) == 2
-    assert "options.sparsity was 0.8 and is 0.7 now" in capfd.readouterr().err
+    assert "prune.sparsity changed from 0.8 to 0.7" in refused
+    assert "start anew with --force" in refused
     assert finished_parts(output) == kept
 
-    assert cli.execute(arguments(narrow_classifier_dir, texts, output, "--resume")) == 0
+    assert cli.execute(arguments(narrow_classifier_dir, texts, output)) == 0
     assert cli.execute(arguments(narrow_classifier_dir, texts, whole)) == 0
     resumed, expected = (folder / "model.safetensors" for folder in (output, whole))
     assert resumed.read_bytes() == expected.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
 
 
-def test_a_broken_part_of_a_stopped_run_is_a_user_error(narrow_classifier_dir, texts, tmp_path, monkeypatch):
+def test_a_damaged_part_of_a_stopped_run_is_made_again(narrow_classifier_dir, texts, tmp_path, monkeypatch):
+    whole = stage(narrow_classifier_dir, texts, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(StoppedError):
             stage(narrow_classifier_dir, texts, tmp_path / "out")
     broken = checkpoint_folder(tmp_path / "out") / finished_parts(tmp_path / "out")[1]
     broken.write_bytes(broken.read_bytes()[:200])
-    with pytest.raises(UserError, match="cannot be read"):
-        stage(narrow_classifier_dir, texts, tmp_path / "out", resume=True)
-    stage(narrow_classifier_dir, texts, tmp_path / "out", force=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert stage(narrow_classifier_dir, texts, tmp_path / "out")["sha256"] == whole["sha256"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]

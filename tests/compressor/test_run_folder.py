@@ -1,5 +1,7 @@
 """What a run's folder knows: which stages can be reused, why others cannot, what a stopped run left."""
 
+import json
+
 import pytest
 
 from compressor.errors import UserError
@@ -22,7 +24,7 @@ def chain(**options):
 
 def do(folder, stage, content="text"):
     """What the pipeline does about a stage."""
-    folder.begin(stage, {})
+    folder.begin(stage)
     write(folder, stage, content)
     folder.finish(stage, 1.0, RECIPE)
 
@@ -90,7 +92,7 @@ def test_a_report_of_other_stages_does_not_stay(finished):
 def test_a_stage_that_was_stopped_before_it_could_say_that_it_is_done_is_done(finished):
     stages = chain(prune=1)
     folder = RunFolder(finished)
-    folder.begin(stages[0], {})
+    folder.begin(stages[0])
     assert reasons(finished, stages)["prune"] == ("prune.option changed from 0 to 1",)
     write(folder, stages[0], "new")
     assert reasons(finished, stages)["prune"] == ()
@@ -100,21 +102,19 @@ def test_a_stage_that_was_stopped_before_it_could_say_that_it_is_done_is_done(fi
 def test_half_a_report_is_never_taken_for_one(finished):
     stages = chain(validate=1)
     folder = RunFolder(finished)
-    folder.begin(stages[2], {})
+    folder.begin(stages[2])
     assert not any((finished / name).exists() for name in REPORTS)
     write(folder, stages[2], "half")
     assert reasons(finished, stages)["validate"] == ("validate.option changed from 0 to 1",)
 
 
-def test_only_the_very_stage_goes_on_with_what_was_left_of_it(finished):
+def test_a_stage_that_an_earlier_version_began_is_read(finished):
     stages = chain(prune=1)
-    RunFolder(finished).begin(stages[0], {"model": "m"})
-    assert not RunFolder(finished).can_resume(stages[0], {"model": "m"})
-    (finished / "pruned.progress").mkdir()
-    folder = RunFolder(finished)
-    assert folder.can_resume(stages[0], {"model": "m"})
-    assert not folder.can_resume(stages[0], {"model": "n"})
-    assert not folder.can_resume(chain(prune=2)[0], {"model": "m"})
+    RunFolder(finished).begin(stages[0])
+    record = json.loads((finished / "stages.json").read_text())
+    record["begun"]["circumstances"] = {"folder": "elsewhere"}
+    (finished / "stages.json").write_text(json.dumps(record))
+    assert reasons(finished, chain()) == {"prune": (), "export": (), "validate": ()}
 
 
 def test_force_begins_anew(finished):

@@ -1,11 +1,10 @@
 """A stage's key changes with what decides its result, and with nothing else."""
 
 import json
-import re
 
 import pytest
 
-import compressor.stages as stages_module
+from compressor import jobs
 from compressor.errors import UserError
 from compressor.options import (
     AdaptiveConfig,
@@ -138,14 +137,46 @@ def test_vectors_that_replace_words_decide_the_pruned_model(recipe, tmp_path):
     assert changed(before, recipe) == ALL - {"dense", "attack dense"}
 
 
-def test_code_and_packages_change_everything(recipe, monkeypatch):
+def test_the_code_of_a_stage_and_the_packages_that_compute_it_decide_it(recipe, monkeypatch):
     before = keys(recipe)
-    assert re.fullmatch("[0-9a-f]{64}", stages_module.code_version())
+    own = jobs.code_version
     with monkeypatch.context() as patch:
-        patch.setattr(stages_module, "code_version", lambda: "other")
+        patch.setattr(jobs, "code_version", lambda module, **given: "other")
         assert changed(before, recipe) == ALL
-    monkeypatch.setattr(stages_module, "package_versions", lambda: {"torch": "1"})
-    assert changed(before, recipe) == ALL
+        patch.setattr(
+            jobs, "code_version", lambda module, **given: own(module, **given) + "x" * module.count("pruning")
+        )
+        assert changed(before, recipe) == ALL - {"dense", "attack dense"}
+    versions = jobs.package_versions
+    for package, expected in (
+        ("torch", ALL),
+        ("textattack", {*ATTACKS, "validate"}),
+        ("onnx", {"export", "attack artifact", "validate"}),
+        ("datasets", set()),
+    ):
+        monkeypatch.setattr(
+            jobs,
+            "package_versions",
+            lambda names, package=package: {
+                **versions(names),
+                **({package: "1"} if package in names else {}),
+            },
+        )
+        assert changed(before, recipe) == expected
+
+
+def test_the_names_of_resources_change_nothing(recipe, tmp_path):
+    vectors = tmp_path / "vectors.npz"
+    vectors.write_bytes(b"1")
+
+    def with_vectors(path):
+        soup = SoupConfig(substitution_vectors=str(path), attack=AttackConfig(word_vectors=str(path)))
+        attack = AttackConfig(word_vectors=str(path))
+        return recipe.model_copy(update={"finetune": None, "soup": soup, "attack": attack})
+
+    before = keys(with_vectors(vectors))
+    vectors.rename(tmp_path / "moved.npz")
+    assert changed(before, with_vectors(tmp_path / "moved.npz")) == set()
 
 
 @pytest.mark.parametrize(

@@ -145,20 +145,15 @@ def stopped(small_encoder_dir, critic_quotes, tmp_path, kept_always):
 def test_a_stopped_finetuning_goes_on(stopped, tmp_path):
     *given, output = stopped
     whole = finetuned(*given, tmp_path / "whole")
-    record = finetuned(*given, output, resume=True)
+    record = finetuned(*given, output)
     assert record["sha256"] == whole["sha256"]
     assert record["steps"] == whole["steps"]
     assert not checkpoint_folder(output).exists()
 
 
-def test_it_is_not_thrown_away_unasked(stopped):
-    with pytest.raises(UserError, match="--resume, or start anew with --force"):
-        finetuned(*stopped)
-
-
 def test_another_finetuning_does_not_go_on_with_it(stopped):
-    with pytest.raises(UserError, match=r"learning_rate was 0\.001 and is 0\.002 now"):
-        finetuned(*stopped, rate=2e-3, resume=True)
+    with pytest.raises(UserError, match=r"learning_rate changed from 0\.001 to 0\.002"):
+        finetuned(*stopped, rate=2e-3)
 
 
 def test_force_begins_anew(stopped, tmp_path):

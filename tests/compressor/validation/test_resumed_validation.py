@@ -1,0 +1,87 @@
+"""A validation that is stopped keeps its attacks, and ends as one in one piece."""
+
+import json
+
+import pytest
+from stopping import StopBefore, StoppedError
+
+from compressor.checkpoint import checkpoint_folder
+from compressor.console import SilentProgress
+from compressor.errors import UserError
+from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
+from compressor.robustness.attacker import Attacker
+from compressor.validation.run import ValidationJob, validate_directories
+
+EXAMPLES = 5
+VARIANTS = ("dense", "pruned", "artifact")
+
+
+@pytest.fixture(scope="module")
+def validated(small_classifier_dir, small_pruned_dir, small_artifact_dir, critic_quotes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    lines = (critic_quotes / "test.tsv").read_text(encoding="utf-8").splitlines()
+    (folder / "test.tsv").write_text("\n".join(lines[:41]) + "\n", encoding="utf-8")
+
+    def validate(output, progress=None, *, attack=None, gates=(), data=None, allow=False, **options):
+        measured = ValidateConfig(
+            batch_sizes=[1], sequence_lengths=[8], latency_rounds=3, footprint=False, gates=list(gates)
+        )
+        job = ValidationJob(
+            dense=str(small_classifier_dir),
+            artifact=small_artifact_dir,
+            pruned=small_pruned_dir,
+            data=str(data or folder / "test.tsv"),
+            columns=ColumnsConfig(max_length=48),
+            config=measured,
+            attack=attack or AttackConfig(attack_examples=EXAMPLES),
+            run=RunConfig(device="cpu", threads=2),
+            allow_test_texts=allow,
+        )
+        return validate_directories(
+            job, output, progress=progress or SilentProgress(), **{"force": False} | options
+        )
+
+    return validate
+
+
+def timeless(path):
+    """The files of an attack without the seconds of its examples."""
+    examples = [json.loads(line) for line in (path / "examples.jsonl").read_text().splitlines()]
+    return [example | {"seconds": 0} for example in examples], (path / "robustness.json").read_text()
+
+
+def test_a_stopped_validation_goes_on_after_its_last_attacked_example(validated, tmp_path, monkeypatch):
+    whole = validated(tmp_path / "whole")
+    output = tmp_path / "out"
+    with pytest.raises(StoppedError):
+        validated(output, StopBefore(2, "deepwordbug on artifact"))
+    assert not output.exists()
+    with pytest.raises(UserError, match=r"attack\.attack_examples changed from 5 to 4.*--force"):
+        validated(output, attack=AttackConfig(attack_examples=4))
+    done, own = [], Attacker.attack
+
+    def counted(self, index, *example):
+        done.append(index)
+        return own(self, index, *example)
+
+    monkeypatch.setattr(Attacker, "attack", counted)
+    # Gates decide no attack.
+    report = validated(output, gates=["accuracy_drop <= 0.9"])
+    assert done == list(range(2, EXAMPLES))
+    assert report.environment["test_texts_in"] == {"train": 0, "calibration": 0}
+    for name in VARIANTS:
+        assert getattr(report.variants, name).robustness == getattr(whole.variants, name).robustness
+        assert timeless(output / "attack" / name) == timeless(tmp_path / "whole" / "attack" / name)
+    assert not checkpoint_folder(output).exists()
+    assert {path.name for path in output.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+    assert sorted(path.name for path in (output / "attack").iterdir()) == sorted(VARIANTS)
+
+
+def test_texts_that_a_model_was_pruned_with_are_refused_before_anything_is_measured(
+    validated, critic_quotes, tmp_path
+):
+    with pytest.raises(UserError, match=r"small\.tsv: .*pruning\.json.*--allow-test-texts"):
+        validated(tmp_path / "out", data=critic_quotes / "small.tsv")
+    with pytest.raises(StoppedError):
+        validated(tmp_path / "out", StopBefore(0, "Answers"), data=critic_quotes / "small.tsv", allow=True)
+    assert not (tmp_path / "out").exists()
