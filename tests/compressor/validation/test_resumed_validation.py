@@ -12,7 +12,7 @@ from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateC
 from compressor.robustness.attacker import Attacker
 from compressor.validation.run import ValidationJob, validate_directories
 
-EXAMPLES = 5
+EXAMPLES = 3
 VARIANTS = ("dense", "pruned", "artifact")
 
 
@@ -20,7 +20,7 @@ VARIANTS = ("dense", "pruned", "artifact")
 def validated(small_classifier_dir, small_pruned_dir, small_artifact_dir, critic_quotes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     lines = (critic_quotes / "test.tsv").read_text(encoding="utf-8").splitlines()
-    (folder / "test.tsv").write_text("\n".join(lines[:41]) + "\n", encoding="utf-8")
+    (folder / "test.tsv").write_text("\n".join(lines[:21]) + "\n", encoding="utf-8")
 
     def validate(output, progress=None, *, attack=None, gates=(), data=None, allow=False, **options):
         measured = ValidateConfig(
@@ -54,10 +54,10 @@ def test_a_stopped_validation_goes_on_after_its_last_attacked_example(validated,
     whole = validated(tmp_path / "whole")
     output = tmp_path / "out"
     with pytest.raises(StoppedError):
-        validated(output, StopBefore(2, "deepwordbug on artifact"))
+        validated(output, StopBefore(1, "deepwordbug on artifact"))
     assert not output.exists()
-    with pytest.raises(UserError, match=r"attack\.attack_examples changed from 5 to 4.*--force"):
-        validated(output, attack=AttackConfig(attack_examples=4))
+    with pytest.raises(UserError, match=r"attack\.attack_examples changed from 3 to 2.*--force"):
+        validated(output, attack=AttackConfig(attack_examples=2))
     done, own = [], Attacker.attack
 
     def counted(self, index, *example):
@@ -67,7 +67,7 @@ def test_a_stopped_validation_goes_on_after_its_last_attacked_example(validated,
     monkeypatch.setattr(Attacker, "attack", counted)
     # Gates decide no attack.
     report = validated(output, gates=["accuracy_drop <= 0.9"])
-    assert done == list(range(2, EXAMPLES))
+    assert done == list(range(1, EXAMPLES))
     assert report.environment["test_texts_in"] == {"train": 0, "calibration": 0}
     for name in VARIANTS:
         assert getattr(report.variants, name).robustness == getattr(whole.variants, name).robustness
