@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from compressor.errors import UserError
-from compressor.labels import Column, class_labels, number_labels, task_of
+from compressor.labels import (
+    Column,
+    LabelMapping,
+    LabelValues,
+    absent_classes,
+    number_labels,
+    read_classes,
+    task_of,
+)
 from compressor.options import ColumnsConfig, TaskName
 
 if TYPE_CHECKING:
@@ -56,6 +64,7 @@ class TextData:
         label_names: name of each class index; a single one for numbers.
         source: what the user wrote.
         numbers: what a regression learns, or None for classes.
+        mapping: how labels became classes; None where there is no column of labels.
         fingerprint: SHA-256 of texts, pairs and labels or numbers.
     """
 
@@ -65,6 +74,7 @@ class TextData:
     label_names: list[str]
     source: str
     numbers: list[float] | None = None
+    mapping: LabelMapping | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -81,7 +91,7 @@ class TextData:
     @property
     def task(self) -> TaskName:
         """Whether its labels are classes or numbers."""
-        return task_of(self.label_names)
+        return task_of(self.label_names) if self.labels is None else "classification"
 
     @property
     def class_labels(self) -> list[int]:
@@ -146,11 +156,16 @@ class TextData:
             "fingerprint": self.fingerprint,
             "examples": len(self),
             "columns": columns.model_dump(include=set(ColumnsConfig.model_fields)),
+            "labels": self.mapping and self.mapping.record(),
         }
 
     def majority_share(self) -> float:
         """Share of the most frequent label: what a constant answer would get."""
         return float(np.bincount(self.class_labels).max() / len(self))
+
+    def absent_classes(self) -> list[str]:
+        """Names of the classes that no text has."""
+        return absent_classes(self.class_labels, self.label_names)
 
 
 def load_text_data(
@@ -167,10 +182,12 @@ def load_text_data(
         source: path of a csv, tsv, jsonl, json or parquet file, or a hub id
             `name[/configuration][:split]`, such as `glue/sst2:validation`.
         columns: names of the columns; those not given are found by convention.
-        role: decides the split of a hub data set whose id names none.
-        label_names: the model's classes, to which labels are matched; None takes the data's own. A single
-            name is a regression's: labels are numbers.
-        needs_labels: whether labels must be there, with at least two classes or numbers.
+        role: decides the split of a hub data set whose id names none; labels to test with may be of one
+            class.
+        label_names: the model's classes, to which labels are matched by the rule in `compressor.labels`; None
+            takes the data's own. A single name is a regression's: labels are numbers.
+        needs_labels: whether labels must be there. Where they need not, those that cannot be read are left
+            out, and `mapping` has the reason.
 
     Raises:
         UserError: missing or empty file, unknown column or format, a label that the model does not
@@ -188,13 +205,29 @@ def load_text_data(
     data = TextData(texts, pairs, None, list(label_names or []), source)
     if label_column is None:
         return data
-    column = Column(source, label_column)
-    feature_names = getattr(dataset.features[label_column], "names", None)
-    raw = [feature_names[v] if feature_names and v >= 0 else v for v in dataset[label_column]]
+    values = LabelValues(
+        Column(source, label_column),
+        list(dataset[label_column]),
+        getattr(dataset.features[label_column], "names", None),
+        from_hub=not is_file,
+    )
+    try:
+        return _labelled(data, values, columns, learns=needs_labels and role != "test")
+    except UserError as error:
+        if needs_labels:
+            raise
+        return replace(data, mapping=LabelMapping("unread", reason=str(error)))
+
+
+def _labelled(data: TextData, values: LabelValues, columns: ColumnsConfig, *, learns: bool) -> TextData:
+    """The data with their labels or numbers."""
     if data.task == "regression":
-        return replace(data, numbers=number_labels(column, raw, needs_labels))
-    labels, names = class_labels(column, raw, label_names, feature_names, needs_labels)
-    return replace(data, labels=labels, label_names=names)
+        if columns.label_map is not None:
+            raise UserError(f"{values.column}: label_map: is of classes, and the model gives a number")
+        return replace(data, numbers=number_labels(values), mapping=LabelMapping("number"))
+    names = data.label_names or None
+    classes = read_classes(values, names, columns.label_map, learns=learns)
+    return replace(data, labels=classes.labels, label_names=classes.names, mapping=classes.mapping)
 
 
 def _load_file(path: Path) -> Dataset:
@@ -279,7 +312,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _text_columns(source: str, present: list[str], columns: ColumnsConfig) -> tuple[str, str | None]:
-    for key in ("text_column", "text_pair_column", "label_column"):
+    for key in ("text_column", "text_pair_column"):
         name = getattr(columns, key)
         if name is not None and name not in present:
             raise UserError(f"{source}: {key}: no column {name!r}; it has {', '.join(map(repr, present))}")
@@ -298,8 +331,13 @@ def _text_columns(source: str, present: list[str], columns: ColumnsConfig) -> tu
 
 
 def _label_column(source: str, present: list[str], columns: ColumnsConfig, needed: bool) -> str | None:
-    if columns.label_column is not None:
-        return columns.label_column
+    given = columns.label_column
+    if given is not None and given not in present and needed:
+        raise UserError(
+            f"{source}: label_column: no column {given!r}; it has {', '.join(map(repr, present))}"
+        )
+    if given is not None:
+        return given if given in present else None
     found = next((name for name in LABEL_COLUMNS if name in present), None)
     if found is None and needed:
         raise UserError(

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from compressor.options.label_map import LabelMap
 from compressor.options.section import Section
 
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -30,6 +31,12 @@ class ColumnsConfig(Section):
     )
     label_column: str | None = Field(
         None, description="Column of the label, a number or a name; found by convention if not given."
+    )
+    label_map: LabelMap = Field(
+        None,
+        description="Class of each label of the data, where names and indices do not tell: LABEL=CLASS, with "
+        "commas between them, or a JSON file of an object; a recipe may have a mapping. In training it "
+        "renames labels.",
     )
     max_length: int = Field(128, ge=4, le=512, description="Longest input in tokens; longer ones are cut.")
 
