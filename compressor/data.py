@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from compressor.console import Progress
 from compressor.errors import UserError
 from compressor.labels import (
     Column,
@@ -162,6 +163,11 @@ class TextData:
     def majority_share(self) -> float:
         """Share of the most frequent label: what a constant answer would get."""
         return float(np.bincount(self.class_labels).max() / len(self))
+
+    def log_labels(self, progress: Progress) -> None:
+        """Show how labels became classes, where these do not have the labels' names."""
+        if self.mapping is not None and self.mapping.line is not None:
+            progress.log(self.mapping.line)
 
     def absent_classes(self) -> list[str]:
         """Names of the classes that no text has."""

@@ -116,6 +116,7 @@ def finetune_directory(
     device = prepare(run)
     names = NUMBER_NAMES if config.task == "regression" else None
     data = load_text_data(train_data, columns, "train", label_names=names)
+    data.log_labels(progress)
     classifier = load_for_finetuning(model, data.label_names, run.seed, device)
     vectors = substitution_vectors(config, progress) if config.substituted_share else None
     facts = {

@@ -29,7 +29,7 @@ from compressor.souping import check_soup
 from compressor.stages import (
     REPORTS,
     TrainDense,
-    known_labels,
+    labels_of_run,
     stages_of,
     task_of_run,
     training_texts,
@@ -100,8 +100,8 @@ def check_metrics(recipe: Recipe, task: TaskName) -> None:
 
 
 def check_texts(recipe: Recipe, task: TaskName) -> None:
-    """Raise a `UserError` if calibration or test texts cannot be used."""
-    names, trains = known_labels(task), recipe.prune.trains
+    """Raise a `UserError` if texts cannot be used, or have labels that the run's models will not know."""
+    names, trains = labels_of_run(recipe, task), recipe.prune.trains
     load_text_data(
         recipe.data.calibration, recipe.data, "calibration", label_names=names, needs_labels=trains
     )

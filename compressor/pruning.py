@@ -249,6 +249,8 @@ def prune_directory(
         label_names=classifier.label_names,
         needs_labels=config.trains,
     )
+    if config.trains:
+        data.log_labels(progress)
     replaces_words = config.distills and config.adaptive.distillation_substituted_share
     vectors = substitution_vectors(config.adaptive, progress) if replaces_words else None
     facts = {

@@ -106,6 +106,7 @@ def soup_directory(
     check_soup(config)
     device = prepare(run)
     data = load_text_data(train_data, columns, "train")
+    data.log_labels(progress)
     training, holdout = data.hold_out(config.holdout_examples, run.seed)
     kitchen = _Kitchen(
         model, training, holdout, columns, config, run, processes, progress, runs_folder(output), device

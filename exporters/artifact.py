@@ -88,6 +88,7 @@ def export_directory(
     positions = classifier.model.config.max_position_embeddings
     profile = _profile(config, positions)
     data = _texts(classifier, data_source, columns, config.parity_examples, run.seed)
+    data.log_labels(progress)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
     scales = None
     if precision == "int8-static":
@@ -126,7 +127,11 @@ def export_directory(
             "encoder_weights": counts,
             "widths": [asdict(widths) for widths in layer_widths(exported.model)],
             "stored_sparsely": stored_sparsely,
-            "parity": parity | {"data_fingerprint": data.fingerprint},
+            "parity": parity
+            | {
+                "data_fingerprint": data.fingerprint,
+                "data_labels": data.mapping and data.mapping.record(),
+            },
             "lineage": lineage,
             "seed": run.seed,
             "environment": describe_environment(run),

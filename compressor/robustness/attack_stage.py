@@ -77,6 +77,7 @@ def attack_directory(
     predictor = load_predictor(model, run)
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
+    data.log_labels(progress)
     sample = data.sample(config.attack_examples, run.seed)
     options = config.model_dump()
     other = None if against is None else load_attack(against, options, run.seed, sample)

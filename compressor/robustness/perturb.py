@@ -62,6 +62,7 @@ def perturb_directory(
     predictor = load_predictor(model, run)
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
+    data.log_labels(progress)
     sample = data.sample(config.perturbed_examples, run.seed)
     start = time.monotonic()
     perturbed, resources = perturbed_texts(sample, config, run.seed, progress)
