@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import typer
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from compressor.errors import UserError
+from compressor.flags import section_flags
 from compressor.options import ColumnsConfig, describe
 from compressor.overrides import parse_override
 from compressor.recipe import load_recipe, recipe_values
@@ -105,3 +108,20 @@ def test_a_bad_map_in_a_recipe_is_named_with_its_line(tmp_path):
     path.write_text("model: m\ndata:\n  calibration: c\n  test: t\n  label_map: {yes: good}\n")
     with pytest.raises(UserError, match=r"recipe.yaml:5: data.label_map: the label must be a text"):
         load_recipe(path)
+
+
+def test_pairs_are_given_by_a_flag():
+    built = []
+
+    def command(columns: ColumnsConfig) -> None:
+        built.append(columns)
+
+    command.__annotations__ = {"columns": ColumnsConfig, "return": None}
+    app = typer.Typer()
+    app.command()(section_flags(command))
+    arguments = ["--label-map", "-1=negative,0=neutral", "--label-map", "1=positive"]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert built[0].label_map == {"-1": "negative", "0": "neutral", "1": "positive"}
+    with pytest.raises(UserError, match="--label-map: 'a=b=c': write LABEL=CLASS"):
+        CliRunner().invoke(app, ["--label-map", "a=b=c"], catch_exceptions=False)
