@@ -10,6 +10,7 @@ from rich.console import Console
 from compressor.errors import UserError
 from compressor.metrics import measure
 from compressor.options import ValidateConfig
+from compressor.tracking import tracked
 from compressor.validation.answers import Examples, answer_figures
 from compressor.validation.baseline import check_task
 from compressor.validation.compare import compare_reports
@@ -119,6 +120,14 @@ def test_the_way_labels_were_read_is_in_the_readable_reports():
     markdown = render_markdown(make_report(), appendix)
     assert "Labels of the test data: 0 -> negative, 1 -> positive (by index)." in markdown
     assert "0 -&gt; negative" in render_html(make_report(), appendix)
+
+
+def test_what_is_tracked_of_labels_is_the_rule():
+    labels = {"rule": "index", "map": {str(n): f"c{n}" for n in range(300)}}
+    report = make_report().model_copy(update={"environment": {"data": {"labels": labels}}})
+    params = tracked(report).params
+    assert params["environment.data.labels.rule"] == "index"
+    assert not [name for name in params if "map" in name]
 
 
 def test_a_report_from_before_is_read_and_compared():
