@@ -187,7 +187,8 @@ def read_classes(
         UserError: a label that is missing, no label, or not the model's; several labels a text; where a model
             learns from them, one class only, or as many as a column has that holds no classes.
     """
-    texts = _texts(values, {*map(_folded, label_names or ()), *map(_folded, label_map or ())})
+    named = (*(label_names or ()), *(label_map or ()), *(values.declared or ()))
+    texts = _texts(values, {_folded(name) for name in named})
     first: dict[str, int] = {}
     for row, text in enumerate(texts):
         first.setdefault(text, row)

@@ -310,6 +310,11 @@ def test_a_label_map_that_does_not_fit_is_refused(values, names, label_map, mess
         read(values, names, label_map)
 
 
+def test_declared_names_are_labels_whatever_they_look_like():
+    found = read([0, 1, 2, 3], declared=["-1", "nan", "[1]", "x"], from_hub=True)
+    assert found.labels == [0, 1, 2, 3]
+
+
 def test_a_label_map_with_a_class_that_is_not_declared_is_refused():
     with pytest.raises(UserError, match="declares no class 'c'; it has a, b"):
         read([0, 1], label_map={"a": "x", "c": "y"}, declared=["a", "b"])
