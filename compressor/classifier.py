@@ -112,6 +112,18 @@ def model_task(source: str) -> TaskName:
     return "regression" if _load_config(source).num_labels == 1 else "classification"
 
 
+def model_labels(source: str) -> list[str] | None:
+    """Class names of a fine-tuned classifier, by its configuration; None of what is to be fine-tuned first.
+
+    Raises:
+        UserError: missing, or no BERT model.
+    """
+    config = _load_config(source)
+    if config.architectures != ["BertForSequenceClassification"]:
+        return None
+    return [str(config.id2label[index]) for index in sorted(config.id2label)]
+
+
 def _load_config(source: str) -> Any:
     """The configuration of a BERT checkpoint that has safetensors weights."""
     from transformers import AutoConfig

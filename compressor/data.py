@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from compressor.errors import UserError, first_line
-from compressor.labels import Column, class_labels, number_labels, task_of
+from compressor.labels import (
+    Column,
+    LabelMapping,
+    LabelValues,
+    absent_classes,
+    number_labels,
+    read_classes,
+    task_of,
+)
 from compressor.options import ColumnsConfig, TaskName
 from compressor.reading import Table, is_data_file, read_dataset, read_file
 
@@ -56,6 +64,7 @@ class TextData:
         source: what the user wrote.
         numbers: what a regression learns, or None for classes.
         notes: what reading left out or understood in a way that the user may want to know of, a line each.
+        mapping: how labels became classes; None where there is no column of labels.
         fingerprint: SHA-256 of texts, pairs and labels or numbers.
     """
 
@@ -66,6 +75,7 @@ class TextData:
     source: str
     numbers: list[float] | None = None
     notes: tuple[str, ...] = ()
+    mapping: LabelMapping | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -90,7 +100,7 @@ class TextData:
     @property
     def task(self) -> TaskName:
         """Whether its labels are classes or numbers."""
-        return task_of(self.label_names)
+        return task_of(self.label_names) if self.labels is None else "classification"
 
     @property
     def class_labels(self) -> list[int]:
@@ -157,17 +167,28 @@ class TextData:
             "texts": self.texts_fingerprint,
             "examples": len(self),
             "columns": columns.model_dump(include=set(ColumnsConfig.model_fields)),
+            "labels": self.mapping and self.mapping.record(),
         }
 
     def majority_share(self) -> float:
         """Share of the most frequent label: what a constant answer would get."""
         return float(np.bincount(self.class_labels).max() / len(self))
 
+    def absent_classes(self) -> list[str]:
+        """Names of the classes that no text has."""
+        return absent_classes(self.class_labels, self.label_names)
 
-def log_notes(data: TextData, progress: Progress) -> None:
-    """Show what reading the data left out or understood in a way of its own."""
+
+def log_notes(data: TextData, progress: Progress, *, labels: bool = True) -> None:
+    """Show what reading the data left out or understood in a way of its own.
+
+    Args:
+        labels: also show how labels became classes, where these do not have the labels' names.
+    """
     for note in data.notes:
         progress.log(f"{data.source}: {note}")
+    if labels and data.mapping is not None and data.mapping.line is not None:
+        progress.log(data.mapping.line)
 
 
 def load_text_data(
@@ -184,10 +205,12 @@ def load_text_data(
         source: path of a csv, tsv, jsonl, json or parquet file, or a hub id
             `name[/configuration][:split]`, such as `glue/sst2:validation`.
         columns: names of the columns; those not given are found by convention.
-        role: decides the split of a hub data set whose id names none.
-        label_names: the model's classes, to which labels are matched; None takes the data's own. A single
-            name is a regression's: labels are numbers.
-        needs_labels: whether labels must be there, with at least two classes or numbers.
+        role: decides the split of a hub data set whose id names none; labels to test with may be of one
+            class.
+        label_names: the model's classes, to which labels are matched by the rule in `compressor.labels`; None
+            takes the data's own. A single name is a regression's: labels are numbers.
+        needs_labels: whether labels must be there. Where they need not, those that cannot be read are left
+            out, and `mapping` has the reason.
 
     Raises:
         UserError: missing or empty file, unknown column or format, a label that the model does not
@@ -204,13 +227,29 @@ def load_text_data(
     data = TextData(texts, pairs, None, list(label_names or []), source, notes=table.notes)
     if label_column is None:
         return data
-    column = Column(source, label_column)
-    feature_names = table.class_names.get(label_column)
-    raw = table.labels(label_column)
+    values = LabelValues(
+        Column(source, label_column),
+        table.labels(label_column),
+        table.class_names.get(label_column),
+        from_hub=not is_data_file(path),
+    )
+    try:
+        return _labelled(data, values, columns, learns=needs_labels and role != "test")
+    except UserError as error:
+        if needs_labels:
+            raise
+        return replace(data, mapping=LabelMapping("unread", reason=str(error)))
+
+
+def _labelled(data: TextData, values: LabelValues, columns: ColumnsConfig, *, learns: bool) -> TextData:
+    """The data with their labels or numbers."""
     if data.task == "regression":
-        return replace(data, numbers=number_labels(column, raw, needs_labels))
-    labels, names = class_labels(column, raw, label_names, feature_names, needs_labels)
-    return replace(data, labels=labels, label_names=names)
+        if columns.label_map is not None:
+            raise UserError(f"{values.column}: label_map: is of classes, and the model gives a number")
+        return replace(data, numbers=number_labels(values), mapping=LabelMapping("number"))
+    names = data.label_names or None
+    classes = read_classes(values, names, columns.label_map, learns=learns)
+    return replace(data, labels=classes.labels, label_names=classes.names, mapping=classes.mapping)
 
 
 def _load_hub(source: str, role: Role) -> Dataset:
@@ -248,7 +287,7 @@ def _text_columns(table: Table, columns: ColumnsConfig) -> tuple[str, str | None
     given: dict[str, str] = {}
     for key in ("text_column", "text_pair_column", "label_column"):
         name = getattr(columns, key)
-        if name is None:
+        if name is None or (key == "label_column" and name not in table.names):
             continue
         if name not in table.names:
             raise UserError(f"{table.source}: {key}: no column {name!r}; it has {_listed(table.names)}")
@@ -297,8 +336,11 @@ def _label_column(
     Raises:
         UserError: no column or several by convention, where one is needed.
     """
-    if columns.label_column is not None:
-        return columns.label_column
+    given = columns.label_column
+    if given is not None and given not in table.names and needed:
+        raise UserError(f"{table.source}: label_column: no column {given!r}; it has {_listed(table.names)}")
+    if given is not None:
+        return given if given in table.names else None
     free = [name for name in table.names if name not in taken]
     found = [name for known in LABEL_COLUMNS for name in _called(free, known)]
     if len(found) == 1:

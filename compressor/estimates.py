@@ -22,7 +22,7 @@ from compressor.layerwise import group_names
 from compressor.options import AttackConfig, AttackName, SoupConfig, SubstitutionConfig, TaskName
 from compressor.patterns import Structured, parse_pattern
 from compressor.recipe import Recipe
-from compressor.stages import attack_stage, known_labels
+from compressor.stages import attack_stage, known_labels, labels_of_run
 
 SAMPLE = 16
 MEASURED_SECONDS = 1.0
@@ -105,10 +105,11 @@ def measure(recipe: Recipe, task: TaskName) -> tuple[Pace, Sizes]:
         UserError: bad model or data.
     """
     device = prepare(recipe.run)
-    names = known_labels(task)
+    names = labels_of_run(recipe, task)
 
     def load(source: str, role: Role, needs_labels: bool = True) -> TextData:
-        return load_text_data(source, recipe.data, role, label_names=names, needs_labels=needs_labels)
+        own = known_labels(task) if role == "train" else names
+        return load_text_data(source, recipe.data, role, label_names=own, needs_labels=needs_labels)
 
     test = load(recipe.data.test, "test")
     calibration = load(recipe.data.calibration, "calibration", recipe.prune.trains)

@@ -67,9 +67,14 @@ def _fields(section: type[BaseModel], panel: str | None = None) -> Iterator[tupl
 
 
 def _plain(annotation: Any) -> Any:
-    """`list[Annotated[int, ...]]` as `list[int]`, and names as `list[str]`: pydantic checks, not Typer."""
+    """What Typer reads a value as; pydantic checks it.
+
+    `list[Annotated[int, ...]]` is `list[int]`, names are `list[str]`, and so are the pairs of a mapping.
+    """
     if get_origin(annotation) is UnionType:
         return functools.reduce(operator.or_, map(_plain, get_args(annotation)))
+    if get_origin(annotation) is dict:
+        return list[str]
     if get_origin(annotation) is not list:
         return annotation
     (item,) = get_args(annotation)

@@ -39,7 +39,8 @@ def measure_task(metric: MetricName, logits: NDArray[np.float32], targets: Seque
     """
     if metric == "pearson" or metric == "spearman":
         return correlation(metric, logits[:, 0], targets)
-    return measure(metric, logits.argmax(axis=1), [int(target) for target in targets])
+    answers = logits.argmax(axis=1)
+    return measure(metric, answers, [int(target) for target in targets], classes=logits.shape[1])
 
 
 def measure(
@@ -47,16 +48,19 @@ def measure(
     answers: Sequence[int] | NDArray[np.int64],
     labels: Sequence[int],
     weights: Sequence[int] | None = None,
+    *,
+    classes: int | None = None,
 ) -> float:
     """The value of a metric of classes, higher is better.
 
     accuracy: share of right answers. f1: of class 1 where there are two, as GLUE has it for MRPC and QQP;
-    the mean over classes otherwise. matthews: Matthews correlation (CoLA), 0 where a constant answer or
-    constant labels leave it undefined.
+    the mean over the classes that occur otherwise. matthews: Matthews correlation (CoLA), 0 where a constant
+    answer or constant labels leave it undefined.
 
     Args:
         answers, labels: class indices, `(examples,)`.
         weights: how often each example counts, above 0, `(examples,)`; once if not given.
+        classes: how many the model has, also where some do not occur; if not given, as many as occur.
     """
     # Imports of scikit-learn take a second, which most commands need not pay.
     from sklearn import metrics
@@ -67,7 +71,7 @@ def measure(
         if len({*answers, *labels}) < 2:
             return 0.0
         return float(metrics.matthews_corrcoef(labels, answers, sample_weight=weights))
-    average = "binary" if max(*answers, *labels) <= 1 else "macro"
+    average = "binary" if (classes or max(*answers, *labels) + 1) <= 2 else "macro"
     score = metrics.f1_score(labels, answers, average=average, sample_weight=weights, zero_division=0)
     return float(score)
 

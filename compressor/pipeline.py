@@ -29,7 +29,7 @@ from compressor.souping import check_soup
 from compressor.stages import (
     REPORTS,
     TrainDense,
-    known_labels,
+    labels_of_run,
     stages_of,
     task_of_run,
     training_texts,
@@ -104,9 +104,10 @@ def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
     """Count the test texts among those that the models are made with, by the role of these.
 
     Raises:
-        UserError: texts cannot be used, or some are test texts and that is not allowed.
+        UserError: texts cannot be used, have labels that the run's models will not know, or some are test
+            texts and that is not allowed.
     """
-    names, trains = known_labels(task), recipe.prune.trains
+    names, trains = labels_of_run(recipe, task), recipe.prune.trains
     test = load_text_data(recipe.data.test, recipe.data, "test", label_names=names)
     made_with = {
         "calibration": load_text_data(
@@ -114,7 +115,9 @@ def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
         )
     }
     if trains_dense(recipe):
-        made_with["train"] = load_text_data(training_texts(recipe), recipe.data, "train", label_names=names)
+        made_with["train"] = load_text_data(
+            training_texts(recipe), recipe.data, "train", label_names=known_labels(task)
+        )
     allowed = recipe.data.allow_test_texts
     return {
         role: check_shared(f"data.{role}", data, test, allowed=allowed) for role, data in made_with.items()

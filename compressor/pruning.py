@@ -256,7 +256,7 @@ def prune_directory(
         label_names=classifier.label_names,
         needs_labels=config.trains,
     )
-    log_notes(data, progress)
+    log_notes(data, progress, labels=config.trains)
     replaces_words = config.distills and config.adaptive.distillation_substituted_share
     vectors = substitution_vectors(config.adaptive, progress) if replaces_words else None
     facts = {

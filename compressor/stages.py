@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from compressor.classifier import model_content, model_task
+from compressor.classifier import model_content, model_labels, model_task
 from compressor.console import Progress
 from compressor.data import Role, load_text_data
 from compressor.environment import processor_name, thread_count
@@ -77,6 +77,19 @@ def task_of_run(recipe: Recipe) -> TaskName:
 def known_labels(task: TaskName) -> tuple[str, ...] | None:
     """The label names that data is to be read with before there is a model: those of a regression."""
     return NUMBER_NAMES if task == "regression" else None
+
+
+def labels_of_run(recipe: Recipe, task: TaskName) -> list[str] | None:
+    """The label names of the run's models, before there are any; None of a model that is no classifier.
+
+    Raises:
+        UserError: the recipe's model or training data cannot be used.
+    """
+    if task == "regression":
+        return list(NUMBER_NAMES)
+    if trains_dense(recipe):
+        return load_text_data(training_texts(recipe), recipe.data, "train").label_names
+    return model_labels(recipe.model)
 
 
 def training_texts(recipe: Recipe) -> str:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LOCAL_STORE = "mlruns"
+# One entry a class of the data: too many for a server, which takes a hundred params at once.
+LABELS = ("data.labels.map.", "data.columns.label_map.")
 DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
 # MLflow's bounds.
 LONGEST_NAME = 250
@@ -108,7 +110,9 @@ def tracked(
     kept or broken. Figures that were not measured are left out.
     """
     values = {**dict(leaves(dict(recipe or {}))), "seed": report.seed, "task_metric": report.task_metric}
-    values |= {f"environment.{key}": value for key, value in leaves(report.environment)}
+    values |= {
+        f"environment.{key}": value for key, value in leaves(report.environment) if not key.startswith(LABELS)
+    }
     data = report.environment.get("data")
     known = {
         "verdict": report.verdict,

@@ -128,7 +128,11 @@ def export_directory(
             "encoder_weights": counts,
             "widths": [asdict(widths) for widths in layer_widths(exported.model)],
             "stored_sparsely": stored_sparsely,
-            "parity": parity | {"data_fingerprint": data.fingerprint},
+            "parity": parity
+            | {
+                "data_fingerprint": data.fingerprint,
+                "data_labels": data.mapping and data.mapping.record(),
+            },
             "lineage": lineage,
             "seed": run.seed,
             "environment": describe_environment(run),

@@ -28,6 +28,13 @@ KNOWN = {
     "train": st.sampled_from([DATA, None]),
     "calibration": st.just(DATA),
     "test": st.just(DATA),
+    "label_map": st.none()
+    | st.dictionaries(
+        TEXTS.map(str.strip).filter(bool),
+        TEXTS.filter(str.strip) | st.integers(-9, 9),
+        min_size=1,
+        max_size=3,
+    ),
 }
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from compressor.options.label_map import LabelMap
 from compressor.options.section import Section
 
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -54,6 +55,12 @@ class ColumnsConfig(Section):
     delimiter: DelimiterName = Field(
         "auto",
         description="What separates the fields of a csv file; auto is a comma, or what sep= says there.",
+    )
+    label_map: LabelMap = Field(
+        None,
+        description="Class of each label of the data, where names and indices do not tell: LABEL=CLASS, with "
+        "commas between them, or a JSON file of an object; a recipe may have a mapping. In training it "
+        "renames labels.",
     )
     max_length: int = Field(128, ge=4, le=512, description="Longest input in tokens; longer ones are cut.")
 

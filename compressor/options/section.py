@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 MOST_SHOWN = 100
+# Type of errors whose message says all: what is wrong, the value, the way out.
+SAID = "said"
 
 
 class Section(BaseModel):
@@ -27,6 +29,8 @@ def describe(problem: Any, model: type[BaseModel]) -> str:
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         way_out = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         return f"{key}: unknown key; {way_out}"
+    if problem["type"] == SAID:
+        return f"{key}: {problem['msg']}"
     message = problem["msg"][:1].lower() + problem["msg"][1:]
     if problem["type"] == "missing":
         return f"{key}: missing; this key is required"

@@ -59,7 +59,7 @@ def answer_figures(
     answers = logits.argmax(axis=1)
     right = answers == labels
     dense = None if dense_logits is None else dense_logits.argmax(axis=1)
-    score, drop = _task_score(answers, dense, examples)
+    score, drop = _task_score(answers, dense, examples, logits.shape[1])
     probabilities = softmax(logits.astype(np.float64), axis=1)
     return {
         "accuracy": float(right.mean()),
@@ -189,19 +189,19 @@ def _against(
 
 
 def _task_score(
-    answers: NDArray[np.int64], dense: NDArray[np.int64] | None, examples: Examples
+    answers: NDArray[np.int64], dense: NDArray[np.int64] | None, examples: Examples, classes: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The task's score and its drop from the dense model's, each with its interval."""
     labels = np.array(examples.labels)
     reference = answers if dense is None else dense
-    score = measure(examples.metric, answers, examples.labels)
-    drop = measure(examples.metric, reference, examples.labels) - score
+    score = measure(examples.metric, answers, examples.labels, classes=classes)
+    drop = measure(examples.metric, reference, examples.labels, classes=classes) - score
     if examples.metric == "accuracy":
         interval = _share_interval(answers == labels)
         of_drop = _difference(reference == labels, answers == labels).interval
     else:
         rows = np.stack([labels, reference, answers], axis=1)
-        drawn = _resampled_scores(examples.metric, rows, examples.seed)
+        drawn = _resampled_scores(examples.metric, rows, examples.seed, classes)
         interval, of_drop = _percentiles(drawn[:, 1]), _percentiles(drawn[:, 0] - drawn[:, 1])
     return (
         {"task_score": score, "task_score_interval": interval},
@@ -209,11 +209,14 @@ def _task_score(
     )
 
 
-def _resampled_scores(metric: ClassMetricName, rows: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+def _resampled_scores(
+    metric: ClassMetricName, rows: NDArray[np.int64], seed: int, classes: int
+) -> NDArray[np.float64]:
     """Scores of two models on examples drawn with replacement, `(RESAMPLES, 2)`, both on the same draw.
 
     Args:
         rows: label, first and second model's answer of each example, `(examples, 3)`.
+        classes: of the model; a draw may lack some.
     """
     cells, counts = np.unique(rows, axis=0, return_counts=True)
     generator = np.random.default_rng(seed)
@@ -223,7 +226,9 @@ def _resampled_scores(metric: ClassMetricName, rows: NDArray[np.int64], seed: in
     for number, draw in enumerate(draws):
         labels, first, second = cells[draw > 0].T.tolist()
         weights = draw[draw > 0].tolist()
-        scores[number] = [measure(metric, answers, labels, weights) for answers in (first, second)]
+        scores[number] = [
+            measure(metric, answers, labels, weights, classes=classes) for answers in (first, second)
+        ]
     return scores
 
 

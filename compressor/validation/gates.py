@@ -20,7 +20,8 @@ What comes of it:
 - `fail`: the figure breaks the bound; exit code 1. With `warn:` in front it is a `warn`; exit code 0.
 - `pass`: the figure keeps the bound, and so does all of its 95 % interval, if it has one.
 - `inconclusive`: the figure keeps the bound, but its interval crosses it: the test was too small to tell.
-  Also where the times did not settle, the baseline's times are from another machine, or no artifact could
+  Also where the test data hold one class only, so that a constant answer is always right, where the times
+  did not settle, the baseline's times are from another machine, or no artifact could
   have broken the bound: with 2 % accuracy under attack the dense model has no 5 points to lose. Exit code 0.
 - With `certain:` in front the bound must hold for the worse end of the interval: one that crosses it fails.
   The other reasons to be inconclusive stay. It is for metrics with an interval only.
@@ -161,6 +162,7 @@ class Gate:
         interval = margin and IntervalFigures(low=margin.low + moved, high=margin.high + moved)
         holds = self._holds(own.value, limit)
         surely = interval is None or self._holds(self._worst(interval), limit)
+        doubt = doubt or own.undefined
         note = doubt or own.doubt or (other.doubt if reference else None) or self._why_idle(own, limit)
         status: GateStatus = "pass"
         if doubt is None and not (holds and (surely or not self.certain)):

@@ -15,14 +15,21 @@ Basis = Literal["data", "attack", "machine"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What is read: the variants, and the share of the most frequent label; None of a regression."""
+    """What is read.
+
+    Attributes:
+        majority_share: share of the most frequent label; None of a regression.
+        class_coverage: share of the model's classes that the test data hold; None of a regression, and where
+            it was not measured.
+    """
 
     variants: Variants
     majority_share: float | None
+    class_coverage: float | None = None
 
     @classmethod
     def of(cls, report: Report) -> Measured:
-        return cls(report.variants, report.majority_share)
+        return cls(report.variants, report.majority_share, report.class_coverage)
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,14 @@ class Reading:
         doubt: why it is not to be relied on, if it is not.
         possible: the least and the most that it could be on these examples, whatever the artifact is;
             None where bounds outside are no mishap.
+        undefined: why nothing follows from it whatever the bound, if nothing does.
     """
 
     value: float
     interval: Interval | None = None
     doubt: str | None = None
     possible: Interval | None = None
+    undefined: str | None = None
 
 
 # By shape, such as `1 x 32`, for times, and by share of words for bounded attacks; under an empty name for

@@ -57,9 +57,11 @@ CLASS_METRICS = (
     "transfer_rate",
     "attack_success_rate_rise",
     "dense_over_majority",
+    "class_coverage",
     *BUDGET_METRICS,
 )
 UNSETTLED = "the times did not settle"
+ONE_CLASS = "the test data hold one class only, of which a constant answer is always right"
 
 
 def shape_name(batch_size: int, sequence_length: int) -> str:
@@ -112,7 +114,14 @@ def _paired_answers(first: VariantFigures, second: VariantFigures, _: str) -> Pa
 def _majority(measured: Measured, _: VariantFigures) -> Readings:
     dense, share = measured.variants.dense, of_classes(measured.majority_share)
     ends = of_classes(dense.accuracy_interval)
-    return {"": Reading(of_classes(dense.accuracy) - share, Interval(ends.low - share, ends.high - share))}
+    interval = Interval(ends.low - share, ends.high - share)
+    undefined = ONE_CLASS if share == 1 else None
+    return {"": Reading(of_classes(dense.accuracy) - share, interval, undefined=undefined)}
+
+
+def _coverage(measured: Measured, _: VariantFigures) -> Readings:
+    share = measured.class_coverage
+    return {} if share is None else {"": Reading(share)}
 
 
 def _accuracy_drop(figures: VariantFigures, dense: VariantFigures) -> Reading:
@@ -238,6 +247,8 @@ METRICS: dict[str, Metric] = {
     ),
     # A dense model that is no better than a constant answer is the wrong checkpoint.
     "dense_over_majority": Metric(_majority, False, True, frozenset({"data"})),
+    # Nothing is proven of a class that no test text has.
+    "class_coverage": Metric(_coverage, False, False, frozenset({"data"})),
     "size_ratio": _against(lambda v, dense: Reading(v.size_bytes / dense.size_bytes)),
     "latency_ratio": Metric(_latency_ratio, False, False, frozenset({"machine"})),
 }

@@ -23,6 +23,7 @@ from compressor.validation.plots import (
 )
 from compressor.validation.report import VARIANTS, Appendix, AttackRow, Report
 from compressor.validation.rows import (
+    absent_line,
     gate_counts,
     gate_interval,
     gate_limit,
@@ -144,6 +145,7 @@ def _context(report: Report, appendix: Appendix) -> dict[str, Any]:
         "doubtful": [gate for gate in report.gates if gate.status in ("warn", "inconclusive")],
         "counts": gate_counts(report.gates),
         "regressions": regressions(report),
+        "absent_line": absent_line(report),
         "summary_rows": summary_rows(report),
         "environment_line": environment_line(report.environment),
     }

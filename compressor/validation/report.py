@@ -253,6 +253,17 @@ class Report(_Part):
         le=1,
         description=f"Share of the most frequent label in the test data: a constant answer's. {OF_CLASSES}",
     )
+    class_coverage: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the model's classes that some test text has; null in reports that were made "
+        f"before it was measured. {OF_CLASSES}",
+    )
+    absent_classes: list[str] = Field(
+        [],
+        description="Classes of the model that no test text has: no figure of the report is about them.",
+    )
     variants: Variants
     gates: list[GateResult]
     engine: EngineBuild | None = Field(

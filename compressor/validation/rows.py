@@ -117,6 +117,15 @@ def regressions(report: Report) -> list[str]:
     ]
 
 
+def absent_line(report: Report) -> str | None:
+    """Return which classes of the model the test data lack; None where they hold all."""
+    names = report.absent_classes
+    if not names:
+        return None
+    what = "class" if len(names) == 1 else f"{len(names)} classes"
+    return f"No test text is of the model's {what} {', '.join(names)}: nothing here is about that."
+
+
 def latency_groups(report: Report) -> list[tuple[str, list[tuple[Row, bool]]]]:
     """Return for each shape its name and a row a variant, and whether its times settled.
 

@@ -217,7 +217,12 @@ def validate_into(
         for name, path in directories.items()
     }
     variants = Variants(dense=figures["dense"], pruned=figures.get("pruned"), artifact=figures["artifact"])
-    measured = Measured(variants, data.majority_share() if has_classes else None)
+    absent = data.absent_classes() if has_classes else []
+    measured = Measured(
+        variants,
+        data.majority_share() if has_classes else None,
+        1 - len(absent) / len(label_names) if has_classes else None,
+    )
     if has_classes:
         environment["attack_resources"] = robustness["artifact"]["resources"]
     compared = None if baseline is None else (Measured.of(baseline), doubts(baseline, environment))
@@ -226,6 +231,8 @@ def validate_into(
         verdict="fail" if any(result.status == "fail" for result in results) else "pass",
         task_metric=job.config.task_metric,
         majority_share=measured.majority_share,
+        class_coverage=measured.class_coverage,
+        absent_classes=absent,
         variants=variants,
         gates=results,
         engine=engine,
@@ -359,6 +366,8 @@ def _appendix(
         f"{manifest['parity']['examples']} texts",
         "Exported weights": f"sha256 {str(manifest['lineage']['weights_sha256'])[:12]}",
     }
+    if data.mapping is not None and data.mapping.line is not None:
+        facts["Labels"] = data.mapping.line.removeprefix("labels: ")
     layers: list[LayerRow] = []
     pruning_record = Path(directories.get("pruned", "")) / PRUNING_RECORD
     if "pruned" in directories and pruning_record.is_file():

@@ -12,6 +12,7 @@ from compressor.pages import NOTHING, number, percent
 from compressor.validation.compare import ComparedFigure, Comparison
 from compressor.validation.report import Report, VariantFigures
 from compressor.validation.rows import (
+    absent_line,
     gate_interval,
     gate_limit,
     gate_value,
@@ -39,7 +40,9 @@ def report_table(report: Report) -> Group:
     verdict = Text(
         f"Verdict: {report.verdict}", style="bold green" if report.verdict == "pass" else "bold red"
     )
-    notes = [Text(f"{gate.gate}: {gate.note}") for gate in report.gates if gate.note]
+    absent = absent_line(report)
+    notes = [Text(absent)] if absent else []
+    notes += [Text(f"{gate.gate}: {gate.note}") for gate in report.gates if gate.note]
     return Group(table, gates, *notes, verdict)
 
 
