@@ -171,7 +171,7 @@ def _load(
     from compressor.structure import classifier_class
 
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, report = classifier_class(config).from_pretrained(
                 source,
                 config=config,
@@ -223,7 +223,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     if path.is_dir() and not any((path / name).is_file() for name in VOCABULARIES):
         raise UserError(f"{problem}: there is no {' and no '.join(VOCABULARIES)}; {way_out}")
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises plain exceptions
         raise UserError(f"{problem}: {first_line(error)}; {way_out}") from error
@@ -236,7 +236,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Silence loading reports: what they say is checked above and raised as an error."""
     from transformers.utils import logging as transformers_logging
 

@@ -114,7 +114,7 @@ def export_directory(
         lineage = model_lineage(model, whole) | {"model": _place(model, output)}
         check_zeros(encoder_weights(exported.model), weights, exact=precision == "fp32")
         write_metadata(graph, _metadata(classifier, precision, lineage, sparsity))
-        _write_config(classifier, working)
+        write_config(classifier, working)
         preprocessing = write_tokenizer(classifier.tokenizer, working, columns.max_length)
         preprocessing = prove_preprocessing(
             classifier.tokenizer, working, preprocessing, data.texts, data.pairs
@@ -225,7 +225,7 @@ def _runnable(artifact: Path, precision: GraphPrecision) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _write_config(classifier: Classifier, directory: Path) -> None:
+def write_config(classifier: Classifier, directory: Path) -> None:
     """Write `config.json`; its problem type is what pipelines make scores of logits by."""
     config = copy.deepcopy(classifier.model.config)
     is_regression = classifier.task == "regression"

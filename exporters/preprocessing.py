@@ -1,7 +1,7 @@
 """How texts become an artifact's inputs: written into its tokenizer files, proven, and recorded.
 
-Whoever loads the artifact then cuts and pads as its proof did, by what is in its files alone. Texts are cut to
-`max_length` tokens, of a pair the longer one first; padding comes after the tokens, since BERT counts its
+Whoever loads the artifact then cuts and pads as its proof did, by what is in its files alone. Texts are cut
+to `max_length` tokens, of a pair the longer one first; padding comes after the tokens, since BERT counts its
 positions from the first column.
 """
 
@@ -34,8 +34,8 @@ WITHOUT_TRANSFORMERS = "serve.py, Triton's client and other programs without tra
 def write_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path, max_length: int) -> dict[str, Any]:
     """Write a tokenizer's files so that they cut and pad as `compressor.batching` does.
 
-    `tokenizer_config.json` has what transformers reads, `tokenizer.json`, which slow tokenizers do not have, what
-    the tokenizers library does.
+    `tokenizer_config.json` has what transformers reads; `tokenizer.json`, which slow tokenizers do not have,
+    what the tokenizers library reads.
 
     Args:
         max_length: longest input in tokens.
@@ -113,17 +113,18 @@ def prove_preprocessing(
 ) -> dict[str, Any]:
     """Encode texts with the written files alone, and compare with what `tokenizer` makes of them.
 
-    Texts and pairs of texts are encoded, as they are and longer than `max_length`, with special tokens in them
-    and without a word. First by transformers with `truncation=True`, then by the tokenizers library.
+    Texts and pairs of texts are encoded, as they are and longer than `max_length`, with special tokens in
+    them and without a word. First by transformers with `truncation=True`, then by the tokenizers library.
 
     Returns:
-        the record with `needs_transformers`: None, or why the tokenizers library alone cannot take the artifact.
+        the record with `needs_transformers`: None, or why the tokenizers library alone cannot take the
+        artifact.
 
     Raises:
         UserError: transformers reads another tokenizer from the files than was written.
     """
     from compressor.batching import encode_texts
-    from compressor.classifier import load_tokenizer
+    from compressor.classifier import load_tokenizer, quiet_transformers
 
     written = load_tokenizer(str(directory))
     reason = None
@@ -131,11 +132,15 @@ def prove_preprocessing(
         kind = type(tokenizer).__name__
         reason = f"its tokenizer, {kind}, has no {TOKENIZER}: transformers has no fast form of it"
     for first, second in _probes(texts, pairs, tokenizer.all_special_tokens, record["max_length"]):
-        expected = encode_texts(tokenizer, first, second, record["max_length"])
-        if _by_transformers(written, first, second) != expected:
+        # Slow tokenizers warn of each pair that they cut.
+        with quiet_transformers():
+            expected = encode_texts(tokenizer, first, second, record["max_length"])
+            found = _by_transformers(written, first, second)
+        if found != expected:
             raise UserError(
-                f"export failed: the tokenizer {type(tokenizer).__name__} that was saved encodes texts otherwise "
-                f"than the one that was loaded; save it anew with transformers and export the model again"
+                f"export failed: the tokenizer {type(tokenizer).__name__} that was saved encodes texts "
+                f"otherwise than the one that was loaded; save it anew with transformers "
+                f"and export the model again"
             )
         if reason is None and _by_tokenizers(directory, first, second) != expected:
             reason = f"{TOKENIZER} alone encodes some texts otherwise than transformers does"
@@ -183,8 +188,8 @@ def read_preprocessing(directory: Path, manifest: Mapping[str, Any]) -> dict[str
     record = manifest.get("preprocessing")
     if not isinstance(record, dict) or not isinstance(record.get("max_length"), int):
         raise UserError(
-            f"{directory / MANIFEST}: has no preprocessing, as early exports have not, so it is not known how "
-            f"texts are cut and padded; {EXPORT_AGAIN}"
+            f"{directory / MANIFEST}: has no preprocessing, as early exports have not, so it is not known "
+            f"how texts are cut and padded; {EXPORT_AGAIN}"
         )
     for file, stated in _stated(directory):
         for key, value in stated.items():
@@ -253,7 +258,7 @@ def check_measured_as_proven(directory: Path, manifest: Mapping[str, Any], max_l
     proven = read_preprocessing(directory, manifest)["max_length"]
     if max_length > proven:
         raise UserError(
-            f"{directory}: was proven with inputs of at most {proven} tokens and cuts texts there, so figures "
-            f"at --max-length {max_length} are not those of what is served; give --max-length {proven}, or export "
-            f"it again with --max-length {max_length}"
+            f"{directory}: was proven with inputs of at most {proven} tokens and cuts texts there, so "
+            f"figures at --max-length {max_length} are not those of what is served; give --max-length "
+            f"{proven}, or export it again with --max-length {max_length}"
         )

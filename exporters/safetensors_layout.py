@@ -1,7 +1,7 @@
 """The layout of a safetensors file, so that the same bytes can be written again from its tensors.
 
-A file is the length of its header (8 bytes, little endian), the header in JSON, and the tensors' bytes, without
-gaps. Writers differ in the order of tensors and in the header's spaces and padding.
+A file is the length of its header (8 bytes, little endian), the header in JSON, and the tensors' bytes,
+without gaps. Writers differ in the order of tensors and in the header's spaces and padding.
 """
 
 from __future__ import annotations

@@ -136,7 +136,9 @@ def read_signature(graph: Path) -> Signature:
     """
     proto = onnx.load(graph, load_external_data=False).graph
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.initializer):
-        raise UserError(f"{graph}: keeps weights in another file, and a model is served from one; save it as one")
+        raise UserError(
+            f"{graph}: keeps weights in another file, and a model is served from one; save it as one"
+        )
     inputs = [_tensor(entry, graph) for entry in free_inputs(proto)]
     for tensor in inputs:
         if tensor.name not in INPUTS or tensor.dims != [-1]:
@@ -201,8 +203,8 @@ def served_lengths(config: TritonConfig, proven: int, positions: int, artifact: 
     cut = config.max_length or proven
     if cut > proven:
         raise UserError(
-            f"max_length {cut}: {artifact} was proven with {proven} tokens at most; give no more, or export it "
-            f"again with --max-length {cut}"
+            f"max_length {cut}: {artifact} was proven with {proven} tokens at most; give no more, or export "
+            f"it again with --max-length {cut}"
         )
     if cut > positions:
         raise UserError(f"max_length {cut}: the model takes {positions} tokens at most")

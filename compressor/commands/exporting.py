@@ -107,7 +107,8 @@ def pack(
         as_json,
         manifest,
         f"{manifest['packed_tensors']} tensors: {own['before'] / 1e6:.1f} MB to {own['after'] / 1e6:.1f}; "
-        f"all weights from {whole['before'] / 1e6:.1f} MB to {whole['after'] / 1e6:.1f}; packed in {output}{left_out}",
+        f"all weights from {whole['before'] / 1e6:.1f} MB to {whole['after'] / 1e6:.1f}; "
+        f"packed in {output}{left_out}",
     )
 
 

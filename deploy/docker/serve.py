@@ -38,6 +38,7 @@ from tokenizers import Tokenizer
 
 GRAPH, CONFIG, TOKENIZER, MANIFEST = "model.onnx", "config.json", "tokenizer.json", "manifest.json"
 TOKENIZER_CONFIG, SIDES = "tokenizer_config.json", ("truncation_side", "padding_side")
+EXPORT_AGAIN = "export it again with: compress export"
 SHUTDOWN_SECONDS = 30
 
 
@@ -147,9 +148,11 @@ def load_tokenizer(artifact: Path, manifest: dict[str, Any], max_tokens: int | N
     """
     proven = manifest.get("preprocessing")
     if not isinstance(proven, dict):
-        raise StartError(f"{artifact / MANIFEST}: has no preprocessing; export it again with: compress export")
+        raise StartError(f"{artifact / MANIFEST}: has no preprocessing; {EXPORT_AGAIN}")
     if proven.get("needs_transformers") is not None:
-        raise StartError(f"{artifact}: {proven['needs_transformers']}, so only transformers can encode its texts")
+        raise StartError(
+            f"{artifact}: {proven['needs_transformers']}, so only transformers can encode its texts"
+        )
     if TOKENIZER not in manifest["files"]:
         raise StartError(f"{artifact / MANIFEST}: does not list {TOKENIZER}, which is needed")
     try:
@@ -172,19 +175,20 @@ def load_tokenizer(artifact: Path, manifest: dict[str, Any], max_tokens: int | N
     for key, value in stated.items():
         if value is None or value != proven.get(key):
             raise StartError(
-                f"{artifact / TOKENIZER}: {key} is {value!r}, and {MANIFEST} has {proven.get(key)!r}; export it "
-                f"again with: compress export"
+                f"{artifact / TOKENIZER}: {key} is {value!r}, and {MANIFEST} has {proven.get(key)!r}; "
+                f"{EXPORT_AGAIN}"
             )
     config = _read_json(artifact / TOKENIZER_CONFIG)
     for key, name in (("model_max_length", "max_length"), *((side, side) for side in SIDES)):
         if config.get(key) != proven.get(name):
             raise StartError(
                 f"{artifact / TOKENIZER_CONFIG}: {key} is {config.get(key)!r}, and {MANIFEST} has "
-                f"{proven.get(name)!r}; export it again with: compress export"
+                f"{proven.get(name)!r}; {EXPORT_AGAIN}"
             )
     if max_tokens is not None and max_tokens > proven["max_length"]:
         raise StartError(
-            f"--max-tokens: {max_tokens} is more than the {proven['max_length']} that {artifact} was proven with"
+            f"--max-tokens: {max_tokens} is more than the {proven['max_length']} that {artifact} "
+            f"was proven with"
         )
     if max_tokens is not None:
         tokenizer.enable_truncation(**cut | {"max_length": max_tokens})

@@ -269,7 +269,7 @@ def test_what_was_packed_before_shards_were_taken_is_restored(model, tmp_path):
     assert content(tmp_path / "again") == content(model)
 
 
-@pytest.mark.parametrize("name", ["../out.safetensors", "config.json", "/tmp/out"])
+@pytest.mark.parametrize("name", ["../out.safetensors", "config.json", "/out.safetensors"])
 def test_a_packed_file_names_nothing_outside_its_directory(model, tmp_path, name):
     packed = tmp_path / "packed"
     pack_directory(model, packed, force=False)

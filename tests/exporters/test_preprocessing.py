@@ -1,19 +1,23 @@
 """Whoever loads an artifact cuts, pads and encodes as its proof did, by what is in the artifact alone."""
 
+import asyncio
+import contextlib
 import importlib.util
+import io
 import json
+import re
 import shutil
 import sys
 import threading
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 import tritonclient.http
 from scipy.special import softmax
-from starlette.testclient import TestClient
 from tokenizers import Tokenizer, normalizers
 from triton_server import Server, read_config
 
@@ -25,6 +29,7 @@ from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig, TritonConfig
 from compressor.predictors import TorchPredictor, predict
+from exporters import artifact as artifact_stage
 from exporters import preprocessing, triton_client
 from exporters.artifact import export_directory
 from exporters.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
@@ -32,18 +37,18 @@ from exporters.preprocessing import prove_preprocessing, read_preprocessing, wri
 from exporters.triton import write_repository
 
 LENGTH = 16
-WORDS = "the film was good bad plot and dull acting of great charm à la number".split()
+WORDS = ["the", "film", "was", "good", "bad", "plot", "and", "dull", "acting", "of", "great", "charm", "à"]
 LETTERS = [chr(code) for code in range(33, 127)]
 PIECES = [f"##{letter}" for letter in LETTERS if letter.isalnum()]
 TEXTS = [
-    *("The film was good " * (n % 13 + 1) + "BAD plot and dull acting " * (n % 7) + f"number {n}" for n in range(24)),
+    *("The film was good " * (n % 13 + 1) + "BAD plot, dull acting " * (n % 7) + str(n) for n in range(24)),
     "",
     "dull " * 300 + "great charm",
     "great charm " + "dull " * 300,
     "good [SEP] bad [PAD] [CLS] " * 9 + "charm",
     "GREAT naïve ﬁlm — à la ＦＩＬＭ",
 ]  # fmt: skip
-PAIRS = ["charm " * (n % 11) + "of a plot " * (n % 23) for n in range(len(TEXTS))]
+PAIRS = ["charm " * (1 + n % 11) + "of a plot " * (n % 23) for n in range(len(TEXTS))]
 
 
 def make_tokenizer(folder, *, lower=True, tokens=(), normalize=False, kind="BertTokenizerFast", **settings):
@@ -70,7 +75,7 @@ def with_stale_cutting(folder):
     """As sentence encoders on the hub have it: another length and fixed padding in tokenizer.json."""
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     backend.enable_truncation(7, stride=2, strategy="only_first")
-    backend.enable_padding(length=40, pad_id=9, pad_token="!", pad_type_id=1, pad_to_multiple_of=8)
+    backend.enable_padding(length=40, pad_id=9, pad_type_id=1, pad_to_multiple_of=8)
     backend.save(str(folder / "tokenizer.json"))
     return folder
 
@@ -78,17 +83,15 @@ def with_stale_cutting(folder):
 SOURCES = {
     "as it comes": lambda folder: make_tokenizer(folder),
     "cut left": lambda folder: make_tokenizer(folder, truncation_side="left"),
-    "padded left": lambda folder: make_tokenizer(folder, padding_side="left"),
     "both left, cased": lambda folder: make_tokenizer(
         folder, lower=False, truncation_side="left", padding_side="left"
     ),
     "normalized, with a token": lambda folder: make_tokenizer(
         folder, tokens=["great charm"], normalize=True, truncation_side="left"
     ),
-    "stale": lambda folder: with_stale_cutting(make_tokenizer(folder)),
-    "stale, left": lambda folder: with_stale_cutting(make_tokenizer(folder, truncation_side="left")),
-    "without segments": lambda folder: make_tokenizer(
-        folder, model_input_names=["input_ids", "attention_mask"]
+    "stale": lambda folder: with_stale_cutting(make_tokenizer(folder, truncation_side="left")),
+    "without segments, padded left": lambda folder: make_tokenizer(
+        folder, padding_side="left", model_input_names=["input_ids", "attention_mask"]
     ),
     "of DistilBERT": lambda folder: make_tokenizer(folder, kind="DistilBertTokenizerFast"),
     "lower case told late": lambda folder: make_tokenizer(folder, lower=False, do_lower_case=True),
@@ -101,7 +104,7 @@ def make_model(labels, **settings):
     config = BertConfig(
         vocab_size=400,
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=64,
@@ -115,15 +118,13 @@ def make_model(labels, **settings):
         return BertForSequenceClassification(config).eval()
 
 
-def export(source, output, texts, **options):
-    (texts.parent / texts.name).write_text(
-        "\n".join(json.dumps({"text": text or "-"}) for text in TEXTS) + "\n", encoding="utf-8"
-    )
+def export(source, output, texts):
+    texts.write_text("\n".join(json.dumps({"text": text or "-"}) for text in TEXTS) + "\n", encoding="utf-8")
     return export_directory(
         str(source),
         str(texts),
         ColumnsConfig(max_length=LENGTH),
-        ExportConfig(**options),
+        ExportConfig(),
         RunConfig(device="cpu", threads=1),
         output,
         force=False,
@@ -192,18 +193,29 @@ def by_optimum(artifact, texts, pairs, **_):
     model = ORTModelForSequenceClassification.from_pretrained(artifact)
     tokenizer = AutoTokenizer.from_pretrained(artifact)
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None, batch_size=8)
-    given = texts if pairs is None else [{"text": a, "text_pair": b} for a, b in zip(texts, pairs, strict=True)]
-    # A pipeline would pad texts of a list in batches; it takes pairs one by one.
-    answers = classify(given, truncation=True) if pairs is None else [classify(one, truncation=True) for one in given]
+    given = (
+        texts if pairs is None else [{"text": a, "text_pair": b} for a, b in zip(texts, pairs, strict=True)]
+    )
+    answers = (
+        classify(given, truncation=True)
+        if pairs is None
+        else [classify(one, truncation=True) for one in given]
+    )
     labels = list(model.config.label2id)
     return np.array([[{a["label"]: a["score"] for a in found}[name] for name in labels] for found in answers])
 
 
 def by_server(artifact, texts, pairs, serve, **_):
     settings = serve.Settings(artifact=artifact)
-    client = TestClient(serve.make_app(serve.Classifier(settings), settings))
+    app = serve.make_app(serve.Classifier(settings), settings)
     body = {"texts": texts} if pairs is None else {"texts": texts, "pairs": pairs}
-    answer = client.post("/predict", json=body).json()
+
+    async def ask():
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            return await client.post("/predict", json=body)
+
+    answer = asyncio.run(ask()).json()
     return np.array([list(found["scores"].values()) for found in answer["predictions"]])
 
 
@@ -212,7 +224,7 @@ def by_triton(artifact, texts, pairs, tmp_path, **_):
     write_repository(artifact, output, TritonConfig(max_batch_size=8, padding_multiple=5), force=False)
     session = onnxruntime.InferenceSession(output / "models/classifier/1/model.onnx")
     with Server(read_config(output / "models/classifier"), session) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01], daemon=True)
         thread.start()
         tokenizer = Tokenizer.from_file(str(output / "client/tokenizer.json"))
         given = texts if pairs is None else list(zip(texts, pairs, strict=True))
@@ -287,7 +299,11 @@ def test_the_artifact_records_what_its_files_say(exported):
     assert manifest["preprocessing"] == expected
     assert read_preprocessing(exported / "artifact", manifest) == expected
     config = json.loads((exported / "artifact" / "tokenizer_config.json").read_text())
-    assert (config["model_max_length"], config["truncation_side"], config["padding_side"]) == (LENGTH, "left", "right")
+    assert (config["model_max_length"], config["truncation_side"], config["padding_side"]) == (
+        LENGTH,
+        "left",
+        "right",
+    )
     backend = Tokenizer.from_file(str(exported / "artifact" / "tokenizer.json"))
     assert backend.truncation == {
         "max_length": LENGTH, "strategy": "longest_first", "stride": 0, "direction": "left"
@@ -316,7 +332,10 @@ def test_special_tokens_that_are_to_be_split_need_transformers(exported, artifac
     """tokenizer.json has no place for it."""
     source = make_tokenizer(tmp_path / "source", split_special_tokens=True)
     record = with_tokenizer(artifact, load_tokenizer(str(source)))["preprocessing"]
-    assert record["needs_transformers"] == "tokenizer.json alone encodes some texts otherwise than transformers does"
+    assert (
+        record["needs_transformers"]
+        == "tokenizer.json alone encodes some texts otherwise than transformers does"
+    )
     with pytest.raises(UserError, match=r"otherwise than transformers does; Triton's client cannot take it"):
         write_repository(artifact, tmp_path / "out", TritonConfig(), force=False)
     with pytest.raises(serve.StartError, match="so only transformers can encode its texts"):
@@ -328,7 +347,9 @@ def test_a_tokenizer_that_is_saved_otherwise_fails_the_export(exported, artifact
     tokenizer = load_tokenizer(str(exported / "dense"))
     record = write_tokenizer(tokenizer, artifact, LENGTH)
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("film", "plot")
-    with pytest.raises(UserError, match="export failed: the tokenizer BertTokenizerFast that was saved encodes"):
+    with pytest.raises(
+        UserError, match="export failed: the tokenizer BertTokenizerFast that was saved encodes"
+    ):
         prove_preprocessing(tokenizer, artifact, record, TEXTS, None)
 
 
@@ -393,8 +414,19 @@ def test_files_that_contradict_the_manifest_are_refused(case, artifact, exported
 
 
 def measure(command, artifact, exported, tmp_path, length):
-    (tmp_path / "data.csv").write_text("text,label\na good film,good\na bad plot,bad\nthe charm of it,mixed\n")
-    data = ["--data", str(tmp_path / "data.csv"), "--max-length", str(length), "--threads", "1", "--device", "cpu"]
+    (tmp_path / "data.csv").write_text(
+        "text,label\na good film,good\na bad plot,bad\nthe charm of it,mixed\n"
+    )
+    data = [
+        "--data",
+        str(tmp_path / "data.csv"),
+        "--max-length",
+        str(length),
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ]
     head = {
         "attack": ["attack", str(artifact), "--attack-examples", "1"],
         "perturb": ["perturb", str(artifact), "--perturbations", "casing"],
@@ -417,9 +449,9 @@ def test_shorter_inputs_are_measured(artifact, exported, tmp_path):
 
 
 def test_longer_inputs_than_were_proven_are_not_served(artifact, serve, tmp_path):
-    with pytest.raises(serve.StartError, match="--max-tokens: 17 is more than the 16 that .* was proven with"):
+    with pytest.raises(serve.StartError, match="--max-tokens: 17 is more than the 16 that"):
         serve.Classifier(serve.Settings(artifact=artifact, max_tokens=17))
-    with pytest.raises(UserError, match="max_length 17: .* was proven with 16 tokens at most"):
+    with pytest.raises(UserError, match="was proven with 16 tokens at most"):
         write_repository(artifact, tmp_path / "out", TritonConfig(max_length=17), force=False)
 
 
@@ -455,11 +487,14 @@ def slow_only(exported, tmp_path_factory):
                 "subword_tokenizer_type": "character", "truncation_side": "left"}  # fmt: skip
     (model / "tokenizer_config.json").write_text(json.dumps(settings))
     arguments = ["export", str(model), "--data", str(exported / "texts.jsonl"), "--max-length", str(LENGTH)]
-    with pytest.MonkeyPatch.context() as patch:
-        lines = []
-        patch.setattr("builtins.print", lambda *values, **_: lines.append(" ".join(map(str, values))))
-        assert execute([*arguments, "--threads", "1", "--output", str(folder / "artifact")]) == 0
-    return folder, lines
+    errors = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
+        # The weights are the same.
+        graph = exported / "artifact" / "model.onnx"
+        patch.setattr("exporters.artifact.export_graph", lambda _, path, dtype: shutil.copy(graph, path))
+        code = execute([*arguments, "--threads", "1", "--output", str(folder / "artifact")])
+    assert code == 0, errors.getvalue()
+    return folder, errors.getvalue().splitlines()
 
 
 def test_export_warns_of_a_tokenizer_without_a_fast_form(slow_only):
@@ -468,9 +503,7 @@ def test_export_warns_of_a_tokenizer_without_a_fast_form(slow_only):
         "its tokenizer, BertJapaneseTokenizer, has no tokenizer.json: transformers has no fast form of it"
     )
     assert read_manifest(folder / "artifact")["preprocessing"]["needs_transformers"] == reason
-    assert lines[-1] == (
-        f"warning: {folder / 'artifact'}: {reason}; {preprocessing.WITHOUT_TRANSFORMERS}"
-    )
+    assert f"warning: {folder / 'artifact'}: {reason}; {preprocessing.WITHOUT_TRANSFORMERS}" in lines
 
 
 def test_triton_and_the_server_name_the_true_reason(slow_only, serve, tmp_path):
@@ -491,21 +524,40 @@ def test_a_slow_tokenizer_cuts_as_the_proof_did(slow_only, pairs):
         assert np.abs(consumer(folder / "artifact", TEXTS, pairs) - expected).max() < 1e-4
 
 
-def test_a_pipeline_gives_a_regressions_number_as_it_is(exported, tmp_path):
-    """Also where its configuration does not name the problem, as foreign ones do not."""
-    from optimum.onnxruntime import ORTModelForSequenceClassification
-    from transformers import AutoTokenizer, pipeline
+@pytest.mark.parametrize(
+    ("labels", "problem", "expected"),
+    [
+        (["score"], None, "regression"),
+        (["score"], "regression", "regression"),
+        (["bad", "good"], None, "single_label_classification"),
+    ],
+)
+def test_a_pipeline_is_told_what_kind_of_answers_there_are(labels, problem, expected, tmp_path):
+    """Without, it gives a regression's number through a sigmoid."""
+    model = make_model(labels, problem_type=problem)
+    artifact_stage.write_config(Classifier(model, None, "dense"), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["problem_type"] == expected
+    assert model.config.problem_type == problem
 
-    model = make_model(["score"])
-    model.config.problem_type = None
-    save_classifier(Classifier(model, load_tokenizer(str(exported / "dense")), "dense"), tmp_path / "dense")
-    export(tmp_path / "dense", tmp_path / "artifact", tmp_path / "texts.jsonl")
-    proven = TorchPredictor(load_classifier(str(tmp_path / "dense")))
-    expected = predict(proven, TextData(TEXTS, None, None, proven.label_names, ""), LENGTH)[:, 0]
-    assert np.abs(expected).max() > 1
-    found = pipeline(
-        "text-classification",
-        model=ORTModelForSequenceClassification.from_pretrained(tmp_path / "artifact"),
-        tokenizer=AutoTokenizer.from_pretrained(tmp_path / "artifact"),
-    )(TEXTS, truncation=True)
-    assert np.abs(np.array([answer["score"] for answer in found]) - expected).max() < 1e-4
+
+def documented_loading():
+    """The blocks of Python in which the pages load an artifact."""
+    root = Path(__file__).parent.parent.parent
+    for page in ("README.md", "docs/exporting.md"):
+        blocks = re.findall(r"^```python\n(.*?)^```$", (root / page).read_text(encoding="utf-8"), re.S | re.M)
+        yield from (block for block in blocks if "runs/quickstart/artifact" in block)
+
+
+@pytest.mark.parametrize("block", documented_loading())
+def test_the_documented_ways_to_load_an_artifact_work(block, exported):
+    """On texts that the proof would cut."""
+    long = "the film was good " * 30
+    block = block.replace("runs/quickstart/artifact", str(exported / "artifact"))
+    block = block.replace("a quiet film", long).replace("a quietly devastating film", long)
+    names: dict[str, object] = {}
+    exec(compile(block, "page", "exec"), names)  # noqa: S102
+    assert "artifact" in names
+
+
+def test_there_are_documented_ways():
+    assert len(list(documented_loading())) == 4

@@ -188,8 +188,8 @@ def test_a_graph_that_cannot_be_served_is_refused(inputs, outputs, message, tmp_
         ({"model_name": "a\n"}, "model name"),
         ({"model_name": ""}, "model name ''"),
         (
-            {"max_length": 500, "padding_multiple": 48},
-            "padding_multiple 48: inputs of max_length 500 are padded to 528 tokens, and the model takes 512",
+            {"max_length": 40, "padding_multiple": 528},
+            "padding_multiple 528: inputs of max_length 40 are padded to 528 tokens, and the model takes 512",
         ),
         ({"max_batch_size": 4, "preferred_batch_sizes": [8]}, "8 is more than max_batch_size, which is 4"),
     ],
