@@ -17,15 +17,14 @@ from compressor.errors import UserError, first_line
 from compressor.labels import task_of
 from compressor.options import TaskName, shown
 from compressor.output import sha256_of
+from compressor.weight_files import INDEX, VOCABULARIES, digest_of_files, shard_names, weight_files
+from compressor.weight_files import WEIGHTS as WEIGHTS
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
 
 Attention: TypeAlias = Literal["sdpa", "eager"]
 
-WEIGHTS = "model.safetensors"
-# Any one of them makes a tokenizer of BERT's.
-VOCABULARIES = ("tokenizer.json", "vocab.txt")
 # All that a checkpoint is loaded from; records of stages and the like may lie beside it.
 CONTENT = ("*.safetensors", "*.index.json", "config.json", "vocab.txt", "tokenizer*.json", "*tokens*.json")
 PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
@@ -184,7 +183,7 @@ def _load(
     from compressor.structure import classifier_class
 
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, report = classifier_class(config).from_pretrained(
                 source,
                 config=config,
@@ -236,7 +235,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     if path.is_dir() and not any((path / name).is_file() for name in VOCABULARIES):
         raise UserError(f"{problem}: there is no {' and no '.join(VOCABULARIES)}; {way_out}")
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises plain exceptions
         raise UserError(f"{problem}: {first_line(error)}; {way_out}") from error
@@ -249,7 +248,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Silence loading reports: what they say is checked above and raised as an error."""
     from transformers.utils import logging as transformers_logging
 
@@ -269,19 +268,31 @@ def save_classifier(classifier: Classifier, directory: Path) -> None:
 
 
 def weights_fingerprint(source: str) -> str | None:
-    """SHA-256 of the weights of a model directory, or of a hub id as the cache has it; None without any."""
-    path = Path(source) / WEIGHTS
-    if path.is_file():
-        return sha256_of(path)
+    """SHA-256 of the weights of a model directory, or of a hub id as the cache has it; None without any.
+
+    Of shards see `digest_of_files`.
+    """
+    return digest_of_files(weight_files(Path(source)) or _cached_weights(source))
+
+
+def _cached_weights(source: str) -> list[Path]:
+    """The weights of a hub id that the cache has whole."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
+    def cached(name: str) -> list[Path]:
+        found = try_to_load_from_cache(source, name)
+        return [Path(found)] if isinstance(found, str) else []
+
     try:
-        cached = try_to_load_from_cache(source, WEIGHTS)
+        whole = cached(WEIGHTS)
+        if whole or not (index := cached(INDEX)):
+            return whole
+        shards = [cached(name) for name in shard_names(index[0])]
     except HFValidationError:
         # A path; nothing else is to be found by it.
-        return None
-    return sha256_of(Path(cached)) if isinstance(cached, str) else None
+        return []
+    return [file for found in shards for file in found] if all(shards) else []
 
 
 def model_content(source: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from compressor.classifier import WEIGHTS, encoder_weights, load_classifier, sparsity_of
+from compressor.classifier import encoder_weights, load_classifier, sparsity_of
 from compressor.console import Progress
 from compressor.environment import prepare
 from compressor.knowledge import compare_directories
@@ -18,6 +18,7 @@ from compressor.output import atomic_directory, check_replaceable, read_json, wr
 from compressor.patterns import NM
 from compressor.predictors import ARTIFACT_GRAPH
 from compressor.pruning import PRUNING_RECORD
+from compressor.weight_files import weight_files
 from exporters.manifest import is_artifact, read_artifact_manifest
 from exporters.onnx import encoder_initializers
 
@@ -88,7 +89,7 @@ def inspect_directory(directory: str) -> dict[str, Any]:
         classifier = load_classifier(directory)
         facts |= {"kind": "classifier", "task": classifier.task, "labels": classifier.label_names}
         weights = encoder_weights(classifier.model)
-        size = (path / WEIGHTS).stat().st_size if (path / WEIGHTS).is_file() else 0
+        size = sum(file.stat().st_size for file in weight_files(path))
         if (path / PRUNING_RECORD).is_file():
             record = read_json(path / PRUNING_RECORD)
             facts["pruning"] = {key: record[key] for key in ("algorithm", "pattern", "seconds", "seed")}

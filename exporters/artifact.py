@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -39,6 +40,7 @@ from exporters.bill_of_materials import write_bill_of_materials
 from exporters.lineage import model_lineage, stage_record
 from exporters.manifest import write_manifest
 from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
+from exporters.preprocessing import prove_preprocessing, write_tokenizer
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
 from exporters.runtime_forms import suit_cpu_kernels
 from exporters.shrink import layer_widths, shrink
@@ -114,8 +116,11 @@ def export_directory(
         lineage = model_lineage(model, whole) | {"model": _place(model, output)}
         check_zeros(encoder_weights(exported.model), weights, exact=precision == "fp32")
         write_metadata(graph, _metadata(classifier, precision, lineage, sparsity))
-        classifier.model.config.save_pretrained(working)
-        classifier.tokenizer.save_pretrained(working)
+        write_config(classifier, working)
+        preprocessing = write_tokenizer(classifier.tokenizer, working, columns.max_length)
+        preprocessing = prove_preprocessing(
+            classifier.tokenizer, working, preprocessing, data.texts, data.pairs
+        )
         parity = _prove(classifier, working, precision, data, columns, config, run, progress)
         facts = {
             "format": "onnx",
@@ -123,6 +128,7 @@ def export_directory(
             "precision": precision,
             "labels": classifier.label_names,
             "max_length": columns.max_length,
+            "preprocessing": preprocessing,
             "sparsity": sparsity,
             "layers": {name: sparsity_of({name: weight}) for name, weight in weights.items()},
             "encoder_weights": counts,
@@ -223,6 +229,14 @@ def _runnable(artifact: Path, precision: GraphPrecision) -> Iterator[Path]:
         graph = Path(folder) / ARTIFACT_GRAPH
         graph.write_bytes(widen(onnx.load(graph)).SerializeToString())
         yield Path(folder)
+
+
+def write_config(classifier: Classifier, directory: Path) -> None:
+    """Write `config.json`; its problem type is what pipelines make scores of logits by."""
+    config = copy.deepcopy(classifier.model.config)
+    is_regression = classifier.task == "regression"
+    config.problem_type = "regression" if is_regression else "single_label_classification"
+    config.save_pretrained(directory)
 
 
 def _metadata(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from compressor.errors import UserError
 from compressor.output import read_json, sha256_of, write_json
 from compressor.predictors import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN
+from compressor.weight_files import VOCABULARIES
+from exporters.links import is_own_file
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -21,6 +23,7 @@ _FACTS: dict[str, tuple[type, ...]] = {
     "lineage.weights_sha256": (str, type(None)),
 }
 _ABSENT = object()
+PACKED_FORMAT = "packed"
 
 
 def is_artifact(directory: Path) -> bool:
@@ -33,7 +36,7 @@ def list_files(directory: Path) -> dict[str, dict[str, Any]]:
     return {
         path.relative_to(directory).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path != directory / MANIFEST
     }
 
 
@@ -89,23 +92,34 @@ def check_labels(directory: Path, manifest: Mapping[str, Any], label_names: Sequ
 def artifact_problems(directory: Path) -> list[str]:
     """Everything in which an artifact is not what was exported, one line each.
 
-    A listed file that is missing, changed, a symlink or outside the directory, and anything in the
-    directory that is not listed.
+    A listed file that is missing, changed or outside the directory, a link that leads elsewhere than within
+    it or to the Hugging Face cache's blobs, anything in the directory that is not listed, and of a packed
+    classifier what it is not loaded without.
 
     Raises:
         UserError: no directory, or no readable manifest in it.
     """
-    listed = _load(directory)["files"]
+    manifest = _load(directory)
+    listed = manifest["files"]
     present = {
         path.relative_to(directory).as_posix()
         for path in directory.rglob("*")
         if path.is_symlink() or not path.is_dir()
     }
     added = sorted(present - set(listed) - {MANIFEST})
+    absent = absent_files(listed) if manifest.get("format") == PACKED_FORMAT else []
     return [
+        *(f"{directory / MANIFEST}: lists no {name}; it is no whole classifier" for name in absent),
         *_problems_of_listed(directory, listed),
         *(f"{directory / name}: is not in the manifest" for name in added),
     ]
+
+
+def absent_files(names: Iterable[str]) -> list[str]:
+    """What a classifier's directory with files of these names lacks besides weights, to be loaded."""
+    there = set(names)
+    vocabulary = [] if there.intersection(VOCABULARIES) else [" and no ".join(VOCABULARIES)]
+    return [*({ARTIFACT_CONFIG} - there), *vocabulary]
 
 
 def _load(directory: Path) -> dict[str, Any]:
@@ -134,7 +148,7 @@ def _problems_of_listed(directory: Path, files: dict[str, dict[str, Any]]) -> It
 
 def _problem_of(directory: Path, name: str, entry: Mapping[str, Any]) -> str | None:
     path = directory / name
-    if Path(name).is_absolute() or path.resolve() != directory.resolve() / name:
+    if not is_own_file(directory, name):
         return f"{directory / MANIFEST}: {name!r} leads out of the artifact"
     if not path.is_file():
         return f"{path}: is missing, though the manifest lists it"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.classifier import WEIGHTS
 from compressor.errors import UserError
-from compressor.output import atomic_directory, check_replaceable, read_tensors
+from compressor.output import atomic_directory, check_replaceable, read_tensors, sha256_of
+from compressor.weight_files import WEIGHTS, weight_files
 from exporters.lineage import model_lineage
-from exporters.manifest import MANIFEST, read_manifest, write_manifest
+from exporters.links import is_own_file
+from exporters.manifest import MANIFEST, PACKED_FORMAT, absent_files, read_manifest, write_manifest
+from exporters.safetensors_layout import layout_sha256, read_header, write_layout
 
 PACKED = "packed.safetensors"
-FORMAT = "packed"
 # A tensor is seen as integers of its width: negative zero and NaN are values like others.
 INTEGERS = {torch.float64: torch.int64, torch.float32: torch.int32, torch.float16: torch.int16,
             torch.bfloat16: torch.int16}  # fmt: skip
@@ -74,15 +76,26 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
-    """Pack a model directory's weights; its other files come along. Returns the manifest.
+    """Pack a model directory's weights, in one file or in shards. Returns the manifest.
+
+    All its other files come along as they are, also from folders in it; hidden folders such as `.git` do not,
+    and the manifest names them in `left_out`. Of a snapshot in the Hugging Face cache, whose files are links,
+    the content is packed.
 
     Raises:
-        UserError: no such directory, no or broken weights, bad output.
+        UserError: no such directory, no or broken weights, a file that a classifier needs is missing, a link
+            that leads elsewhere, bad output.
     """
     from safetensors.torch import save_file
 
     check_replaceable(output, force)
-    tensors, metadata = _load(model / WEIGHTS)
+    files = weight_files(model)
+    if not files:
+        raise UserError(f"{model / WEIGHTS}: no such file; a directory with {WEIGHTS} is needed")
+    others, left_out = _other_files(model, files)
+    for name in absent_files(others):
+        raise UserError(f"{model}: has no {name}; it is no whole classifier")
+    tensors, layouts = _load_all(files)
     packed: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
     sizes = {"before": 0, "after": 0}
@@ -95,37 +108,36 @@ def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
         shapes[name] = list(tensor.shape)
         sizes["before"] += tensor.nbytes
         sizes["after"] += sum(part.nbytes for part in parts)
-    header = {"shapes": shapes, "metadata": metadata, "sha256": digest(tensors)}
-    with atomic_directory(output, force=force, needed_bytes=(model / WEIGHTS).stat().st_size) as working:
-        _copy_others(model, working, {WEIGHTS, MANIFEST})
-        save_file(packed, working / PACKED, metadata={FORMAT: json.dumps(header)})
+    header = {"shapes": shapes, "files": layouts, "sha256": digest(tensors)}
+    stored = sum(file.stat().st_size for file in files)
+    with atomic_directory(output, force=force, needed_bytes=stored) as working:
+        _copy(model, working, others)
+        save_file(packed, working / PACKED, metadata={PACKED_FORMAT: json.dumps(header)})
         facts = {
-            "format": FORMAT,
+            "format": PACKED_FORMAT,
             "lineage": model_lineage(str(model), _encoder_matrices(tensors)),
+            "left_out": left_out,
             "packed_tensors": len(shapes),
             "packed_tensors_bytes": sizes,
-            "weights_bytes": {
-                "before": (model / WEIGHTS).stat().st_size,
-                "after": (working / PACKED).stat().st_size,
-            },
+            "weights_bytes": {"before": stored, "after": (working / PACKED).stat().st_size},
         }
         return {**write_manifest(working, facts), "path": str(output)}
 
 
 def unpack_directory(packed: Path, output: Path, *, force: bool) -> dict[str, Any]:
-    """The model directory that was packed, its weights bit for bit the same.
+    """The model directory that was packed, every file in it byte for byte the same.
 
     Raises:
         UserError: no packed directory, a file that is not as it was packed, bad output.
     """
-    from safetensors.torch import save_file
-
     check_replaceable(output, force)
-    if read_manifest(packed).get("format") != FORMAT:
+    manifest = read_manifest(packed)
+    if manifest.get("format") != PACKED_FORMAT or PACKED not in manifest["files"]:
         raise UserError(f"{packed}: is no packed model; make one with: compress pack")
+    others = [name for name in manifest["files"] if name != PACKED]
     stored, header_text = _load(packed / PACKED)
     try:
-        header = json.loads(header_text[FORMAT])
+        header = json.loads(header_text[PACKED_FORMAT])
         tensors = {
             name.removeprefix("dense."): tensor
             for name, tensor in stored.items()
@@ -135,14 +147,58 @@ def unpack_directory(packed: Path, output: Path, *, force: bool) -> dict[str, An
             tensors[name] = unpack(stored[f"bits.{name}"], stored[f"values.{name}"], tuple(shape))
         if digest(tensors) != header["sha256"]:
             raise ValueError("the weights are not those that were packed")
-        metadata = header["metadata"]
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        layouts = _checked_layouts(header, tensors, others)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(f"{packed / PACKED}: is no packed model of compress: {error}") from error
     needed = sum(tensor.nbytes for tensor in tensors.values())
     with atomic_directory(output, force=force, needed_bytes=needed) as working:
-        _copy_others(packed, working, {PACKED, MANIFEST})
-        save_file(tensors, working / WEIGHTS, metadata=metadata)
+        _copy(packed, working, others)
+        for name, layout in layouts.items():
+            write_layout(working / name, layout, tensors)
     return {"path": str(output), "tensors": len(tensors), "sha256": header["sha256"]}
+
+
+def _checked_layouts(
+    header: Mapping[str, Any], tensors: dict[str, Tensor], others: Sequence[str]
+) -> dict[str, str]:
+    """The header of each file of weights that is to be written, by its name.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: the file would not be the one that was packed.
+    """
+    if "files" not in header:
+        # Packed before shards were taken: one file, as safetensors writes it.
+        return {WEIGHTS: _plain_header(tensors, header["metadata"])}
+    for name, layout in header["files"].items():
+        if Path(name).name != name or name in others:
+            raise ValueError(f"{name!r} is no name of a file of weights")
+        if layout_sha256(layout["header"], tensors) != layout["sha256"]:
+            raise ValueError(f"{name} would not be the file that was packed")
+    return {name: layout["header"] for name, layout in header["files"].items()}
+
+
+def _plain_header(tensors: dict[str, Tensor], metadata: dict[str, str] | None) -> str:
+    from safetensors.torch import save
+
+    content = save(tensors, metadata=metadata)
+    return content[8 : 8 + int.from_bytes(content[:8], "little")].decode("utf-8")
+
+
+def _load_all(files: Sequence[Path]) -> tuple[dict[str, Tensor], dict[str, dict[str, str]]]:
+    """The tensors of all files of weights, and of each file its header and its SHA-256."""
+    tensors: dict[str, Tensor] = {}
+    layouts = {}
+    for file in files:
+        found, _ = _load(file)
+        twice = sorted(set(found) & set(tensors))
+        if twice:
+            raise UserError(f"{file}: holds {twice[0]}, which another shard holds as well")
+        layout = {"header": read_header(file), "sha256": sha256_of(file)}
+        if layout_sha256(layout["header"], found) != layout["sha256"]:
+            raise UserError(f"{file}: has a layout that cannot be restored byte for byte; save it anew")
+        tensors |= found
+        layouts[file.name] = layout
+    return tensors, layouts
 
 
 def _encoder_matrices(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -156,16 +212,52 @@ def _encoder_matrices(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError
 
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; a directory with {path.name} is needed")
     try:
         return read_tensors(path)
     except SafetensorError as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
 
 
-def _copy_others(source: Path, target: Path, without: set[str]) -> None:
-    """Copy the plain files of a directory: configuration, tokenizer, records."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and not path.is_symlink() and path.name not in without:
-            shutil.copyfile(path, target / path.name)
+def _other_files(model: Path, weights: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """What a directory holds besides its weights: names of its files, and of hidden folders.
+
+    Raises:
+        UserError: a link that leads out of the directory, something that is no file, a file that has the
+            name of one that packing writes.
+    """
+    files: list[str] = []
+    hidden: list[str] = []
+    for folder, folders, names in os.walk(model):
+        for name in [*folders, *names]:
+            path = Path(folder, name)
+            relative = path.relative_to(model).as_posix()
+            if name in folders and not path.is_symlink():
+                hidden += [relative] * name.startswith(".")
+                continue
+            _check_file(model, relative)
+            files += [relative] * (path not in weights)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for name in (PACKED, MANIFEST):
+        if name in files:
+            raise UserError(f"{model / name}: has the name of a file that packing writes; move it elsewhere")
+    return sorted(files), sorted(hidden)
+
+
+def _check_file(model: Path, name: str) -> None:
+    path = model / name
+    try:
+        if not is_own_file(model, name):
+            raise UserError(
+                f"{path}: is a link that leads out of the directory, which could ship what is not the "
+                f"model's; put the file in its place, or remove the link"
+            )
+        if not path.is_file():
+            raise UserError(f"{path}: is no file, or a link to none; remove it")
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+
+
+def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)

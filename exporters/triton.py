@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,14 +25,20 @@ from compressor.options.export import BackendName
 from compressor.output import atomic_directory, check_replaceable, read_json
 from compressor.pages import page_templates
 from compressor.predictors import ARTIFACT_GRAPH, INPUTS
-from exporters.manifest import MANIFEST, read_manifest, write_manifest
+from exporters.manifest import read_manifest, write_manifest
 from exporters.onnx_graph import inputs as free_inputs
+from exporters.preprocessing import (
+    TOKENIZER,
+    load_backend,
+    read_preprocessing,
+    set_padding,
+    set_truncation,
+)
 
 REPOSITORY = "models"
 CLIENT = "client"
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
-TOKENIZER = "tokenizer.json"
 DATA_TYPES: dict[int, str] = {
     onnx.TensorProto.INT64: "TYPE_INT64",
     onnx.TensorProto.INT32: "TYPE_INT32",
@@ -90,28 +96,33 @@ def write_repository(artifact: Path, output: Path, config: TritonConfig, *, forc
     if artifact.resolve().is_relative_to(output.resolve()):
         raise UserError(f"{output}: holds the artifact {artifact}; choose another --output")
     manifest = read_manifest(artifact)
-    if not {ARTIFACT_GRAPH, TOKENIZER, "config.json"} <= set(manifest["files"]) or "labels" not in manifest:
+    if not {ARTIFACT_GRAPH, "config.json"} <= set(manifest["files"]) or "labels" not in manifest:
         raise UserError(f"{artifact}: is no exported classifier; make one with: compress export")
+    preprocessing = read_preprocessing(artifact, manifest)
+    if preprocessing["needs_transformers"] is not None or TOKENIZER not in manifest["files"]:
+        reason = preprocessing["needs_transformers"] or f"it has no {TOKENIZER}"
+        raise UserError(f"{artifact}: {reason}; Triton's client cannot take it, load it with transformers")
     graph = artifact / ARTIFACT_GRAPH
     labels = [str(label) for label in manifest["labels"]]
     signature = read_signature(graph)
     check_labels(labels, signature.output, artifact)
     check_config(config)
     positions = int(read_json(artifact / "config.json")["max_position_embeddings"])
-    lengths = served_lengths(config, manifest.get("max_length"), positions, artifact)
+    lengths = served_lengths(config, preprocessing["max_length"], positions, artifact)
     needed = graph.stat().st_size + (artifact / TOKENIZER).stat().st_size
     with atomic_directory(output, force=force, needed_bytes=needed) as working:
         models = {}
         for backend in dict.fromkeys(config.backends):
             name = config.model_name if backend == "onnxruntime" else f"{config.model_name}_{backend}"
             models[name] = _write_model(working, name, backend, signature, labels, lengths, graph, config)
-        _write_client(artifact, working / CLIENT, labels, lengths)
+        _write_client(artifact, working / CLIENT, labels, lengths, preprocessing)
         facts = {
             "format": "triton",
             "labels": labels,
             "models": models,
             "graph_sha256": manifest["files"][ARTIFACT_GRAPH]["sha256"],
             "max_length": lengths.cut,
+            "preprocessing": preprocessing,
             "options": config.model_dump(),
         }
         return {**write_manifest(working, facts), "path": str(output)}
@@ -124,6 +135,10 @@ def read_signature(graph: Path) -> Signature:
         UserError: they are not those of a classifier whose batch size and length are free.
     """
     proto = onnx.load(graph, load_external_data=False).graph
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.initializer):
+        raise UserError(
+            f"{graph}: keeps weights in another file, and a model is served from one; save it as one"
+        )
     inputs = [_tensor(entry, graph) for entry in free_inputs(proto)]
     for tensor in inputs:
         if tensor.name not in INPUTS or tensor.dims != [-1]:
@@ -175,21 +190,21 @@ def check_config(config: TritonConfig) -> None:
             )
 
 
-def served_lengths(config: TritonConfig, exported: Any, positions: int, artifact: Path) -> Lengths:
-    """Tokens of the inputs that are served: those asked for, or those that the artifact was exported with.
+def served_lengths(config: TritonConfig, proven: int, positions: int, artifact: Path) -> Lengths:
+    """Tokens of the inputs that are served: those asked for, or those that the artifact was proven with.
 
     Args:
-        exported: what its manifest has as `max_length`.
+        proven: `max_length` of its preprocessing.
         positions: most tokens that the model takes.
 
     Raises:
-        UserError: neither the options nor the manifest tell, or the model does not take so many.
+        UserError: more than were proven are asked for, or the model does not take so many.
     """
-    cut = config.max_length or exported
-    if not isinstance(cut, int):
+    cut = config.max_length or proven
+    if cut > proven:
         raise UserError(
-            f"{artifact / MANIFEST}: has no max_length, as early exports have not; give the length in tokens "
-            f"at which the model was trained to cut texts: --max-length"
+            f"max_length {cut}: {artifact} was proven with {proven} tokens at most; give no more, or export "
+            f"it again with --max-length {cut}"
         )
     if cut > positions:
         raise UserError(f"max_length {cut}: the model takes {positions} tokens at most")
@@ -276,23 +291,16 @@ def _write_model(
     return facts
 
 
-def _write_client(artifact: Path, folder: Path, labels: Sequence[str], lengths: Lengths) -> None:
+def _write_client(
+    artifact: Path, folder: Path, labels: Sequence[str], lengths: Lengths, preprocessing: Mapping[str, Any]
+) -> None:
     """Write the client with what it needs; cutting and padding are part of its tokenizer's file."""
-    from transformers import AutoTokenizer
-
     folder.mkdir()
     shutil.copyfile(Path(__file__).with_name("triton_client.py"), folder / "client.py")
     _write_labels(folder, labels)
-    tokenizer = AutoTokenizer.from_pretrained(artifact, use_fast=True)
-    backend = tokenizer.backend_tokenizer
-    backend.enable_truncation(lengths.cut, direction=tokenizer.truncation_side)
-    backend.enable_padding(
-        direction=tokenizer.padding_side,
-        pad_id=tokenizer.pad_token_id,
-        pad_type_id=tokenizer.pad_token_type_id,
-        pad_token=tokenizer.pad_token,
-        pad_to_multiple_of=lengths.shortest,
-    )
+    backend = load_backend(artifact)
+    set_truncation(backend, preprocessing, lengths.cut)
+    set_padding(backend, preprocessing, lengths.shortest)
     backend.save(str(folder / TOKENIZER))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,7 @@ def export(
 ) -> None:
     """Export a classifier to ONNX and prove its parity with PyTorch."""
     from exporters.artifact import export_directory
+    from exporters.preprocessing import WITHOUT_TRANSFORMERS
 
     with results_only(as_json):
         manifest = export_directory(
@@ -55,6 +57,9 @@ def export(
             progress=terminal_progress(),
         )
     print_result(as_json, manifest, _summary(manifest, output))
+    reason = manifest["preprocessing"]["needs_transformers"]
+    if reason is not None:
+        print(f"warning: {output}: {reason}; {WITHOUT_TRANSFORMERS}", file=sys.stderr)
     if "tensorrt" in manifest and not as_json:
         from compressor.export_tables import tensorrt_tables
 
@@ -97,11 +102,13 @@ def pack(
 
     manifest = pack_directory(model, output, force=force)
     own, whole = manifest["packed_tensors_bytes"], manifest["weights_bytes"]
+    left_out = f"; left out: {', '.join(manifest['left_out'])}" if manifest["left_out"] else ""
     print_result(
         as_json,
         manifest,
         f"{manifest['packed_tensors']} tensors: {own['before'] / 1e6:.1f} MB to {own['after'] / 1e6:.1f}; "
-        f"all weights from {whole['before'] / 1e6:.1f} MB to {whole['after'] / 1e6:.1f}; packed in {output}",
+        f"all weights from {whole['before'] / 1e6:.1f} MB to {whole['after'] / 1e6:.1f}; "
+        f"packed in {output}{left_out}",
     )
 
 

@@ -112,8 +112,8 @@ class TritonConfig(Section):
         None,
         ge=4,
         le=512,
-        description="Longest input in tokens, longer ones are cut; the max_length that the artifact was "
-        "exported with if not given.",
+        description="Longest input in tokens, longer ones are cut; no more than the max_length that the "
+        "artifact was exported with, which is taken if not given.",
     )
     padding_multiple: int = Field(
         16,

@@ -75,7 +75,7 @@ def attack_directory(
     # First of all: it says on which GPU a model is loaded.
     ranks = join_ranks()
     check_replaceable(output, force)
-    predictor = load_predictor(model, run)
+    predictor = load_predictor(model, run, columns.max_length)
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
     log_notes(data, progress)

@@ -59,7 +59,7 @@ def perturb_directory(
         UserError: bad model, data, resources or output.
     """
     check_replaceable(output, force)
-    predictor = load_predictor(model, run)
+    predictor = load_predictor(model, run, columns.max_length)
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
     log_notes(data, progress)

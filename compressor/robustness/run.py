@@ -26,6 +26,7 @@ from compressor.robustness.records import AttackedExample
 from compressor.robustness.resources import attack_resources
 from compressor.robustness.victims import Victim
 from exporters.manifest import check_labels, is_artifact, read_artifact_manifest
+from exporters.preprocessing import check_measured_as_proven
 
 FINISHED_EXAMPLES = "examples"
 
@@ -207,7 +208,7 @@ _worker: Attacker
 def _start_worker(model: str, max_length: int, config: AttackConfig, run: RunConfig) -> None:
     global _worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    victim = Victim(load_predictor(model, run), max_length)
+    victim = Victim(load_predictor(model, run, max_length), max_length)
     _worker = Attacker(victim, config, run.seed, SilentProgress())
 
 
@@ -237,11 +238,14 @@ def check_classes(model: str, predictor: Predictor) -> None:
         )
 
 
-def load_predictor(directory: str, run: RunConfig) -> Predictor:
+def load_predictor(directory: str, run: RunConfig, max_length: int) -> Predictor:
     """A predictor for a classifier (directory or hub id) or for an exported artifact (directory).
 
+    Args:
+        max_length: longest input in tokens that it is to be given.
+
     Raises:
-        UserError: neither of the two, or broken.
+        UserError: neither of the two, broken, or an artifact that was proven with shorter inputs.
     """
     path = Path(directory)
     device = prepare(run)
@@ -249,5 +253,6 @@ def load_predictor(directory: str, run: RunConfig) -> Predictor:
         manifest = read_artifact_manifest(path)
         predictor = OnnxPredictor(path, thread_count(run), device.type)
         check_labels(path, manifest, predictor.label_names)
+        check_measured_as_proven(path, manifest, max_length)
         return predictor
     return TorchPredictor(load_classifier(directory, device))

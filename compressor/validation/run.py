@@ -47,6 +47,7 @@ from compressor.validation.slices import label_slices, length_slices
 from compressor.validation.variants import check_same_labels, load_variants, pruned_directory
 from exporters.engine_log import read_build_of
 from exporters.manifest import check_labels, read_artifact_manifest
+from exporters.preprocessing import check_measured_as_proven
 
 ATTACK_FOLDER = "attack"
 SHOWN_ATTACKS = 5
@@ -167,6 +168,7 @@ def validate_into(
     longest = max(job.config.sequence_lengths)
     predictors, contents = load_variants(directories, manifest["sparsity"], job.run, longest)
     check_labels(job.artifact, manifest, predictors["artifact"].label_names)
+    check_measured_as_proven(job.artifact, manifest, job.columns.max_length)
     check_same_labels(predictors, directories)
     label_names = predictors["dense"].label_names
     check_task(gates, job.config, task_of(label_names))

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from compressor.classifier import (
-    WEIGHTS,
     Classifier,
     encoder_weights,
     load_classifier,
@@ -24,6 +23,7 @@ from compressor.options import RunConfig
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
 from compressor.validation.flops import encoder_flops
 from compressor.validation.report import FlopsFigures
+from compressor.weight_files import weight_files
 from exporters.onnx import encoder_initializers
 
 ARTIFACT = "artifact"
@@ -88,8 +88,8 @@ def load_variants(
 
 def _stored_bytes(classifier: Classifier) -> int:
     """Bytes of the weights; a hub id has no directory of ours, and is stored as it is in memory."""
-    stored = Path(classifier.source) / WEIGHTS
-    return stored.stat().st_size if stored.is_file() else weights_bytes(classifier)
+    files = weight_files(Path(classifier.source))
+    return sum(file.stat().st_size for file in files) if files else weights_bytes(classifier)
 
 
 def pruned_directory(artifact: Path, manifest: Mapping[str, Any]) -> Path | None:

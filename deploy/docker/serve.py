@@ -7,7 +7,8 @@
 
 Errors are {"error": one line} with 400 (not such a request), 413 (too much of it) or 503 (too many wait).
 Every file of the artifact is checked against its manifest before any is loaded; one that differs stops the
-start with one line and exit code 2. `--help` lists the options. Texts are never logged.
+start with one line and exit code 2. Texts are cut and padded as tokenizer.json says, which must be what the
+artifact was proven with. `--help` lists the options. Texts are never logged.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from starlette.routing import Route
 from tokenizers import Tokenizer
 
 GRAPH, CONFIG, TOKENIZER, MANIFEST = "model.onnx", "config.json", "tokenizer.json", "manifest.json"
+TOKENIZER_CONFIG, SIDES = "tokenizer_config.json", ("truncation_side", "padding_side")
+EXPORT_AGAIN = "export it again with: compress export"
 SHUTDOWN_SECONDS = 30
 
 
@@ -61,8 +64,8 @@ class Settings(BaseModel):
     )
     max_tokens: PositiveInt | None = Field(
         None,
-        description="Longest input in tokens, longer ones are cut; the max_length that the artifact was "
-        "exported with if not given.",
+        description="Longest input in tokens, longer ones are cut; no more than the max_length that the "
+        "artifact was exported with, which is taken if not given.",
     )
     max_texts: PositiveInt = Field(64, description="Most texts of a request.")
     max_characters: PositiveInt = Field(10_000, description="Most characters of a text.")
@@ -114,12 +117,12 @@ def check_artifact(directory: Path) -> dict[str, Any]:
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise StartError(f"{directory / MANIFEST}: lists no files; it is no manifest of compress")
-    for name in (GRAPH, CONFIG, TOKENIZER):
+    for name in (GRAPH, CONFIG):
         if name not in files:
             raise StartError(f"{directory / MANIFEST}: does not list {name}, which is needed")
     for name, entry in files.items():
         path = directory / name
-        if Path(name).is_absolute() or path.resolve() != directory.resolve() / name:
+        if not _is_own_file(directory, name):
             raise StartError(f"{directory / MANIFEST}: {name!r} leads out of the artifact")
         if not path.is_file():
             raise StartError(f"{path}: is missing, though the manifest lists it")
@@ -127,6 +130,74 @@ def check_artifact(directory: Path) -> dict[str, Any]:
             if hashlib.file_digest(stream, "sha256").hexdigest() != entry.get("sha256"):
                 raise StartError(f"{path}: is not the file that was exported; its sha256 differs")
     return manifest
+
+
+def _is_own_file(directory: Path, name: str) -> bool:
+    """Whether a name leads into the directory, or from a snapshot of the Hugging Face cache to its blobs."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return False
+    root, found = directory.resolve(), (directory / name).resolve()
+    cached = root.parent.name == "snapshots" and found.parent == root.parent.parent / "blobs"
+    return cached or found.is_relative_to(root)
+
+
+def load_tokenizer(artifact: Path, manifest: dict[str, Any], max_tokens: int | None) -> Tokenizer:
+    """The artifact's tokenizer, which cuts and pads as its proof did, or cuts earlier.
+
+    Args:
+        max_tokens: longest input in tokens; None is that of the proof.
+
+    Raises:
+        StartError: an artifact of an early export, one that needs transformers, one whose tokenizer is not
+            that of its proof, or more tokens than were proven.
+    """
+    proven = manifest.get("preprocessing")
+    if not isinstance(proven, dict):
+        raise StartError(f"{artifact / MANIFEST}: has no preprocessing; {EXPORT_AGAIN}")
+    if proven.get("needs_transformers") is not None:
+        raise StartError(
+            f"{artifact}: {proven['needs_transformers']}, so only transformers can encode its texts"
+        )
+    if TOKENIZER not in manifest["files"]:
+        raise StartError(f"{artifact / MANIFEST}: does not list {TOKENIZER}, which is needed")
+    try:
+        tokenizer = Tokenizer.from_file(str(artifact / TOKENIZER))
+    except Exception as error:  # the library raises plain exceptions
+        raise StartError(f"{artifact / TOKENIZER}: cannot be loaded: {error}") from error
+    cut, padded = tokenizer.truncation or {}, tokenizer.padding or {}
+    stated = {
+        "max_length": cut.get("max_length"),
+        "truncation": cut.get("strategy"),
+        "truncation_side": cut.get("direction"),
+        "stride": cut.get("stride"),
+        "padding_side": padded.get("direction"),
+        "pad_token": padded.get("pad_token"),
+        "pad_token_id": padded.get("pad_id"),
+        "pad_token_type_id": padded.get("pad_type_id"),
+    }
+    is_longest = bool(padded) and padded["length"] is None and padded["pad_to_multiple_of"] is None
+    stated["padding"] = "longest" if is_longest else None
+    for key, value in stated.items():
+        if value is None or value != proven.get(key):
+            raise StartError(
+                f"{artifact / TOKENIZER}: {key} is {value!r}, and {MANIFEST} has {proven.get(key)!r}; "
+                f"{EXPORT_AGAIN}"
+            )
+    config = _read_json(artifact / TOKENIZER_CONFIG)
+    for key, name in (("model_max_length", "max_length"), *((side, side) for side in SIDES)):
+        if config.get(key) != proven.get(name):
+            raise StartError(
+                f"{artifact / TOKENIZER_CONFIG}: {key} is {config.get(key)!r}, and {MANIFEST} has "
+                f"{proven.get(name)!r}; {EXPORT_AGAIN}"
+            )
+    if max_tokens is not None and max_tokens > proven["max_length"]:
+        raise StartError(
+            f"--max-tokens: {max_tokens} is more than the {proven['max_length']} that {artifact} "
+            f"was proven with"
+        )
+    if max_tokens is not None:
+        tokenizer.enable_truncation(**cut | {"max_length": max_tokens})
+    return tokenizer
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -148,17 +219,9 @@ class Classifier:
 
     def __init__(self, settings: Settings) -> None:
         manifest = check_artifact(settings.artifact)
-        config = _read_json(settings.artifact / CONFIG)
         self.labels: list[str] = [str(label) for label in manifest["labels"]]
         self.sha256: str = manifest["files"][GRAPH]["sha256"]
-        positions = int(config["max_position_embeddings"])
-        self._tokenizer = Tokenizer.from_file(str(settings.artifact / TOKENIZER))
-        longest = settings.max_tokens or manifest.get("max_length", positions)
-        self._tokenizer.enable_truncation(min(longest, positions))
-        pad_token_id = int(config["pad_token_id"])
-        self._tokenizer.enable_padding(
-            pad_id=pad_token_id, pad_token=self._tokenizer.id_to_token(pad_token_id)
-        )
+        self._tokenizer = load_tokenizer(settings.artifact, manifest, settings.max_tokens)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = settings.threads
         options.inter_op_num_threads = 1

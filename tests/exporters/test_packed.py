@@ -1,7 +1,6 @@
 """Packing: bit for bit, as small as stated, and nothing broken is unpacked."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -142,11 +141,3 @@ def test_what_is_no_packed_model_is_bad_input(small_pruned_dir, small_artifact_d
     assert execute(["unpack", str(small_pruned_dir), *output]) == 2
     assert execute(["pack", str(small_artifact_dir), *output]) == 2
     assert "a directory with model.safetensors is needed" in capsys.readouterr().err
-
-
-def test_links_are_not_followed(small_pruned_dir, tmp_path):
-    shutil.copytree(small_pruned_dir, tmp_path / "model")
-    (tmp_path / "secret").write_text("secret")
-    (tmp_path / "model" / "notes").symlink_to(tmp_path / "secret")
-    pack_directory(tmp_path / "model", tmp_path / "out", force=False)
-    assert not (tmp_path / "out" / "notes").exists()

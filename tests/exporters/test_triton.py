@@ -20,6 +20,7 @@ from compressor.classifier import load_classifier
 from compressor.errors import UserError
 from exporters import triton_client
 from exporters.manifest import MANIFEST, artifact_problems, write_manifest
+from exporters.preprocessing import write_tokenizer
 from exporters.triton import Signature, Tensor, TritonConfig, quoted, read_signature, write_repository
 
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
@@ -187,8 +188,8 @@ def test_a_graph_that_cannot_be_served_is_refused(inputs, outputs, message, tmp_
         ({"model_name": "a\n"}, "model name"),
         ({"model_name": ""}, "model name ''"),
         (
-            {"max_length": 500, "padding_multiple": 48},
-            "padding_multiple 48: inputs of max_length 500 are padded to 528 tokens, and the model takes 512",
+            {"max_length": 40, "padding_multiple": 528},
+            "padding_multiple 528: inputs of max_length 40 are padded to 528 tokens, and the model takes 512",
         ),
         ({"max_batch_size": 4, "preferred_batch_sizes": [8]}, "8 is more than max_batch_size, which is 4"),
     ],
@@ -228,17 +229,22 @@ def test_labels_that_do_not_fit_are_refused(facts, message, artifact_copy, tmp_p
 
 
 def test_a_length_that_the_model_does_not_take_is_refused(artifact_copy, small_artifact_dir, tmp_path):
-    values = json.loads((small_artifact_dir / "config.json").read_text()) | {"max_position_embeddings": 64}
+    values = json.loads((small_artifact_dir / "config.json").read_text()) | {"max_position_embeddings": 32}
     artifact = artifact_copy(files={"config.json": json.dumps(values)})
-    with pytest.raises(UserError, match="max_length 128: the model takes 64 tokens at most"):
-        write_repository(artifact, tmp_path / "out", TritonConfig(max_length=128), force=False)
+    with pytest.raises(UserError, match="max_length 48: the model takes 32 tokens at most"):
+        write_repository(artifact, tmp_path / "out", TritonConfig(), force=False)
 
 
 @pytest.mark.parametrize(("exported", "longest"), [(48, 48), (37, 48)])
 def test_inputs_are_cut_where_the_artifact_was_exported_to(
     exported, longest, small_pruned_dir, artifact_copy, tmp_path
 ):
-    artifact = artifact_copy({"max_length": exported})
+    artifact = artifact_copy()
+    tokenizer = load_classifier(str(small_pruned_dir)).tokenizer
+    record = write_tokenizer(tokenizer, artifact, exported) | {"needs_transformers": None}
+    manifest = json.loads((artifact / MANIFEST).read_text())
+    del manifest["files"], manifest["schema_version"]
+    write_manifest(artifact, manifest | {"max_length": exported, "preprocessing": record})
     options = TritonConfig(model_name="m", backends=["onnxruntime", "tensorrt"], max_batch_size=4)
     told = write_repository(artifact, tmp_path / "out", options, force=False)
     assert told["max_length"] == exported
@@ -255,13 +261,12 @@ def test_inputs_are_cut_where_the_artifact_was_exported_to(
     assert found["attention_mask"].sum() == exported
 
 
-def test_an_artifact_that_does_not_tell_its_length_needs_one(artifact_copy, tmp_path):
-    artifact = artifact_copy({"max_length": None})
-    with pytest.raises(UserError, match=r"manifest\.json: has no max_length, .* --max-length"):
-        write_repository(artifact, tmp_path / "out", TritonConfig(), force=False)
-    assert not (tmp_path / "out").exists()
-    told = write_repository(artifact, tmp_path / "out", TritonConfig(max_length=32), force=False)
-    assert told["max_length"] == 32
+def test_a_graph_with_weights_in_another_file_is_refused(artifact_copy, tmp_path):
+    artifact = artifact_copy()
+    graph = onnx.load(artifact / "model.onnx")
+    onnx.save(graph, artifact / "model.onnx", save_as_external_data=True, location="weights.bin")
+    with pytest.raises(UserError, match=r"model\.onnx: keeps weights in another file"):
+        read_signature(artifact / "model.onnx")
 
 
 def test_only_whole_artifacts_are_taken(triton_repository, artifact_copy, tmp_path):

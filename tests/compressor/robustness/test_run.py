@@ -165,7 +165,7 @@ def test_a_line_separator_in_a_text_does_not_end_its_line(tmp_path):
 
 
 def test_adversarial_texts_really_change_the_prediction(artifact, texts):
-    predictor = load_predictor(str(artifact), RunConfig(threads=2))
+    predictor = load_predictor(str(artifact), RunConfig(threads=2), 48)
     victim = Victim(predictor, 48)
     examples, _ = attack_victim(victim, texts, DEEPWORDBUG, 0, SilentProgress(), "artifact")
     for example in examples:
