@@ -29,6 +29,7 @@ from compressor.souping import check_soup
 from compressor.stages import (
     REPORTS,
     TrainDense,
+    known_labels,
     labels_of_run,
     stages_of,
     task_of_run,
