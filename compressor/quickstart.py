@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from compressor.assets import ENCODER_SHA256, QUOTES_FILE, QUOTES_PACKAGE, asset_file, encoder_directory
+from compressor.cache import cache_directory
 from compressor.console import Progress
-from compressor.environment import cache_directory, package_versions
+from compressor.environment import package_versions
 from compressor.finetuning import TRAINING_RECORD
 from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
 from compressor.output import atomic_directory, read_json, sha256_of, write_json
