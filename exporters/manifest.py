@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compressor.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN
 from compressor.errors import UserError
 from compressor.output import read_json, sha256_of, write_json
-from compressor.predictors import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
