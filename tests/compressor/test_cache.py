@@ -41,7 +41,9 @@ UNWRITABLE = [without_home, home_is_a_file, home_cannot_be_written, cache_cannot
 
 
 @pytest.mark.parametrize("circumstances", UNWRITABLE)
-def test_without_a_place_of_the_user_s_a_temporary_one_serves_with_a_note(monkeypatch, tmp_path, circumstances):
+def test_where_no_place_can_be_written_a_temporary_one_serves_with_a_note(
+    monkeypatch, tmp_path, circumstances
+):
     circumstances(monkeypatch, tmp_path)
     folder = cache_folder("word_vectors")
     (folder / "a file").write_text("kept")
