@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import signal
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
 from compressor import __version__
 from compressor.commands import attacking, exporting, making, recipes, running, tracking, validating
-from compressor.errors import GateFailed, UserError
+from compressor.commands.printing import print_result
+from compressor.errors import GateFailed, SeveralUserErrors, UserError, first_line
+from compressor.output import is_disk_full
 from compressor.ranks import ranks_of_environment
+from compressor.signals import Stopped, stop_by_unwinding
+from compressor.terminal import (
+    flush_out,
+    on_one_line,
+    prepare_streams,
+    printable,
+    stdout_is_broken,
+    write_error,
+    write_out,
+)
 
 app = typer.Typer(
     name="compress",
@@ -20,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Prune a BERT classifier, attack it, export it to ONNX, and prove what the artifact does. "
-    "Exit codes: 0 done, 1 a gate failed, 2 bad input.",
+    "Exit codes: 0 done, 1 a gate failed, 2 bad input, 70 a bug, 130 or 143 stopped by a signal.",
 )
 resources_app = typer.Typer(
     no_args_is_help=True, help="What attacks need besides a victim: list, build, verify."
@@ -29,6 +43,8 @@ recipes_app = typer.Typer(
     no_args_is_help=True, help="Recipes of whole runs: show one complete, start one, their schema."
 )
 
+PROGRAM = "compress"
+COMPLETION = "_COMPRESS_COMPLETE"
 SHARED_BY_RANKS = ("attack", "prune")
 
 
@@ -40,7 +56,7 @@ def root(
     ] = False,
 ) -> None:
     if version:
-        print(f"compress {__version__}")
+        write_out(f"compress {__version__}")
         raise typer.Exit
     if ranks_of_environment().world > 1 and context.invoked_subcommand not in SHARED_BY_RANKS:
         raise UserError(
@@ -84,30 +100,121 @@ QUIET = {
 }
 
 
+# Exit codes besides 0: those of signals are 128 and the signal's number.
+GATE_FAILED, BAD_INPUT, BUG = 1, 2, 70
+# They take what a stopped run has finished when they are given --resume; a whole run does so by itself.
+RESUMED = ("attack", "finetune", "prune")
+GOING_ON = ("quickstart", "run", "soup")
+
+
 def execute(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; errors of people get one line, no traceback."""
+    """Run one command line and return its exit code; errors of people get one line, no traceback.
+
+    Never raises: a bug gives its traceback on stderr and the code 70. Signal handlers and streams are as they
+    were; `main` sets up those of a program.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        code = app(arguments, standalone_mode=False)
-        return int(code or 0)
+        code = _run(arguments)
+        flush_out()
+        return code
     except GateFailed as error:
-        print(f"gate failed: {error}", file=sys.stderr)
-        return 1
-    except (UserError, typer.TyperException) as error:
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        line = " ".join(message.split())
-        print(f"error: {line}", file=sys.stderr)
-        if "--json" in arguments:
-            print(json.dumps({"error": line}, ensure_ascii=False))
-        return 2
-    except (KeyboardInterrupt, typer.Abort):
-        print("stopped; run the same command again", file=sys.stderr)
-        return 130
+        _debug(error)
+        write_error(f"gate failed: {on_one_line(str(error))}")
+        return GATE_FAILED
+    except typer.TyperException as error:
+        message = " ".join(error.format_message().split())
+        # Without one the command's help was printed, since no subcommand was given.
+        return _bad_input(arguments, [message], error) if message else BAD_INPUT
+    except SeveralUserErrors as error:
+        return _bad_input(arguments, [error.heading, *error.problems], error)
+    except UserError as error:
+        return _bad_input(arguments, [str(error)], error)
+    except KeyboardInterrupt:
+        return _stopped(arguments, Stopped(signal.SIGINT))
+    except Stopped as stopped:
+        return _stopped(arguments, stopped)
+    except BaseException as error:
+        if isinstance(error, SystemExit) and COMPLETION in os.environ:
+            return int(error.code or 0)
+        return _unexpected(arguments, error)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; return 0, or what it wants to exit with."""
+    if COMPLETION in os.environ:
+        # A shell asks what could come next; Typer answers and exits.
+        app(arguments, prog_name=PROGRAM)
+    # Not by calling `app`, which would make 1 of a closed pipe, and of the end of stdin no error.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context(PROGRAM, list(arguments)) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return int(end.exit_code)
+    return 0
+
+
+def _bad_input(arguments: list[str], problems: list[str], error: BaseException) -> int:
+    _debug(error)
+    first, *others = map(on_one_line, problems)
+    write_error("\n".join([f"error: {first}", *(f"  {line}" for line in others)]))
+    _as_json(arguments, {"error": " ".join([first, "; ".join(others)]).strip()})
+    return BAD_INPUT
+
+
+def _stopped(arguments: list[str], stopped: Stopped) -> int:
+    command = arguments[0] if arguments else ""
+    way_on = "start it again"
+    if command in RESUMED:
+        way_on = "to go on behind what is finished, start it again with --resume"
+    elif command in GOING_ON:
+        way_on = "start it again, and it goes on behind what is finished"
+    line = f"stopped by {stopped}: its output is as it was before; {way_on}"
+    write_error(line)
+    _as_json(arguments, {"error": line})
+    return stopped.exit_code
+
+
+def _unexpected(arguments: list[str], error: BaseException) -> int:
+    """What no code expected: in most cases a bug."""
+    by_rich = isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
+    if by_rich or (isinstance(error, BrokenPipeError) and stdout_is_broken()):
+        # While help was printed: results go through `write_out`.
+        return 0
+    if is_disk_full(error):
+        return _bad_input(arguments, [f"no space left on a disk: {first_line(error)}"], error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        way_out = "free some, or take smaller batches or shorter texts"
+        return _bad_input(arguments, [f"out of memory: {first_line(error)}; {way_out}"], error)
+    write_error(printable("".join(traceback.format_exception(error)).rstrip()))
+    line = (
+        f"{type(error).__name__}: {first_line(error)}; this is a bug in compress {__version__}: please "
+        f"report it with the lines above and the command"
+    )
+    write_error(f"error: {on_one_line(line)}")
+    _as_json(arguments, {"error": on_one_line(line)})
+    return BUG
+
+
+def _as_json(arguments: list[str], value: dict[str, str]) -> None:
+    """Print the one object that `--json` promises."""
+    if "--json" in arguments:
+        with contextlib.suppress(UserError):
+            print_result(True, value, None)
+
+
+def _debug(error: BaseException) -> None:
+    """With COMPRESS_DEBUG=1 show where an error that has a line of its own comes from."""
+    if os.environ.get("COMPRESS_DEBUG", "0") not in ("", "0"):
+        write_error(printable("".join(traceback.format_exception(error)).rstrip()))
 
 
 def main() -> None:
-    """Entry point of `compress`."""
+    """Entry point of `compress`: a program that has its streams and signals for itself."""
+    prepare_streams()
+    stop_by_unwinding()
     sys.exit(execute(sys.argv[1:]))
 
 

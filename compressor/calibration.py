@@ -1,20 +1,21 @@
 """Walks the dense and the pruned model side by side, encoder layer by encoder layer.
 
 Each linear layer's inputs are seen in both models for the same tokens: `X` in the dense model, and
-`Xh`, drifted, behind the part that is pruned already. Only their second moments are kept; the hidden
-states between two encoder layers are in a file that is mapped into memory, so that the memory in use
-does not grow with the calibration data. Padding never enters a moment.
+`Xh`, drifted, after the part that is pruned already. Only their second moments are kept. The hidden
+states between two encoder layers are in a file, and what is as large as they are, such as attention masks
+over all pairs of tokens, is made anew for each batch: the memory in use hardly grows with the calibration
+data, by a few bytes a token. Padding never enters a moment.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +129,110 @@ def calibration_batches(
     ]
 
 
+class _CompactBatch:
+    """A padded batch in 6 bytes a token, where the model's input takes 24."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.shape = tuple(batch["input_ids"].shape)
+        self.tokens: Tensor = batch["attention_mask"].bool()
+        self._inputs = {name: _smallest(value) for name, value in batch.items()}
+        self._types = {name: value.dtype for name, value in batch.items()}
+
+    def whole(self) -> Batch:
+        """The batch as it was given."""
+        return {name: value.to(self._types[name]) for name, value in self._inputs.items()}
+
+
+def _smallest(value: Tensor) -> Tensor:
+    """Whole numbers in the smallest type that holds them."""
+    low, high = (int(end) for end in value.aminmax()) if value.numel() else (0, 0)
+    for dtype in (torch.uint8, torch.int32):
+        bounds = torch.iinfo(dtype)
+        if bounds.min <= low and high <= bounds.max:
+            return value.to(dtype)
+    return value
+
+
+class _States:
+    """Hidden states of each batch, in one temporary file without a name, which ends with this object.
+
+    The file is read and written batch by batch and not mapped into memory: mapped pages count as the
+    process's own memory wherever there is room for them.
+
+    Args:
+        shapes: of each batch's states, `(batch, sequence, hidden)`.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> None:
+        self._shapes, self._dtype = shapes, dtype
+        sizes = [math.prod(shape) * dtype.itemsize for shape in shapes]
+        self._starts = [0, *itertools.accumulate(sizes)]
+        self._folder = "the folder for temporary files"
+        with self._complaint():
+            self._folder = tempfile.gettempdir()
+            self._file = tempfile.TemporaryFile(prefix="compress-states-", buffering=0)  # noqa: SIM115
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> Tensor:
+        """The states of a batch as a tensor of its own, on the CPU."""
+        states = torch.empty(self._shapes[index], dtype=self._dtype)
+        rest = _bytes_of(states)
+        self._file.seek(self._starts[index])
+        while rest:
+            count = self._file.readinto(rest)
+            if not count:
+                raise RuntimeError(f"batch {index} of the calibration states was never written")
+            rest = rest[count:]
+        return states
+
+    def __setitem__(self, index: int, states: Tensor) -> None:
+        rest = _bytes_of(states.detach().to("cpu", self._dtype).contiguous())
+        self._file.seek(self._starts[index])
+        with self._complaint():
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    @contextmanager
+    def _complaint(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self._folder}: no space for {self._starts[-1] / 1e6:.0f} MB of calibration states "
+                f"({error.strerror}); set TMPDIR to another folder, or use fewer --calibration-examples"
+            ) from error
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU."""
+    return memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+
+
+class BlockPairs(Sequence[BlockPair]):
+    """The batches in front of an encoder layer, each read from the walk's files when it is asked for."""
+
+    def __init__(self, pair: Callable[[int], BlockPair], count: int) -> None:
+        self._pair, self._count = pair, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> BlockPair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[BlockPair]: ...
+
+    def __getitem__(self, index: int | slice) -> BlockPair | list[BlockPair]:
+        places = range(self._count)[index]
+        return self._pair(places) if isinstance(places, int) else [self._pair(place) for place in places]
+
+
 class SideBySide:
     """The two models and the hidden states that enter their next encoder layer.
 
@@ -136,6 +241,9 @@ class SideBySide:
         pruned: of the same shape, pruned by the caller from the first layer on; or the same model, where
             there is nothing to reproduce.
         batches: calibration data, padded.
+
+    Raises:
+        UserError: there is no space for the hidden states.
     """
 
     def __init__(
@@ -145,21 +253,26 @@ class SideBySide:
         batches: Sequence[Batch],
     ) -> None:
         self._models = (dense, pruned)
-        self.batches = batches
-        self._tokens = [batch["attention_mask"].bool() for batch in batches]
+        self._batches = [_CompactBatch(batch) for batch in batches]
         self._index = 0
         self._device = dense.device
-        self._arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        shapes = [(*batch["input_ids"].shape, dense.config.hidden_size) for batch in batches]
-        self._dense_states = _mapped_tensors(shapes, dense.dtype)
-        self._pruned_states = self._dense_states if dense is pruned else _mapped_tensors(shapes, dense.dtype)
-        for batch, *states in zip(batches, self._dense_states, self._pruned_states, strict=True):
-            hidden, arguments = _enter_encoder(dense, batch)
-            self._arguments.append(arguments)
-            states[0].copy_(hidden)
+        self._dense_states = self._new_states()
+        self._pruned_states = self._dense_states if dense is pruned else self._new_states()
+        # All is written here, so that a disk without room for it shows before anything is solved.
+        for i, batch in enumerate(batches):
+            self._dense_states[i] = _enter_encoder(dense, batch)[0]
             if pruned is not dense:
                 # Embeddings are never pruned, but those of the pruned model may have been trained.
-                states[1].copy_(_enter_encoder(pruned, batch)[0])
+                self._pruned_states[i] = _enter_encoder(pruned, batch)[0]
+
+    def _new_states(self) -> _States:
+        width = self.dense.config.hidden_size
+        return _States([(*batch.shape, width) for batch in self._batches], self.dense.dtype)
+
+    @property
+    def batches(self) -> list[Batch]:
+        """Calibration data, padded."""
+        return [batch.whole() for batch in self._batches]
 
     @property
     def dense(self) -> BertForSequenceClassification:
@@ -171,6 +284,13 @@ class SideBySide:
         """The encoder layer that is next, in the dense and in the pruned model."""
         dense, pruned = (model.bert.encoder.layer[self._index] for model in self._models)
         return dense, pruned
+
+    def _arguments(self, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What encoder layers are called with for a batch besides hidden states.
+
+        Made anew each time: an attention mask over all pairs of tokens is larger than the states are.
+        """
+        return _enter_encoder(self.dense, self._batches[index].whole())[1]
 
     @torch.no_grad()
     def moments(self, linear_name: str, *, drifted: bool = True) -> Moments:
@@ -184,7 +304,8 @@ class SideBySide:
         weight = linear_at(dense_block, linear_name).weight
         moments = Moments.zeros(weight.shape[1], weight.device)
         apart = drifted and pruned_block is not dense_block
-        for i, (tokens, arguments) in enumerate(zip(self._tokens, self._arguments, strict=True)):
+        for i, batch in enumerate(self._batches):
+            arguments = self._arguments(i)
             dense_input = _input_of(
                 dense_block, linear_name, self._dense_states[i].to(self._device), arguments
             )
@@ -192,77 +313,59 @@ class SideBySide:
             if apart:
                 pruned_state = self._pruned_states[i].to(self._device)
                 pruned_input = _input_of(pruned_block, linear_name, pruned_state, arguments)
-            moments.add(dense_input[tokens], pruned_input[tokens])
+            moments.add(dense_input[batch.tokens], pruned_input[batch.tokens])
         return moments
 
-    def block_pairs(self) -> list[BlockPair]:
-        """What enters the next encoder layer of the pruned model, and what it is to give, by batch."""
+    @torch.no_grad()
+    def block_pairs(self) -> BlockPairs:
+        """What enters the next encoder layer of the pruned model, and what it is to give, by batch.
+
+        Raises:
+            UserError: there is no space for what it is to give.
+        """
         dense_block, _ = self.blocks
-        with torch.no_grad():
-            return [
-                BlockPair(
-                    pruned.to(self._device),
-                    arguments,
-                    _run(dense_block, dense.to(self._device), arguments),
-                    tokens,
-                )
-                for dense, pruned, arguments, tokens in zip(
-                    self._dense_states, self._pruned_states, self._arguments, self._tokens, strict=True
-                )
-            ]
+        targets = self._new_states()
+        for i in range(len(targets)):
+            targets[i] = _run(dense_block, self._dense_states[i].to(self._device), self._arguments(i))
+
+        def pair(i: int) -> BlockPair:
+            hidden, target = (states[i].to(self._device) for states in (self._pruned_states, targets))
+            return BlockPair(hidden, self._arguments(i), target, self._batches[i].tokens)
+
+        return BlockPairs(pair, len(targets))
 
     @torch.no_grad()
     def advance(self) -> None:
-        """Run the next encoder layer of both models; the one behind it is next."""
+        """Run the next encoder layer of both models; the one after it is next."""
         dense_block, pruned_block = self.blocks
         passes = [(dense_block, self._dense_states)]
         if pruned_block is not dense_block:
             passes.append((pruned_block, self._pruned_states))
-        for block, states in passes:
-            for state, arguments in zip(states, self._arguments, strict=True):
-                state.copy_(_run(block, state.to(self._device), arguments))
+        for i in range(len(self._batches)):
+            arguments = self._arguments(i)
+            for block, states in passes:
+                states[i] = _run(block, states[i].to(self._device), arguments)
         self._index += 1
 
     @torch.no_grad()
     def last_first_tokens(self) -> Tensor:
         """Last hidden states of [CLS], `(texts, hidden)`, of the dense model, from where the walk stands."""
-        behind = []
-        for state, arguments in zip(self._dense_states, self._arguments, strict=True):
-            hidden = state.to(self._device)
+        firsts = []
+        for i, state in enumerate(self._dense_states):
+            hidden, arguments = state.to(self._device), self._arguments(i)
             for block in self.dense.bert.encoder.layer[self._index :]:
                 hidden = _run(block, hidden, arguments)
-            behind.append(hidden[:, 0])
-        return torch.cat(behind)
+            # A copy: a view would keep the states of all tokens.
+            firsts.append(hidden[:, 0].clone())
+        return torch.cat(firsts)
 
     def first_tokens(self) -> tuple[Tensor, Tensor]:
         """Hidden states of [CLS], `(texts, hidden)`, in the dense and in the pruned model."""
         dense, pruned = (
-            torch.cat([state[:, 0] for state in states]).to(self._device)
+            torch.cat([state[:, 0].clone() for state in states]).to(self._device)
             for states in (self._dense_states, self._pruned_states)
         )
         return dense, pruned
-
-
-def _mapped_tensors(shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> list[Tensor]:
-    """Tensors whose content is in one temporary file; it is gone once they are.
-
-    Raises:
-        UserError: there is no room for it.
-    """
-    sizes = [math.prod(shape) for shape in shapes]
-    with tempfile.NamedTemporaryFile(prefix="compress-states-") as file:
-        try:
-            # A write to a mapped file for which there is no room would kill the process.
-            os.posix_fallocate(file.fileno(), 0, sum(sizes) * dtype.itemsize)
-        except OSError as error:
-            raise UserError(
-                f"{tempfile.gettempdir()}: no space for {sum(sizes) * dtype.itemsize / 1e6:.0f} MB of "
-                f"calibration states ({error.strerror}); set TMPDIR to another folder, or use fewer "
-                f"--calibration-examples"
-            ) from error
-        # The mapping outlives the file's name.
-        flat = torch.from_file(file.name, shared=True, size=sum(sizes), dtype=dtype)
-    return [part.reshape(shape) for part, shape in zip(flat.split(sizes), shapes, strict=True)]
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol, TypeAlias, TypeVar
 
 from compressor.ranks import ranks_of_environment
+from compressor.terminal import printable, write_error
 
 Item = TypeVar("Item")
 
@@ -82,7 +83,7 @@ class LineProgress:
             self.log(f"{description}: done in {format_seconds(elapsed)}")
 
     def log(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        write_error(printable(message))
 
 
 class BarProgress:
@@ -119,7 +120,7 @@ class BarProgress:
         )
         start = time.monotonic()
         with RichProgress(*columns, console=self._console, transient=True) as bars:
-            task = bars.add_task(description, total=_length(items, total), status=status())
+            task = bars.add_task(printable(description), total=_length(items, total), status=status())
             for item in items:
                 yield item
                 bars.update(task, advance=1, status=status())
@@ -128,7 +129,7 @@ class BarProgress:
             self.log(f"{description}: done in {format_seconds(elapsed)}")
 
     def log(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False)
+        self._console.print(printable(message), markup=False, highlight=False)
 
 
 def terminal_progress() -> Progress:

@@ -6,10 +6,10 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from compressor.assets import QUOTES_FILE, QUOTES_PACKAGE, asset_file, encoder_directory
-from compressor.environment import cache_directory, installed_version, package_versions, resolve_device
+from compressor.cache import cache_folder, cache_note
+from compressor.environment import installed_version, package_versions, resolve_device
 from compressor.errors import UserError
 from compressor.options import RunConfig
 
@@ -71,11 +71,10 @@ def _textattack() -> str:
 
 
 def _cache() -> str:
-    folder: Path = cache_directory()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder()
     free = shutil.disk_usage(folder).free
     if free < NEEDED_DISK_BYTES:
         raise UserError(
             f"{folder}: {free / 1e9:.1f} GB free; at least {NEEDED_DISK_BYTES / 1e9:.0f} GB are needed"
         )
-    return f"{folder}, {free / 1e9:.0f} GB free"
+    return cache_note() or f"{folder}, {free / 1e9:.0f} GB free"

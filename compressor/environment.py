@@ -46,14 +46,6 @@ def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     return {"compress": __version__, **{name: version for name, version in found.items() if version}}
 
 
-def cache_directory() -> Path:
-    """Where what is costly to make is kept: `COMPRESS_CACHE`, or `compress` in the user's cache folder."""
-    own = os.environ.get("COMPRESS_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compress"
-
-
 def available_cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -17,7 +17,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from compressor.errors import UserError
+from compressor.errors import raise_problems
 from compressor.options import describe, fields_of
 
 
@@ -47,7 +47,7 @@ def section_flags(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_flags(**values: Any) -> None:
-        built = {name: _build(section, values) for name, section in sections.items()}
+        built = build_sections(sections, values)
         command(**values, **built)
 
     with_flags.__signature__ = signature.replace(  # type: ignore[attr-defined]
@@ -98,18 +98,46 @@ def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     )
 
 
-def _build(section: type[BaseModel], values: dict[str, Any]) -> BaseModel:
-    """Take the section's fields out of `values` and check them."""
+def build_sections(sections: Mapping[str, type[BaseModel]], values: dict[str, Any]) -> dict[str, BaseModel]:
+    """Take the fields of sections out of `values` and check them.
+
+    Raises:
+        UserError: values that are not allowed; all of them.
+    """
+    built: dict[str, BaseModel] = {}
+    problems: list[str] = []
+    for name, section in sections.items():
+        try:
+            built[name] = section.model_validate(_taken(section, values))
+        except ValidationError as error:
+            problems += [_flag_problem(problem, section) for problem in error.errors()]
+    if problems:
+        raise_problems("the options", problems)
+    return built
+
+
+def _taken(section: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    """The section's fields out of `values`; those of a section in it as a mapping."""
     given: dict[str, Any] = {}
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            given[name] = _build(field.annotation, values)
+            given[name] = _taken(field.annotation, values)
         else:
             given[name] = values.pop(name)
-    try:
-        return section(**given)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        path = [str(part) for part in problem["loc"]]
-        line = describe(problem, section)
-        raise UserError(flag_name(path[0]) + line.removeprefix(path[0])) from error
+    return given
+
+
+def _flag_problem(problem: Any, section: type[BaseModel]) -> str:
+    """One line on one of pydantic's errors, by the flag that is to blame."""
+    path, inner = list(problem["loc"]), section
+    while path:
+        field = inner.model_fields.get(str(path[0]))
+        annotation = field and field.annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        # A flag has the name of a field alone, not of the section that it is in.
+        path, inner = path[1:], annotation
+    if not path:
+        return describe(problem, section)
+    line = describe({**problem, "loc": tuple(path)}, inner)
+    return flag_name(str(path[0])) + line.removeprefix(str(path[0]))

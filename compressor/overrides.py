@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compressor.errors import UserError
+from compressor.errors import UserError, read_all
 from compressor.options import shown
 from compressor.yaml_text import parse_yaml
 
@@ -36,6 +36,15 @@ def parse_override(text: str) -> Override:
         raise UserError(f"--set {text}: write KEY=VALUE, such as prune.sparsity=0.75")
     parsed, _ = parse_yaml(value, f"--set {key}")
     return Override(path, parsed, f"--set {text}")
+
+
+def parse_overrides(texts: Sequence[str]) -> list[Override]:
+    """Read several of `KEY=VALUE`.
+
+    Raises:
+        UserError: all that cannot be read.
+    """
+    return read_all("--set", parse_override, texts)
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:

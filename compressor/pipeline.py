@@ -7,8 +7,9 @@ stage when it is started again.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from compressor.console import Progress
 from compressor.data import load_text_data
 from compressor.environment import resolve_device
-from compressor.errors import UserError
+from compressor.errors import UserError, check_all
 from compressor.options import TaskName
 from compressor.options.export import precision_of
 from compressor.output import read_json
@@ -46,25 +47,32 @@ def check_recipe(recipe: Recipe) -> None:
     """Find what is wrong with a recipe's values before anything runs.
 
     Raises:
-        UserError: pattern, gates or their baseline, device, options of the export that contradict each
-            other, a finetune or soup section without training data, or both, or whose own options
-            contradict each other.
+        UserError: all that is wrong of pattern, gates or their baseline, device, options of the export that
+            contradict each other, a finetune or soup section without training data, or both, or whose own
+            options contradict each other.
     """
-    parse_pattern(recipe.prune.pattern, recipe.prune.sparsity, recipe.prune.scope)
-    check_pruning(recipe.prune)
-    prepare_gates(recipe.validate_, recipe.attack)
-    precision_of(recipe.export)
-    resolve_device(recipe.run.device)
+    checks: list[Callable[[], object]] = [
+        lambda: parse_pattern(recipe.prune.pattern, recipe.prune.sparsity, recipe.prune.scope),
+        lambda: check_pruning(recipe.prune),
+        lambda: prepare_gates(recipe.validate_, recipe.attack),
+        lambda: precision_of(recipe.export),
+        lambda: resolve_device(recipe.run.device),
+        lambda: _check_dense(recipe),
+    ]
+    if recipe.soup is not None:
+        checks.append(functools.partial(check_soup, recipe.soup))
+    if recipe.finetune is not None:
+        checks.append(functools.partial(check_substitution, recipe.finetune))
+    if trains_dense(recipe):
+        checks.append(lambda: training_texts(recipe))
+    check_all("the recipe", checks)
+
+
+def _check_dense(recipe: Recipe) -> None:
     if recipe.finetune is not None and recipe.soup is not None:
         raise UserError(
             "soup: there is a finetune section as well; the dense model is made by one of the two"
         )
-    if recipe.soup is not None:
-        check_soup(recipe.soup)
-    if recipe.finetune is not None:
-        check_substitution(recipe.finetune)
-    if trains_dense(recipe):
-        training_texts(recipe)
 
 
 def run_recipe(

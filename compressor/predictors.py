@@ -15,6 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compressor.artifact_files import ARTIFACT_CONFIG as ARTIFACT_CONFIG
+from compressor.artifact_files import ARTIFACT_GRAPH as ARTIFACT_GRAPH
+from compressor.artifact_files import EXPORT_AGAIN as EXPORT_AGAIN
+from compressor.artifact_files import INPUTS as INPUTS
+from compressor.artifact_files import OUTPUT as OUTPUT
 from compressor.batching import Batch, Encoded, encode, pad, sorted_batches
 from compressor.classifier import Classifier, load_tokenizer
 from compressor.console import Progress
@@ -24,12 +29,6 @@ from compressor.onednn import onednn_linears
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-ARTIFACT_GRAPH = "model.onnx"
-ARTIFACT_CONFIG = "config.json"
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUT = "logits"
-EXPORT_AGAIN = "export it again with: compress export"
 
 
 class Predictor(Protocol):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from compressor.assets import QUOTES_FILE, QUOTES_PACKAGE, asset_file, encoder_directory
+from compressor.cache import cache_directory
 from compressor.console import Progress
-from compressor.environment import cache_directory
 from compressor.finetuning import TRAINING_RECORD
 from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
 from compressor.output import atomic_directory, read_json, write_json

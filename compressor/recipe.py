@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from compressor.errors import UserError
+from compressor.errors import UserError, raise_problems
 from compressor.options import (
     AttackConfig,
     DataConfig,
@@ -50,8 +50,8 @@ def load_recipe(path: Path, overrides: Sequence[Override] = ()) -> Recipe:
         overrides: values in place of the file's; the last one of a key counts.
 
     Raises:
-        UserError: no such file, no YAML, an unknown key (the nearest known one is suggested) or a
-            bad value; the line names file, line, key and value, or the override that is to blame.
+        UserError: no such file, no YAML, unknown keys (the nearest known one is suggested) and bad
+            values, all of them; each line names file, line, key and value, or the override that is to blame.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -64,10 +64,12 @@ def load_recipe(path: Path, overrides: Sequence[Override] = ()) -> Recipe:
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
-        problem = error.errors()[0]
-        culprit = override_behind(problem["loc"], overrides)
-        where = f"{path}:{line_of(node, problem['loc'])}" if culprit is None else culprit.given_as
-        raise UserError(f"{where}: {describe(problem, Recipe)}") from error
+        problems: list[str] = []
+        for problem in error.errors():
+            culprit = override_behind(problem["loc"], overrides)
+            where = f"{path}:{line_of(node, problem['loc'])}" if culprit is None else culprit.given_as
+            problems.append(f"{where}: {describe(problem, Recipe)}")
+        raise_problems(str(path), problems, error)
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compressor.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN
 from compressor.errors import UserError
 from compressor.output import read_json, sha256_of, write_json
-from compressor.predictors import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN
 from compressor.weight_files import VOCABULARIES
 from exporters.links import is_own_file
 

@@ -153,7 +153,7 @@ def put_in_place(patch: pytest.MonkeyPatch, encoder: Path) -> None:
     for module in ("compressor.quickstart", "compressor.robustness.resources"):
         patch.setattr(f"{module}.encoder_directory", lambda: encoder)
     patch.setattr("compressor.quickstart.write_data", write_texts)
-    patch.setattr("compressor.robustness.run.ProcessPoolExecutor", OneThread)
+    patch.setattr("compressor.own_process.ProcessPoolExecutor", OneThread)
     patch.setattr("compressor.souping.attack_model", soup_attack)
     patch.setattr("compressor.adaptive.prune.distill", distill_briefly)
     patch.setattr("compressor.validation.footprint.in_own_process", in_this_process)

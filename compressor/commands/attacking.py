@@ -90,7 +90,7 @@ def perturb(
         )
     print_result(as_json, record, "" if as_json else perturbations_table(record))
     if not as_json:
-        print(f"Records: {output}")
+        print_result(False, None, f"Records: {output}")
 
 
 @section_flags

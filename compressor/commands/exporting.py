@@ -64,7 +64,8 @@ def export(
         from compressor.export_tables import tensorrt_tables
 
         print_result(False, None, tensorrt_tables(manifest["tensorrt"]))
-        print(f"On the GPU that will serve it: {output / manifest['tensorrt']['script']} ENGINE_DIRECTORY")
+        script = output / manifest["tensorrt"]["script"]
+        print_result(False, None, f"On the GPU that will serve it: {script} ENGINE_DIRECTORY")
 
 
 def _summary(manifest: dict[str, Any], output: Path) -> str:

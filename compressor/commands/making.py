@@ -81,7 +81,7 @@ def soup(
         )
     print_result(as_json, record, "" if as_json else soup_table(record))
     if not as_json:
-        print(f"Classifier: {output}")
+        print_result(False, None, f"Classifier: {output}")
 
 
 @section_flags

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.errors import GateFailed
 from compressor.ranks import ranks_of_environment
+from compressor.terminal import can_write, flush_out, printable, write_out
 
 if TYPE_CHECKING:
     from compressor.validation.report import Report
@@ -23,28 +25,41 @@ def results_only(as_json: bool) -> Iterator[None]:
     if not as_json:
         yield
         return
-    sys.stdout.flush()
+    flush_out()
     stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
-        sys.stdout.flush()
+        # To where the libraries' words go, which need not be there to be read.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         os.dup2(stdout, 1)
         os.close(stdout)
 
 
 def print_result(as_json: bool, value: Any, text: Any) -> None:
+    """Print `value` as one line of JSON, or `text`: a string, or something that rich renders.
+
+    Control characters in it, as labels and paths may have them, are written as escapes.
+    """
     if not ranks_of_environment().is_first:
         return
     if as_json:
-        print(json.dumps(value, allow_nan=False, ensure_ascii=False))
+        write_out(json_text(value))
     elif isinstance(text, str):
-        print(text)
+        write_out(printable(text))
     else:
-        from rich.console import Console
+        # Slow to import, and not needed for lines.
+        from compressor.commands.rendering import render
 
-        Console().print(text)
+        write_out(render(text))
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """JSON in the characters that stdout has."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, **options)
+    return text if can_write(text) else json.dumps(value, allow_nan=False, **options)
 
 
 def print_report(as_json: bool, report: Report, output: Path) -> None:
@@ -53,7 +68,7 @@ def print_report(as_json: bool, report: Report, output: Path) -> None:
 
     print_result(as_json, report.model_dump(), "" if as_json else report_table(report))
     if not as_json:
-        print(f"Report: {output / 'report.html'}")
+        print_result(False, None, f"Report: {output / 'report.html'}")
     failed = [gate.sentence for gate in failed_gates(report)]
     if failed:
         raise GateFailed("; ".join(failed))

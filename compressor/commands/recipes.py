@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from compressor.commands.arguments import Json, Set
-from compressor.commands.printing import print_result
+from compressor.commands.printing import json_text, print_result
+from compressor.terminal import write_out
 
 
 def show(
@@ -18,10 +18,10 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print the complete recipe as it would run: every option that the file leaves out has its default."""
-    from compressor.overrides import parse_override
+    from compressor.overrides import parse_overrides
     from compressor.recipe import dump_recipe, load_recipe, recipe_values
 
-    loaded = load_recipe(recipe, [parse_override(text) for text in settings or []])
+    loaded = load_recipe(recipe, parse_overrides(settings or []))
     print_result(as_json, recipe_values(loaded), dump_recipe(loaded).rstrip("\n"))
 
 
@@ -49,4 +49,4 @@ def schema() -> None:
     """
     from compressor.recipe import Recipe
 
-    print(json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False))
+    write_out(json_text(Recipe.model_json_schema(), indent=2))

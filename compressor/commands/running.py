@@ -37,11 +37,11 @@ def run_command(
     What OUTPUT holds already of the same options, input and code is reused: after a change only the
     stages that it concerns run again, and a run that was stopped goes on.
     """
-    from compressor.overrides import Override, parse_override
+    from compressor.overrides import Override, parse_overrides
     from compressor.pipeline import run_recipe
     from compressor.recipe import load_recipe
 
-    overrides = [parse_override(text) for text in settings or []]
+    overrides = parse_overrides(settings or [])
     for name, value in (("device", device), ("seed", seed)):
         if value is not None:
             overrides.append(Override(("run", name), value, f"--{name} {value}"))

@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 from compressor.assets import encoder_directory
+from compressor.cache import cache_folder, cache_note, unwritable
 from compressor.console import Progress
-from compressor.environment import cache_directory
 from compressor.errors import UserError
 from compressor.options import AttackConfig, AttackName, ResourcesConfig, SynonymsConfig
 from compressor.output import sha256_of
@@ -53,9 +53,8 @@ def import_textattack() -> ModuleType:
     # Imported first, so that TextAttack's setting of HF_HOME comes too late to move their caches.
     for name in ("datasets", "transformers"):
         importlib.import_module(name)
-    folder = cache_directory() / "textattack"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _TEXTATTACK_READY).touch()
+    folder = cache_folder("textattack")
+    _write_whole(folder / _TEXTATTACK_READY, b"")
     _provide_stopwords()
     with _environment_restored():
         os.environ["TA_CACHE_DIR"] = str(folder)
@@ -79,21 +78,28 @@ def _environment_restored() -> Iterator[None]:
 def _provide_stopwords() -> None:
     import nltk
 
-    folder = cache_directory() / "nltk_data"
-    target = folder / "corpora" / "stopwords" / "english"
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(target, "\n".join(STOPWORDS.read_text().split()).encode())
+    folder = cache_folder("nltk_data")
+    target = cache_folder("nltk_data", "corpora", "stopwords") / "english"
+    _write_whole(target, "\n".join(STOPWORDS.read_text().split()).encode())
     if str(folder) not in nltk.data.path:
         nltk.data.path.append(str(folder))
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    """Write a cache file so that another process never sees half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-    Path(name).replace(path)
+    """Write a cache file, unless it is there, so that another process never sees half of it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if path.is_file():
+        return
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(name).replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,9 @@ def attack_resources(config: AttackConfig, device: torch.device, progress: Progr
         UserError: a resource is missing or broken.
     """
     needs = NEEDS.get(config.attack, frozenset())
+    note = cache_note()
+    if note:
+        progress.log(note)
     vectors = encoder = masked = synonyms = None
     description = {}
     if "sentence_encoder" in needs:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from pathlib import Path
 
+from compressor.cache import VARIABLE, cache_directory
 from compressor.checkpoint import NoCheckpoint
 from compressor.classifier import load_classifier
 from compressor.console import Progress, SilentProgress
@@ -19,6 +18,7 @@ from compressor.environment import prepare, thread_count
 from compressor.errors import UserError
 from compressor.labels import task_of
 from compressor.options import AttackConfig, RunConfig
+from compressor.own_process import ProcessEndedError, WorkerPool, how_it_ended
 from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.ranks import Ranks, join_ranks
 from compressor.robustness.attacker import Attacker
@@ -183,44 +183,56 @@ def attack_in_processes(
     """As `attack_victim`, each example in one of several processes; the outcomes are the same.
 
     Each process has a model of its own, and its share of the threads.
+
+    Raises:
+        UserError: as in one process; or a process was killed.
     """
     share = run.model_copy(update={"threads": max(1, thread_count(run) // processes)})
     log = _Log(data, checkpoint)
-    with ProcessPoolExecutor(
-        processes,
-        # A forked process would inherit the threads' locks, and CUDA does not work in it.
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(model, max_length, config, share),
-    ) as pool:
-        futures = {
-            pool.submit(_attack_in_worker, index, *example_at(data, index)): index for index in log.open
-        }
-        name = f"{config.attack} on {Path(model).name} in {processes} processes"
-        for future in progress.track(as_completed(futures), name, len(futures), log.status):
-            log.add(futures[future], future.result())
+    initargs = (model, max_length, config, share, str(cache_directory()))
+    try:
+        with WorkerPool(processes, _start_worker, initargs) as pool:
+            futures = {
+                pool.submit(_attack_in_worker, index, *example_at(data, index)): index for index in log.open
+            }
+            name = f"{config.attack} on {Path(model).name} in {processes} processes"
+            try:
+                for future in progress.track(as_completed(futures), name, len(futures), log.status):
+                    log.add(futures.pop(future), future.result())
+            except BaseException:
+                # What others have finished by now would have to be done again.
+                for future, index in futures.items():
+                    if future.done() and not future.cancelled() and future.exception() is None:
+                        log.add(index, future.result())
+                raise
+    except ProcessEndedError as error:
+        raise UserError(
+            f"{model}: an attacking process {how_it_ended(error.code)}; examples that are finished are kept: "
+            f"start it again (attack: with --resume), with fewer --processes if memory is short"
+        ) from error
     return log.examples()
 
 
-_worker: Attacker
+_begin: Callable[[], Attacker]
+_worker: Attacker | None = None
 
 
-def _start_worker(model: str, max_length: int, config: AttackConfig, run: RunConfig) -> None:
-    global _worker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    victim = Victim(load_predictor(model, run, max_length), max_length)
-    _worker = Attacker(victim, config, run.seed, SilentProgress())
+def _start_worker(model: str, max_length: int, config: AttackConfig, run: RunConfig, cache: str) -> None:
+    """Note what this process is for; what goes wrong in making it is told by the first example."""
+    global _begin, _worker
+    # Also where the parent's is a temporary folder.
+    os.environ[VARIABLE] = cache
 
+    def begin() -> Attacker:
+        victim = Victim(load_predictor(model, run, max_length), max_length)
+        return Attacker(victim, config, run.seed, SilentProgress())
 
-def _end_with_parent() -> None:
-    """A worker waits for work without end, also where its parent was killed and can give none."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    _begin, _worker = begin, None
 
 
 def _attack_in_worker(index: int, text: str, pair: str | None, label: int) -> AttackedExample:
+    global _worker
+    _worker = _worker or _begin()
     return _worker.attack(index, text, pair, label)
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compressor.cache import cache_directory, cache_folder, unwritable
 from compressor.classifier import model_content
 from compressor.code_version import code_version
 from compressor.console import Progress
-from compressor.environment import cache_directory, package_versions
+from compressor.environment import package_versions
 from compressor.errors import UserError
 from compressor.output import json_sha256, sha256_of
 from compressor.robustness.sentence_encoder import SentenceEncoder
@@ -167,11 +168,15 @@ def _with_neighbours(
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
     neighbours = nearest_neighbours(vectors, NEIGHBOURS, progress)
     path = cached_vectors(key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as stream:
-        np.savez(stream, vectors=vectors, neighbours=neighbours)
-    checksum_file(path).write_text(sha256_of(Path(stream.name)) + "\n")
-    Path(stream.name).replace(path)
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=cache_folder("word_vectors"), suffix=".npz", delete=False
+        ) as file:
+            np.savez(file, vectors=vectors, neighbours=neighbours)
+        checksum_file(path).write_text(sha256_of(Path(file.name)) + "\n")
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
     return WordVectors(words, vectors, neighbours, description)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from compressor.errors import UserError
+from compressor.errors import UserError, check_all
 from compressor.metrics import check_metric
 from compressor.options import ONE_WORD_AFTER_THE_OTHER, AttackConfig, TaskName, ValidateConfig, describe
 from compressor.output import read_json
@@ -97,23 +98,26 @@ def check_measured(
         UserError: a gate refers to a baseline that is not given, to load time or memory that is not to be
             measured or that the baseline lacks, or to word budgets that the attack does not have.
     """
-    for gate in gates:
-        refers = gate.bound.reference == "baseline"
-        if refers and baseline is None:
-            raise UserError(f"gate {str(gate)!r}: there is no baseline; give a report with --baseline")
-        if gate.metric in TASK_METRICS and refers and baseline and baseline.task_metric != config.task_metric:
-            raise UserError(
-                f"gate {str(gate)!r}: the baseline's task metric is {baseline.task_metric}, here it is "
-                f"{config.task_metric}; set --task-metric"
-            )
-        if gate.metric in BUDGET_METRICS:
-            _check_budgets(gate, attack)
-        if gate.metric not in FOOTPRINT_METRICS:
-            continue
-        if not config.footprint:
-            raise UserError(f"gate {str(gate)!r}: is not measured with --no-footprint")
-        if refers and baseline is not None and baseline.variants.artifact.footprint is None:
-            raise UserError(f"gate {str(gate)!r}: the baseline was made with --no-footprint")
+    check_all("the gates", [partial(_check_one, gate, baseline, config, attack) for gate in gates])
+
+
+def _check_one(gate: Gate, baseline: Report | None, config: ValidateConfig, attack: AttackConfig) -> None:
+    refers = gate.bound.reference == "baseline"
+    if refers and baseline is None:
+        raise UserError(f"gate {str(gate)!r}: there is no baseline; give a report with --baseline")
+    if gate.metric in TASK_METRICS and refers and baseline and baseline.task_metric != config.task_metric:
+        raise UserError(
+            f"gate {str(gate)!r}: the baseline's task metric is {baseline.task_metric}, here it is "
+            f"{config.task_metric}; set --task-metric"
+        )
+    if gate.metric in BUDGET_METRICS:
+        _check_budgets(gate, attack)
+    if gate.metric not in FOOTPRINT_METRICS:
+        return
+    if not config.footprint:
+        raise UserError(f"gate {str(gate)!r}: is not measured with --no-footprint")
+    if refers and baseline is not None and baseline.variants.artifact.footprint is None:
+        raise UserError(f"gate {str(gate)!r}: the baseline was made with --no-footprint")
 
 
 def _check_budgets(gate: Gate, attack: AttackConfig) -> None:

@@ -31,8 +31,7 @@ def measure_footprint(name: str, directory: str, run: RunConfig, batch: Batch) -
         return in_own_process(_measure, name, directory, run, rows)
     except ProcessEndedError as error:
         raise UserError(
-            f"{directory}: the process that measures load time and memory ended with code {error.code}; is "
-            f"memory short? --no-footprint leaves these figures out"
+            f"{directory}: cannot measure load time and memory: {error}; --no-footprint leaves these out"
         ) from error
 
 

@@ -40,7 +40,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from compressor.errors import UserError
+from compressor.errors import UserError, read_all
 from compressor.robustness.statistics import Interval
 from compressor.validation.metric import Basis, Measured, Reading
 from compressor.validation.readings import METRICS
@@ -239,8 +239,12 @@ def parse_gate(text: str) -> Gate:
 
 
 def parse_gates(texts: Sequence[str]) -> list[Gate]:
-    """Read all gates, so that a bad one is found before anything is measured."""
-    return [parse_gate(text) for text in texts]
+    """Read all gates, so that bad ones are found before anything is measured.
+
+    Raises:
+        UserError: all that cannot be read.
+    """
+    return read_all("the gates", parse_gate, texts)
 
 
 def _parse_bound(text: str, bound: str) -> Bound:

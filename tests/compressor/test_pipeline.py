@@ -171,7 +171,7 @@ def test_a_stopped_run_goes_on_behind_its_last_stage_and_shares_attacks_out(
         original = robustness.attack_in_processes
         patch.setattr(robustness, "attack_in_processes", in_processes)
         # What real processes do is tested in robustness; each would import TextAttack for each attack.
-        patch.setattr("compressor.robustness.run.ProcessPoolExecutor", OneThread)
+        patch.setattr("compressor.own_process.ProcessPoolExecutor", OneThread)
         report = run_recipe(recipe, output, processes=2, force=False, progress=SilentProgress())
     assert len(shared) == 3
     _, alone = finished

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from compressor.errors import UserError
+from compressor.errors import UserError, problems_of
 from compressor.options import PruneConfig, Section
 from compressor.recipe import Recipe, dump_recipe, load_recipe
 
@@ -144,7 +144,9 @@ def test_a_scalar_that_yaml_cannot_make_is_a_user_error(tmp_path, value):
     ],
 )
 def test_odd_keys_are_a_user_error(tmp_path, text):
-    problem_of(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text)
+    assert all("\n" not in problem for problem in problems_of(caught.value))
 
 
 def test_a_mapping_within_itself_is_a_user_error(tmp_path):
@@ -220,7 +222,7 @@ def test_any_mapping_is_a_recipe_or_a_user_error(tmp_path, value, complete):
     try:
         recipe = load_recipe(path)
     except UserError as error:
-        assert "\n" not in str(error)
+        assert all("\n" not in problem for problem in problems_of(error))
     else:
         assert isinstance(recipe, Recipe)
 

@@ -1,0 +1,43 @@
+"""Signals that ask a command to stop: it unwinds, so that whatever cleans up after itself does."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Stopped(BaseException):
+    """A signal asked to stop. No `Exception`, so that nothing takes it for a failure of its own.
+
+    Attributes:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """As shells give it: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.number
+
+
+def stop_by_unwinding() -> None:
+    """Turn the first stopping signal into `Stopped` in the main thread; a second one kills.
+
+    A signal that is ignored, as under nohup, stays ignored.
+    """
+    for number in STOPPING:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    del frame
+    for other in STOPPING:
+        if signal.getsignal(other) is _stop:
+            signal.signal(other, signal.SIG_DFL)
+    raise Stopped(number)
