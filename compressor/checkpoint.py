@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,22 @@ from torch import Tensor
 
 from compressor.differences import differences
 from compressor.errors import UserError
-from compressor.output import is_disk_full, read_json, read_tensors, write_json
+from compressor.output import (
+    is_disk_full,
+    place_of,
+    read_json,
+    read_tensors,
+    sync_file,
+    sync_folder,
+    write_json,
+)
+from compressor.progress_folder import ProgressFolder, check_progress_folder, remove_progress_folder
 from compressor.ranks import Ranks
 
 JOB = "job.json"
 PARTS, LINES = ".safetensors", ".jsonl"
+# All that may be in the folder; results in it have markers of their own.
+FILES = (JOB, f"*{PARTS}", f"*{LINES}", "*.unfinished", "*/")
 
 
 @dataclass(frozen=True)
@@ -68,16 +79,19 @@ class Checkpoint(NoCheckpoint):
     Args:
         folder: where; is made with the first part.
         job: everything that decides the result, ready for JSON; is kept beside the parts.
+        keeps: names of files that others write beside the parts.
     """
 
-    def __init__(self, folder: Path, job: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, job: Mapping[str, Any] | None = None, keeps: Sequence[str] = ()) -> None:
         self.folder = folder
+        self._own = ProgressFolder(folder, [*FILES, *keeps])
         self._job = dict(job or {})
 
     def load(self, name: str, device: torch.device | str = "cpu") -> Part | None:
         from safetensors import SafetensorError
 
         path = self._path(name)
+        self._own.check()
         if not path.is_file():
             return None
         try:
@@ -98,7 +112,9 @@ class Checkpoint(NoCheckpoint):
         try:
             self.open()
             save_file(tensors, unfinished, metadata={"facts": json.dumps(part.facts, allow_nan=False)})
+            sync_file(unfinished)
             unfinished.replace(path)
+            sync_folder(self.folder)
         except (OSError, SafetensorError) as error:
             raise _unwritable(path, error) from error
 
@@ -129,6 +145,8 @@ class Checkpoint(NoCheckpoint):
             self.open()
             with path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -137,8 +155,7 @@ class Checkpoint(NoCheckpoint):
 
     def open(self) -> None:
         """Make the folder, if it is not there."""
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True)
+        if self._own.open():
             write_json(self.folder / JOB, self._job)
 
     def _path(self, name: str) -> Path:
@@ -152,7 +169,7 @@ def _unwritable(path: Path, error: Exception) -> UserError:
 
 def checkpoint_folder(output: Path) -> Path:
     """Where the finished parts of a run into `output` are kept until it is whole."""
-    return output.absolute().with_name(f"{output.name}.progress")
+    return place_of(output).beside("progress")
 
 
 def open_checkpoint(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> Checkpoint:
@@ -169,6 +186,7 @@ def open_checkpoint(output: Path, job: Mapping[str, Any], *, resume: bool, force
     folder = checkpoint_folder(output)
     if not folder.exists():
         return Checkpoint(folder, job)
+    check_progress_folder(folder)
     names = {path.name for path in folder.iterdir()}
     if any(name.endswith((PARTS, LINES)) for name in names) and JOB in names:
         if not resume and not force:
@@ -179,9 +197,7 @@ def open_checkpoint(output: Path, job: Mapping[str, Any], *, resume: bool, force
         if resume:
             _check_same(folder / JOB, read_json(folder / JOB), dict(job))
             return Checkpoint(folder, job)
-    elif any(name != JOB and not name.endswith(".unfinished") for name in names):
-        raise UserError(f"{folder}: exists and is no checkpoint; remove it, or choose another --output")
-    shutil.rmtree(folder)
+    remove_progress_folder(folder)
     return Checkpoint(folder, job)
 
 
@@ -210,5 +226,4 @@ def _check_same(record: Path, kept: dict[str, Any], job: dict[str, Any]) -> None
 
 def remove_checkpoint(checkpoint: Checkpoint) -> None:
     """Remove the finished parts once the result is whole."""
-    if checkpoint.folder.exists():
-        shutil.rmtree(checkpoint.folder)
+    remove_progress_folder(checkpoint.folder)

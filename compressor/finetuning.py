@@ -25,7 +25,7 @@ from compressor.environment import describe_environment, prepare
 from compressor.gradient_substitution import GradientSubstitution
 from compressor.labels import NUMBER_NAMES
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
-from compressor.output import atomic_directory, check_replaceable, write_json
+from compressor.output import atomic_directory, claims_output, write_json
 from compressor.robustness.word_vectors import WordVectors
 from compressor.training import Schedule, TrainingSet, train
 from compressor.training_checkpoint import DISK_SHARE, TrainingCheckpoint
@@ -91,6 +91,7 @@ def finetune_classifier(
     )
 
 
+@claims_output
 def finetune_directory(
     model: str,
     train_data: str,
@@ -112,7 +113,6 @@ def finetune_directory(
         UserError: bad model, data or output.
     """
     check_substitution(config)
-    check_replaceable(output, force)
     device = prepare(run)
     names = NUMBER_NAMES if config.task == "regression" else None
     data = load_text_data(train_data, columns, "train", label_names=names)

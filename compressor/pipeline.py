@@ -20,7 +20,7 @@ from compressor.environment import describe_environment, resolve_device
 from compressor.errors import UserError
 from compressor.options import TaskName
 from compressor.options.export import precision_of
-from compressor.output import read_json
+from compressor.output import claims_run, read_json
 from compressor.patterns import parse_pattern
 from compressor.pruning import check_pruning
 from compressor.recipe import Recipe, dump_recipe
@@ -66,6 +66,7 @@ def check_recipe(recipe: Recipe) -> None:
         training_texts(recipe)
 
 
+@claims_run
 def run_recipe(
     recipe: Recipe, output: Path, *, processes: int = 1, force: bool, progress: Progress
 ) -> Report:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import UserError
-from compressor.output import read_json, sha256_of, write_json
+from compressor.output import MARKER, read_json, sha256_of, write_json
 from compressor.predictors import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN
 
 MANIFEST = "manifest.json"
@@ -29,11 +29,11 @@ def is_artifact(directory: Path) -> bool:
 
 
 def list_files(directory: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file in `directory` but the manifest, by its path there."""
+    """Size and SHA-256 of every file in `directory` but the manifest and markers, by its path there."""
     return {
         path.relative_to(directory).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path.name not in (MANIFEST, MARKER)
     }
 
 
@@ -101,7 +101,7 @@ def artifact_problems(directory: Path) -> list[str]:
         for path in directory.rglob("*")
         if path.is_symlink() or not path.is_dir()
     }
-    added = sorted(present - set(listed) - {MANIFEST})
+    added = sorted(present - set(listed) - {MANIFEST, MARKER})
     return [
         *_problems_of_listed(directory, listed),
         *(f"{directory / name}: is not in the manifest" for name in added),

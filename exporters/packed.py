@@ -19,7 +19,7 @@ from torch import Tensor
 
 from compressor.classifier import WEIGHTS
 from compressor.errors import UserError
-from compressor.output import atomic_directory, check_replaceable, read_tensors
+from compressor.output import atomic_directory, claims_output, read_tensors
 from exporters.lineage import model_lineage
 from exporters.manifest import MANIFEST, read_manifest, write_manifest
 
@@ -73,6 +73,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
+@claims_output
 def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """Pack a model directory's weights; its other files come along. Returns the manifest.
 
@@ -81,7 +82,6 @@ def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """
     from safetensors.torch import save_file
 
-    check_replaceable(output, force)
     tensors, metadata = _load(model / WEIGHTS)
     packed: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
@@ -112,6 +112,7 @@ def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
         return {**write_manifest(working, facts), "path": str(output)}
 
 
+@claims_output
 def unpack_directory(packed: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """The model directory that was packed, its weights bit for bit the same.
 
@@ -120,7 +121,6 @@ def unpack_directory(packed: Path, output: Path, *, force: bool) -> dict[str, An
     """
     from safetensors.torch import save_file
 
-    check_replaceable(output, force)
     if read_manifest(packed).get("format") != FORMAT:
         raise UserError(f"{packed}: is no packed model; make one with: compress pack")
     stored, header_text = _load(packed / PACKED)

@@ -12,7 +12,6 @@ import importlib
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from compressor.console import Progress
 from compressor.environment import cache_directory
 from compressor.errors import UserError
 from compressor.options import AttackConfig, AttackName, ResourcesConfig, SynonymsConfig
-from compressor.output import sha256_of
+from compressor.output import sha256_of, write_whole
 from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.synonyms import Synonyms, thesaurus_synonyms, wordnet_synonyms
 from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
@@ -83,17 +82,9 @@ def _provide_stopwords() -> None:
     target = folder / "corpora" / "stopwords" / "english"
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(target, "\n".join(STOPWORDS.read_text().split()).encode())
+        write_whole(target, "\n".join(STOPWORDS.read_text().split()))
     if str(folder) not in nltk.data.path:
         nltk.data.path.append(str(folder))
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a cache file so that another process never sees half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-    Path(name).replace(path)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from compressor.console import Progress
 from compressor.environment import cache_directory
 from compressor.errors import UserError
-from compressor.output import sha256_of
+from compressor.output import replaced_file, sha256_of, write_whole
 from compressor.robustness.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
@@ -156,10 +155,10 @@ def _with_neighbours(
     neighbours = nearest_neighbours(vectors, NEIGHBOURS, progress)
     path = cached_vectors(key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as stream:
-        np.savez(stream, vectors=vectors, neighbours=neighbours)
-    checksum_file(path).write_text(sha256_of(Path(stream.name)) + "\n")
-    Path(stream.name).replace(path)
+    with replaced_file(path) as working:
+        with working.open("wb") as stream:
+            np.savez(stream, vectors=vectors, neighbours=neighbours)
+        write_whole(checksum_file(path), sha256_of(working) + "\n")
     return WordVectors(words, vectors, neighbours, description)
 
 

@@ -13,7 +13,7 @@ from compressor.data import TextData, load_text_data
 from compressor.environment import describe_environment
 from compressor.labels import task_of
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
-from compressor.output import atomic_directory, check_replaceable, read_json
+from compressor.output import atomic_directory, claims_output, read_json
 from compressor.predictors import ARTIFACT_GRAPH, Predictor, predict_encoded
 from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_directory
@@ -77,6 +77,7 @@ class ValidationJob:
     engine: Path | None = None
 
 
+@claims_output
 def validate_directories(job: ValidationJob, output: Path, *, force: bool, progress: Progress) -> Report:
     """The validate stage, into a directory of its own.
 
@@ -86,7 +87,6 @@ def validate_directories(job: ValidationJob, output: Path, *, force: bool, progr
     Raises:
         UserError: bad input. A broken gate is no error here: the report's verdict tells.
     """
-    check_replaceable(output, force)
     prepare_gates(job.config, job.attack)
     with atomic_directory(output, force=force, needed_bytes=REPORT_BYTES) as working:
         return validate_into(working, job, progress)
