@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,17 @@ from torch import Tensor
 
 from compressor.errors import UserError
 from compressor.jobs import Job, changes
-from compressor.output import is_disk_full, read_json, read_tensors, write_json, write_whole
+from compressor.output import (
+    is_disk_full,
+    place_of,
+    read_json,
+    read_tensors,
+    sync_file,
+    sync_folder,
+    write_json,
+    write_whole,
+)
+from compressor.progress_folder import ProgressFolder, check_progress_folder, remove_progress_folder
 from compressor.ranks import Ranks
 
 JOB = "job.json"
@@ -24,6 +34,8 @@ FORMAT = 2
 PARTS, LINES = ".safetensors", ".jsonl"
 # Folders with results of stages within the stage.
 STAGES = ".stages"
+# All that may be in the folder; results in it have markers of their own.
+FILES = (JOB, f"*{PARTS}", f"*{LINES}", "*.unfinished", "*/")
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,7 @@ class Checkpoint(NoCheckpoint):
         job: everything that decides the result, ready for JSON; is kept beside the parts.
         log: shows one line.
         earlier: machines on which parts were made, other than this one.
+        keeps: names of files that others write beside the parts.
     """
 
     def __init__(
@@ -89,8 +102,10 @@ class Checkpoint(NoCheckpoint):
         job: Mapping[str, Any] | None = None,
         log: Callable[[str], None] = lambda line: None,
         earlier: Sequence[Mapping[str, Any]] = (),
+        keeps: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self._own = ProgressFolder(folder, [*FILES, *keeps])
         self._log = log
         self.earlier = [dict(machine) for machine in earlier]
         self._job = dict(job or {})
@@ -104,6 +119,7 @@ class Checkpoint(NoCheckpoint):
         from safetensors import SafetensorError
 
         path = self._path(name)
+        self._own.check()
         if not path.is_file():
             return None
         try:
@@ -130,7 +146,9 @@ class Checkpoint(NoCheckpoint):
             facts = json.dumps(part.facts, allow_nan=False)
             metadata = {"facts": facts, "checksum": _checksum(tensors, facts)}
             save_file(tensors, unfinished, metadata=metadata)
+            sync_file(unfinished)
             unfinished.replace(path)
+            sync_folder(self.folder)
         except (OSError, SafetensorError) as error:
             raise _unwritable(path, error) from error
 
@@ -165,6 +183,8 @@ class Checkpoint(NoCheckpoint):
             self.open()
             with path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -173,8 +193,7 @@ class Checkpoint(NoCheckpoint):
 
     def open(self) -> None:
         """Make the folder, if it is not there."""
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True)
+        if self._own.open():
             write_json(self.folder / JOB, self._job)
 
     def _path(self, name: str) -> Path:
@@ -205,7 +224,7 @@ def _unwritable(path: Path, error: Exception) -> UserError:
 
 def checkpoint_folder(output: Path) -> Path:
     """Where the finished parts of a run into `output` are kept until it is whole."""
-    return output.absolute().with_name(f"{output.name}.progress")
+    return place_of(output).beside("progress")
 
 
 def open_checkpoint(
@@ -232,10 +251,9 @@ def open_checkpoint(
     new = Checkpoint(folder, _record(job, [job.machine]), log)
     if not folder.exists():
         return new
+    check_progress_folder(folder)
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     kept = {name for name in names if name != JOB and not name.endswith(".unfinished")}
-    if kept and (JOB not in names or not all(name.endswith((PARTS, LINES, STAGES)) for name in kept)):
-        raise UserError(f"{folder}: exists and is no checkpoint; remove it, or choose another --output")
     if kept:
         machines, other = _compare(folder / JOB, job)
         if not other:
@@ -247,7 +265,7 @@ def open_checkpoint(
                 + (" and without --resume" if resume and force else "")
             )
         log(f"{folder}: what a stopped run left is thrown away: {other}")
-    shutil.rmtree(folder)
+    remove_progress_folder(folder)
     return new
 
 
@@ -313,5 +331,4 @@ def open_shared_checkpoint(
 
 def remove_checkpoint(checkpoint: Checkpoint) -> None:
     """Remove the finished parts once the result is whole."""
-    if checkpoint.folder.exists():
-        shutil.rmtree(checkpoint.folder)
+    remove_progress_folder(checkpoint.folder)

@@ -28,7 +28,7 @@ from compressor.gradient_substitution import GradientSubstitution
 from compressor.jobs import Job, decides, describe_machine
 from compressor.labels import NUMBER_NAMES
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
-from compressor.output import atomic_directory, check_replaceable, write_json
+from compressor.output import atomic_directory, claims_output, write_json
 from compressor.robustness.word_vectors import WordVectors
 from compressor.training import Schedule, TrainingSet, train
 from compressor.training_checkpoint import DISK_SHARE, TrainingCheckpoint
@@ -122,6 +122,7 @@ def training_decides(
     )
 
 
+@claims_output
 def finetune_directory(
     model: str,
     train_data: str,
@@ -148,7 +149,6 @@ def finetune_directory(
         UserError: bad model, data or output.
     """
     check_substitution(config)
-    check_replaceable(output, force)
     device = prepare(run)
     names = NUMBER_NAMES if config.task == "regression" else None
     data = load_text_data(train_data, columns, "train", label_names=names)

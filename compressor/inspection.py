@@ -14,7 +14,7 @@ from compressor.knowledge import compare_directories
 from compressor.knowledge_texts import KnowledgeOptions
 from compressor.labels import task_of
 from compressor.options import ColumnsConfig, RunConfig
-from compressor.output import atomic_directory, check_replaceable, read_json, write_json
+from compressor.output import atomic_directory, claims_output, read_json, write_json
 from compressor.patterns import NM
 from compressor.predictors import ARTIFACT_GRAPH
 from compressor.pruning import PRUNING_RECORD
@@ -26,6 +26,7 @@ INSPECTION_RECORD = "inspection.json"
 KNOWN_GROUPS = (NM(1, 4), NM(2, 4), NM(4, 8), NM(32, 64))
 
 
+@claims_output
 def inspect_stage(
     model: str,
     knowledge: KnowledgeOptions | None,
@@ -44,8 +45,6 @@ def inspect_stage(
     Raises:
         UserError: bad models, texts or output.
     """
-    if output is not None:
-        check_replaceable(output, force)
     device = prepare(run)
     facts = inspect_directory(model)
     if knowledge is not None:

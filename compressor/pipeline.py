@@ -20,7 +20,7 @@ from compressor.environment import resolve_device
 from compressor.errors import UserError, check_all
 from compressor.options import TaskName
 from compressor.options.export import precision_of
-from compressor.output import read_json
+from compressor.output import claims_run, read_json
 from compressor.overlap import check_shared
 from compressor.patterns import parse_pattern
 from compressor.pruning import check_pruning
@@ -75,6 +75,7 @@ def _check_dense(recipe: Recipe) -> None:
         )
 
 
+@claims_run
 def run_recipe(
     recipe: Recipe, output: Path, *, processes: int = 1, force: bool, progress: Progress
 ) -> Report:

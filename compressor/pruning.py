@@ -39,7 +39,7 @@ from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
 from compressor.jobs import Job, decides, describe_machine
 from compressor.options import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
-from compressor.output import atomic_directory, check_replaceable, check_space, read_json, write_json
+from compressor.output import atomic_directory, check_space, claims_output, read_json, write_json
 from compressor.patterns import MaskPattern, Pattern, Structured, parse_pattern
 from compressor.ranks import join_ranks, ranks_of_environment
 from compressor.robustness.word_vectors import WordVectors
@@ -212,6 +212,7 @@ def _check_sizes(classifier: Classifier, before: dict[str, torch.Size], pattern:
                 raise RuntimeError(f"{name} has {linear.in_features} inputs and not {expected}")
 
 
+@claims_output
 def prune_directory(
     model: str,
     calibration: str,
@@ -244,7 +245,6 @@ def prune_directory(
     check_pruning(config)
     # First of all: it says on which GPU a model is loaded.
     ranks = join_ranks()
-    check_replaceable(output, force)
     pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
     device = prepare(run)
     classifier = load_classifier(model, device)

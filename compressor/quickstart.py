@@ -16,7 +16,7 @@ from compressor.cache import cache_directory
 from compressor.console import Progress
 from compressor.finetuning import TRAINING_RECORD
 from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
-from compressor.output import atomic_directory, read_json, write_json
+from compressor.output import atomic_directory, claims_run, read_json, write_json
 from compressor.pipeline import check_recipe, check_texts, run_stages
 from compressor.recipe import Recipe, dump_recipe
 from compressor.run_folder import RunFolder
@@ -91,6 +91,7 @@ def quickstart_recipe(data: Path, prune: PruneConfig, attack: AttackConfig, run:
     )
 
 
+@claims_run
 def run_quickstart(
     output: Path, prune: PruneConfig, attack: AttackConfig, run: RunConfig, *, force: bool, progress: Progress
 ) -> Report:

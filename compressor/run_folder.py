@@ -7,7 +7,6 @@ written, and no stage that it follows runs again.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,28 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compressor.errors import UserError
 from compressor.jobs import changes
-from compressor.output import atomic_directory, check_replaceable, read_json, tree_sha256, write_whole
-from compressor.stages import REPORTS, Stage
+from compressor.markers import read_marker, remove_own
+from compressor.output import (
+    MARKER,
+    atomic_directory,
+    check_replaceable,
+    place_of,
+    read_json,
+    tree_sha256,
+    write_whole,
+)
+from compressor.stages import ARTIFACT, ATTACK, DENSE, PRUNED, REPORTS, Stage
 
 RECIPE = "recipe.yaml"
 STAGES = "stages.json"
+KIND = "run"
+# All that a run's folder gets: the results of stages with what belongs to them, and the data of the run.
+CONTENT = (
+    RECIPE,
+    STAGES,
+    *REPORTS,
+    *(f"{name}{rest}/" for name in (DENSE, PRUNED, ARTIFACT, f"{ATTACK}/*", "data") for rest in ("", ".*")),
+)
 
 
 class _Part(BaseModel):
@@ -83,6 +99,12 @@ class RunFolder:
         if self.is_new:
             check_replaceable(path, force)
             return
+        marker = read_marker(path)
+        if marker is None or marker.kind != KIND:
+            raise UserError(
+                f"{path}: has a {STAGES}, but no {MARKER} of a run (early versions wrote none); choose "
+                f"another --output, or remove it yourself"
+            )
         try:
             self._record = Record.model_validate(read_json(path / STAGES))
         except ValidationError as error:
@@ -105,7 +127,7 @@ class RunFolder:
             UserError: it cannot be written.
         """
         if self.is_new:
-            with atomic_directory(self.path, force=True) as working:
+            with atomic_directory(self.path, force=True, kind=KIND, grows=CONTENT) as working:
                 (working / RECIPE).write_text(recipe_text, encoding="utf-8")
                 self._write(Record(), working)
 
@@ -182,7 +204,7 @@ class RunFolder:
     def remove_if_empty(self) -> None:
         """Remove a folder in which no stage has left anything."""
         if self.is_new and not any(path.is_dir() for path in self.path.iterdir()):
-            shutil.rmtree(self.path)
+            remove_own(self.path, keep=place_of(self.path).is_written_into)
 
     def _write(self, record: Record, folder: Path | None = None) -> None:
         _write_text((folder or self.path) / STAGES, record.model_dump_json(indent=2) + "\n")

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -43,10 +42,12 @@ from compressor.options import (
 )
 from compressor.output import (
     atomic_directory,
-    check_replaceable,
     check_space,
+    claims_output,
     json_sha256,
+    place_of,
     read_json,
+    scratch_directory,
     write_json,
     write_whole,
 )
@@ -83,6 +84,7 @@ class FinetuningRun:
         return asdict(self) | {"directory": str(self.directory), "options": self.options.model_dump()}
 
 
+@claims_output
 def soup_directory(
     model: str,
     train_data: str,
@@ -106,7 +108,6 @@ def soup_directory(
     Raises:
         UserError: bad model, data, resources or output.
     """
-    check_replaceable(output, force)
     check_soup(config)
     device = prepare(run)
     data = load_text_data(train_data, columns, "train")
@@ -172,7 +173,7 @@ def check_soup(config: SoupConfig) -> None:
 
 def runs_folder(output: Path) -> Path:
     """Where the fine-tuning runs of a soup, and what they did under attack, are kept."""
-    return output.absolute().with_name(f"{output.name}.runs")
+    return place_of(output).beside("runs")
 
 
 def averaged_classifier(runs: Sequence[FinetuningRun], device: torch.device) -> Classifier:
@@ -274,8 +275,8 @@ class _Kitchen:
         classifier = averaged_classifier(runs, self.device)
         predictor = TorchPredictor(classifier)
         attacked = self.holdout.select(range(min(self.config.attack.attack_examples, len(self.holdout))))
-        with TemporaryDirectory(dir=self.folder) as working:
-            directory = Path(working) / "average"
+        with scratch_directory(folder) as working:
+            directory = working / "average"
             save_classifier(classifier, directory)
             examples, self.resources = attack_model(
                 str(directory),
@@ -285,7 +286,7 @@ class _Kitchen:
                 self.run,
                 self.processes,
                 self.progress,
-                Checkpoint(folder, facts, self.progress.log),
+                Checkpoint(folder, facts, self.progress.log, keeps=(SOUP_RECORD,)),
             )
         figures = asdict(summarize(examples, self.config.attack.attack))
         longest = self.config.attack.longest_word_budget

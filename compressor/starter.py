@@ -84,6 +84,8 @@ def write_starter(path: Path, *, force: bool) -> None:
         way_out = "choose another name, or replace it with --force" if path.is_file() else "it is no file"
         raise UserError(f"{path}: exists; {way_out}")
     try:
-        write_whole(path, starter_recipe())
+        write_whole(path, starter_recipe(), exclusive=not force)
+    except FileExistsError as error:
+        raise UserError(f"{path}: appeared just now; choose another name") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error

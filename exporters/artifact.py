@@ -33,7 +33,7 @@ from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.options.export import GraphPrecision, precision_of
-from compressor.output import atomic_directory, check_replaceable
+from compressor.output import atomic_directory, claims_output
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, TorchPredictor
 from exporters.bfloat16 import widen
 from exporters.bill_of_materials import write_bill_of_materials
@@ -54,6 +54,7 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 
 
+@claims_output
 def export_directory(
     model: str,
     data_source: str | None,
@@ -82,7 +83,6 @@ def export_directory(
     Raises:
         UserError: bad model or data, or parity that does not hold.
     """
-    check_replaceable(output, force)
     precision = precision_of(config)
     prepare(run)
     # On the CPU whatever the device: the graph is the same, and parity is proven there.

@@ -8,7 +8,7 @@ from typing import Any
 
 from compressor.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN
 from compressor.errors import UserError
-from compressor.output import read_json, sha256_of, write_json
+from compressor.output import MARKER, read_json, sha256_of, write_json
 from compressor.weight_files import VOCABULARIES
 from exporters.links import is_own_file
 
@@ -32,11 +32,11 @@ def is_artifact(directory: Path) -> bool:
 
 
 def list_files(directory: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file in `directory` but the manifest, by its path there."""
+    """Size and SHA-256 of every file in `directory` but the manifest and markers, by its path there."""
     return {
         path.relative_to(directory).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path != directory / MANIFEST
+        if path.is_file() and path.name not in (MANIFEST, MARKER)
     }
 
 
@@ -106,7 +106,7 @@ def artifact_problems(directory: Path) -> list[str]:
         for path in directory.rglob("*")
         if path.is_symlink() or not path.is_dir()
     }
-    added = sorted(present - set(listed) - {MANIFEST})
+    added = sorted(present - set(listed) - {MANIFEST, MARKER})
     absent = absent_files(listed) if manifest.get("format") == PACKED_FORMAT else []
     return [
         *(f"{directory / MANIFEST}: lists no {name}; it is no whole classifier" for name in absent),

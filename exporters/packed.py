@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError
-from compressor.output import atomic_directory, check_replaceable, read_tensors, sha256_of
+from compressor.output import MARKER, atomic_directory, claims_output, read_tensors, sha256_of
 from compressor.weight_files import WEIGHTS, weight_files
 from exporters.lineage import model_lineage
 from exporters.links import is_own_file
@@ -75,6 +75,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
+@claims_output
 def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """Pack a model directory's weights, in one file or in shards. Returns the manifest.
 
@@ -88,7 +89,6 @@ def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """
     from safetensors.torch import save_file
 
-    check_replaceable(output, force)
     files = weight_files(model)
     if not files:
         raise UserError(f"{model / WEIGHTS}: no such file; a directory with {WEIGHTS} is needed")
@@ -124,13 +124,13 @@ def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
         return {**write_manifest(working, facts), "path": str(output)}
 
 
+@claims_output
 def unpack_directory(packed: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """The model directory that was packed, every file in it byte for byte the same.
 
     Raises:
         UserError: no packed directory, a file that is not as it was packed, bad output.
     """
-    check_replaceable(output, force)
     manifest = read_manifest(packed)
     if manifest.get("format") != PACKED_FORMAT or PACKED not in manifest["files"]:
         raise UserError(f"{packed}: is no packed model; make one with: compress pack")
@@ -231,6 +231,8 @@ def _other_files(model: Path, weights: Sequence[Path]) -> tuple[list[str], list[
         for name in [*folders, *names]:
             path = Path(folder, name)
             relative = path.relative_to(model).as_posix()
+            if relative == MARKER:
+                continue
             if name in folders and not path.is_symlink():
                 hidden += [relative] * name.startswith(".")
                 continue

@@ -22,7 +22,7 @@ import onnx
 from compressor.errors import UserError
 from compressor.options import TritonConfig
 from compressor.options.export import BackendName
-from compressor.output import atomic_directory, check_replaceable, read_json
+from compressor.output import atomic_directory, claims_output, read_json
 from compressor.pages import page_templates
 from compressor.predictors import ARTIFACT_GRAPH, INPUTS
 from exporters.manifest import read_manifest, write_manifest
@@ -82,6 +82,7 @@ class Signature(NamedTuple):
     output: Tensor
 
 
+@claims_output
 def write_repository(artifact: Path, output: Path, config: TritonConfig, *, force: bool) -> dict[str, Any]:
     """Write a model repository with one model for each back end, and a client beside it.
 
@@ -92,9 +93,6 @@ def write_repository(artifact: Path, output: Path, config: TritonConfig, *, forc
         UserError: no artifact, a file that is not as it was exported, a graph or labels that Triton
             cannot serve, or options that do not fit them.
     """
-    check_replaceable(output, force)
-    if artifact.resolve().is_relative_to(output.resolve()):
-        raise UserError(f"{output}: holds the artifact {artifact}; choose another --output")
     manifest = read_manifest(artifact)
     if not {ARTIFACT_GRAPH, "config.json"} <= set(manifest["files"]) or "labels" not in manifest:
         raise UserError(f"{artifact}: is no exported classifier; make one with: compress export")

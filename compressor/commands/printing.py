@@ -74,6 +74,18 @@ def print_report(as_json: bool, report: Report, output: Path) -> None:
         raise GateFailed("; ".join(failed))
 
 
+@contextmanager
+def optional_output(output: Path | None, force: bool) -> Iterator[None]:
+    """Hold the claim of an output while the work is done that is written to it."""
+    if output is None:
+        yield
+        return
+    from compressor.output import claim
+
+    with claim(output, force=force):
+        yield
+
+
 def write_optional(output: Path | None, force: bool, name: str, value: Any) -> None:
     if output is None:
         return

@@ -16,7 +16,13 @@ from compressor.commands.arguments import (
     Processes,
     Resume,
 )
-from compressor.commands.printing import print_report, print_result, results_only, write_optional
+from compressor.commands.printing import (
+    optional_output,
+    print_report,
+    print_result,
+    results_only,
+    write_optional,
+)
 from compressor.console import terminal_progress
 from compressor.errors import GateFailed
 from compressor.flags import section_flags
@@ -69,7 +75,9 @@ def validate(
     """Hold the artifact against the dense classifier: accuracy, robustness, latency, size, gates."""
     from compressor.validation.run import ValidationJob, validate_directories
 
-    output = output or artifact.with_name(f"{artifact.name}-validation")
+    # The name that `.` and `..` stand for.
+    named = artifact if artifact.name not in ("", "..") else artifact.resolve()
+    output = output or named.with_name(f"{named.name}-validation")
     job = ValidationJob(
         dense,
         artifact,
@@ -141,7 +149,7 @@ def doctor(
     from compressor.doctor import examine
     from compressor.tables import doctor_table
 
-    with results_only(as_json):
+    with results_only(as_json), optional_output(output, force):
         checks = examine(run)
         result = {"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}
         write_optional(output, force, "inspection.json", result)

@@ -15,8 +15,8 @@ from compressor.jobs import Job, decides, describe_machine, predictor_content
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.output import (
     atomic_directory,
-    check_replaceable,
     check_space,
+    claims_output,
     read_json,
     write_json,
     write_json_lines,
@@ -41,6 +41,7 @@ from compressor.robustness.victims import Victim
 RECORD_BYTES = 10**6
 
 
+@claims_output
 def attack_directory(
     model: str,
     data_source: str,
@@ -74,7 +75,6 @@ def attack_directory(
     """
     # First of all: it says on which GPU a model is loaded.
     ranks = join_ranks()
-    check_replaceable(output, force)
     predictor = load_predictor(model, run, columns.max_length)
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)

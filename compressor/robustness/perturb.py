@@ -18,7 +18,7 @@ from compressor.errors import UserError
 from compressor.options import ColumnsConfig, PerturbationName, PerturbConfig, RunConfig
 from compressor.output import (
     atomic_directory,
-    check_replaceable,
+    claims_output,
     read_json,
     read_json_lines,
     write_json,
@@ -36,6 +36,7 @@ CLEAN = "clean"
 ALL = "all"
 
 
+@claims_output
 def perturb_directory(
     model: str,
     data_source: str,
@@ -58,7 +59,6 @@ def perturb_directory(
     Raises:
         UserError: bad model, data, resources or output.
     """
-    check_replaceable(output, force)
     predictor = load_predictor(model, run, columns.max_length)
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)

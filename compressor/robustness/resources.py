@@ -12,7 +12,6 @@ import importlib
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from compressor.cache import cache_folder, cache_note, unwritable
 from compressor.console import Progress
 from compressor.errors import UserError
 from compressor.options import AttackConfig, AttackName, ResourcesConfig, SynonymsConfig
-from compressor.output import sha256_of
+from compressor.output import sha256_of, write_whole
 from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.synonyms import Synonyms, thesaurus_synonyms, wordnet_synonyms
 from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
@@ -54,7 +53,7 @@ def import_textattack() -> ModuleType:
     for name in ("datasets", "transformers"):
         importlib.import_module(name)
     folder = cache_folder("textattack")
-    _write_whole(folder / _TEXTATTACK_READY, b"")
+    _provide(folder / _TEXTATTACK_READY, "")
     _provide_stopwords()
     with _environment_restored():
         os.environ["TA_CACHE_DIR"] = str(folder)
@@ -80,12 +79,12 @@ def _provide_stopwords() -> None:
 
     folder = cache_folder("nltk_data")
     target = cache_folder("nltk_data", "corpora", "stopwords") / "english"
-    _write_whole(target, "\n".join(STOPWORDS.read_text().split()).encode())
+    _provide(target, "\n".join(STOPWORDS.read_text().split()))
     if str(folder) not in nltk.data.path:
         nltk.data.path.append(str(folder))
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def _provide(path: Path, text: str) -> None:
     """Write a cache file, unless it is there, so that another process never sees half of it.
 
     Raises:
@@ -94,10 +93,7 @@ def _write_whole(path: Path, content: bytes) -> None:
     if path.is_file():
         return
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(name).replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise unwritable(path, error) from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from compressor.code_version import code_version
 from compressor.console import Progress
 from compressor.environment import package_versions
 from compressor.errors import UserError
-from compressor.output import json_sha256, sha256_of
+from compressor.output import json_sha256, replaced_file, sha256_of, write_whole
 from compressor.robustness.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
@@ -168,13 +167,12 @@ def _with_neighbours(
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
     neighbours = nearest_neighbours(vectors, NEIGHBOURS, progress)
     path = cached_vectors(key)
+    cache_folder("word_vectors")
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=cache_folder("word_vectors"), suffix=".npz", delete=False
-        ) as file:
-            np.savez(file, vectors=vectors, neighbours=neighbours)
-        checksum_file(path).write_text(sha256_of(Path(file.name)) + "\n")
-        Path(file.name).replace(path)
+        with replaced_file(path) as working:
+            with working.open("wb") as stream:
+                np.savez(stream, vectors=vectors, neighbours=neighbours)
+            write_whole(checksum_file(path), sha256_of(working) + "\n")
     except OSError as error:
         raise unwritable(path, error) from error
     return WordVectors(words, vectors, neighbours, description)

@@ -17,7 +17,7 @@ from compressor.errors import UserError
 from compressor.jobs import Job, describe_machine
 from compressor.labels import task_of
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
-from compressor.output import atomic_directory, check_replaceable, read_json
+from compressor.output import atomic_directory, claims_output, read_json
 from compressor.overlap import check_made_with
 from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, predict_encoded
 from compressor.pruning import PRUNING_RECORD
@@ -124,6 +124,7 @@ class KeptAttacks:
             remove_checkpoint(self._checkpoint)
 
 
+@claims_output
 def validate_directories(
     job: ValidationJob, output: Path, *, force: bool, progress: Progress, resume: bool = False
 ) -> Report:
@@ -140,7 +141,6 @@ def validate_directories(
     Raises:
         UserError: bad input. A broken gate is no error here: the report's verdict tells.
     """
-    check_replaceable(output, force)
     prepare_gates(job.config, job.attack)
     kept = KeptAttacks(output, resume, force)
     with atomic_directory(output, force=force, needed_bytes=REPORT_BYTES) as working:

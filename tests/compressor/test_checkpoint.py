@@ -241,12 +241,18 @@ def test_equal_jobs_are_equal_behind_json(tmp_path):
 def test_a_run_that_was_stopped_before_its_first_part_does_not_stand_in_the_way(tmp_path, names):
     folder = checkpoint_folder(tmp_path / "out")
     folder.mkdir()
+    if names:
+        Checkpoint(folder, JOB).open()
     for name in names:
         (folder / name).write_text("{}")
     checkpoint = open_checkpoint(tmp_path / "out", job(seed=1), resume=False, force=False)
     checkpoint.save("00-a", Part({"x": torch.ones(1)}))
     assert json.loads((folder / "job.json").read_text())["decides"]["seed"] == 1
-    assert sorted(path.name for path in folder.iterdir()) == ["00-a.safetensors", "job.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".compress-output",
+        "00-a.safetensors",
+        "job.json",
+    ]
 
 
 @pytest.mark.parametrize("force", [False, True])

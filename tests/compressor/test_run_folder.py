@@ -1,10 +1,13 @@
 """What a run's folder knows: which stages can be reused, why others cannot, what a stopped run left."""
 
 import json
+import shutil
 
 import pytest
 
+from compressor.checkpoint import Checkpoint
 from compressor.errors import UserError
+from compressor.output import atomic_directory
 from compressor.run_folder import RunFolder
 from compressor.stages import REPORTS, Stage
 
@@ -35,8 +38,8 @@ def write(folder, stage, content="text"):
         if stage.outputs == REPORTS:
             path.write_text(content)
         else:
-            path.mkdir(exist_ok=True)
-            (path / "file").write_text(content)
+            with atomic_directory(path, force=True) as working:
+                (working / "file").write_text(content)
 
 
 @pytest.fixture
@@ -75,8 +78,7 @@ def test_an_output_that_is_not_what_was_written_is_made_again(finished, damage):
     elif damage == "more":
         file.with_name("file2").write_text("other")
     else:
-        file.unlink()
-        file.parent.rmdir()
+        shutil.rmtree(file.parent)
     says = "artifact is missing" if damage == "missing" else "artifact is not as it was written"
     assert reasons(finished, chain()) == {"prune": (), "export": (says,), "validate": ("export runs",)}
 
@@ -122,7 +124,7 @@ def test_force_begins_anew(finished):
     assert all(step.runs for step in folder.plan(chain()))
     assert (finished / "report.json").exists()
     folder.make(RECIPE)
-    assert {path.name for path in finished.iterdir()} == {"recipe.yaml", "stages.json"}
+    assert {path.name for path in finished.iterdir()} == {"recipe.yaml", "stages.json", ".compress-output"}
 
 
 @pytest.mark.parametrize("text", ["", "{}x", "[]", '{"stages": 3}', '{"stages": {"prune": {}}}'])
@@ -137,5 +139,56 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="--force"):
         RunFolder(tmp_path)
-    with pytest.raises(UserError, match="holds none of the files that compress writes"):
+    with pytest.raises(UserError, match=r"not replaced, since it has no \.compress-output"):
         RunFolder(tmp_path, force=True)
+
+
+def test_a_folder_is_a_runs_by_its_marker_alone(finished):
+    (finished / ".compress-output").unlink()
+    with pytest.raises(UserError, match=r"has a stages\.json, but no \.compress-output of a run"):
+        RunFolder(finished)
+    with pytest.raises(UserError, match="not replaced, since it has no"):
+        RunFolder(finished, force=True)
+    assert (finished / "pruned" / "file").is_file()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.txt",
+        "pruned/notes.txt",
+        "mine/result",
+        "pruned.tar.gz",
+        "attack/notes.txt",
+        "dense.runs/x",
+    ],
+)
+def test_what_somebody_put_into_a_runs_folder_is_not_replaced(finished, name):
+    (finished / name).parent.mkdir(exist_ok=True)
+    (finished / name).write_text("mine")
+    with pytest.raises(UserError, match=f"compress did not write {name} in it"):
+        RunFolder(finished, force=True)
+
+
+def test_what_stages_leave_behind_is_the_runs(finished):
+    with atomic_directory(finished / "dense.runs" / "run-1") as working:
+        (working / "file").write_text("text")
+    Checkpoint(finished / "pruned.progress", {}).open()
+    (finished / "attack" / "dense.progress").mkdir(parents=True)
+    (finished / ".pruned.compress-lock").write_text("")
+    RunFolder(finished, force=True).make(RECIPE)
+    assert {path.name for path in finished.iterdir()} == {"recipe.yaml", "stages.json", ".compress-output"}
+
+
+def test_an_empty_run_goes_and_what_somebody_put_there_stays(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.make(RECIPE)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    folder.remove_if_empty()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+    (tmp_path / "run" / "notes.txt").unlink()
+    (tmp_path / "run").rmdir()
+    folder = RunFolder(tmp_path / "run")
+    folder.make(RECIPE)
+    folder.remove_if_empty()
+    assert not (tmp_path / "run").exists()
