@@ -18,6 +18,7 @@ import numpy as np
 
 from compressor.errors import UserError
 from compressor.labels import Column, class_labels, number_labels, task_of
+from compressor.loading import hub_data
 from compressor.options import ColumnsConfig, TaskName
 
 if TYPE_CHECKING:
@@ -258,7 +259,8 @@ def _load_hub(source: str, role: Role) -> Dataset:
     elif len(parts) == 3:
         name, configuration = "/".join(parts[:2]), parts[2]
     try:
-        splits = datasets.get_dataset_split_names(name, configuration)
+        with hub_data():
+            splits = datasets.get_dataset_split_names(name, configuration)
         wanted = [split] if split else list(SPLITS[role])
         chosen = next((s for s in wanted if s in splits), None)
         if chosen is None:
@@ -266,7 +268,8 @@ def _load_hub(source: str, role: Role) -> Dataset:
                 f"{source}: has no split {' or '.join(map(repr, wanted))}; it has {', '.join(splits)}; "
                 f"write {name}:SPLIT"
             )
-        return datasets.load_dataset(name, configuration, split=chosen)
+        with hub_data():
+            return datasets.load_dataset(name, configuration, split=chosen)
     except (OSError, ValueError, RuntimeError) as error:  # not found, offline, no connection
         raise UserError(
             f"{source}: no such file, and it could not be loaded from the hub: {_first_line(error)}"

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import onnx
 
+from compressor.classifier import load_tokenizer
 from compressor.errors import UserError
 from compressor.options import TritonConfig
 from compressor.options.export import BackendName
@@ -278,12 +279,10 @@ def _write_model(
 
 def _write_client(artifact: Path, folder: Path, labels: Sequence[str], lengths: Lengths) -> None:
     """Write the client with what it needs; cutting and padding are part of its tokenizer's file."""
-    from transformers import AutoTokenizer
-
     folder.mkdir()
     shutil.copyfile(Path(__file__).with_name("triton_client.py"), folder / "client.py")
     _write_labels(folder, labels)
-    tokenizer = AutoTokenizer.from_pretrained(artifact, use_fast=True)
+    tokenizer = load_tokenizer(str(artifact))
     backend = tokenizer.backend_tokenizer
     backend.enable_truncation(lengths.cut, direction=tokenizer.truncation_side)
     backend.enable_padding(

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from compressor.options.section import Section
 
+# No BERT has more positions; a model that has fewer is refused with its own number.
+MOST_TOKENS = 65536
+
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 
@@ -31,7 +34,12 @@ class ColumnsConfig(Section):
     label_column: str | None = Field(
         None, description="Column of the label, a number or a name; found by convention if not given."
     )
-    max_length: int = Field(128, ge=4, le=512, description="Longest input in tokens; longer ones are cut.")
+    max_length: int = Field(
+        128,
+        ge=4,
+        le=MOST_TOKENS,
+        description="Longest input in tokens; longer ones are cut. The model must take so many.",
+    )
 
 
 class DataConfig(ColumnsConfig):

@@ -74,9 +74,10 @@ def attack_directory(
     # First of all: it says on which GPU a model is loaded.
     ranks = join_ranks()
     check_replaceable(output, force)
-    predictor = load_predictor(model, run)
+    predictor = load_predictor(model, run, {"max_length": columns.max_length})
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
+    predictor.check_pairs(data.pairs is not None)
     sample = data.sample(config.attack_examples, run.seed)
     options = config.model_dump()
     other = None if against is None else load_attack(against, options, run.seed, sample)

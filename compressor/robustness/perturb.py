@@ -59,9 +59,10 @@ def perturb_directory(
         UserError: bad model, data, resources or output.
     """
     check_replaceable(output, force)
-    predictor = load_predictor(model, run)
+    predictor = load_predictor(model, run, {"max_length": columns.max_length})
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
+    predictor.check_pairs(data.pairs is not None)
     sample = data.sample(config.perturbed_examples, run.seed)
     start = time.monotonic()
     perturbed, resources = perturbed_texts(sample, config, run.seed, progress)

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -225,8 +225,13 @@ def check_classes(model: str, predictor: Predictor) -> None:
         )
 
 
-def load_predictor(directory: str, run: RunConfig) -> Predictor:
+def load_predictor(
+    directory: str, run: RunConfig, lengths: Mapping[str, int | None] | None = None
+) -> Predictor:
     """A predictor for a classifier (directory or hub id) or for an exported artifact (directory).
+
+    Args:
+        lengths: tokens of the inputs that it is to take, by the name of their option.
 
     Raises:
         UserError: neither of the two, or broken.
@@ -235,7 +240,7 @@ def load_predictor(directory: str, run: RunConfig) -> Predictor:
     device = prepare(run)
     if is_artifact(path):
         manifest = read_artifact_manifest(path)
-        predictor = OnnxPredictor(path, thread_count(run), device.type)
+        predictor = OnnxPredictor(path, thread_count(run), device.type, lengths=lengths)
         check_labels(path, manifest, predictor.label_names)
         return predictor
-    return TorchPredictor(load_classifier(directory, device))
+    return TorchPredictor(load_classifier(directory, device, lengths=lengths))

@@ -103,12 +103,15 @@ def validate_into(directory: Path, job: ValidationJob, progress: Progress) -> Re
     if pruned is None:
         del directories["pruned"]
     longest = max(job.config.sequence_lengths)
-    predictors, contents = load_variants(directories, manifest["sparsity"], job.run, longest)
+    lengths = {"max_length": job.columns.max_length, "sequence_lengths": longest}
+    predictors, contents = load_variants(directories, manifest["sparsity"], job.run, longest, lengths)
     check_labels(job.artifact, manifest, predictors["artifact"].label_names)
     check_same_labels(predictors, directories)
     label_names = predictors["dense"].label_names
     check_task(gates, job.config, task_of(label_names))
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)
+    for predictor in predictors.values():
+        predictor.check_pairs(data.pairs is not None)
     has_classes = data.task == "classification"
     environment = describe_environment(job.run) | {"data": data.record(job.columns)}
     if has_classes:
