@@ -72,6 +72,9 @@ class OpenVinoPredictor:
         result: NDArray[np.float32] = self._model({key: value.numpy() for key, value in batch.items()})[0]
         return result
 
+    def check_pairs(self, has_pairs: bool) -> None:
+        """All models of this benchmark take pairs."""
+
     def in_bulk(self) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -15,12 +15,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks.alone import measured_alone
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from compressor.assets import encoder_directory
-from compressor.classifier import Classifier
+from compressor.classifier import Classifier, load_tokenizer
 from compressor.console import terminal_progress
 from compressor.data import TextData
 from compressor.environment import describe_environment, prepare, resolve_device
@@ -51,7 +51,7 @@ SHAPES: dict[Shape, dict[str, int]] = {
 
 def random_classifier(shape: Shape, layers: int | None, device: torch.device) -> Classifier:
     """A classifier of that shape with random weights and BERT's vocabulary, or of its first layers."""
-    tokenizer = AutoTokenizer.from_pretrained(encoder_directory())
+    tokenizer = load_tokenizer(str(encoder_directory()))
     torch.manual_seed(0)
     sizes = SHAPES[shape] | ({"num_hidden_layers": layers} if layers else {})
     config = BertConfig(

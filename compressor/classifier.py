@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -15,6 +14,19 @@ from torch import Tensor, nn
 
 from compressor.errors import UserError, first_line
 from compressor.labels import task_of
+from compressor.loading import load_any_tokenizer, load_config, load_weights, quiet, read_config
+from compressor.model_checks import (
+    fitted,
+    key_problems,
+    label_names,
+    length_problems,
+    model_problems,
+    pair_problems,
+    raise_problems,
+    tokenizer_facts,
+    weight_problems,
+    without_heads,
+)
 from compressor.options import TaskName, shown
 from compressor.output import sha256_of
 from compressor.weight_files import INDEX, VOCABULARIES, digest_of_files, shard_names, weight_files
@@ -61,45 +73,113 @@ class Classifier:
 
 
 def load_classifier(
-    source: str, device: torch.device | str = "cpu", *, attention: Attention = "sdpa"
+    source: str,
+    device: torch.device | str = "cpu",
+    *,
+    attention: Attention = "sdpa",
+    lengths: Mapping[str, int | None] | None = None,
 ) -> Classifier:
     """Load a fine-tuned `BertForSequenceClassification` from a directory or the hub.
 
     Args:
         attention: PyTorch's fused kernel, or "eager" with every operation its own.
+        lengths: tokens of the inputs that it is to take, by the name of their option.
 
     Raises:
-        UserError: missing, no BERT classifier, pickle only, incomplete, or with weights that are
-            not finite.
+        UserError: missing, no BERT classifier, pickle only, incomplete, with weights that are not finite, or
+            with a configuration or tokenizer that the program cannot work with to the end; all that is
+            wrong with these is named at once, before weights are read.
     """
-    config = _load_config(source)
-    architectures = config.architectures or []
-    if architectures != ["BertForSequenceClassification"]:
-        raise UserError(
-            f"{source}: is {', '.join(architectures) or 'of no known architecture'}, not a "
-            f"BertForSequenceClassification; fine-tune it first with: compress finetune"
-        )
-    return _load(source, config, device, attention, allow_new_head=False)
+    content, tokenizer = check_checkpoint(source, lengths=lengths)
+    return _load(source, content, tokenizer, device, attention, allow_new_head=False)
 
 
 def load_for_finetuning(
-    source: str, label_names: Sequence[str], seed: int, device: torch.device | str = "cpu"
+    source: str,
+    label_names: Sequence[str],
+    seed: int,
+    device: torch.device | str = "cpu",
+    *,
+    lengths: Mapping[str, int | None] | None = None,
+    has_pairs: bool = False,
 ) -> Classifier:
     """Load any BERT checkpoint and give it a head for `label_names`, of which a regression has one.
 
-    A head of the right size is kept; otherwise a new one is drawn with `seed`.
+    A head of the right size is kept; otherwise a new one is drawn with `seed`. What the checkpoint's
+    configuration says of labels and of its task is replaced.
+
+    Args:
+        lengths: tokens of the inputs that it is to take, by the name of their option.
+        has_pairs: whether it is to take two texts at once.
 
     Raises:
         UserError: as `load_classifier`, but an encoder without a head is welcome.
     """
-    config = _load_config(source)
-    config.num_labels = len(label_names)
-    config.id2label = dict(enumerate(label_names))
-    config.label2id = {name: index for index, name in enumerate(label_names)}
-    config.problem_type = "regression" if task_of(label_names) == "regression" else None
+    content, tokenizer = check_checkpoint(source, lengths=lengths, has_pairs=has_pairs, for_finetuning=True)
+    content |= {
+        "id2label": dict(enumerate(label_names)),
+        "problem_type": "regression" if task_of(label_names) == "regression" else None,
+    }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _load(source, config, device, "sdpa", allow_new_head=True)
+        return _load(source, content, tokenizer, device, "sdpa", allow_new_head=True)
+
+
+def check_checkpoint(
+    source: str,
+    *,
+    lengths: Mapping[str, int | None] | None = None,
+    has_pairs: bool = False,
+    for_finetuning: bool = False,
+) -> tuple[dict[str, Any], PreTrainedTokenizerBase]:
+    """Check all that is known of a checkpoint before its weights are read.
+
+    Returns the content of its configuration, and its tokenizer.
+
+    Args:
+        lengths: tokens of the inputs that it is to take, by the name of their option.
+        has_pairs: whether it is to take two texts at once.
+        for_finetuning: whether its head will be replaced.
+
+    Raises:
+        UserError: it cannot be used; names all that is wrong.
+    """
+    is_directory(source)
+    content = read_config(source)
+    if for_finetuning:
+        content = without_heads(content)
+    try:
+        tokenizer = load_tokenizer(source)
+        facts = tokenizer_facts(tokenizer)
+    except UserError as error:
+        # What the configuration says may be the reason.
+        raise_problems(source, key_problems(content))
+        raise error
+    problems = [*model_problems(content, facts, lengths=lengths, has_pairs=has_pairs)]
+    raise_problems(source, [*problems, *weight_problems(_stored_types(Path(source)))])
+    return content, tokenizer
+
+
+def check_pairs(source: str, config: Any, tokenizer: PreTrainedTokenizerBase, has_pairs: bool) -> None:
+    """Raise a `UserError` if there are pairs and a model that is loaded cannot take them.
+
+    Args:
+        source: of the model.
+        config: the model's configuration.
+    """
+    if has_pairs:
+        raise_problems(source, pair_problems(config.to_dict(), tokenizer_facts(tokenizer)))
+
+
+def check_lengths(source: str, config: Any, lengths: Mapping[str, int | None]) -> None:
+    """Raise a `UserError` if a model that is loaded does not take inputs of so many tokens.
+
+    Args:
+        source: of the model.
+        config: the model's configuration.
+        lengths: in tokens, by the name of their option.
+    """
+    raise_problems(source, length_problems(config.to_dict(), lengths))
 
 
 def model_task(source: str) -> TaskName:
@@ -108,7 +188,10 @@ def model_task(source: str) -> TaskName:
     Raises:
         UserError: missing, or no BERT model.
     """
-    return "regression" if _load_config(source).num_labels == 1 else "classification"
+    is_directory(source)
+    content = read_config(source)
+    raise_problems(source, key_problems(content))
+    return task_of(label_names(content))
 
 
 def model_labels(source: str) -> list[str] | None:
@@ -117,27 +200,28 @@ def model_labels(source: str) -> list[str] | None:
     Raises:
         UserError: missing, or no BERT model.
     """
-    config = _load_config(source)
-    if config.architectures != ["BertForSequenceClassification"]:
-        return None
-    return [str(config.id2label[index]) for index in sorted(config.id2label)]
-
-
-def _load_config(source: str) -> Any:
-    """The configuration of a BERT checkpoint that has safetensors weights."""
-    from transformers import AutoConfig
-
     is_directory(source)
-    try:
-        # By default it asks on a terminal whether to run a checkpoint's own code, which never runs here.
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{source}: no such directory, and no model could be loaded: {first_line(error)}"
-        ) from error
-    if config.model_type != "bert":
-        raise UserError(f"{source}: is a {config.model_type} model; only BERT models can be used")
-    return config
+    content = read_config(source)
+    raise_problems(source, key_problems(content))
+    if content.get("architectures") not in (None, ["BertForSequenceClassification"]):
+        return None
+    return label_names(content)
+
+
+def _stored_types(directory: Path) -> dict[str, str]:
+    """Type of each weight of a directory, as its safetensors files say; broken files say nothing."""
+    found: dict[str, str] = {}
+    for path in sorted(directory.glob("*.safetensors")) if directory.is_dir() else ():
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = stream.read(min(size, path.stat().st_size))
+        try:
+            entries = json.loads(header)
+            found |= {name: str(entry["dtype"]) for name, entry in entries.items() if name != "__metadata__"}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # Broken; what reads the weights says how.
+            continue
+    return found
 
 
 def is_directory(source: str) -> bool:
@@ -175,23 +259,29 @@ def _check_weight_files(path: Path) -> None:
 
 
 def _load(
-    source: str, config: Any, device: torch.device | str, attention: Attention, *, allow_new_head: bool
+    source: str,
+    content: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device | str,
+    attention: Attention,
+    *,
+    allow_new_head: bool,
 ) -> Classifier:
     from safetensors import SafetensorError
     from transformers import BertForSequenceClassification
 
     from compressor.structure import classifier_class
 
+    config = load_config(fitted(content, int(tokenizer.pad_token_id)))
     try:
-        with quiet_transformers():
-            model, report = classifier_class(config).from_pretrained(
+        with quiet():
+            model, report = load_weights(
+                classifier_class(config),
                 source,
                 config=config,
-                use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
                 attn_implementation=attention,
-                dtype=torch.float32,
             )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{source}: cannot be loaded: {first_line(error)}") from error
@@ -202,22 +292,38 @@ def _load(
     absent += sorted(key if isinstance(key, str) else str(key[0]) for key in report["mismatched_keys"])
     if allow_new_head:
         absent = [name for name in absent if not name.startswith(("classifier.", "bert.pooler."))]
+    if absent and all(name.startswith(("classifier.", "bert.pooler.")) for name in absent):
+        named = "" if content.get("architectures") else f" (and {source}/config.json names no architectures)"
+        raise UserError(
+            f"{source}: {len(absent)} weights are missing or of another shape ({', '.join(absent[:3])}): it "
+            f"has no head of a classifier{named}; fine-tune it first with: compress finetune"
+        )
     if absent:
         raise UserError(
             f"{source}: {len(absent)} weights are missing or of another shape ({', '.join(absent[:3])}); "
             f"it is no complete BERT classifier"
         )
-    surplus = sorted(str(key) for key in report["unexpected_keys"] if "encoder.layer." in str(key))
+    raise_problems(source, weight_problems({str(key): "F32" for key in report["unexpected_keys"]}))
+    surplus = sorted(str(key) for key in report["unexpected_keys"] if _is_of_bert(str(key)))
     if surplus:
         raise UserError(
-            f"{source}: holds {len(surplus)} encoder weights that its config.json has no place for "
+            f"{source}: holds {len(surplus)} weights that its config.json has no place for "
             f"({', '.join(surplus[:3])}); the two do not belong together"
         )
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise UserError(f"{source}: weight {name} holds NaN or infinity; the checkpoint is broken")
     model.eval().to(device)
-    return Classifier(model, load_tokenizer(source), source)
+    return Classifier(model, tokenizer, source)
+
+
+def _is_of_bert(name: str) -> bool:
+    """Whether a weight is of the encoder or of a classifier's head, and not of another one's beside it."""
+    parts = ("encoder.", "embeddings.", "pooler.", "classifier.")
+    return f".{name}".replace(".bert.", ".").startswith(tuple(f".{part}" for part in parts)) and (
+        # Transformers once stored the numbers of positions and segments too.
+        not name.endswith(("position_ids", "token_type_ids"))
+    )
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -226,8 +332,6 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: it is missing, broken, or cannot pad.
     """
-    from transformers import AutoTokenizer
-
     path = Path(source)
     problem = f"{source}: the tokenizer (tokenizer.json, tokenizer_config.json) cannot be loaded"
     way_out = "restore the files that were saved with the model"
@@ -235,8 +339,10 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     if path.is_dir() and not any((path / name).is_file() for name in VOCABULARIES):
         raise UserError(f"{problem}: there is no {' and no '.join(VOCABULARIES)}; {way_out}")
     try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
+        with quiet():
+            tokenizer = load_any_tokenizer(source)
+    except UserError:
+        raise
     except Exception as error:  # the tokenizers library raises plain exceptions
         raise UserError(f"{problem}: {first_line(error)}; {way_out}") from error
     if tokenizer.pad_token_id is None:
@@ -245,20 +351,6 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         )
     found: PreTrainedTokenizerBase = tokenizer
     return found
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence loading reports: what they say is checked above and raised as an error."""
-    from transformers.utils import logging as transformers_logging
-
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
 
 
 def save_classifier(classifier: Classifier, directory: Path) -> None:
@@ -302,7 +394,7 @@ def model_content(source: str) -> str:
         UserError: missing, no checkpoint, or pickle only.
     """
     if not is_directory(source):
-        return f"commit {_load_config(source)._commit_hash}"
+        return f"commit {read_config(source).get('_commit_hash')}"
     return files_content(Path(source), CONTENT)
 
 

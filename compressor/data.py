@@ -23,6 +23,7 @@ from compressor.labels import (
     read_classes,
     task_of,
 )
+from compressor.loading import hub_data
 from compressor.options import ColumnsConfig, TaskName
 from compressor.reading import Table, is_data_file, read_dataset, read_file
 
@@ -263,7 +264,8 @@ def _load_hub(source: str, role: Role) -> Dataset:
     elif len(parts) == 3:
         name, configuration = "/".join(parts[:2]), parts[2]
     try:
-        splits = datasets.get_dataset_split_names(name, configuration)
+        with hub_data():
+            splits = datasets.get_dataset_split_names(name, configuration)
         wanted = [split] if split else list(SPLITS[role])
         chosen = next((s for s in wanted if s in splits), None)
         if chosen is None:
@@ -271,7 +273,8 @@ def _load_hub(source: str, role: Role) -> Dataset:
                 f"{source}: has no split {' or '.join(map(repr, wanted))}; it has {', '.join(splits)}; "
                 f"write {name}:SPLIT"
             )
-        return datasets.load_dataset(name, configuration, split=chosen)
+        with hub_data():
+            return datasets.load_dataset(name, configuration, split=chosen)
     except (OSError, ValueError, RuntimeError) as error:  # not found, offline, no connection
         raise UserError(
             f"{source}: no such file, and it could not be loaded from the hub: {first_line(error)}"

@@ -9,7 +9,7 @@ from typing import Any
 from compressor.console import format_seconds
 from compressor.environment import resolve_device
 from compressor.options import TaskName
-from compressor.pipeline import check_metrics, check_recipe, check_texts
+from compressor.pipeline import check_metrics, check_model, check_recipe, check_texts
 from compressor.recipe import Recipe
 from compressor.run_folder import RunFolder, Step
 from compressor.runtime_gains import Gain, gains_of
@@ -69,6 +69,7 @@ def _timed(recipe: Recipe, task: TaskName, plan: list[Step]) -> list[PlannedStag
     from compressor.estimates import Estimate, estimate, measure
 
     check_metrics(recipe, task)
+    check_model(recipe)
     check_texts(recipe, task)
     pace, sizes = measure(recipe, task)
     planned: list[PlannedStage] = []

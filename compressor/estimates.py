@@ -119,7 +119,14 @@ def measure(recipe: Recipe, task: TaskName) -> tuple[Pace, Sizes]:
 
 
 def _pace(recipe: Recipe, test: TextData, device: torch.device) -> Pace:
-    classifier = load_for_finetuning(recipe.model, test.label_names, recipe.run.seed, device)
+    classifier = load_for_finetuning(
+        recipe.model,
+        test.label_names,
+        recipe.run.seed,
+        device,
+        lengths={"max_length": recipe.data.max_length},
+        has_pairs=test.pairs is not None,
+    )
     encoded = encode(classifier.tokenizer, test.sample(SAMPLE, recipe.run.seed), recipe.data.max_length)
     batch = pad(encoded, int(classifier.tokenizer.pad_token_id), device)
     model = classifier.model

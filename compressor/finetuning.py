@@ -153,7 +153,14 @@ def finetune_directory(
     names = NUMBER_NAMES if config.task == "regression" else None
     data = load_text_data(train_data, columns, "train", label_names=names)
     log_notes(data, progress)
-    classifier = load_for_finetuning(model, data.label_names, run.seed, device)
+    classifier = load_for_finetuning(
+        model,
+        data.label_names,
+        run.seed,
+        device,
+        lengths={"max_length": columns.max_length},
+        has_pairs=data.pairs is not None,
+    )
     vectors = substitution_vectors(config, progress) if config.substituted_share else None
     facts = {
         "options": config.model_dump(),

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.batching import Batch, Encoded, encode, pad, sorted_batches
-from compressor.classifier import Classifier, encoder_linears, load_classifier
+from compressor.classifier import Classifier, check_pairs, encoder_linears, load_classifier
 from compressor.console import Progress
 from compressor.data import TextData, log_notes
 from compressor.errors import UserError
@@ -181,7 +181,7 @@ def compare_directories(
     texts = load_sets(options, columns, run.seed)
     for data in texts.sets.values():
         log_notes(data, progress)
-    dense, sparse = (_load(source, device) for source in (options.against, model))
+    dense, sparse = (_load(source, device, columns.max_length) for source in (options.against, model))
     _check_comparable(dense, sparse)
     layers = int(dense.model.config.num_hidden_layers)
     layer = layers if options.attention_layer is None else options.attention_layer
@@ -190,6 +190,8 @@ def compare_directories(
     pad_token_id = int(dense.tokenizer.pad_token_id)
     sets = {}
     for name, data in texts.sets.items():
+        for one in (dense, sparse):
+            check_pairs(one.source, one.model.config, one.tokenizer, data.pairs is not None)
         encoded = encode(dense.tokenizer, data, columns.max_length)
         groups = sorted_batches(encoded, _batch_size(encoded))
         batches = (
@@ -213,13 +215,13 @@ def compare_directories(
     }
 
 
-def _load(source: str, device: torch.device) -> Classifier:
+def _load(source: str, device: torch.device, max_length: int) -> Classifier:
     if is_artifact(Path(source)):
         raise UserError(
             f"{source}: is an exported artifact, whose layers cannot be looked into; with --against, "
             f"give the classifier that it was exported from"
         )
-    return load_classifier(source, device, attention="eager")
+    return load_classifier(source, device, attention="eager", lengths={"max_length": max_length})
 
 
 def _check_comparable(dense: Classifier, sparse: Classifier) -> None:

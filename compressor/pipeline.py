@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from compressor.classifier import check_checkpoint
 from compressor.console import Progress
 from compressor.data import load_text_data
 from compressor.environment import resolve_device
@@ -96,6 +97,7 @@ def run_recipe(
     shared: dict[str, int] = {}
     if any(step.runs for step in plan):
         check_metrics(recipe, task)
+        check_model(recipe)
         shared = check_texts(recipe, task)
     folder.make(dump_recipe(recipe))
     try:
@@ -108,6 +110,15 @@ def run_recipe(
 def check_metrics(recipe: Recipe, task: TaskName) -> None:
     """Raise a `UserError` if gates or the metric are not of what the run's models do."""
     check_task(parse_gates(recipe.validate_.gates), recipe.validate_, task)
+
+
+def check_model(recipe: Recipe) -> None:
+    """Raise a `UserError` if the run's model cannot be used, or does not take the recipe's lengths."""
+    lengths = {
+        "max_length": recipe.data.max_length,
+        "sequence_lengths": max(recipe.validate_.sequence_lengths),
+    }
+    check_checkpoint(recipe.model, lengths=lengths, for_finetuning=trains_dense(recipe))
 
 
 def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:

@@ -6,10 +6,10 @@ measured by the same code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,10 +21,19 @@ from compressor.artifact_files import EXPORT_AGAIN as EXPORT_AGAIN
 from compressor.artifact_files import INPUTS as INPUTS
 from compressor.artifact_files import OUTPUT as OUTPUT
 from compressor.batching import Batch, Encoded, encode, pad, sorted_batches
-from compressor.classifier import Classifier, load_tokenizer
+from compressor.classifier import Classifier, check_pairs, load_tokenizer
 from compressor.console import Progress
 from compressor.data import TextData
 from compressor.errors import UserError, first_line
+from compressor.loading import load_config, read_config
+from compressor.model_checks import (
+    fitted,
+    key_problems,
+    label_problems,
+    model_problems,
+    raise_problems,
+    tokenizer_facts,
+)
 from compressor.onednn import onednn_linears
 
 if TYPE_CHECKING:
@@ -45,6 +54,9 @@ class Predictor(Protocol):
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Logits `(batch, labels)` float32 of a batch on the CPU."""
 
+    def check_pairs(self, has_pairs: bool) -> None:
+        """Raise a `UserError` if there are pairs and the model cannot take two texts at once."""
+
     def in_bulk(self) -> AbstractContextManager[None]:
         """Within it `logits` may take what is fastest, and not what a program that loads the model takes."""
 
@@ -56,6 +68,7 @@ class TorchPredictor:
         self.tokenizer = classifier.tokenizer
         self.label_names = classifier.label_names
         self._model = classifier.model
+        self._source = classifier.source
         self.device = classifier.device
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
@@ -63,6 +76,9 @@ class TorchPredictor:
             logits = self._model(**{key: value.to(self.device) for key, value in batch.items()}).logits
         result: NDArray[np.float32] = logits.float().cpu().numpy()
         return result
+
+    def check_pairs(self, has_pairs: bool) -> None:
+        check_pairs(self._source, self._model.config, self.tokenizer, has_pairs)
 
     def in_bulk(self) -> AbstractContextManager[None]:
         return onednn_linears(self._model)
@@ -77,13 +93,22 @@ class OnnxPredictor:
         spinning: whether idle threads spin for a while before they sleep, which is ONNX Runtime's own default
             and what a server has. Not where PyTorch works on the same cores in turn: they would slow it down.
         device: "cpu", or "cuda", for which the session must really run on PyTorch's current CUDA device.
+        lengths: tokens of the inputs that it is to take, by the name of their option.
 
     Raises:
         UserError: no artifact, a graph that does not load or is of another model, a broken configuration
             or tokenizer, or no CUDA provider.
     """
 
-    def __init__(self, directory: Path, threads: int, device: str = "cpu", *, spinning: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        threads: int,
+        device: str = "cpu",
+        *,
+        spinning: bool = False,
+        lengths: Mapping[str, int | None] | None = None,
+    ) -> None:
         import onnxruntime
 
         graph = directory / ARTIFACT_GRAPH
@@ -108,12 +133,17 @@ class OnnxPredictor:
                 f"{graph}: ONNX Runtime cannot run it on CUDA here (it has "
                 f"{', '.join(self._session.get_providers())}); install the gpu extra, or use --device cpu"
             )
-        self.label_names = _label_names(directory)
+        content = _configuration(directory)
+        config = load_config(fitted(content, 0))
+        self.label_names = [str(config.id2label[index]) for index in range(config.num_labels)]
         inputs = self._session.get_inputs()
         problem = signature_problem(inputs, self._session.get_outputs(), len(self.label_names))
         if problem:
             raise UserError(f"{graph}: is no classifier of compress: {problem}; {EXPORT_AGAIN}")
         self.tokenizer = load_tokenizer(str(directory))
+        facts = tokenizer_facts(self.tokenizer)
+        raise_problems(str(directory), [*model_problems(content, facts, lengths=lengths)])
+        self._config = config
         self.device = torch.device(device)
         self._graph = graph
         self._inputs = {entry.name for entry in inputs}
@@ -129,6 +159,9 @@ class OnnxPredictor:
                 f"{first_line(error)}; give a shorter --max-length if it is too long, or {EXPORT_AGAIN}"
             ) from error
         return np.asarray(found, dtype=np.float32)
+
+    def check_pairs(self, has_pairs: bool) -> None:
+        check_pairs(str(self._graph.parent), self._config, self.tokenizer, has_pairs)
 
     def in_bulk(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -164,20 +197,19 @@ def signature_problem(inputs: Sequence[GraphValue], outputs: Sequence[GraphValue
     return None
 
 
-def _label_names(directory: Path) -> list[str]:
-    """The name of each class index, from the configuration of an artifact."""
-    from transformers import AutoConfig
-
+def _configuration(directory: Path) -> dict[str, Any]:
+    """The content of the configuration of an artifact, which names the labels."""
     path = directory / ARTIFACT_CONFIG
     if not path.is_file():
         raise UserError(f"{path}: no such file; {EXPORT_AGAIN}")
     try:
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-        return [str(config.id2label[index]) for index in range(config.num_labels)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        content = read_config(str(directory))
+        raise_problems(str(directory), [*key_problems(content), *label_problems(content)])
+    except UserError as error:
         raise UserError(
             f"{path}: is no configuration of a classifier: {first_line(error)}; {EXPORT_AGAIN}"
         ) from error
+    return content
 
 
 def _provider_options(device: str) -> dict[str, int]:

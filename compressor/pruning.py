@@ -24,6 +24,7 @@ from compressor.checkpoint import (
 )
 from compressor.classifier import (
     Classifier,
+    check_pairs,
     encoder_linears,
     encoder_weights,
     load_classifier,
@@ -247,7 +248,7 @@ def prune_directory(
     ranks = join_ranks()
     pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
     device = prepare(run)
-    classifier = load_classifier(model, device)
+    classifier = load_classifier(model, device, lengths={"max_length": columns.max_length})
     _check_shapes(classifier, pattern)
     data = load_text_data(
         calibration,
@@ -257,6 +258,7 @@ def prune_directory(
         needs_labels=config.trains,
     )
     log_notes(data, progress, labels=config.trains)
+    check_pairs(model, classifier.model.config, classifier.tokenizer, data.pairs is not None)
     replaces_words = config.distills and config.adaptive.distillation_substituted_share
     vectors = substitution_vectors(config.adaptive, progress) if replaces_words else None
     facts = {

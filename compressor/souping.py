@@ -118,7 +118,16 @@ def soup_directory(
     )
     if any(config.substituted_shares):
         kitchen.vectors = substitution_vectors(config, progress)
-    size = weights_bytes(load_for_finetuning(model, data.label_names, run.seed, device))
+    first = load_for_finetuning(
+        model,
+        data.label_names,
+        run.seed,
+        device,
+        lengths={"max_length": columns.max_length},
+        has_pairs=data.pairs is not None,
+    )
+    size = weights_bytes(first)
+    del first
     check_space(output, (config.runs + 2 + DISK_SHARE) * size)
     began = time.monotonic()
     plans = grid_runs(config, run.seed)

@@ -22,6 +22,7 @@ from compressor import __version__
 from compressor.batching import encode
 from compressor.classifier import (
     Classifier,
+    check_pairs,
     encoder_weights,
     load_classifier,
     sparsity_of,
@@ -86,11 +87,12 @@ def export_directory(
     precision = precision_of(config)
     prepare(run)
     # On the CPU whatever the device: the graph is the same, and parity is proven there.
-    classifier = load_classifier(model, "cpu", attention="eager")
+    classifier = load_classifier(model, "cpu", attention="eager", lengths={"max_length": columns.max_length})
     positions = classifier.model.config.max_position_embeddings
     profile = _profile(config, positions)
     data = _texts(classifier, data_source, columns, config.parity_examples, run.seed)
     log_notes(data, progress)
+    check_pairs(model, classifier.model.config, classifier.tokenizer, data.pairs is not None)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
     scales = None
     if precision == "int8-static":

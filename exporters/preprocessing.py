@@ -124,7 +124,8 @@ def prove_preprocessing(
         UserError: transformers reads another tokenizer from the files than was written.
     """
     from compressor.batching import encode_texts
-    from compressor.classifier import load_tokenizer, quiet_transformers
+    from compressor.classifier import load_tokenizer
+    from compressor.loading import quiet
 
     written = load_tokenizer(str(directory))
     reason = None
@@ -133,7 +134,7 @@ def prove_preprocessing(
         reason = f"its tokenizer, {kind}, has no {TOKENIZER}: transformers has no fast form of it"
     for first, second in _probes(texts, pairs, tokenizer.all_special_tokens, record["max_length"]):
         # Slow tokenizers warn of each pair that they cut.
-        with quiet_transformers():
+        with quiet():
             expected = encode_texts(tokenizer, first, second, record["max_length"])
             found = _by_transformers(written, first, second)
         if found != expected:

@@ -9,6 +9,9 @@ from pydantic import AfterValidator, Field
 from compressor.options.label_map import LabelMap
 from compressor.options.section import Section
 
+# No BERT has more positions; a model that has fewer is refused with its own number.
+MOST_TOKENS = 65536
+
 DeviceName = Literal["auto", "cpu", "cuda"]
 DelimiterName = Literal["auto", "comma", "semicolon", "tab", "pipe"]
 # Python counts them as encodings of text, but they are escapes and names of hosts.
@@ -62,7 +65,12 @@ class ColumnsConfig(Section):
         "commas between them, or a JSON file of an object; a recipe may have a mapping. In training it "
         "renames labels.",
     )
-    max_length: int = Field(128, ge=4, le=512, description="Longest input in tokens; longer ones are cut.")
+    max_length: int = Field(
+        128,
+        ge=4,
+        le=MOST_TOKENS,
+        description="Longest input in tokens; longer ones are cut. The model must take so many.",
+    )
 
 
 class TestTextsConfig(Section):

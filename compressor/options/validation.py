@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from compressor.options.pruning import MetricName
+from compressor.options.run import MOST_TOKENS
 from compressor.options.section import Section
 
 
@@ -49,7 +50,7 @@ class ValidateConfig(Section):
     batch_sizes: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         [1, 8], min_length=1, description="Batch sizes of the latency table."
     )
-    sequence_lengths: list[Annotated[int, Field(ge=1, le=512)]] = Field(
+    sequence_lengths: list[Annotated[int, Field(ge=1, le=MOST_TOKENS)]] = Field(
         [32, 128], min_length=1, description="Sequence lengths of the latency table, in tokens."
     )
     latency_rounds: int = Field(

@@ -79,6 +79,7 @@ def attack_directory(
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
     log_notes(data, progress)
+    predictor.check_pairs(data.pairs is not None)
     sample = data.sample(config.attack_examples, run.seed)
     options = config.model_dump()
     other = None if against is None else load_attack(against, options, run.seed, sample)

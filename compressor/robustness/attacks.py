@@ -136,6 +136,7 @@ def _local_transformations(textattack: Any, recipe: Any, resources: AttackResour
             swaps.WordSwapMaskedLM,
             masked_language_model=resources.masked_language_model.model,
             tokenizer=resources.masked_language_model.tokenizer,
+            max_length=resources.masked_language_model.longest,
         )
     if resources.synonyms is not None:
         local["WordSwapWordNet"] = partial(synonym_swap, resources.synonyms)

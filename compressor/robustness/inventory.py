@@ -17,7 +17,7 @@ from compressor.assets import (
     THESAURUS_FILE,
     THESAURUS_SHA256,
 )
-from compressor.classifier import WEIGHTS
+from compressor.classifier import WEIGHTS, load_tokenizer
 from compressor.console import Progress
 from compressor.options import AttackConfig, AttackName, ResourcesConfig
 from compressor.output import sha256_of
@@ -176,8 +176,8 @@ def _word_vectors(config: ResourcesConfig) -> Resource:
             "word vectors", attacks, str(file), "the user's", instead, "--word-vectors", file, None
         )
     directory = sentence_encoder_directory(config)
-    file = _encoded_vectors(directory)
-    checksum = checksum_file(file)
+    vectors = _encoded_vectors(directory)
+    checksum = None if vectors is None else checksum_file(vectors)
     return Resource(
         "word vectors",
         attacks,
@@ -185,16 +185,17 @@ def _word_vectors(config: ResourcesConfig) -> Resource:
         "as the sentence encoder's",
         instead,
         "--word-vectors",
-        file,
-        checksum.read_text().strip() if checksum.is_file() else None,
+        vectors,
+        checksum.read_text().strip() if checksum is not None and checksum.is_file() else None,
         built=True,
     )
 
 
-def _encoded_vectors(directory: Path) -> Path:
-    from transformers import AutoTokenizer
-
-    return cached_vectors(encoded_key(directory, encoded_words(AutoTokenizer.from_pretrained(directory))))
+def _encoded_vectors(directory: Path) -> Path | None:
+    """Where the vectors are that an encoder makes; None if there is no encoder to make them."""
+    if not (directory / WEIGHTS).is_file():
+        return None
+    return cached_vectors(encoded_key(directory, encoded_words(load_tokenizer(str(directory)))))
 
 
 def _synonyms(config: ResourcesConfig) -> Resource:

@@ -63,6 +63,7 @@ def perturb_directory(
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
     log_notes(data, progress)
+    predictor.check_pairs(data.pairs is not None)
     sample = data.sample(config.perturbed_examples, run.seed)
     start = time.monotonic()
     perturbed, resources = perturbed_texts(sample, config, run.seed, progress)

@@ -24,8 +24,11 @@ import torch
 
 from compressor.assets import encoder_directory
 from compressor.cache import cache_folder, cache_note, unwritable
+from compressor.classifier import load_tokenizer
 from compressor.console import Progress
-from compressor.errors import UserError
+from compressor.errors import UserError, first_line
+from compressor.loading import load_weights, quiet, read_config
+from compressor.model_checks import encoder_problems, raise_problems, tokenizer_facts, tokenizer_problems
 from compressor.options import AttackConfig, AttackName, ResourcesConfig, SynonymsConfig
 from compressor.output import sha256_of, write_whole
 from compressor.robustness.sentence_encoder import SentenceEncoder
@@ -105,6 +108,11 @@ class MaskedLanguageModel:
     model: Any
     tokenizer: Any
 
+    @property
+    def longest(self) -> int:
+        """Tokens that it takes at most, of the 512 that TextAttack gives."""
+        return min(512, int(getattr(self.model.config, "max_position_embeddings", 512)))
+
 
 def load_masked_language_model(source: str) -> MaskedLanguageModel:
     """Load a masked language model from a directory or from the hub; safetensors only.
@@ -112,14 +120,19 @@ def load_masked_language_model(source: str) -> MaskedLanguageModel:
     Raises:
         UserError: it is not there, or it is none.
     """
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
+    from safetensors import SafetensorError
+    from transformers import AutoModelForMaskedLM
 
+    config = read_config(source)
+    tokenizer = load_tokenizer(source)
+    facts = tokenizer_facts(tokenizer, ("pad_token", "mask_token", "unk_token"))
+    raise_problems(source, [*encoder_problems(config), *tokenizer_problems(config, facts)])
     try:
-        model = AutoModelForMaskedLM.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
-    except (OSError, ValueError, RuntimeError) as error:
+        with quiet():
+            model = load_weights(AutoModelForMaskedLM, source)
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         raise UserError(
-            f"{source}: cannot be loaded as a masked language model: {str(error).splitlines()[0]}; give the "
+            f"{source}: cannot be loaded as a masked language model: {first_line(error)}; give the "
             f"directory of one with --masked-language-model"
         ) from error
     return MaskedLanguageModel(model.eval(), tokenizer)

@@ -263,8 +263,8 @@ def load_predictor(directory: str, run: RunConfig, max_length: int) -> Predictor
     device = prepare(run)
     if is_artifact(path):
         manifest = read_artifact_manifest(path)
-        predictor = OnnxPredictor(path, thread_count(run), device.type)
+        predictor = OnnxPredictor(path, thread_count(run), device.type, lengths={"max_length": max_length})
         check_labels(path, manifest, predictor.label_names)
         check_measured_as_proven(path, manifest, max_length)
         return predictor
-    return TorchPredictor(load_classifier(directory, device))
+    return TorchPredictor(load_classifier(directory, device, lengths={"max_length": max_length}))

@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 
 from compressor.batching import encode_texts, pad, sorted_batches
-from compressor.errors import UserError
+from compressor.classifier import WEIGHTS, load_tokenizer
+from compressor.errors import UserError, first_line
+from compressor.loading import load_config, load_weights, quiet, read_config
+from compressor.model_checks import (
+    fitted,
+    key_problems,
+    raise_problems,
+    size_of,
+    tokenizer_facts,
+    tokenizer_problems,
+    without_heads,
+)
 from compressor.onednn import onednn_linears
 
 LONGEST_ENCODED = 128
@@ -27,15 +38,27 @@ class SentenceEncoder:
     """
 
     def __init__(self, directory: Path, device: torch.device) -> None:
-        from transformers import AutoTokenizer, BertModel
+        from safetensors import SafetensorError
+        from transformers import BertModel
 
-        if not (directory / "config.json").is_file():
-            raise UserError(f"{directory}: is no directory of a BERT sentence encoder (no config.json)")
+        for name in ("config.json", WEIGHTS):
+            if not (directory / name).is_file():
+                raise UserError(f"{directory}: is no directory of a BERT sentence encoder (no {name})")
+        source = str(directory)
+        config = read_config(source)
+        raise_problems(source, [*key_problems(config)])
+        self.tokenizer = load_tokenizer(source)
+        facts = tokenizer_facts(self.tokenizer)
+        raise_problems(source, tokenizer_problems(config, facts))
+        self._longest = min(LONGEST_ENCODED, size_of(config, "max_position_embeddings"))
         try:
-            self._model = BertModel.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
-            self.tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{directory}: cannot be loaded as a sentence encoder: {error}") from error
+            with quiet():
+                content = fitted(without_heads(config), int(self.tokenizer.pad_token_id))
+                self._model = load_weights(BertModel, source, config=load_config(content))
+        except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+            raise UserError(
+                f"{directory}: cannot be loaded as a sentence encoder: {first_line(error)}"
+            ) from error
         self._model.to(device).eval()
 
     def encode(self, texts: Sequence[str]) -> Tensor:
@@ -47,7 +70,7 @@ class SentenceEncoder:
     @torch.inference_mode()
     def encode_each(self, texts: Sequence[str]) -> Tensor:
         """As `encode`, without a look for texts that are alike."""
-        encoded = encode_texts(self.tokenizer, texts, None, LONGEST_ENCODED)
+        encoded = encode_texts(self.tokenizer, texts, None, self._longest)
         result = torch.empty(len(encoded), int(self._model.config.hidden_size))
         with onednn_linears(self._model):
             for indices in sorted_batches(encoded, 64):

@@ -166,7 +166,8 @@ def validate_into(
     if pruned is None:
         del directories["pruned"]
     longest = max(job.config.sequence_lengths)
-    predictors, contents = load_variants(directories, manifest["sparsity"], job.run, longest)
+    lengths = {"max_length": job.columns.max_length, "sequence_lengths": longest}
+    predictors, contents = load_variants(directories, manifest["sparsity"], job.run, longest, lengths)
     check_labels(job.artifact, manifest, predictors["artifact"].label_names)
     check_measured_as_proven(job.artifact, manifest, job.columns.max_length)
     check_same_labels(predictors, directories)
@@ -174,6 +175,8 @@ def validate_into(
     check_task(gates, job.config, task_of(label_names))
     data = load_text_data(job.data, job.columns, "test", label_names=label_names)
     log_notes(data, progress)
+    for predictor in predictors.values():
+        predictor.check_pairs(data.pairs is not None)
     has_classes = data.task == "classification"
     shared = check_made_with(directories, data, allowed=job.allow_test_texts) | dict(job.shared)
     environment = describe_environment(job.run) | {"data": data.record(job.columns)}

@@ -44,19 +44,29 @@ class Contents:
     flops: FlopsFigures
 
 
-def load_predictor(name: str, directory: str, run: RunConfig, device: torch.device) -> Predictor:
+def load_predictor(
+    name: str,
+    directory: str,
+    run: RunConfig,
+    device: torch.device,
+    lengths: Mapping[str, int | None] | None = None,
+) -> Predictor:
     """What classifies with a variant: ONNX Runtime with the artifact, PyTorch with the others.
 
     Raises:
         UserError: it cannot be loaded.
     """
     if name == ARTIFACT:
-        return OnnxPredictor(Path(directory), thread_count(run), device.type)
+        return OnnxPredictor(Path(directory), thread_count(run), device.type, lengths=lengths)
     return TorchPredictor(load_classifier(directory, device))
 
 
 def load_variants(
-    directories: Mapping[str, str], artifact_sparsity: float, run: RunConfig, sequence_length: int
+    directories: Mapping[str, str],
+    artifact_sparsity: float,
+    run: RunConfig,
+    sequence_length: int,
+    lengths: Mapping[str, int | None] | None = None,
 ) -> tuple[dict[str, Predictor], dict[str, Contents]]:
     """Predictor and contents of each variant.
 
@@ -64,6 +74,7 @@ def load_variants(
         directories: directory or hub id of each variant, the dense model's first.
         artifact_sparsity: as its manifest says: it counts what was cut out of the graph as zeros too.
         sequence_length: tokens of the text whose operations are counted.
+        lengths: tokens of the inputs that all are to take, by the name of their option.
 
     Raises:
         UserError: one cannot be loaded.
@@ -73,12 +84,12 @@ def load_variants(
     contents = {}
     for name, directory in directories.items():
         if name == ARTIFACT:
-            predictors[name] = load_predictor(name, directory, run, device)
+            predictors[name] = load_predictor(name, directory, run, device, lengths)
             graph = Path(directory) / ARTIFACT_GRAPH
             size, weights = graph.stat().st_size, encoder_initializers(graph)
             sparsity = artifact_sparsity
         else:
-            classifier = load_classifier(directory, device)
+            classifier = load_classifier(directory, device, lengths=lengths)
             predictors[name] = TorchPredictor(classifier)
             size, weights = _stored_bytes(classifier), encoder_weights(classifier.model)
             sparsity = sparsity_of(weights)
