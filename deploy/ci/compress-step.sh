@@ -18,7 +18,8 @@
 #
 # Where GITHUB_STEP_SUMMARY names a file, the report is appended to it, a failed gate's as well.
 #
-# Exit code: that of compress: 0 done, 1 a gate failed, 2 bad input. An installation that fails gives 2.
+# Exit code: that of compress: 0 done, 1 a gate failed, 2 bad input, 70 a bug, 128 and the signal's number if it was
+# stopped, as 143 by SIGTERM. An installation that fails gives 2.
 set -euo pipefail
 
 # A function is read as a whole, so that a checkout that changes during a long run does not change the run.
@@ -42,8 +43,15 @@ main() {
         fi
     done <<<"${EXTRA_ARGUMENTS:-}"
 
-    code=0
-    "$compress" "${arguments[@]}" "$@" || code=$?
+    # A signal to this script alone is passed on, and compress cleans up; a wait that it ended is begun again.
+    "$compress" "${arguments[@]}" "$@" &
+    pid=$!
+    trap 'kill -TERM "$pid" 2>/dev/null || true' TERM INT HUP
+    while :; do
+        code=0
+        wait "$pid" || code=$?
+        kill -0 "$pid" 2>/dev/null || break
+    done
 
     if [[ -n ${GITHUB_STEP_SUMMARY:-} ]]; then
         # With another code compress wrote no report, and one that is there is of an earlier run.

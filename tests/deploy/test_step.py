@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_the_summary_is_the_report_whether_gates_hold_or_not(step, code):
     assert step(code=code) == (code, ["quickstart", "--output", "runs/ci"], f"verdict of {code}\n")
 
 
-@pytest.mark.parametrize("code", [2, 130])
+@pytest.mark.parametrize("code", [2, 70, 130, 143])
 def test_without_a_report_the_summary_says_so_and_shows_no_older_one(step, tmp_path, code):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "report.md").write_text("of an earlier run")
@@ -75,6 +76,20 @@ def test_without_a_report_the_summary_says_so_and_shows_no_older_one(step, tmp_p
     assert found == code
     assert f"exit code {code}" in summary
     assert "earlier run" not in summary
+
+
+def test_a_signal_to_the_step_reaches_compress_and_waits_for_it(tmp_path):
+    program(
+        tmp_path / "bin" / "compress",
+        "#!/usr/bin/env bash\ntrap 'sleep 0.3; touch cleaned; exit 143' TERM\ntouch begun\nsleep 60 & wait\n",
+    )
+    own = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SKIP_INSTALL": "1"}
+    process = subprocess.Popen([str(STEP)], cwd=tmp_path, env=os.environ | own, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "begun").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    assert (tmp_path / "cleaned").exists()
 
 
 def test_a_summary_is_appended_to(step, tmp_path):
