@@ -242,7 +242,7 @@ def test_a_run_that_was_stopped_before_its_first_part_does_not_stand_in_the_way(
     folder = checkpoint_folder(tmp_path / "out")
     folder.mkdir()
     if names:
-        Checkpoint(folder, JOB).open()
+        Checkpoint(folder, {}).open()
     for name in names:
         (folder / name).write_text("{}")
     checkpoint = open_checkpoint(tmp_path / "out", job(seed=1), resume=False, force=False)
