@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from compressor.errors import UserError, first_line
 from compressor.labels import task_of
-from compressor.loading import load_any_tokenizer, load_config, load_weights, quiet, read_config
+from compressor.loading import (
+    check_adapter,
+    load_any_tokenizer,
+    load_config,
+    load_weights,
+    quiet,
+    read_config,
+)
 from compressor.model_checks import (
     fitted,
     key_problems,
@@ -228,12 +235,13 @@ def is_directory(source: str) -> bool:
     """Whether `source` is a checkpoint's directory; otherwise it is a hub id.
 
     Raises:
-        UserError: it looks like a directory and is none, or one without a checkpoint.
+        UserError: it looks like a directory and is none, or one without a checkpoint or with an adapter.
     """
     path = Path(source)
     looks_like_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
     try:
         if path.is_dir():
+            check_adapter(source)
             if not (path / "config.json").is_file():
                 raise UserError(f"{source}: has no config.json; it is no Hugging Face model directory")
             _check_weight_files(path)

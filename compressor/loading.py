@@ -33,7 +33,7 @@ def read_config(source: str) -> dict[str, Any]:
     """
     from transformers import PretrainedConfig
 
-    _check_adapter(source)
+    check_adapter(source)
     try:
         with quiet():
             config, _ = PretrainedConfig.get_config_dict(source, **hub_options(source))
@@ -94,8 +94,8 @@ def _check_own_code(source: str, file: str, content: dict[str, Any]) -> None:
         raise UserError(f"{source}: {file}: auto_map: {KEYS['auto_map'].reason}")
 
 
-def _check_adapter(source: str) -> None:
-    """Raise a `UserError` if there is an adapter, with or without the model that it is for."""
+def check_adapter(source: str) -> None:
+    """Raise a `UserError` if a source holds an adapter, with or without the model that it is for."""
     path = Path(source)
     if path.is_dir():
         found = [file.name for pattern in ADAPTERS for file in sorted(path.glob(pattern))]
