@@ -21,6 +21,8 @@ Batch: TypeAlias = dict[str, Tensor]
 
 # Batches are grouped by length within this many of them, so that their order stays random.
 BUCKET_BATCHES = 20
+# Texts that are tokenised at a time: the tokenizers library keeps offsets and pieces of all that it is given.
+CHUNK = 256
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, data: TextData, max_length: int) -> list[Encoded]:
@@ -53,16 +55,19 @@ def _tokenised(
     max_length: int,
     **options: Any,
 ) -> list[Encoded]:
-    encoded = tokenizer(
-        list(texts),
-        None if pairs is None else list(pairs),
-        truncation=True,
-        max_length=max_length,
-        return_token_type_ids=True,
-        return_attention_mask=False,
-        **options,
-    )
-    return list(zip(encoded["input_ids"], encoded["token_type_ids"], strict=True))
+    found: list[Encoded] = []
+    for start in range(0, len(texts), CHUNK):
+        encoded = tokenizer(
+            list(texts[start : start + CHUNK]),
+            None if pairs is None else list(pairs[start : start + CHUNK]),
+            truncation=True,
+            max_length=max_length,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+            **options,
+        )
+        found += zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
+    return found
 
 
 def pad(
