@@ -26,7 +26,6 @@ from compressor.model_checks import (
     fitted,
     key_problems,
     label_names,
-    length_problems,
     model_problems,
     pair_problems,
     raise_problems,
@@ -176,17 +175,6 @@ def check_pairs(source: str, config: Any, tokenizer: PreTrainedTokenizerBase, ha
     """
     if has_pairs:
         raise_problems(source, pair_problems(config.to_dict(), tokenizer_facts(tokenizer)))
-
-
-def check_lengths(source: str, config: Any, lengths: Mapping[str, int | None]) -> None:
-    """Raise a `UserError` if a model that is loaded does not take inputs of so many tokens.
-
-    Args:
-        source: of the model.
-        config: the model's configuration.
-        lengths: in tokens, by the name of their option.
-    """
-    raise_problems(source, length_problems(config.to_dict(), lengths))
 
 
 def model_task(source: str) -> TaskName:
