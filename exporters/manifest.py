@@ -36,7 +36,7 @@ def list_files(directory: Path) -> dict[str, dict[str, Any]]:
     return {
         path.relative_to(directory).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name not in (MANIFEST, MARKER)
+        if path.is_file() and path != directory / MANIFEST and path.name != MARKER
     }
 
 

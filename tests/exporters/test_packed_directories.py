@@ -15,6 +15,7 @@ from cli import execute
 from compressor.classifier import load_classifier, model_content, weights_fingerprint
 from compressor.errors import UserError
 from compressor.inspection import inspect_directory
+from compressor.output import MARKER
 from compressor.weight_files import digest_of_files, weight_files
 from exporters.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
 from exporters.packed import PACKED, pack_directory, unpack_directory
@@ -23,11 +24,11 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def content(folder):
-    """The bytes of every file below a folder, by its path there."""
+    """The bytes of every file below a folder but its marker, by its path there."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path != folder / MARKER
     }
 
 

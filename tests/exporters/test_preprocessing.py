@@ -432,7 +432,7 @@ def measure(command, artifact, exported, tmp_path, length):
     head = {
         "attack": ["attack", str(artifact), "--attack-examples", "1"],
         "perturb": ["perturb", str(artifact), "--perturbations", "casing"],
-        "validate": ["validate", str(exported / "dense"), str(artifact)],
+        "validate": ["validate", str(exported / "dense"), str(artifact), "--sequence-lengths", "16"],
     }
     return [*head[command], *data, "--output", str(tmp_path / "measured")]
 
