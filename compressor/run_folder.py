@@ -94,7 +94,7 @@ class RunFolder:
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self.path = path
-        self._record = Record()
+        self._record = self._on_disk = Record()
         self.is_new = force or not (path / STAGES).is_file()
         if self.is_new:
             check_replaceable(path, force)
@@ -111,6 +111,7 @@ class RunFolder:
             raise UserError(
                 f"{path / STAGES}: is not what compress run writes; start anew with --force"
             ) from error
+        self._on_disk = self._record
         begun = self._record.begun
         if begun is not None and self._is_whole(begun):
             self._record = self._with(begun.stage, begun.key, begun.facts, self._contents(begun.replaces), 0)
@@ -207,8 +208,18 @@ class RunFolder:
             remove_own(self.path, keep=place_of(self.path).is_written_into)
 
     def _write(self, record: Record, folder: Path | None = None) -> None:
+        if folder is None:
+            self._check_unchanged()
         _write_text((folder or self.path) / STAGES, record.model_dump_json(indent=2) + "\n")
-        self._record = record
+        self._record = self._on_disk = record
+
+    def _check_unchanged(self) -> None:
+        """Raise a `UserError` if another run wrote the record, as it can where a file system has no locks."""
+        if Record.model_validate(read_json(self.path / STAGES)) != self._on_disk:
+            raise UserError(
+                f"{self.path / STAGES}: another run wrote it while this one worked; start this one again "
+                f"when that has ended"
+            )
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -192,3 +192,13 @@ def test_an_empty_run_goes_and_what_somebody_put_there_stays(tmp_path):
     folder.make(RECIPE)
     folder.remove_if_empty()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_write_over_the_record_of_another_one(tmp_path):
+    first = RunFolder(tmp_path / "run")
+    first.make(RECIPE)
+    second = RunFolder(tmp_path / "run")
+    do(first, chain()[0])
+    with pytest.raises(UserError, match=r"stages\.json: another run wrote it while this one worked"):
+        second.begin(chain()[0], {})
+    assert reasons(tmp_path / "run", chain())["prune"] == ()
