@@ -102,9 +102,8 @@ QUIET = {
 
 # Exit codes besides 0: those of signals are 128 and the signal's number.
 GATE_FAILED, BAD_INPUT, BUG = 1, 2, 70
-# They take what a stopped run has finished when they are given --resume; a whole run does so by itself.
-RESUMED = ("attack", "finetune", "prune")
-GOING_ON = ("quickstart", "run", "soup")
+# The same command goes on after what a stopped one has finished.
+GOING_ON = ("attack", "finetune", "prune", "quickstart", "run", "soup", "validate")
 
 
 def execute(arguments: list[str]) -> int:
@@ -167,10 +166,8 @@ def _bad_input(arguments: list[str], problems: list[str], error: BaseException) 
 def _stopped(arguments: list[str], stopped: Stopped) -> int:
     command = arguments[0] if arguments else ""
     way_on = "start it again"
-    if command in RESUMED:
-        way_on = "to go on behind what is finished, start it again with --resume"
-    elif command in GOING_ON:
-        way_on = "start it again, and it goes on behind what is finished"
+    if command in GOING_ON:
+        way_on += ", and it goes on after what is finished"
     line = f"stopped by {stopped}: its output is as it was before; {way_on}"
     write_error(line)
     _as_json(arguments, {"error": line})

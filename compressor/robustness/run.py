@@ -208,7 +208,7 @@ def attack_in_processes(
     except ProcessEndedError as error:
         raise UserError(
             f"{model}: an attacking process {how_it_ended(error.code)}; examples that are finished are kept: "
-            f"start it again (attack: with --resume), with fewer --processes if memory is short"
+            f"start it again, with fewer --processes if memory is short"
         ) from error
     return log.examples()
 
