@@ -370,7 +370,7 @@ def damage_parquet(content: bytes, generator: random.Random) -> Damaged:
         "booleans": lambda: pa.array([place % 2 == 0 for place in range(len(values))]),
         "nothing": lambda: pa.nulls(len(values)),
         "one null": lambda: pa.array([None, *values[1:]]),
-        "decimals": lambda: pa.array(range(len(values))).cast(pa.decimal128(20, 2)),
+        "decimals": lambda: pa.array(range(len(values))).cast(pa.decimal128(25, 2)),
         "categories with null": lambda: pa.array([None, *values[1:]]).dictionary_encode(),
         "maps": lambda: pa.array([[("a", value)] for value in values], pa.map_(pa.string(), pa.string())),
     }
