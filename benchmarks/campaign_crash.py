@@ -1,23 +1,25 @@
 """Every stage killed at random moments and started again, against a run that nothing disturbed.
 
-    python -m benchmarks.campaign_crash [--kills 300] [--seed 0] [--stages LIST] [--only NUMBER] [--quick] [--output FILE]
+    python -m benchmarks.campaign_crash [--kills 300] [--seed 0] [--stages LIST] [--only NUMBER] [--quick]
+    [--output FILE]
 
-Each kill is SIGKILL or SIGTERM, at a moment drawn over the time that an undisturbed run takes, or right before one of its
-changes of the file system: a file that is opened to be written, a folder that is made, a name that changes. Then the same
-command runs again, with `--resume` where it asks for that. What must hold for each:
+Each kill is SIGKILL or SIGTERM, at a moment drawn over the time that an undisturbed run takes, or right
+before one of its changes of the file system: a file that is opened to be written, a folder that is made, a
+name that changes. Then the same command runs again, with `--resume` where it asks for that. What must hold
+for each:
 
-- after the signal there is no output, or a whole one, and no process is left; after SIGTERM the code is 143, and nothing
-  but finished work is beside the output;
-- the command that runs again ends well, and each file of its result is byte for byte that of an undisturbed run; of JSON
-  records without the keys of `TIMES`, of reports for people without their numbers;
+- after the signal there is no output, or a whole one, and no process is left; after SIGTERM the code is 143,
+  and nothing but finished work is beside the output;
+- the command that runs again ends well, and each file of its result is byte for byte that of an undisturbed
+  run; of JSON records without the keys of `TIMES`, of reports for people without their numbers;
 - inputs, and a folder of somebody else's beside them, are as they were.
 
-Besides, two processes write to one output at once, one of them suspended for a while in a third of the cases: one is
-refused, or both give a right result. And each command is given a folder of somebody else's as its output, with files
-named like ours in it, which must be refused and stay.
+Besides, two processes write to one output at once, one of them suspended for a while in a third of the
+cases: one is refused, or both give a right result. And each command is given a folder of somebody else's as
+its output, with files named like ours in it, which must be refused and stay.
 
-Processes are forked from one that has imported the libraries, and begin at `cli.main`. A training's state is kept at
-every step in place of every two minutes.
+Processes are forked from one that has imported the libraries, and begin at `cli.main`. A training's state is
+kept at every step in place of every two minutes.
 """
 
 from __future__ import annotations
@@ -100,7 +102,8 @@ PRUNE = (
 )
 ATTACKED = ("--attack", "deepwordbug", "--attack-examples", "8")
 VALIDATE = (
-    "validate", "model", "artifact", *DATA, "--gates", "accuracy_drop <= 1", "--latency-rounds", "5", "--batch-sizes", "1",
+    "validate", "model", "artifact", *DATA, "--gates", "accuracy_drop <= 1", "--latency-rounds", "5",
+    "--batch-sizes", "1",
     "--sequence-lengths", "8", "--attack", "deepwordbug", "--attack-examples", "3",
 )  # fmt: skip
 STAGES: dict[str, Stage] = {
@@ -108,7 +111,8 @@ STAGES: dict[str, Stage] = {
     "adaptive": Stage((*PRUNE, "--algorithm", "adaptive"), 0.12),
     "distilled": Stage((*PRUNE, "--algorithm", "adaptive", "--distillation-steps", "12"), 0.12),
     "randomized": Stage(
-        (*PRUNE, "--algorithm", "randomized", "--steps", "2", "--candidates", "2", "--holdout-examples", "8", "--early-steps", "2",
+        (*PRUNE, "--algorithm", "randomized", "--steps", "2", "--candidates", "2", "--holdout-examples", "8",
+        "--early-steps", "2",
          "--recovery-steps", "6", "--batch-size", "4"), 0.12,
     ),
     "attack": Stage(("attack", "model", *DATA, *ATTACKED), 0.13),
@@ -118,9 +122,11 @@ STAGES: dict[str, Stage] = {
     "perturb": Stage(("perturb", "model", *DATA, "--perturbations", "typos"), 0.03),
     "pack": Stage(("pack", "pruned"), 0.03),
     "soup": Stage(
-        ("soup", "model", *DATA, "--runs", "2", "--epochs", "1", "--attack", "deepwordbug", "--attack-examples", "3"), 0.01
+        ("soup", "model", *DATA, "--runs", "2", "--epochs", "1", "--attack", "deepwordbug",
+        "--attack-examples", "3"), 0.01
     ),
-    "attack in processes": Stage(("attack", "model", *DATA, *ATTACKED, "--processes", "2"), 0.015, own_processes=True),
+    "attack in processes": Stage(("attack", "model", *DATA, *ATTACKED, "--processes", "2"), 0.015,
+    own_processes=True),
     "validate with footprint": Stage(VALIDATE, 0.015, own_processes=True),
 }  # fmt: skip
 # Of a run's folder: each appears whole.
@@ -165,7 +171,7 @@ class Kill:
     output: str = ""
 
 
-# --- processes -----------------------------------------------------------------------------------------------------
+# --- processes ------------------------------------------------------------------------------------
 
 
 class Ticks:
@@ -336,7 +342,7 @@ def orphans(session: int) -> int:
     return len(left)
 
 
-# --- the place where stages run ------------------------------------------------------------------------------------
+# --- the place where stages run -------------------------------------------------------------------
 
 
 class Workplace:
@@ -435,7 +441,9 @@ def read_output(output: Path) -> dict[str, bytes]:
 
 
 def normalized(name: str, content: bytes) -> bytes:
-    """A file without the times in it: of JSON without the keys of `TIMES`, of a report for people without numbers."""
+    """A file without the times in it: of JSON without the keys of `TIMES`, of a report for people without
+    numbers.
+    """
     if name in READABLE:
         return NUMBER.sub("0", content.decode()).encode()
     if name.endswith((".json", ".jsonl")):
@@ -457,7 +465,7 @@ def differences(found: dict[str, bytes], right: dict[str, bytes]) -> list[str]:
     return sorted(name for name in {*found, *right} if found.get(name) != right.get(name))
 
 
-# --- kills ---------------------------------------------------------------------------------------------------------
+# --- kills ----------------------------------------------------------------------------------------
 
 
 def run_undisturbed(place: Workplace, arguments: Sequence[str]) -> Undisturbed:
@@ -516,12 +524,15 @@ def kill_once(number: int, seed: int, place: Workplace, stages: dict[str, Undist
         if signal_name == "SIGTERM" and left:
             faults.append(f"left in the end: {', '.join(left)}")
     return Kill(
-        number, name, signal_name, moment, code, resumed, tuple(faults), tuple(left), text[-4000:] if faults else ""
+        number, name, signal_name, moment, code, resumed, tuple(faults), tuple(left),
+        text[-4000:] if faults else ""
     )  # fmt: skip
 
 
 def run_again(arguments: Sequence[str], place: Workplace) -> tuple[int | None, str]:
-    """Run a stopped command again, with `--resume` where it asks for that; return its exit code and what it wrote."""
+    """Run a stopped command again, with `--resume` where it asks for that; return its exit code and what it
+    wrote.
+    """
     place.log.unlink(missing_ok=True)
     process = start(arguments, place.folder, place.log)
     code = process.end()

@@ -1,18 +1,23 @@
 """Damaged and rewritten inputs, thousands an hour, through the command line in process.
 
-    python -m benchmarks.campaign_inputs [--mutants 10000] [--seed 0] [--only NUMBER] [--quick] [--keep FOLDER] [--output FILE]
+    python -m benchmarks.campaign_inputs [--mutants 10000] [--seed 0] [--only NUMBER] [--quick] [--keep
+    FOLDER] [--output FILE]
 
-Each mutant is one damaged or rewritten file (data, configuration, checkpoint, artifact, packed model, record or recipe of a
-random tiny model) and one command that reads it. What must hold for each, whatever was damaged:
+Each mutant is one damaged or rewritten file (data, configuration, checkpoint, artifact, packed model, record
+or recipe of a random tiny model) and one command that reads it. What must hold for each, whatever was
+damaged:
 
-- the command ends with 0 or 2 and prints no traceback; `compress verify` ends with 1 where it found a changed file;
+- the command ends with 0 or 2 and prints no traceback; `compress verify` ends with 1 where it found a
+  changed file;
 - an error is one line that names the file or the key;
-- with another code than 0 there is no output, or the one from before, and nothing beside it; with 0 it is whole;
+- with another code than 0 there is no output, or the one from before, and nothing beside it; with 0 it is
+  whole;
 - no input is changed, and nothing is left in the folder of temporary files;
-- a rewrite that means the same is answered the same to the last digit, and a fault that must be found is refused.
+- a rewrite that means the same is answered the same to the last digit, and a fault that must be found is
+  refused.
 
-A mutant is made from the seed and its number alone. `--only` runs one again and keeps its folder. A process runs some
-hundred mutants and is then replaced, so that one that crashes or hangs costs one mutant.
+A mutant is made from the seed and its number alone. `--only` runs one again and keeps its folder. A process
+runs some hundred mutants and is then replaced, so that one that crashes or hangs costs one mutant.
 """
 
 from __future__ import annotations
@@ -57,7 +62,14 @@ SHOWN_FAILURES = 3
 OUTPUT = "out"
 BYSTANDER = "bystander"
 # What commands write of their own; other files of a model are copied as they are.
-RECORDS = ("training.json", "pruning.json", "robustness.json", "perturbations.json", "inspection.json", "report.json")
+RECORDS = (
+    "training.json",
+    "pruning.json",
+    "robustness.json",
+    "perturbations.json",
+    "inspection.json",
+    "report.json",
+)
 DONE, GATE_FAILED, BAD_INPUT = 0, 1, 2
 SHORT = ("--max-length", str(MAX_LENGTH), "--threads", "1", "--device", "cpu")
 TYPOS = ("--perturbations", "typos", "--perturbed-examples", "100")
@@ -90,14 +102,17 @@ WANDA = ("--algorithm", "wanda", "--calibration-examples", "100", *SHORT)
 ONE_EXAMPLE = ("--attack", "deepwordbug", "--attack-examples", "1", *SHORT)
 # Numbers beside a measurement of them in seconds are worth little; weights follow 0.1 to 0.6 s, and 3 to 6 s.
 DATA_COMMANDS = (
-    Command(("finetune", "model", "--data", "INPUT", "--epochs", "1", "--batch-size", "8", *SHORT), 4, depends=NAMED),
+    Command(("finetune", "model", "--data", "INPUT", "--epochs", "1", "--batch-size", "8", *SHORT), 4,
+    depends=NAMED),
     Command(("prune", "model", "--calibration", "INPUT", *WANDA), 4, depends=ORDERED),
     Command(("perturb", "model", "--data", "INPUT", *TYPOS, *SHORT), 4),
     Command(("attack", "model", "--data", "INPUT", *ONE_EXAMPLE), 0.5, depends=ORDERED),
     Command(("export", "model", "--data", "INPUT", "--parity-examples", "4", *SHORT), 0.01, depends=ORDERED),
     Command(
-        ("validate", "model", "artifact", "--data", "INPUT", "--gates", "accuracy_drop <= 1", "--no-footprint",
-         "--latency-rounds", "5", "--batch-sizes", "1", "--sequence-lengths", "8", *ONE_EXAMPLE), 0.02, depends=ORDERED,
+        ("validate", "model", "artifact", "--data", "INPUT", "--gates", "accuracy_drop <= 1",
+        "--no-footprint",
+         "--latency-rounds", "5", "--batch-sizes", "1", "--sequence-lengths", "8", *ONE_EXAMPLE), 0.02,
+         depends=ORDERED,
     ),
 )  # fmt: skip
 MODEL_COMMANDS = (
@@ -120,7 +135,8 @@ ARTIFACT_COMMANDS = (
     Command(("perturb", "INPUT", "--data", "data.tsv", *TYPOS, *SHORT), 3),
     Command(("attack", "INPUT", "--data", "data.tsv", *ONE_EXAMPLE), 0.5),
     Command(
-        ("validate", "model", "INPUT", "--data", "data.tsv", "--gates", "accuracy_drop <= 1", "--no-footprint",
+        ("validate", "model", "INPUT", "--data", "data.tsv", "--gates", "accuracy_drop <= 1",
+        "--no-footprint",
          "--latency-rounds", "5", "--batch-sizes", "1", "--sequence-lengths", "8", *ONE_EXAMPLE), 0.1,
     ),
 )  # fmt: skip
@@ -136,7 +152,8 @@ RECIPE_COMMANDS = (
 RECORD_COMMANDS = {
     "pruned/pruning.json": (Command(("inspect", "pruned")), Command(("pack", "pruned"), 0.3)),
     "report/report.json": (
-        Command(("compare", "INPUT", "report2"), writes=False), Command(("compare", "report2", "report"), writes=False),
+        Command(("compare", "INPUT", "report2"), writes=False), Command(("compare", "report2", "report"),
+        writes=False),
     ),
     "perturbed/perturbed.jsonl": (
         Command(("perturb", "model", "--data", "data.tsv", "--against", "perturbed", *TYPOS, *SHORT)),
@@ -202,7 +219,7 @@ class Outcome:
     output: str = ""
 
 
-# --- valid inputs --------------------------------------------------------------------------------------------------
+# --- valid inputs ---------------------------------------------------------------------------------
 
 
 @dataclass
@@ -291,7 +308,9 @@ def _with_input(command: Command, place: str) -> tuple[str, ...]:
 
 
 def answer_of(output: Path, printed: str) -> str:
-    """What a command made of its input, without times and paths: weights, rows with their answers, or what it printed."""
+    """What a command made of its input, without times and paths: weights, rows with their answers, or what
+    it printed.
+    """
     weights = output / "model.safetensors"
     if weights.is_file():
         _, body = mutations.split_safetensors(weights.read_bytes())
@@ -315,7 +334,7 @@ def answer_of(output: Path, printed: str) -> str:
     return printed
 
 
-# --- making mutants ------------------------------------------------------------------------------------------------
+# --- making mutants -------------------------------------------------------------------------------
 
 
 def make_mutant(valid: Valid, seed: int, number: int, areas: Sequence[str] = ()) -> Mutant:
@@ -352,7 +371,8 @@ def _mutant(
     if command.writes:
         arguments += ("--output", OUTPUT, *(("--force",) if replaces else ()))
     return Mutant(
-        area, name, tuple(inputs), files, tuple(touched) or (place,), arguments, expected, f"{area} {command.name}", replaces
+        area, name, tuple(inputs), files, tuple(touched) or (place,), arguments, expected,
+        f"{area} {command.name}", replaces
     )  # fmt: skip
 
 
@@ -377,7 +397,8 @@ def data_mutant(valid: Valid, generator: random.Random) -> Mutant:
     if generator.random() < 0.01:
         name, content = "its suffix alone", b""
     return _mutant(
-        "data", f"{kind} as {file}: {name}", _choose(DATA_COMMANDS, generator), file, {file: content}, generator,
+        "data", f"{kind} as {file}: {name}", _choose(DATA_COMMANDS, generator), file, {file: content},
+        generator,
         inputs=("model", "artifact") if valid.answers.get("artifact perturb") else ("model",),
     )  # fmt: skip
 
@@ -469,18 +490,21 @@ def known_model_mutant(valid: Valid, generator: random.Random) -> Mutant:
     is_wrong = generator.random() < 0.4
     found = (known.wrong_model if is_wrong else known.rewrite_model)(valid.files("model"), generator)
     files: Files = {f"model/{name}": content for name, content in found.files.items()}
-    # Inspecting reads no tokenizer's limits, packing reads no configuration: they have their own kinds of damage.
+    # Inspecting reads no tokenizer's limits, packing reads no configuration: they have their own kinds of
+    # damage.
     commands = [MODEL_COMMANDS[1], MODEL_COMMANDS[3]]
     # A rewritten tokenizer or configuration decides what a training sees as little as what a pruning does.
     return _mutant(
-        "model", found.name, _choose(commands, generator), "model", files, generator, inputs=("model", "data.tsv"),
+        "model", found.name, _choose(commands, generator), "model", files, generator, inputs=("model",
+        "data.tsv"),
         touched=(*files, "model"), expected=found.expected,
     )  # fmt: skip
 
 
 def artifact_mutant(valid: Valid, generator: random.Random) -> Mutant:
     """An artifact with a damaged file, which its manifest may list as it is now."""
-    file = generator.choice(("model.onnx",) * 4 + ("manifest.json",) * 3 + ("config.json", "tokenizer.json", "tokenizer_config.json",
+    file = generator.choice(("model.onnx",) * 4 + ("manifest.json",) * 3 + ("config.json", "tokenizer.json",
+    "tokenizer_config.json",
                             "bom.cdx.json"))  # fmt: skip
     artifact = valid.files("artifact")
     damage: mutations.Mutator = mutations.damage_bytes
@@ -494,7 +518,8 @@ def artifact_mutant(valid: Valid, generator: random.Random) -> Mutant:
     if is_listed:
         files["artifact/manifest.json"] = _listing(artifact["manifest.json"], {file: content})
     return _mutant(
-        "artifact", f"{file}: {name}{', listed' if is_listed else ''}", _choose(ARTIFACT_COMMANDS, generator), "artifact",
+        "artifact", f"{file}: {name}{', listed' if is_listed else ''}", _choose(ARTIFACT_COMMANDS,
+        generator), "artifact",
         files, generator, inputs=("model", "artifact", "data.tsv"), touched=(*files, "artifact"),
     )  # fmt: skip
 
@@ -550,7 +575,8 @@ def packed_mutant(valid: Valid, generator: random.Random) -> Mutant:
     if file != "manifest.json" and generator.random() < 0.8:
         files["packed/manifest.json"] = _listing(packed["manifest.json"], {file: content})
     return _mutant(
-        "packed", f"{file}: {name}", _choose(PACKED_COMMANDS, generator), "packed", files, generator, inputs=("packed",),
+        "packed", f"{file}: {name}", _choose(PACKED_COMMANDS, generator), "packed", files, generator,
+        inputs=("packed",),
         touched=(*files, "packed"),
     )  # fmt: skip
 
@@ -576,7 +602,8 @@ def record_mutant(valid: Valid, generator: random.Random) -> Mutant:
     folder = Path(file).parent.name
     others = ("report2",) if folder == "report" else ("model", "data.tsv")
     return _mutant(
-        "record", f"{file}: {name}", _choose(RECORD_COMMANDS[file], generator), file, {file: content}, generator,
+        "record", f"{file}: {name}", _choose(RECORD_COMMANDS[file], generator), file, {file: content},
+        generator,
         inputs=(folder, *others), touched=(file, folder),
     )  # fmt: skip
 
@@ -585,7 +612,8 @@ def recipe_mutant(valid: Valid, generator: random.Random) -> Mutant:
     """A damaged recipe."""
     content = (valid.folder / "recipe.yaml").read_bytes()
     damage = generator.choice(
-        (mutations.damage_yaml_values, mutations.damage_yaml_values, mutations.damage_yaml_lines, mutations.damage_yaml_lines,
+        (mutations.damage_yaml_values, mutations.damage_yaml_values, mutations.damage_yaml_lines,
+        mutations.damage_yaml_lines,
          mutations.damage_bytes)
         if generator.random() < 0.95 else (mutations.reencode,)
     )  # fmt: skip
@@ -610,7 +638,8 @@ def recipe_mutant(valid: Valid, generator: random.Random) -> Mutant:
         # No program can be given a zero byte, or half of a character, as an argument.
         options = ("--set", setting.replace("\0", "").encode("utf-8", "ignore").decode())
     return _mutant(
-        "recipe", f"recipe: {name}", _choose(RECIPE_COMMANDS, generator), "recipe.yaml", {"recipe.yaml": content}, generator,
+        "recipe", f"recipe: {name}", _choose(RECIPE_COMMANDS, generator), "recipe.yaml",
+        {"recipe.yaml": content}, generator,
         inputs=("model", "data.tsv"), options=options,
     )  # fmt: skip
 
@@ -619,7 +648,8 @@ def known_recipe_mutant(valid: Valid, generator: random.Random) -> Mutant:
     """A recipe that means the same."""
     found = known.rewrite_recipe((valid.folder / "recipe.yaml").read_bytes(), generator)
     return _mutant(
-        "recipe", found.name, RECIPE_COMMANDS[0], "recipe.yaml", found.files, generator, inputs=(), expected=found.expected
+        "recipe", found.name, RECIPE_COMMANDS[0], "recipe.yaml", found.files, generator, inputs=(),
+        expected=found.expected
     )  # fmt: skip
 
 
@@ -640,7 +670,7 @@ AREAS: dict[str, tuple[float, Callable[[Valid, random.Random], Mutant]]] = {
 WITHOUT_ARTIFACT = tuple(name for name in AREAS if "artifact" not in name)
 
 
-# --- running one ---------------------------------------------------------------------------------------------------
+# --- running one ----------------------------------------------------------------------------------
 
 
 class TimeLimitError(BaseException):
@@ -649,7 +679,9 @@ class TimeLimitError(BaseException):
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise a `TimeLimitError` in the block after so many seconds; a timer that runs already goes on after it."""
+    """Raise a `TimeLimitError` in the block after so many seconds; a timer that runs already goes on after
+    it.
+    """
 
     def stop(number: int, frame: object) -> None:
         raise TimeLimitError
@@ -733,8 +765,10 @@ def run_mutant(valid: Valid, mutant: Mutant, number: int, folder: Path) -> Outco
     after = tree(folder)
     faults = list(_faults(valid, mutant, place, code, out, err, before, after))
     return Outcome(
-        number, mutant.area, mutant.name, " ".join(mutant.arguments), mutant.expected, code, round(seconds, 3),
-        tuple(faults), signature_of(mutant, faults, err) if faults else "", f"{out}\n{err}"[-6000:] if faults else "",
+        number, mutant.area, mutant.name, " ".join(mutant.arguments), mutant.expected, code, round(seconds,
+        3),
+        tuple(faults), signature_of(mutant, faults, err) if faults else "",
+        f"{out}\n{err}"[-6000:] if faults else "",
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Rewrites of valid inputs whose right answer is known: the same answer, or a refusal. Pure functions.
 
-Each gives files in place of valid ones. Some mean the same and must be answered the same; some may be refused as well,
-since nobody promises to read them; some are wrong in a way that must be found.
+Each gives files in place of valid ones. Some mean the same and must be answered the same; some may be
+refused as well, since nobody promises to read them; some are wrong in a way that must be found.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Rewrite:
     changes: frozenset[str] = field(default_factory=frozenset)
 
 
-# --- data ----------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
 def rewrite_data(
@@ -370,10 +370,12 @@ def _parquet_of_pandas(table: list[Row], generator: random.Random) -> Formed:
 
 
 _FORMS: dict[str, tuple[Callable[[list[Row], random.Random], Formed], ...]] = {
-    "csv": (_csv_plain, _csv_crlf, _csv_bom, _csv_all_quoted, _csv_texts_quoted, _csv_utf16, _csv_no_last_line_end,
+    "csv": (_csv_plain, _csv_crlf, _csv_bom, _csv_all_quoted, _csv_texts_quoted, _csv_utf16,
+    _csv_no_last_line_end,
             _csv_blank_last_lines, _csv_index_column, _csv_semicolons, _csv_separator_named),
     "tsv": (_tsv_plain, _tsv_crlf, _tsv_bom, _tsv_utf16, _tsv_no_last_line_end),
-    "jsonl": (_jsonl_plain, _jsonl_escapes, _jsonl_crlf, _jsonl_compact, _jsonl_spaces, _jsonl_keys_in_any_order,
+    "jsonl": (_jsonl_plain, _jsonl_escapes, _jsonl_crlf, _jsonl_compact, _jsonl_spaces,
+    _jsonl_keys_in_any_order,
               _jsonl_no_last_line_end, _jsonl_nested_beside, _jsonl_odd_encoding, _jsonl_blank_last_line),
     "json": (_json_array, _json_lines, _json_wrapped),
     "parquet": (_parquet_plain, _parquet_layout, _parquet_types, _parquet_of_pandas),
@@ -385,24 +387,34 @@ def wrong_data(rows: Sequence[tuple[str, str]], generator: random.Random) -> Rew
     table = [{"text": text, "label": label} for text, label in rows]
     place = generator.randrange(len(table))
     faults: dict[str, Callable[[], Files]] = {
-        "csv row longer": lambda: {"data.csv": _line_changed(_csv(table), place, lambda line: line + ",more")},
-        "csv row of three separators": lambda: {"data.csv": _line_changed(_csv(table), place, lambda line: line + ",,")},
+        "csv row longer": lambda: {"data.csv": _line_changed(_csv(table), place,
+        lambda line: line + ",more")},
+        "csv row of three separators": lambda: {"data.csv": _line_changed(_csv(table), place,
+        lambda line: line + ",,")},
         "csv rows all longer": lambda: {"data.csv": _lines_longer(_csv(table), ",x")},
-        "csv row shorter": lambda: {"data.csv": _line_changed(_csv(table), place, lambda line: line.rpartition(",")[0])},
-        "tsv row longer": lambda: {"data.tsv": _line_changed(_tsv(table), place, lambda line: line + "\tmore")},
+        "csv row shorter": lambda: {"data.csv": _line_changed(_csv(table), place,
+        lambda line: line.rpartition(",")[0])},
+        "tsv row longer": lambda: {"data.tsv": _line_changed(_tsv(table), place,
+        lambda line: line + "\tmore")},
         "tsv rows all longer": lambda: {"data.tsv": _lines_longer(_tsv(table), "\tx")},
-        "tsv row shorter": lambda: {"data.tsv": _line_changed(_tsv(table), place, lambda line: line.partition("\t")[0])},
+        "tsv row shorter": lambda: {"data.tsv": _line_changed(_tsv(table), place,
+        lambda line: line.partition("\t")[0])},
         "unknown label": lambda: {"data.csv": _csv(_with(table, place, label="neither")).encode()},
         "empty label": lambda: {"data.csv": _csv(_with(table, place, label="")).encode()},
         "empty text": lambda: {"data.csv": _csv(_with(table, place, text=" ")).encode()},
         "label null": lambda: {"data.jsonl": _jsonl(_with(table, place, label=None)).encode()},
         "text null": lambda: {"data.jsonl": _jsonl(_with(table, place, text=None)).encode()},
-        "texts are lists": lambda: {"data.jsonl": _jsonl([{**row, "text": row["text"].split()} for row in table]).encode()},
-        "texts are objects": lambda: {"data.jsonl": _jsonl([{**row, "text": {"en": row["text"]}} for row in table]).encode()},
-        "labels are lists": lambda: {"data.jsonl": _jsonl([{**row, "label": [row["label"]]} for row in table]).encode()},
+        "texts are lists": lambda: {"data.jsonl": _jsonl([{**row,
+        "text": row["text"].split()} for row in table]).encode()},
+        "texts are objects": lambda: {"data.jsonl": _jsonl([{**row,
+        "text": {"en": row["text"]}} for row in table]).encode()},
+        "labels are lists": lambda: {"data.jsonl": _jsonl([{**row,
+        "label": [row["label"]]} for row in table]).encode()},
         "texts are dates": lambda: {"data.parquet": _dated(table)},
-        "texts are bytes of UTF-16": lambda: {"data.parquet": parquet_bytes(_arrow([{**row, "text": row["text"].encode("utf-16")} for row in table]))},
-        "latin-1": lambda: {"data.csv": _csv(_with(table, place, text="déjà vu")).encode("latin-1", "replace")},
+        "texts are bytes of UTF-16": lambda: {"data.parquet": parquet_bytes(_arrow([{**row,
+        "text": row["text"].encode("utf-16")} for row in table]))},
+        "latin-1": lambda: {"data.csv": _csv(_with(table, place, text="déjà vu")).encode("latin-1",
+        "replace")},
         "a column twice": lambda: {"data.csv": _csv(table).replace("text,label", "text,text", 1).encode()},
     }  # fmt: skip
     name = generator.choice(sorted(faults))
@@ -431,7 +443,7 @@ def _dated(table: Sequence[Row]) -> bytes:
     return parquet_bytes(_arrow(table).set_column(0, "text", dates))
 
 
-# --- models --------------------------------------------------------------------------------------------------------
+# --- models ---------------------------------------------------------------------------------------
 
 # Keys of config.json that decide nothing of what a model answers, and values for them.
 IDLE_KEYS: dict[str, tuple[Any, ...]] = {
@@ -459,8 +471,10 @@ def rewrite_model(model: Mapping[str, bytes], generator: random.Random) -> Rewri
     Args:
         model: its files by name.
     """
-    rewrites = (_idle_keys, _idle_keys, _json_layout, _json_layout, _key_order, _fewer_files, _longer_limit, _weights_layout,
-                _weights_layout, _sharded, _position_ids, _double_precision, _tokenizer_state, _unmeant_keys)  # fmt: skip
+    rewrites = (_idle_keys, _idle_keys, _json_layout, _json_layout, _key_order, _fewer_files, _longer_limit,
+    _weights_layout,
+                _weights_layout, _sharded, _position_ids, _double_precision, _tokenizer_state,
+                _unmeant_keys)  # fmt: skip
     return generator.choice(rewrites)(model, generator)
 
 
@@ -477,10 +491,14 @@ def _idle_keys(model: Mapping[str, bytes], generator: random.Random) -> Rewrite:
 
 # What changes how a library calls a model or what it returns, and not what the model answers.
 UNMEANT = (
-    {"output_attentions": True}, {"output_hidden_states": True}, {"return_dict": False}, {"torchscript": True},
-    {"label2id": {"a": 0, "b": 1}}, {"architectures": None}, {"architectures": []}, {"is_encoder_decoder": True},
-    {"chunk_size_feed_forward": 8}, {"tie_word_embeddings": False}, {"pruned_heads": {}}, {"_attn_implementation": "eager"},
-    {"attn_implementation": "eager"}, {"pad_token_id": None}, {"gradient_checkpointing": True}, {"label2id": None},
+    {"output_attentions": True}, {"output_hidden_states": True}, {"return_dict": False},
+    {"torchscript": True},
+    {"label2id": {"a": 0, "b": 1}}, {"architectures": None}, {"architectures": []},
+    {"is_encoder_decoder": True},
+    {"chunk_size_feed_forward": 8}, {"tie_word_embeddings": False}, {"pruned_heads": {}},
+    {"_attn_implementation": "eager"},
+    {"attn_implementation": "eager"}, {"pad_token_id": None}, {"gradient_checkpointing": True},
+    {"label2id": None},
     {"tokenizer_class": "BertTokenizer"}, {"auto_map": {"AutoConfig": "own.Config"}}, {"num_labels": 2},
 )  # fmt: skip
 
@@ -520,7 +538,8 @@ def _key_order(model: Mapping[str, bytes], generator: random.Random) -> Rewrite:
 
 def _fewer_files(model: Mapping[str, bytes], generator: random.Random) -> Rewrite:
     name, expected = generator.choice(
-        (("vocab.txt", "same"), ("special_tokens_map.json", "same or refused"), ("tokenizer.json", "same or refused"),
+        (("vocab.txt", "same"), ("special_tokens_map.json", "same or refused"), ("tokenizer.json",
+        "same or refused"),
          ("tokenizer_config.json", "same or refused"))
     )  # fmt: skip
     return Rewrite(f"without {name}", {name: None}, expected)
@@ -612,7 +631,8 @@ def _tokenizer_state(model: Mapping[str, bytes], generator: random.Random) -> Re
     value = _json_of(model, "tokenizer.json")
     value["truncation"] = {"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0}
     value["padding"] = {
-        "strategy": {"Fixed": 20}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "strategy": {"Fixed": 20}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+        "pad_type_id": 0,
         "pad_token": "[PAD]",
     }  # fmt: skip
     return Rewrite(
@@ -626,10 +646,13 @@ def wrong_model(model: Mapping[str, bytes], generator: random.Random) -> Rewrite
 
     config = _json_of(model, "config.json")
     values = generator.choice(
-        ({"problem_type": "multi_label_classification"}, {"num_hidden_layers": config["num_hidden_layers"] + 1},
+        ({"problem_type": "multi_label_classification"},
+        {"num_hidden_layers": config["num_hidden_layers"] + 1},
          {"num_hidden_layers": config["num_hidden_layers"] - 1}, {"vocab_size": config["vocab_size"] + 1},
-         {"hidden_size": 32}, {"model_type": "roberta"}, {"model_type": "none"}, {"architectures": ["BertForMaskedLM"]},
-         {"hidden_act": "nothing"}, {"max_position_embeddings": 128}, {"id2label": {"0": "a", "1": "b", "2": "c"}},
+         {"hidden_size": 32}, {"model_type": "roberta"}, {"model_type": "none"},
+         {"architectures": ["BertForMaskedLM"]},
+         {"hidden_act": "nothing"}, {"max_position_embeddings": 128}, {"id2label": {"0": "a", "1": "b",
+         "2": "c"}},
          {"num_attention_heads": 3}, {"type_vocab_size": 3}, {"intermediate_size": 8},
          {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}})
     )  # fmt: skip
@@ -668,7 +691,7 @@ def wrong_model(model: Mapping[str, bytes], generator: random.Random) -> Rewrite
     return Rewrite(name, faults[name](), "refused")
 
 
-# --- artifacts and recipes -----------------------------------------------------------------------------------------
+# --- artifacts and recipes ------------------------------------------------------------------------
 
 
 def rewrite_artifact(artifact: Mapping[str, bytes], generator: random.Random) -> Rewrite:
@@ -693,7 +716,8 @@ def rewrite_recipe(recipe: bytes, generator: random.Random) -> Rewrite:
 
     value = yaml.safe_load(recipe)
     form = generator.choice(
-        ("keys in another order", "flow", "JSON", "quoted", "comments", "CRLF", "BOM", "document marks", "anchor", "wide indent",
+        ("keys in another order", "flow", "JSON", "quoted", "comments", "CRLF", "BOM", "document marks",
+        "anchor", "wide indent",
          "no last line end", "UTF-16")
     )  # fmt: skip
     expected: Expected = "same or refused" if form in ("BOM", "UTF-16", "CRLF") else "same"

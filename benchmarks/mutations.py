@@ -1,7 +1,8 @@
 """Ways to damage a file: by bytes, as JSON, as a table, as safetensors, as ONNX, as YAML. Pure functions.
 
-Each takes the content of a valid file and a generator of random numbers, and returns the content of a file that is most
-likely no longer valid, with the name of what was done. The same generator's state gives the same file.
+Each takes the content of a valid file and a generator of random numbers, and returns the content of a file
+that is most likely no longer valid, with the name of what was done. The same generator's state gives the
+same file.
 """
 
 from __future__ import annotations
@@ -19,24 +20,32 @@ Damaged: TypeAlias = tuple[str, bytes]
 Mutator: TypeAlias = Callable[[bytes, random.Random], Damaged]
 
 NASTY_VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 0.5, -0.0, 1e308, 2**31, 2**63, -(2**63), 10**30, "", " ", "0", "1", "nan", "null",
-    "\0", "\n", "a" * 3000, "../../etc/passwd", "/dev/null", "/", ".", "~", "{}", "é", "\u2028", "\ud800", [], {}, [[]],
-    [None], {"": None}, [0, 1], ["a", "a"], {"0": "a", "1": "b"}, float("nan"), float("inf"), "gelu", "relative_key",
+    None, True, False, 0, 1, -1, 2, 0.5, -0.0, 1e308, 2**31, 2**63, -(2**63), 10**30, "", " ", "0", "1",
+    "nan", "null",
+    "\0", "\n", "a" * 3000, "../../etc/passwd", "/dev/null", "/", ".", "~", "{}", "é", "\u2028", "\ud800",
+    [], {}, [[]],
+    [None], {"": None}, [0, 1], ["a", "a"], {"0": "a", "1": "b"}, float("nan"), float("inf"), "gelu",
+    "relative_key",
     "float16", "bert", "BertModel", "auto",
 )  # fmt: skip
 FRAGMENTS = (
-    b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\n", b"\r", b"\r\n", b"\t", b",", b'"', b"'",
-    b'""', b"\\", b"{", b"}", b"[", b"]", b":", b"null", b"NaN", b"-Infinity", b"1e999", b"\x1a", b"\xe2\x80\xa8", b"\x85",
-    b"[" * 2000, b'{"a":' * 1500, b"9" * 5000, b"-", b"#", b"&a ", b"*a", b"!!", b"|", b">", b"%", b"---\n", b"<<: ",
+    b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\n", b"\r", b"\r\n", b"\t",
+    b",", b'"', b"'",
+    b'""', b"\\", b"{", b"}", b"[", b"]", b":", b"null", b"NaN", b"-Infinity", b"1e999", b"\x1a",
+    b"\xe2\x80\xa8", b"\x85",
+    b"[" * 2000, b'{"a":' * 1500, b"9" * 5000, b"-", b"#", b"&a ", b"*a", b"!!", b"|", b">", b"%", b"---\n",
+    b"<<: ",
 )  # fmt: skip
 NASTY_CELLS = (
-    "", " ", "\0", '"', '""', "'", "a,b", "a\tb", "a\nb", "\r", "nan", "NULL", "-1", "0", "1", "2", "1.0", "0.5", "1e400",
-    "True", "é" * 40, "日本語", "\u2028", "\u200b", "\u202e", "😀", "a" * 50_000, "word " * 3000, "=cmd()", "\\", '\\"', "[]",
+    "", " ", "\0", '"', '""', "'", "a,b", "a\tb", "a\nb", "\r", "nan", "NULL", "-1", "0", "1", "2", "1.0",
+    "0.5", "1e400",
+    "True", "é" * 40, "日本語", "\u2028", "\u200b", "\u202e", "😀", "a" * 50_000, "word " * 3000, "=cmd()", "\\",
+    '\\"', "[]",
     "{}", "\ufeff", "\x1b[31m",
 )  # fmt: skip
 
 
-# --- bytes ---------------------------------------------------------------------------------------------------------
+# --- bytes ----------------------------------------------------------------------------------------
 
 
 def damage_bytes(content: bytes, generator: random.Random) -> Damaged:
@@ -116,7 +125,8 @@ def _span(content: bytes, generator: random.Random) -> tuple[int, int]:
 
 
 _BYTE_ACTS = (
-    _flip_bit, _flip_bit_near_the_start, _truncate, _truncate_a_little, _drop_piece, _repeat_piece, _blank_piece,
+    _flip_bit, _flip_bit_near_the_start, _truncate, _truncate_a_little, _drop_piece, _repeat_piece,
+    _blank_piece,
     _insert_fragment, _insert_fragment, _insert_fragment_in_front, _append_fragment, _insert_noise, _empty,
 )  # fmt: skip
 
@@ -129,7 +139,7 @@ def reencode(content: bytes, generator: random.Random) -> Damaged:
     return f"encoded as {encoding}", content.decode("utf-8", "replace").encode(encoding, "replace")
 
 
-# --- JSON ----------------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------
 
 Path_: TypeAlias = tuple[str | int, ...]
 
@@ -220,7 +230,7 @@ def _short(value: Any) -> str:
     return text if len(text) < 40 else text[:37] + "..."
 
 
-# --- tables --------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def read_table(content: bytes, separator: str) -> list[list[str]]:
@@ -402,7 +412,7 @@ def parquet_bytes(table: Any, **settings: Any) -> bytes:
     return stream.getvalue()
 
 
-# --- safetensors ---------------------------------------------------------------------------------------------------
+# --- safetensors ----------------------------------------------------------------------------------
 
 
 def split_safetensors(content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -466,7 +476,8 @@ def damage_tensors(content: bytes, generator: random.Random) -> Damaged:
     name = generator.choice(sorted(tensors))
     tensor = tensors[name]
     act = generator.choice(
-        ("drop", "add", "rename", "transpose", "cut", "grow", "scalar", "nan", "inf", "huge", "zero", "half", "integer",
+        ("drop", "add", "rename", "transpose", "cut", "grow", "scalar", "nan", "inf", "huge", "zero", "half",
+        "integer",
          "double", "swap", "empty", "bfloat16", "unprefixed", "drop many")
     )  # fmt: skip
     if act == "drop":
@@ -492,7 +503,7 @@ def damage_tensors(content: bytes, generator: random.Random) -> Damaged:
     elif act == "swap":
         other = generator.choice(sorted(tensors))
         tensors[name], tensors[other] = tensors[other], tensor
-    elif tensor.is_floating_point():
+    elif tensor.is_floating_point() and tensor.numel():
         tensors[name] = _spoilt(tensor, act)
     # What lies in memory that others use is copied: a safetensors file holds no tensor twice.
     return f"{act} {name}", save(
@@ -521,11 +532,13 @@ def _spoilt(tensor: Any, act: str) -> Any:
     return kinds[act]()
 
 
-# --- ONNX ----------------------------------------------------------------------------------------------------------
+# --- ONNX -----------------------------------------------------------------------------------------
 
 
 def damage_onnx(content: bytes, generator: random.Random) -> Damaged:
-    """Change a node, a weight, an input or output, or the versions of an ONNX graph, which stays a valid protobuf."""
+    """Change a node, a weight, an input or output, or the versions of an ONNX graph, which stays a valid
+    protobuf.
+    """
     import onnx
 
     model = onnx.load_from_string(content)
@@ -533,8 +546,10 @@ def damage_onnx(content: bytes, generator: random.Random) -> Damaged:
     node = generator.choice(graph.node)
     weight = generator.choice(graph.initializer)
     act = generator.choice(
-        ("drop node", "operator", "input", "output", "drop weight", "dims", "data type", "raw data", "nan", "opset", "ir",
-         "graph input", "graph output", "input type", "external", "attribute", "repeat node", "no graph", "domain", "metadata")
+        ("drop node", "operator", "input", "output", "drop weight", "dims", "data type", "raw data", "nan",
+        "opset", "ir",
+         "graph input", "graph output", "input type", "external", "attribute", "repeat node", "no graph",
+         "domain", "metadata")
     )  # fmt: skip
     if act == "drop node":
         graph.node.remove(node)
@@ -592,7 +607,7 @@ def damage_onnx(content: bytes, generator: random.Random) -> Damaged:
     return f"graph: {act}", model.SerializeToString()
 
 
-# --- YAML ----------------------------------------------------------------------------------------------------------
+# --- YAML -----------------------------------------------------------------------------------------
 
 # A list of lists of lists of the same: some lines that stand for millions of values.
 YAML_BOMB = "\n".join(
@@ -602,12 +617,18 @@ YAML_BOMB = "\n".join(
     ]
 )
 YAML_LINES = (
-    "model: again", "<<: *nothing", "<<: {model: other}", "? [a, b]\n: c", "!!python/object/apply:os.system [true]",
-    "!!binary aGVsbG8=", "- item", "\tx: 1", "run: &r {seed: 1}\nrun2: *r", "prune: &p\n  adaptive: *p", "x: !unknown y",
-    "%YAML 9.9", "---\nmodel: second", "...", "? ", ":", "'", '"', "@", "`", "prune: [", "data: {", "null", "~: ~", "1: 2",
-    "true: yes", "2001-01-01: x", "0o17: 0x1F", "1:30: 2", "é: é", "unknown: 1", "prune.sparsity: 0.5", "prune:", "data:",
-    "run: {seed: 1, seed: 2}", "gates: x", "model: [a]", "seed: 0", YAML_BOMB, "x: " + "[" * 3000, "x: &a [*a]",
-    "model: |\n  two\n  lines", "model: >-\n  folded", "data: !!set {a, b}", "run: !!omap [a: 1]", "x: " + "9" * 5000,
+    "model: again", "<<: *nothing", "<<: {model: other}", "? [a, b]\n: c",
+    "!!python/object/apply:os.system [true]",
+    "!!binary aGVsbG8=", "- item", "\tx: 1", "run: &r {seed: 1}\nrun2: *r", "prune: &p\n  adaptive: *p",
+    "x: !unknown y",
+    "%YAML 9.9", "---\nmodel: second", "...", "? ", ":", "'", '"', "@", "`", "prune: [", "data: {", "null",
+    "~: ~", "1: 2",
+    "true: yes", "2001-01-01: x", "0o17: 0x1F", "1:30: 2", "é: é", "unknown: 1", "prune.sparsity: 0.5",
+    "prune:", "data:",
+    "run: {seed: 1, seed: 2}", "gates: x", "model: [a]", "seed: 0", YAML_BOMB, "x: " + "[" * 3000,
+    "x: &a [*a]",
+    "model: |\n  two\n  lines", "model: >-\n  folded", "data: !!set {a, b}", "run: !!omap [a: 1]",
+    "x: " + "9" * 5000,
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Small valid inputs for the campaigns: a random BERT classifier, labelled texts, and a recipe.
 
-Everything is made in milliseconds, and the same from a seed; what a model answers is of no interest here, only that
-it depends on every token, so that a text that was read wrongly is answered otherwise.
+Everything is made in milliseconds, and the same from a seed; what a model answers is of no interest here,
+only that it depends on every token, so that a text that was read wrongly is answered otherwise.
 """
 
 from __future__ import annotations
