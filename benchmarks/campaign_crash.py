@@ -44,7 +44,8 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.campaign_inputs import SHORT, import_all, prepare_process, tree
+from benchmarks.in_process import import_all, prepare_process, tree
+from benchmarks.mutants import SHORT
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from benchmarks.tiny_inputs import make_model, make_recipe, make_rows, write_tsv
 
@@ -129,6 +130,8 @@ STAGES: dict[str, Stage] = {
     own_processes=True),
     "validate with footprint": Stage(VALIDATE, 0.015, own_processes=True),
 }  # fmt: skip
+# Importing TextAttack takes seconds, which these need not.
+WITHOUT_ATTACKS = frozenset({"finetune", "adaptive", "distilled", "randomized", "pack", "export"})
 # Of a run's folder: each appears whole.
 PARTS = ("dense", "pruned", "artifact", "attack/dense", "attack/pruned", "attack/artifact")
 
@@ -186,10 +189,10 @@ class Ticks:
         return int(struct.unpack("q", self._memory[:8])[0])
 
     def watch(self, folder: Path, at: int | None, number: int) -> None:
-        """Count what this process changes in `folder`; send it the signal right before change `at`, from 1."""
+        """Count what this process changes in `folder`; send it the signal before change `at`, from 1."""
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            if not _is_change(event, arguments, str(folder)):
+            if not is_change(event, arguments, str(folder)):
                 return
             count = self.count + 1
             self._memory[:8] = struct.pack("q", count)
@@ -205,10 +208,11 @@ CHANGES = frozenset(
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-def _is_change(event: str, arguments: tuple[Any, ...], folder: str) -> bool:
+def is_change(event: str, arguments: tuple[Any, ...], folder: str) -> bool:
+    """Whether an audit event is a change of the file system in `folder`, of which relative paths are."""
     if event == "open":
         path, mode, flags = arguments
-        if not (flags & WRITING if isinstance(flags, int) else set(mode or "") & set("wax+")):
+        if not (isinstance(flags, int) and flags & WRITING) and not set(mode or "") & set("wax+"):
             return False
     elif event in CHANGES:
         path = arguments[0]
@@ -399,7 +403,7 @@ def make_inputs(folder: Path, stages: Sequence[str]) -> None:
     make_model(folder / "model", layers=2)
     write_tsv(folder / "data.tsv", make_rows(ROWS))
     make_recipe(folder / "recipe.yaml", "model", "data.tsv")
-    steps = [(*PRUNE, "--algorithm", "magnitude", "--output", "pruned")]
+    steps: list[tuple[str, ...]] = [(*PRUNE, "--algorithm", "magnitude", "--output", "pruned")]
     if any(name.startswith("validate") for name in stages):
         steps.append(("export", "pruned", *DATA, "--parity-examples", "4", "--output", "artifact"))
     for arguments in steps:
@@ -559,7 +563,7 @@ def _after_signal(
             yield "prints a traceback"
         beside = place.beside() + place.within()
         if beside:
-            yield f"leaves {', '.join(re.sub(r'[a-z0-9_]{8}(?=[.])', '*', name) for name in beside)} after SIGTERM"
+            yield f"leaves {_shown(beside)} after SIGTERM"
     elif code not in (DONE, -signal.SIGKILL):
         yield f"ends with {code} before SIGKILL"
     left = orphans(process.pid)
@@ -567,6 +571,11 @@ def _after_signal(
         yield f"{left} processes of its own are left"
     yield from _changed(place)
     yield from _half_written(place, stage, undisturbed)
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Names, of which those of temporary folders are random."""
+    return ", ".join(re.sub(r"[a-z0-9_]{8}(?=[.])", "*", name) for name in names)
 
 
 def _changed(place: Workplace) -> Iterator[str]:
@@ -608,7 +617,7 @@ def _after_resume(place: Workplace, undisturbed: Undisturbed, code: int | None, 
     yield from _changed(place)
 
 
-# --- two processes, and folders of somebody else's -----------------------------------------------------------------
+# --- two processes, and folders of somebody else's ------------------------------------------------
 
 PAIRED = ("finetune", "adaptive", "randomized", "attack", "pack", "perturb", "run")
 
@@ -673,7 +682,7 @@ def _after_pair(
         yield "one of two processes prints a traceback"
     left = place.beside() + place.within() + [name for name in place.kept() if name != "out.runs"]
     if left:
-        yield f"two processes leave {', '.join(re.sub(r'[a-z0-9_]{8}(?=[.])', '*', name) for name in left)}"
+        yield f"two processes leave {_shown(left)}"
     yield from _changed(place)
 
 
@@ -712,21 +721,21 @@ def foreign_cases(stages: Sequence[str]) -> list[tuple[str, tuple[str, ...], str
     ]
 
 
-# --- all -----------------------------------------------------------------------------------------------------------
+# --- all ------------------------------------------------------------------------------------------
 
 
 def table(kills: Sequence[Kill]) -> str:
     """One line a stage and kind of disturbance."""
     kinds = Counter((kill.stage, kill.signal) for kill in kills)
-    rows = []
+    rows: list[list[object]] = []
     for (stage, kind), count in sorted(kinds.items()):
         own = [kill for kill in kills if (kill.stage, kill.signal) == (stage, kind)]
-        failed, resumed, left = (
-            sum(map(bool, values))
-            for values in zip(*((k.faults, k.resumed, k.left) for k in own), strict=True)
-        )
+        failed = sum(bool(kill.faults) for kill in own)
+        resumed = sum(kill.resumed for kill in own)
+        left = sum(bool(kill.left) for kill in own)
         rows.append([stage, kind, count, resumed, left, failed])
-    rows.append(["all", "", len(kills), *(sum(row[column] for row in rows) for column in (3, 4, 5))])
+    found = sum(kill.resumed for kill in kills), sum(bool(kill.left) for kill in kills)
+    rows.append(["all", "", len(kills), *found, sum(bool(kill.faults) for kill in kills)])
     parts = [
         markdown_table(["stage", "disturbed by", "times", "with kept work", "left beside", "failures"], rows)
     ]
@@ -781,7 +790,7 @@ def main(
     is_kept = False
     try:
         prepare_process(work)
-        import_all()
+        import_all(with_attacks=not set(names) <= WITHOUT_ATTACKS)
         from compressor.environment import describe_environment
         from compressor.options import RunConfig
 
@@ -804,8 +813,10 @@ def main(
             done.append(kill)
             failed = sum(bool(each.faults) for each in done)
             pace = (time.monotonic() - begin) / len(done)
-            print(f"{len(done)}: {kill.stage}, {kill.signal} {kill.moment}: exit {kill.code}; "
-                  f"{'; '.join(kill.faults) or 'well'} ({failed} failures, {pace:.1f} s each)", file=sys.stderr, flush=True)  # fmt: skip
+            line = f"{len(done)}: {kill.stage}, {kill.signal} {kill.moment}: exit {kill.code}"
+            outcome = "; ".join(kill.faults) or "well"
+            pace_text = f"{failed} failures, {pace:.1f} s each"
+            print(f"{line}; {outcome} ({pace_text})", file=sys.stderr, flush=True)
 
         for number in range(first, first + kill_count):
             tell(kill_once(number, seed, place, undisturbed))

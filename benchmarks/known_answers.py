@@ -64,11 +64,16 @@ def rewrite_data(
     kind = generator.choice(FORMATS)
     table: list[Row] = [{"text": text, "label": label} for text, label in rows]
     twists = [*_TABLE_TWISTS, *([_mapped] if "label_map" in options else [])]
-    names, settings, changes = [], (), set[str]()
+    names: list[str] = []
+    settings: tuple[str, ...] = ()
+    changes: set[str] = set()
+    done: set[Any] = set()
     expected: Expected = "same"
     for twist in generator.sample(twists, generator.choice((0, 1, 1, 2))):
-        if twist in (_other_names, _asked_names) and settings:
+        # Of those that give labels, or columns, other names one alone makes sense.
+        if any(twist in group and group & done for group in _EXCLUSIVE):
             continue
+        done.add(twist)
         name, table, more, changed = twist(table, generator)
         names.append(name)
         settings += more
@@ -77,11 +82,6 @@ def rewrite_data(
     content, may_be_refused = form(table, generator)
     if may_be_refused:
         expected = "same or refused"
-    # Names and whole numbers for one column are two twists that exclude each other.
-    if names.count("labels by number") and {"labels in capitals", "labels by --label-map"} & set(names):
-        expected = "any"
-    if {"labels in capitals", "labels by --label-map"} <= set(names):
-        expected = "any"
     name = f"{kind}: {' and '.join([*names, form.__name__.strip('_').replace('_', ' ')])}"
     return Rewrite(name, {f"data.{kind}": content}, expected, settings, frozenset(changes))
 
@@ -117,12 +117,8 @@ def _numbered(table: list[Row], generator: random.Random) -> Twisted:
     numbers = {name: place for place, name in enumerate(LABELS)}
     label = _label_column(table)
     as_text = generator.random() < 0.3
-    new = [
-        {**row, label: str(numbers[row[label]]) if as_text else numbers[row[label]]}
-        for row in table
-        if row[label] in numbers
-    ]
-    return "labels by number", new or table, (), {LABEL_NAMES}
+    new = [{**row, label: str(numbers[row[label]]) if as_text else numbers[row[label]]} for row in table]
+    return "labels by number", new, (), {LABEL_NAMES}
 
 
 def _capitals(table: list[Row], generator: random.Random) -> Twisted:
@@ -134,7 +130,7 @@ def _capitals(table: list[Row], generator: random.Random) -> Twisted:
 def _mapped(table: list[Row], generator: random.Random) -> Twisted:
     del generator
     label = _label_column(table)
-    new = [{**row, label: RENAMED.get(row[label], row[label])} for row in table]
+    new = [{**row, label: RENAMED[row[label]]} for row in table]
     return "labels by --label-map", new, LABEL_MAP, {LABEL_NAMES}
 
 
@@ -177,6 +173,9 @@ _TABLE_TWISTS = (
     _other_names,
     _asked_names,
 )
+
+
+_EXCLUSIVE = (frozenset({_numbered, _capitals, _mapped}), frozenset({_other_names, _asked_names}))
 
 
 def _csv(
@@ -382,6 +381,18 @@ _FORMS: dict[str, tuple[Callable[[list[Row], random.Random], Formed], ...]] = {
 }  # fmt: skip
 
 
+def plain_data(rows: Sequence[tuple[str, str]]) -> Files:
+    """Labelled texts in each format, as it is written most often."""
+    table: list[Row] = [{"text": text, "label": label} for text, label in rows]
+    texts: Files = {
+        "data.csv": _csv(table).encode(),
+        "data.tsv": _tsv(table).encode(),
+        "data.jsonl": _jsonl(table, ensure_ascii=False).encode(),
+        "data.json": json.dumps(table, indent=2).encode(),
+    }
+    return texts | {"data.parquet": parquet_bytes(_arrow(table))}
+
+
 def wrong_data(rows: Sequence[tuple[str, str]], generator: random.Random) -> Rewrite:
     """Write labelled texts with a fault that every command that reads labels must find."""
     table = [{"text": text, "label": label} for text, label in rows]
@@ -473,7 +484,7 @@ def rewrite_model(model: Mapping[str, bytes], generator: random.Random) -> Rewri
     """
     rewrites = (_idle_keys, _idle_keys, _json_layout, _json_layout, _key_order, _fewer_files, _longer_limit,
     _weights_layout,
-                _weights_layout, _sharded, _position_ids, _double_precision, _tokenizer_state,
+                _weights_layout, sharded, _position_ids, _double_precision, _tokenizer_state,
                 _unmeant_keys)  # fmt: skip
     return generator.choice(rewrites)(model, generator)
 
@@ -490,7 +501,7 @@ def _idle_keys(model: Mapping[str, bytes], generator: random.Random) -> Rewrite:
 
 
 # What changes how a library calls a model or what it returns, and not what the model answers.
-UNMEANT = (
+UNMEANT: tuple[dict[str, Any], ...] = (
     {"output_attentions": True}, {"output_hidden_states": True}, {"return_dict": False},
     {"torchscript": True},
     {"label2id": {"a": 0, "b": 1}}, {"architectures": None}, {"architectures": []},
@@ -584,14 +595,15 @@ def _weights_layout(model: Mapping[str, bytes], generator: random.Random) -> Rew
     return Rewrite(f"safetensors: {form}", {"model.safetensors": join_safetensors(text, new_body)}, expected)
 
 
-def _sharded(model: Mapping[str, bytes], generator: random.Random) -> Rewrite:
+def sharded(model: Mapping[str, bytes], generator: random.Random) -> Rewrite:
+    """Spread a model's weights over two to four files."""
     from safetensors.torch import load, save
 
     tensors = load(model["model.safetensors"])
     names = generator.sample(sorted(tensors), len(tensors))
     count = generator.randint(2, 4)
     files: Files = {"model.safetensors": None}
-    places = {}
+    places: dict[str, str] = {}
     for shard in range(count):
         file = f"model-{shard + 1:05d}-of-{count:05d}.safetensors"
         own = {name: tensors[name] for name in names[shard::count]}

@@ -14,11 +14,15 @@ import yaml
 
 LABELS = ("negative", "positive")
 MAX_LENGTH = 32
+# fmt: off
 FILM_WORDS = (
-    "film movie plot actor scene story ending music dialogue script director cast camera sequel comedy drama "
-    "good bad great poor fine dull funny sad slow fast warm cold bright flat clever silly moving boring tender "
-    "is was seems feels looks stays never always almost hardly very quite rather too so not and but or the a an"
-).split()
+    "film", "movie", "plot", "actor", "scene", "story", "ending", "music", "dialogue", "script",
+    "director", "cast", "camera", "sequel", "comedy", "good", "bad", "great", "poor", "fine", "dull",
+    "funny", "sad", "slow", "fast", "warm", "cold", "bright", "flat", "clever", "silly", "moving",
+    "boring", "is", "was", "seems", "feels", "looks", "stays", "never", "always", "almost", "hardly",
+    "very", "quite", "rather", "too", "so", "not", "and", "but", "or", "the", "a",
+)
+# fmt: on
 # What a reader of tables may take for structure, or a tokenizer for something else.
 ODD_WORDS = (
     '"quoted"',
