@@ -43,11 +43,9 @@ def test_damaged_and_rewritten_inputs_are_answered_rightly_or_refused_in_a_line(
         mutant = make_mutant(valid, SEED, number, [area])
         tally.add(run_mutant(valid, mutant, number, tmp_path / str(number)))
     failures = [
-        "\n".join(
-            [f"{outcome.number}: {outcome.name}: compress {outcome.command}", *outcome.faults, outcome.output]
-        )
+        "\n".join([f"{o.number}: {o.name}: compress {o.command}", *o.faults, o.output])
         for group in tally.groups.values()
-        for outcome in group
+        for o in group
     ]
     assert not failures, "\n".join(failures)
     assert tally.mutants == MUTANTS_OF_AN_AREA
@@ -95,7 +93,7 @@ RIGHT = "error: data.tsv: row 3: column 'label' is empty; fill it or drop the ro
         (lambda place: write(place, f"{OUTPUT}/config.json") or refuse(RIGHT), "any", "half-written"),
         (lambda place: write(place, ".out.x.partial/config.json") or refuse(RIGHT), "any", "leaves beside"),
         (lambda place: write(place, "data.tsv", "changed") or refuse(RIGHT), "any", "changes an input"),
-        (lambda place: write(place, "../bystander/manifest.json") or refuse(RIGHT), "any", "changes an input"),
+        (lambda place: write(place, "../bystander/manifest.json") or refuse(RIGHT), "any", "changes"),
         (lambda place: write(place, "../tmp/left") or refuse(RIGHT), "any", "leaves beside"),
         (lambda place: 0, "any", "no output after exit 0"),
         (lambda place: write(place, f"{OUTPUT}/training.json", "{") or 0, "any", "training.json is no JSON"),
