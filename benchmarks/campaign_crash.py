@@ -108,7 +108,7 @@ VALIDATE = (
     "--sequence-lengths", "8", "--attack", "deepwordbug", "--attack-examples", "3",
 )  # fmt: skip
 STAGES: dict[str, Stage] = {
-    "finetune": Stage(("finetune", "model", *DATA, "--epochs", "2", "--batch-size", "4"), 0.15),
+    "finetune": Stage(("finetune", "model", *DATA, "--epochs", "1", "--batch-size", "4"), 0.15),
     "adaptive": Stage((*PRUNE, "--algorithm", "adaptive"), 0.12),
     "distilled": Stage((*PRUNE, "--algorithm", "adaptive", "--distillation-steps", "12"), 0.12),
     "randomized": Stage(
@@ -399,12 +399,15 @@ class Workplace:
 
 
 def make_inputs(folder: Path, stages: Sequence[str]) -> None:
-    """Make what stages read; an exported artifact only for those that need it."""
+    """Make what stages read; a pruned model and an artifact only for those that need them."""
     make_model(folder / "model", layers=2)
     write_tsv(folder / "data.tsv", make_rows(ROWS))
     make_recipe(folder / "recipe.yaml", "model", "data.tsv")
-    steps: list[tuple[str, ...]] = [(*PRUNE, "--algorithm", "magnitude", "--output", "pruned")]
-    if any(name.startswith("validate") for name in stages):
+    validated = any(name.startswith("validate") for name in stages)
+    steps: list[tuple[str, ...]] = []
+    if validated or {"export", "pack"} & set(stages):
+        steps.append((*PRUNE, "--algorithm", "magnitude", "--output", "pruned"))
+    if validated:
         steps.append(("export", "pruned", *DATA, "--parity-examples", "4", "--output", "artifact"))
     for arguments in steps:
         process = start(arguments, folder, folder.with_suffix(".log"))

@@ -44,7 +44,8 @@ def import_all(*, with_attacks: bool = True) -> None:
         with_attacks: also what attacks and whole runs need, which takes seconds more.
     """
     names = (
-        "cli", "torch", "transformers", "datasets", "pandas", "pyarrow.parquet", "safetensors.torch",
+        "cli", "scipy.io", "torch", "transformers", "datasets", "pandas", "pyarrow.parquet",
+        "safetensors.torch",
         "transformers.models.bert.modeling_bert", "compressor.finetuning", "compressor.pruning",
         "compressor.baselines", "compressor.adaptive.prune", "compressor.randomized.prune",
         "compressor.tables", "compressor.export_tables", "exporters.packed",

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.campaign_crash import (
     FOREIGN,
@@ -18,11 +19,13 @@ from benchmarks.campaign_crash import (
     STAGES,
     Workplace,
     differences,
-    foreign_cases,
     is_change,
+    make_inputs,
     normalized,
     read_output,
+    write_foreign,
 )
+from benchmarks.in_process import run_in, tree
 
 ROOT = Path(__file__).parents[1]
 KILLS, PAIRS = 6, 1
@@ -41,7 +44,7 @@ def test_killed_stages_end_in_the_bytes_of_undisturbed_ones(tmp_path):
         "--pairs",
         str(PAIRS),
     ]
-    command += ["--stages", ",".join(FAST), "--seed", "1", "--output", str(output)]
+    command += ["--no-foreign", "--stages", ",".join(FAST), "--seed", "1", "--output", str(output)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     rows = json.loads(output.read_text(encoding="utf-8"))["rows"] if output.is_file() else []
     failures = [
@@ -51,7 +54,7 @@ def test_killed_stages_end_in_the_bytes_of_undisturbed_ones(tmp_path):
     ]
     assert not failures, "\n".join(failures)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    assert len(rows) == KILLS + PAIRS + len(foreign_cases(FAST))
+    assert len(rows) == KILLS + PAIRS
 
 
 @pytest.fixture
@@ -80,6 +83,28 @@ def test_a_workplace_knows_what_is_not_its_own(place):
     assert place.changed() == ["data.tsv", f"{FOREIGN}/manifest.json"]
     place.lay_out()
     assert not place.changed()
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    threads = torch.get_num_threads()
+    make_inputs(folder, [])
+    yield folder
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("stage", ["finetune", "adaptive", "attack", "run", "perturb"])
+@pytest.mark.parametrize("flags", [(), ("--force",)], ids=["as it is", "with force"])
+def test_a_folder_of_somebody_elses_is_refused_and_stays(inputs, tmp_path, stage, flags):
+    place = Workplace(inputs, tmp_path / "place")
+    place.lay_out()
+    write_foreign(place.output)
+    before = tree(place.folder)
+    code, _, err = run_in(place.folder, [*STAGES[stage].arguments, "--output", OUTPUT, *flags])
+    assert tree(place.folder) == before
+    assert code == 2
+    assert [line.partition(":")[0] for line in err.splitlines() if "error" in line] == ["error"], err
 
 
 def test_results_are_compared_but_for_times(tmp_path):
