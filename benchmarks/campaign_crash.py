@@ -94,7 +94,7 @@ PRUNE = (
     "prune",
     "model",
     "--calibration",
-    "data.tsv",
+    "train.tsv",
     *SHORT,
     "--sparsity",
     "0.5",
@@ -402,7 +402,8 @@ def make_inputs(folder: Path, stages: Sequence[str]) -> None:
     """Make what stages read; a pruned model and an artifact only for those that need them."""
     make_model(folder / "model", layers=2)
     write_tsv(folder / "data.tsv", make_rows(ROWS))
-    make_recipe(folder / "recipe.yaml", "model", "data.tsv")
+    write_tsv(folder / "train.tsv", make_rows(ROWS, seed=1))
+    make_recipe(folder / "recipe.yaml", "model", "train.tsv", "data.tsv")
     validated = any(name.startswith("validate") for name in stages)
     steps: list[tuple[str, ...]] = []
     if validated or {"export", "pack"} & set(stages):

@@ -14,7 +14,7 @@ from benchmarks import known_answers as known
 from benchmarks import mutations
 from benchmarks.in_process import run_in
 from benchmarks.known_answers import Expected, Files
-from benchmarks.tiny_inputs import MAX_LENGTH, make_model, make_recipe, make_rows
+from benchmarks.tiny_inputs import MAX_LENGTH, make_model, make_recipe, make_rows, write_tsv
 
 ROWS = 24
 OUTPUT = "out"
@@ -178,9 +178,11 @@ def make_valid(folder: Path, *, all_kinds: bool = True) -> Valid:
     make_model(folder / "model", layers=1)
     for name, content in known.plain_data(valid.rows()).items():
         (folder / name).write_bytes(content or b"")
-    make_recipe(folder / "recipe.yaml", "model", "data.tsv")
+    # Of other texts than the test data: what a model was made with proves nothing on it.
+    write_tsv(folder / "train.tsv", make_rows(ROWS, seed=1))
+    make_recipe(folder / "recipe.yaml", "model", "train.tsv", "data.tsv")
     steps = {
-        "pruned": ("prune", "model", "--calibration", "data.tsv", *WANDA),
+        "pruned": ("prune", "model", "--calibration", "train.tsv", *WANDA),
         "packed": ("pack", "pruned"),
         "perturbed": ("perturb", "model", "--data", "data.tsv", *TYPOS, *SHORT),
     }
@@ -197,9 +199,9 @@ def make_valid(folder: Path, *, all_kinds: bool = True) -> Valid:
 
 
 def _run_valid(folder: Path, arguments: Sequence[str]) -> str:
-    code, text, _ = run_in(folder, arguments)
+    code, text, error = run_in(folder, arguments)
     if code != DONE:
-        raise RuntimeError(f"a valid input was not taken: {' '.join(arguments)}: exit {code}: {text}")
+        raise RuntimeError(f"a valid input was not taken: {' '.join(arguments)}: exit {code}: {error}")
     return text
 
 
@@ -556,7 +558,7 @@ def recipe_mutant(valid: Valid, generator: random.Random) -> Mutant:
     return _mutant(
         "recipe", f"recipe: {name}", _choose(RECIPE_COMMANDS, generator), "recipe.yaml",
         {"recipe.yaml": content}, generator,
-        inputs=("model", "data.tsv"), options=options,
+        inputs=("model", "data.tsv", "train.tsv"), options=options,
     )  # fmt: skip
 
 

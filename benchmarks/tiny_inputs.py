@@ -102,11 +102,11 @@ def write_tsv(path: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
-def make_recipe(path: Path, model: str, data: str) -> Path:
+def make_recipe(path: Path, model: str, train: str, test: str) -> Path:
     """Write a recipe whose stages take seconds in all on a tiny model."""
     recipe = {
         "model": model,
-        "data": {"train": data, "calibration": data, "test": data, "max_length": MAX_LENGTH},
+        "data": {"train": train, "calibration": train, "test": test, "max_length": MAX_LENGTH},
         "run": {"device": "cpu", "threads": 1, "seed": 3},
         "finetune": {"epochs": 1, "batch_size": 8},
         "prune": {"algorithm": "adaptive", "sparsity": 0.5, "calibration_examples": 8},
