@@ -232,7 +232,10 @@ def test_doctor_finds_this_machine_ready():
         (["prune", "{dense}", "--calibration", "{data}", "--device", "tpu"], "--device"),
         (["prune", "{dense}", "--calibration", "{data}", "--sparsiti", "0.5"], "--sparsity"),
         (["finetune", "{dense}", "--data", "{one_class}"], "one class only"),
-        (["attack", "{dense}", "--data", "{data}", "--label-map", "fresh=good"], "class 'good' of label"),
+        (
+            ["attack", "{dense}", "--data", "{data}", "--label-map", "fresh=good,rotten=fresh"],
+            "class 'good' of label",
+        ),
         (["attack", "{dense}", "--data", "{empty}"], "is empty"),
         (["export", "{data}"], "no such model directory"),
         (["validate", "{dense}", "{dense}", "--data", "{data}"], "manifest.json"),
