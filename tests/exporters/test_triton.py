@@ -28,7 +28,7 @@ INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 
 def test_the_repository_holds_models_alone_and_the_rest_is_beside_it(triton_repository, small_artifact_dir):
     manifest = json.loads((triton_repository / MANIFEST).read_text())
-    assert {path.name for path in triton_repository.iterdir()} == {"models", "client", MANIFEST}
+    assert {path.name for path in triton_repository.iterdir()} == {"models", "client", MANIFEST, MARKER}
     # Triton takes every folder here for a model.
     assert {path.name for path in (triton_repository / "models").iterdir()} == {
         "critic-2_b",
@@ -283,6 +283,6 @@ def test_only_whole_artifacts_are_taken(triton_repository, artifact_copy, tmp_pa
 def test_force_does_not_replace_the_artifact_itself(part, artifact_copy, tmp_path):
     artifact = artifact_copy()
     (tmp_path / "recipe.yaml").write_text("")
-    with pytest.raises(UserError, match=r"holds .*artifact.*, which the command reads"):
+    with pytest.raises(UserError, match=r"holds .*copy.*, which the command reads"):
         write_repository(artifact, artifact / part, TritonConfig(), force=True)
     assert (artifact / "model.onnx").is_file()
