@@ -18,6 +18,7 @@ from triton_server import OPTIONS, ModelConfig, read_config
 from compressor.batching import encode_texts, pad
 from compressor.classifier import load_classifier
 from compressor.errors import UserError
+from compressor.output import MARKER
 from exporters import triton_client
 from exporters.manifest import MANIFEST, artifact_problems, write_manifest
 from exporters.preprocessing import write_tokenizer
