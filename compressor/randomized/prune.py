@@ -299,5 +299,7 @@ def _finished(classifier: Classifier, job: PruningJob, steps: int) -> tuple[Mask
                 kind, _, name = key.partition(".")
                 found[kind][name] = value
             classifier.model.load_state_dict(found["weight"])
-            return found["mask"], part.facts
+            # A file has them in the order of their names; records are in that of the data's flow.
+            masks = {name: found["mask"][name] for name in encoder_weights(classifier.model)}
+            return masks, part.facts
     return all_alive(encoder_weights(classifier.model)), []

@@ -15,6 +15,7 @@ from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, PruneConfig, RandomizedConfig
+from compressor.output import MARKER
 from compressor.patterns import NM, Unstructured
 from compressor.pruning import PruningJob, prune_classifier
 from compressor.randomized import candidates as candidates_module
@@ -259,11 +260,16 @@ def test_a_stopped_run_goes_on_behind_its_last_step_with_the_same_weights(
 
     with pytest.raises(KeyboardInterrupt):
         go(Stopping(tmp_path / "kept", {}))
-    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"job.json", "step-0001.safetensors"}
+    kept = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert kept == {MARKER, "job.json", "step-0001.safetensors"}
     resumed, found = go(Checkpoint(tmp_path / "kept", {}))
     assert found.details == result.details
     for a, b in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(a, b)
+    # Stopped after its last step: layers are recorded in the same order.
+    _, again = go(Checkpoint(tmp_path / "kept", {}))
+    assert list(again.masks) == list(found.masks) == list(result.masks)
+    assert [layer.name for layer in again.layers] == [layer.name for layer in result.layers]
 
 
 def test_same_seed_same_weights(small_classifier_dir, texts):
