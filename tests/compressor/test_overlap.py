@@ -51,8 +51,10 @@ def test_shared_texts_are_refused_with_count_rows_and_a_way_out():
 
 
 @pytest.fixture
-def recipe(tmp_path):
+def recipe(tmp_path, monkeypatch):
     """Clean data of three kinds; there is no model."""
+    # There is no model whose labels could be asked for.
+    monkeypatch.setattr(pipeline, "labels_of_run", lambda recipe, task: None)
     for name in ("train", "calibration", "test"):
         lines = [f"{name} text {place}\t{'np'[place % 2]}" for place in range(6)]
         (tmp_path / f"{name}.tsv").write_text("\n".join(["text\tlabel", *lines]) + "\n")
