@@ -123,10 +123,13 @@ def load_masked_language_model(source: str) -> MaskedLanguageModel:
     from safetensors import SafetensorError
     from transformers import AutoModelForMaskedLM
 
-    config = read_config(source)
-    tokenizer = load_tokenizer(source)
-    facts = tokenizer_facts(tokenizer, ("pad_token", "mask_token", "unk_token"))
-    raise_problems(source, [*encoder_problems(config), *tokenizer_problems(config, facts)])
+    try:
+        config = read_config(source)
+        tokenizer = load_tokenizer(source)
+        facts = tokenizer_facts(tokenizer, ("pad_token", "mask_token", "unk_token"))
+        raise_problems(source, [*encoder_problems(config), *tokenizer_problems(config, facts)])
+    except UserError as error:
+        raise UserError(f"--masked-language-model: {error}") from error
     try:
         with quiet():
             model = load_weights(AutoModelForMaskedLM, source)
