@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from compressor.output import MARKER
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -33,7 +35,7 @@ def test_table_record_and_plots_of_what_is_kept(
     assert facts == json.loads((tmp_path / "out" / "inspection.json").read_text())
     assert facts["knowledge"]["sets"]["clean"]["texts"] == 12
     plots = {"cls-distance.svg", "reconstruction-error.svg", "attention.svg"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == plots | {"inspection.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == plots | {"inspection.json", MARKER}
 
     result = inspect(*arguments)
     assert result.returncode == 0, result.stderr

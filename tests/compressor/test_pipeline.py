@@ -26,7 +26,7 @@ from compressor.options import (
     SoupConfig,
     ValidateConfig,
 )
-from compressor.output import read_json
+from compressor.output import MARKER, read_json
 from compressor.pipeline import check_recipe, run_recipe
 from compressor.recipe import Recipe, load_recipe
 from compressor.robustness import run as robustness
@@ -34,6 +34,8 @@ from compressor.stage_runs import train_dense
 from compressor.training_checkpoint import TrainingCheckpoint
 from compressor.validation.report import Report
 
+# What is in any run's folder.
+OF_A_RUN = {MARKER, "recipe.yaml", "stages.json"}
 DRAWN_AND_CHOSEN = {"substitution_choice": "gradient", "substitution_draws": 4}
 
 
@@ -99,7 +101,7 @@ def test_a_fine_tuning_that_was_stopped_goes_on(
         with pytest.raises(StoppedError):
             run_recipe(own, tmp_path / "run", force=False, progress=stop)
     assert steps == [1, 2, 3, 4, 5]
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.yaml", "stages.json", "dense"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {*OF_A_RUN, "dense"}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_a_run_leaves_what_it_promises(finished):
     output, _ = finished
     names = {path.name for path in output.iterdir()}
     reports = {"report.json", "report.md", "report.html", "junit.xml"}
-    assert names == {"recipe.yaml", "stages.json", "pruned", "artifact", "attack"} | reports
+    assert names == {*OF_A_RUN, "pruned", "artifact", "attack"} | reports
     assert (output / "artifact" / "model.onnx").is_file()
 
 
@@ -165,7 +167,7 @@ def test_a_stopped_run_goes_on_behind_its_last_stage_and_shares_attacks_out(
         patch.setattr(stage_runs, "export_directory", stop)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(recipe, output, force=False, progress=SilentProgress())
-    assert {path.name for path in output.iterdir()} == {"recipe.yaml", "stages.json", "pruned"}
+    assert {path.name for path in output.iterdir()} == {*OF_A_RUN, "pruned"}
     with monkeypatch.context() as patch:
         patch.setattr(stage_runs, "prune_directory", stop)
         original = robustness.attack_in_processes
