@@ -46,6 +46,7 @@ from compressor.markers import (
     write_marker,
 )
 from compressor.ranks import ranks_of_environment
+from compressor.signals import uninterrupted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -367,7 +368,8 @@ def scratch_directory(output: Path) -> Iterator[Path]:
         try:
             yield working
         finally:
-            shutil.rmtree(working, ignore_errors=True)
+            with uninterrupted():
+                shutil.rmtree(working, ignore_errors=True)
 
 
 def _make_scratch(place: Place, suffix: str) -> Path:
@@ -416,7 +418,8 @@ def atomic_directory(
             sync_tree(working)
             _put_in_place(held, working, force)
         except BaseException as error:
-            shutil.rmtree(working, ignore_errors=True)
+            with uninterrupted():
+                shutil.rmtree(working, ignore_errors=True)
             if is_disk_full(error):
                 raise UserError(f"{output}: no space left on its disk; nothing was written") from error
             raise

@@ -279,7 +279,7 @@ def _load(
                 ignore_mismatched_sizes=True,
                 attn_implementation=attention,
             )
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, SafetensorError) as error:
         raise UserError(f"{source}: cannot be loaded: {first_line(error)}") from error
     # A class of its own would be named in the configuration when the model is saved.
     model.__class__ = BertForSequenceClassification

@@ -10,6 +10,7 @@ from torch import Tensor
 from compressor.classifier import encoder_weights, load_classifier, sparsity_of
 from compressor.console import Progress
 from compressor.environment import prepare
+from compressor.errors import UserError, first_line
 from compressor.knowledge import compare_directories
 from compressor.knowledge_texts import KnowledgeOptions
 from compressor.labels import task_of
@@ -91,7 +92,13 @@ def inspect_directory(directory: str) -> dict[str, Any]:
         size = sum(file.stat().st_size for file in weight_files(path))
         if (path / PRUNING_RECORD).is_file():
             record = read_json(path / PRUNING_RECORD)
-            facts["pruning"] = {key: record[key] for key in ("algorithm", "pattern", "seconds", "seed")}
+            try:
+                facts["pruning"] = {key: record[key] for key in ("algorithm", "pattern", "seconds", "seed")}
+            except (KeyError, TypeError) as error:
+                raise UserError(
+                    f"{path / PRUNING_RECORD}: is no record of compress prune: {first_line(error)}; restore "
+                    f"it, or remove it"
+                ) from error
     facts |= {"size_bytes": size, "sparsity": sparsity_of(weights)}
     facts["layers"] = [_layer(name, weight) for name, weight in weights.items()]
     return facts

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from compressor import __version__
 from compressor.errors import UserError
+from compressor.signals import uninterrupted
 
 WRITTEN_BY = "compress"
 _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN}
@@ -47,10 +48,11 @@ def hold_file(lock: Path, shown: Path) -> Iterator[None]:
         os.write(descriptor, json.dumps(who).encode())
         yield
     finally:
-        # Removed while it is held: who opens it from now on makes a new file, who has it open looks again.
-        if _is_at(descriptor, lock):
-            lock.unlink(missing_ok=True)
-        os.close(descriptor)
+        with uninterrupted():
+            # Removed while it is held: who opens it now makes a new file, who has it open looks again.
+            if _is_at(descriptor, lock):
+                lock.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def _taken(lock: Path, shown: Path) -> int:

@@ -172,9 +172,8 @@ class WorkerPool:
     def submit(self, work: Callable[..., Result], *arguments: object) -> Future[Result]:
         """Have a worker do `work(*arguments)`; what it raises is raised by the future."""
         future = self._pool.submit(work, *arguments)
-        if not self._workers:
-            # All are started with the first work.
-            self._workers = set(multiprocessing.active_children()) - self._others
+        # A worker is started when there is work and none is idle.
+        self._workers |= set(multiprocessing.active_children()) - self._others
         return future
 
     def __enter__(self) -> WorkerPool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -35,9 +37,32 @@ def stop_by_unwinding() -> None:
             signal.signal(number, _stop)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Within it the first stopping signal waits: for what must be done once it has begun, and is short."""
+    _Waiting.depth += 1
+    try:
+        yield
+    finally:
+        _Waiting.depth -= 1
+        if not _Waiting.depth and _Waiting.number is not None:
+            number, _Waiting.number = _Waiting.number, None
+            raise Stopped(number)
+
+
+class _Waiting:
+    """Blocks that a signal waits for, and the signal that does; handlers run in the main thread alone."""
+
+    depth = 0
+    number: int | None = None
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
     for other in STOPPING:
         if signal.getsignal(other) is _stop:
             signal.signal(other, signal.SIG_DFL)
+    if _Waiting.depth:
+        _Waiting.number = number
+        return
     raise Stopped(number)

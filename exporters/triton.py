@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnx
+from google.protobuf.message import DecodeError
 
-from compressor.errors import UserError
+from compressor.errors import UserError, first_line
 from compressor.options import TritonConfig
 from compressor.options.export import BackendName
 from compressor.output import atomic_directory, claims_output, read_json
 from compressor.pages import page_templates
-from compressor.predictors import ARTIFACT_GRAPH, INPUTS
+from compressor.predictors import ARTIFACT_GRAPH, EXPORT_AGAIN, INPUTS
 from exporters.manifest import read_manifest, write_manifest
 from exporters.onnx_graph import inputs as free_inputs
 from exporters.preprocessing import (
@@ -132,7 +133,10 @@ def read_signature(graph: Path) -> Signature:
     Raises:
         UserError: they are not those of a classifier whose batch size and length are free.
     """
-    proto = onnx.load(graph, load_external_data=False).graph
+    try:
+        proto = onnx.load(graph, load_external_data=False).graph
+    except DecodeError as error:
+        raise UserError(f"{graph}: is no ONNX graph: {first_line(error)}; {EXPORT_AGAIN}") from error
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.initializer):
         raise UserError(
             f"{graph}: keeps weights in another file, and a model is served from one; save it as one"

@@ -137,6 +137,8 @@ def _compare(other: Path, lines: list[dict[str, Any]]) -> dict[str, Any]:
     try:
         rows = read_json_lines(path)
         theirs = [(row["label"], row["texts"]) for row in rows]
+        model = record["model"]
+        right = [{kind: bool(row["right"][kind]) for kind in lines[0]["right"]} for row in rows]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: is no record of perturbed texts; run compress perturb again: {error}"
@@ -146,6 +148,7 @@ def _compare(other: Path, lines: list[dict[str, Any]]) -> dict[str, Any]:
         raise UserError(f"{other}: other texts were perturbed; give both the same --data, options and --seed")
     drops = {}
     for kind in lines[0]["right"]:
-        before, after = ([line["right"][kind] for line in side] for side in (rows, lines))
+        before = [answers[kind] for answers in right]
+        after = [line["right"][kind] for line in lines]
         drops[kind] = asdict(paired_difference(before, after))
-    return {"model": record["model"], "accuracy_drop": drops}
+    return {"model": model, "accuracy_drop": drops}
