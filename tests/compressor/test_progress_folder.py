@@ -5,6 +5,7 @@ import torch
 
 from compressor.checkpoint import Checkpoint, Part, checkpoint_folder, open_checkpoint, remove_checkpoint
 from compressor.errors import UserError
+from compressor.jobs import Job
 
 PART = Part({"x": torch.ones(1)})
 
@@ -49,17 +50,17 @@ def test_a_folder_that_only_looks_like_a_progress_folder_is_left_alone(tmp_path)
         (folder / name).write_text("{}")
     for how in ({"resume": False, "force": True}, {"resume": True, "force": True}):
         with pytest.raises(UserError, match="exists and is no checkpoint"):
-            open_checkpoint(tmp_path / "out", {}, **how)
+            open_checkpoint(tmp_path / "out", Job({}), **how)
     assert len(list(folder.iterdir())) == 2
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "sub/notes.txt"])
 def test_what_somebody_puts_into_a_progress_folder_stays(tmp_path, name):
-    checkpoint = open_checkpoint(tmp_path / "out", {}, resume=False, force=False)
+    checkpoint = open_checkpoint(tmp_path / "out", Job({}), resume=False, force=False)
     checkpoint.save("00-a", PART)
     (checkpoint.folder / name).parent.mkdir(exist_ok=True)
     (checkpoint.folder / name).write_text("mine")
     with pytest.raises(UserError, match=r"is no checkpoint \(it holds .*notes\.txt"):
-        open_checkpoint(tmp_path / "out", {}, resume=False, force=True)
+        open_checkpoint(tmp_path / "out", Job({}), resume=False, force=True)
     remove_checkpoint(checkpoint)
     assert [p.relative_to(checkpoint.folder).as_posix() for p in checkpoint.folder.rglob("*.*")] == [name]
