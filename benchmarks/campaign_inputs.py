@@ -233,7 +233,7 @@ def unclear(mutant: Mutant, err: str) -> Iterator[str]:
         yield f"an error of {len(text)} characters"
     elif not _names_its_place(mutant, text):
         yield "an error that names neither file nor key"
-    if re.search(r"object at 0x|\[Errno|Error\(", text):
+    if re.search(r"object at 0x|Error\(", text):
         yield "an error in words of Python"
 
 
