@@ -28,6 +28,7 @@ KNOWN = {
     "train": st.sampled_from([DATA, None]),
     "calibration": st.just(DATA),
     "test": st.just(DATA),
+    "encoding": st.sampled_from(["auto", "utf-8", "cp1252", "Latin-1"]),
     "label_map": st.none()
     | st.dictionaries(
         TEXTS.map(str.strip).filter(bool),
