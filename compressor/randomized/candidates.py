@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -15,7 +13,6 @@ import torch
 from torch import Tensor
 
 from compressor.adversarial_training import perturbation_of
-from compressor.checkpoint import Checkpoint, Part
 from compressor.classifier import Classifier
 from compressor.errors import UserError
 from compressor.options import RandomizedConfig
@@ -138,16 +135,17 @@ class Start:
 
 
 class Trials:
-    """Early evaluation: one copy of a model, trained briefly with each candidate's masks in turn.
+    """Early evaluation: copies of a model, each trained briefly with a candidate's masks.
 
-    What is needed again of a candidate is in files of a temporary folder, which ends with this object: memory
-    holds the copy alone, however many candidates there are.
+    Attributes:
+        starts: by the candidate's number, of those that are still in; without `keep` of the best so far, for
+            a start takes as much memory as the model.
 
     Args:
-        classifier: the model that is copied; its weights are those that masks choose from.
-        begin: draws a candidate's masks, puts them on the copy, and returns them.
+        classifier: the model of which copies are trained; its weights are those that masks choose from.
+        begin: draws a candidate's masks, puts them on its copy, and returns them.
         teacher: the dense model, whose hidden states may be learnt.
-        keep: whether they are trained on in later rounds; if not, only the best start so far is kept.
+        keep: whether copies are trained on in later rounds.
     """
 
     def __init__(
@@ -170,12 +168,9 @@ class Trials:
         self._teacher = teacher
         self._schedule = recovery_schedule(config, config.early_steps, config.early_learning_rate)
         self._seed = seed
-        self._keep = keep
-        self._best: tuple[float, int] | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="compress-candidates-")
-        self._files = Checkpoint(Path(self._folder.name))
-        model = copy.deepcopy(classifier.model)
-        self._trial = Classifier(model, classifier.tokenizer, classifier.source)
+        self._kept: dict[int, Classifier] | None = {} if keep else None
+        self._lowest = math.inf
+        self.starts: dict[int, Start] = {}
 
     def cost(self, index: int, round_: int) -> float:
         """What a candidate costs on held-out data, after its training in that round.
@@ -183,72 +178,40 @@ class Trials:
         Infinite, if that training diverged.
 
         All candidates train on the same batches: they differ by their masks alone.
-
-        Raises:
-            UserError: there is no space for what is kept of it.
         """
-        masks = self._go_on(index) if round_ else self._begin_anew(index)
+        trial = (self._kept or {}).get(index) or self._begun(index)
         if self._schedule.steps:
             train(
-                self._trial,
+                trial,
                 self._training,
                 self._schedule,
                 seed=self._seed + round_,
-                masks=masks,
+                masks=self.starts[index].masks,
                 teacher=self._teacher,
             )
-        cost = candidate_cost(self._trial, self._holdout, self._config, self._schedule)
+        cost = candidate_cost(trial, self._holdout, self._config, self._schedule)
         cost = math.inf if math.isnan(cost) else cost
-        if self._keep:
-            self._files.save(_trained(index), Part(self._trial.model.state_dict()))
-        elif self._best is None or cost < self._best[0]:
-            if self._best is not None:
-                self.drop(self._best[1])
-            self._best = cost, index
+        if self._kept is not None:
+            self._kept[index] = trial
+        elif cost < self._lowest:
+            self._lowest, self.starts = cost, {index: self.starts[index]}
         else:
             self.drop(index)
         return cost
 
-    def start(self, index: int) -> Start:
-        """What the training of a candidate that is still in started from."""
-        weights = self._files.load(_started(index), self._trial.device)
-        masks = self._files.load(_masks(index), self._trial.device)
-        if weights is None or masks is None:
-            raise KeyError(f"candidate {index} is out")
-        return Start(weights.tensors, masks.tensors)
-
-    def _begin_anew(self, index: int) -> Masks:
-        model = self._trial.model
-        model.load_state_dict(self._classifier.model.state_dict())
-        masks = self._begin(index, self._trial)
-        self._files.save(_started(index), Part(model.state_dict()))
-        self._files.save(_masks(index), Part(masks))
-        return masks
-
-    def _go_on(self, index: int) -> Masks:
-        weights = self._files.load(_trained(index), self._trial.device)
-        masks = self._files.load(_masks(index), self._trial.device)
-        if weights is None or masks is None:
-            raise KeyError(f"candidate {index} is out")
-        self._trial.model.load_state_dict(weights.tensors)
-        return masks.tensors
+    def _begun(self, index: int) -> Classifier:
+        model = copy.deepcopy(self._classifier.model)
+        trial = Classifier(model, self._classifier.tokenizer, self._classifier.source)
+        masks = self._begin(index, trial)
+        state = {name: value.clone() for name, value in model.state_dict().items()}
+        self.starts[index] = Start(state, masks)
+        return trial
 
     def drop(self, index: int) -> None:
-        """Free what is kept of a candidate that is out."""
-        for name in (_started(index), _masks(index), _trained(index)):
-            self._files.remove(name)
-
-
-def _started(index: int) -> str:
-    return f"{index}-started"
-
-
-def _masks(index: int) -> str:
-    return f"{index}-masks"
-
-
-def _trained(index: int) -> str:
-    return f"{index}-trained"
+        """Free what is held of a candidate that is out."""
+        self.starts.pop(index, None)
+        if self._kept is not None:
+            self._kept.pop(index, None)
 
 
 def select(
