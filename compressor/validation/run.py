@@ -205,8 +205,10 @@ def validate_into(
         for name, path in directories.items()
         if has_classes
     }
-    if kept is not None and has_classes:
-        shutil.copytree(folder, directory / ATTACK_FOLDER)
+    if kept is not None:
+        # By name: what a stopped attack left beside its result is no part of the report.
+        for name in robustness:
+            shutil.copytree(folder / name, directory / ATTACK_FOLDER / name)
     figures = {
         name: VariantFigures(
             path=path,

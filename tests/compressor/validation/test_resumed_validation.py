@@ -5,7 +5,7 @@ import json
 import pytest
 from stopping import StopBefore, StoppedError
 
-from compressor.checkpoint import checkpoint_folder
+from compressor.checkpoint import Checkpoint, checkpoint_folder
 from compressor.console import SilentProgress
 from compressor.errors import UserError
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
@@ -56,6 +56,8 @@ def test_a_stopped_validation_goes_on_after_its_last_attacked_example(validated,
     with pytest.raises(StoppedError):
         validated(output, StopBefore(1, "deepwordbug on artifact"))
     assert not output.exists()
+    # As where an attack was stopped when its result was in place and its progress still there.
+    Checkpoint(checkpoint_folder(output) / "attack.stages" / "dense.progress", {}).open()
     with pytest.raises(UserError, match=r"attack\.attack_examples changed from 3 to 2.*--force"):
         validated(output, attack=AttackConfig(attack_examples=2))
     done, own = [], Attacker.attack
