@@ -161,7 +161,7 @@ def check_checkpoint(
         # What the configuration says may be the reason.
         raise_problems(source, key_problems(content))
         raise error
-    problems = [*model_problems(content, facts, lengths=lengths, has_pairs=has_pairs)]
+    problems = model_problems(content, facts, lengths=lengths, has_pairs=has_pairs)
     raise_problems(source, [*problems, *weight_problems(_stored_types(Path(source)))])
     return content, tokenizer
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from compressor.classifier import check_checkpoint
 from compressor.console import Progress
-from compressor.data import load_text_data
+from compressor.data import TextData, load_text_data
 from compressor.environment import resolve_device
 from compressor.errors import UserError, check_all
 from compressor.options import TaskName
@@ -128,17 +128,21 @@ def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
         UserError: texts cannot be used, have labels that the run's models will not know, or some are test
             texts and that is not allowed.
     """
-    names, trains = labels_of_run(recipe, task), recipe.prune.trains
-    test = load_text_data(recipe.data.test, recipe.data, "test", label_names=names)
-    made_with = {
-        "calibration": load_text_data(
-            recipe.data.calibration, recipe.data, "calibration", label_names=names, needs_labels=trains
-        )
-    }
+    made_with: dict[str, TextData] = {}
+    names: Sequence[str] | None
     if trains_dense(recipe):
-        made_with["train"] = load_text_data(
-            training_texts(recipe), recipe.data, "train", label_names=known_labels(task)
-        )
+        train = load_text_data(training_texts(recipe), recipe.data, "train", label_names=known_labels(task))
+        made_with["train"], names = train, train.label_names
+    else:
+        names = labels_of_run(recipe, task)
+    test = load_text_data(recipe.data.test, recipe.data, "test", label_names=names)
+    made_with["calibration"] = load_text_data(
+        recipe.data.calibration,
+        recipe.data,
+        "calibration",
+        label_names=names,
+        needs_labels=recipe.prune.trains,
+    )
     allowed = recipe.data.allow_test_texts
     return {
         role: check_shared(f"data.{role}", data, test, allowed=allowed) for role, data in made_with.items()
