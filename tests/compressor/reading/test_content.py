@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from pydantic import ValidationError
+from refusal import refused
 
 from compressor.data import load_text_data
 from compressor.errors import UserError
@@ -34,15 +35,6 @@ def load(tmp_path):
         return load_text_data(str(path), ColumnsConfig(**columns), "train")
 
     return loaded
-
-
-def refused(load, content, name, *parts, **columns):
-    with pytest.raises(UserError) as caught:
-        load(content, name, **columns)
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in (name, *parts):
-        assert part in message
 
 
 @pytest.mark.parametrize("kind", CONTENTS)
