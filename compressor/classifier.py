@@ -223,12 +223,16 @@ def is_directory(source: str) -> bool:
     """Whether `source` is a checkpoint's directory; otherwise it is a hub id.
 
     Raises:
-        UserError: it looks like a directory and is none, or one without a checkpoint or with an adapter.
+        UserError: it looks like a directory and is none, or one without a checkpoint or with an adapter; it
+            is neither a directory nor what a hub id may be.
     """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     path = Path(source)
     looks_like_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
     try:
-        if path.is_dir():
+        if source and path.is_dir():
             check_adapter(source)
             if not (path / "config.json").is_file():
                 raise UserError(f"{source}: has no config.json; it is no Hugging Face model directory")
@@ -238,6 +242,10 @@ def is_directory(source: str) -> bool:
             raise UserError(f"{source}: no such model directory")
     except OSError as error:
         raise UserError(f"{shown(source)}: no such model directory: {error.strerror}") from error
+    try:
+        validate_repo_id(source)
+    except HFValidationError as error:
+        raise UserError(f"{shown(source)}: no such model directory, and no id of a hub's model") from error
     return False
 
 

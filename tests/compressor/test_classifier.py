@@ -199,9 +199,11 @@ def test_a_missing_tokenizer_is_refused(writable_copy):
         load_classifier(str(writable_copy))
 
 
-@pytest.mark.parametrize("source", ["/no/such/model", "./none", "../none", "~/none", "a/b/c"])
-def test_a_missing_directory_is_named_without_asking_the_hub(source):
-    with pytest.raises(UserError, match=rf"{source}: no such model directory"):
+@pytest.mark.parametrize(
+    "source", ["/no/such/model", "./none", "~/none", "a/b/c", ":", "a b", "-", "x--y", "a..b", ""]
+)
+def test_what_is_neither_a_directory_nor_an_id_is_named_without_asking_the_hub(source):
+    with pytest.raises(UserError, match=rf"^'?{source}'?: no such model directory"):
         load_classifier(source)
 
 

@@ -18,7 +18,7 @@ def test_a_killed_process_is_one_line_and_what_was_finished_is_kept(tmp_path, mo
     monkeypatch.setattr(run, "_attack_in_worker", processes.attacked_or_killed)
     data = TextData([f"text {number}" for number in range(9)], None, [0] * 9, ["a", "b"], "texts")
     checkpoint = Checkpoint(tmp_path / "kept")
-    with pytest.raises(UserError, match=r"m: an attacking process was killed by signal 9 .*--resume"):
+    with pytest.raises(UserError, match=r"m: an attacking process was killed by signal 9 .*start it again"):
         run.attack_in_processes(
             "m", 16, data, AttackConfig(), RunConfig(threads=2), 2, SilentProgress(), checkpoint
         )
