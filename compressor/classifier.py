@@ -16,6 +16,7 @@ from compressor.errors import UserError, first_line
 from compressor.labels import task_of
 from compressor.loading import (
     check_adapter,
+    is_hub_id,
     load_any_tokenizer,
     load_config,
     load_weights,
@@ -226,9 +227,6 @@ def is_directory(source: str) -> bool:
         UserError: it looks like a directory and is none, or one without a checkpoint or with an adapter; it
             is neither a directory nor what a hub id may be.
     """
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
     path = Path(source)
     looks_like_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
     try:
@@ -242,10 +240,8 @@ def is_directory(source: str) -> bool:
             raise UserError(f"{source}: no such model directory")
     except OSError as error:
         raise UserError(f"{shown(source)}: no such model directory: {error.strerror}") from error
-    try:
-        validate_repo_id(source)
-    except HFValidationError as error:
-        raise UserError(f"{shown(source)}: no such model directory, and no id of a hub's model") from error
+    if not is_hub_id(source):
+        raise UserError(f"{shown(source)}: no such model directory, and no id of a hub's model")
     return False
 
 
@@ -374,20 +370,17 @@ def weights_fingerprint(source: str) -> str | None:
 def _cached_weights(source: str) -> list[Path]:
     """The weights of a hub id that the cache has whole."""
     from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
 
     def cached(name: str) -> list[Path]:
         found = try_to_load_from_cache(source, name)
         return [Path(found)] if isinstance(found, str) else []
 
-    try:
-        whole = cached(WEIGHTS)
-        if whole or not (index := cached(INDEX)):
-            return whole
-        shards = [cached(name) for name in shard_names(index[0])]
-    except HFValidationError:
-        # A path; nothing else is to be found by it.
+    if not is_hub_id(source):
         return []
+    whole = cached(WEIGHTS)
+    if whole or not (index := cached(INDEX)):
+        return whole
+    shards = [cached(name) for name in shard_names(index[0])]
     return [file for found in shards for file in found] if all(shards) else []
 
 

@@ -20,6 +20,7 @@ from compressor.code_version import code_version
 from compressor.differences import differences
 from compressor.environment import describe_environment, package_versions, resolve_device
 from compressor.errors import UserError
+from compressor.loading import is_hub_id
 from compressor.options import (
     AttackConfig,
     ResourcesConfig,
@@ -169,12 +170,8 @@ def _directory_content(path: Path) -> str:
 def _hub_content(source: str) -> str:
     """The commit of a hub id as the cache has it; before it is there the id."""
     from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
 
-    try:
-        cached = try_to_load_from_cache(source, WEIGHTS)
-    except HFValidationError:
-        return source
+    cached = try_to_load_from_cache(source, WEIGHTS) if is_hub_id(source) else None
     return f"commit {Path(cached).parent.name}" if isinstance(cached, str) else source
 
 

@@ -116,6 +116,18 @@ def check_adapter(source: str) -> None:
         raise UserError(f"{source}: {found[0]}: is an adapter, which would be left out; {MERGE_FIRST}")
 
 
+def is_hub_id(source: str) -> bool:
+    """Whether a text may be the id of a repository of the hub."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        return False
+    return True
+
+
 def hub_options(source: str) -> dict[str, Any]:
     """How a source is to be loaded: without a connection if it needs none, or if there is none."""
     return {"local_files_only": Path(source).is_dir() or not hub_is_reachable()}

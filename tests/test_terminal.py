@@ -242,12 +242,17 @@ cli.main()
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_leaves_nothing_half_written(name, tmp_path):
+    number = getattr(signal, name)
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, "verify", str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", SLOW, "verify", str(tmp_path)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # The tests may have been started with it ignored.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     while not (tmp_path / "begun").exists() and process.poll() is None:
         time.sleep(0.02)
-    number = getattr(signal, name)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number

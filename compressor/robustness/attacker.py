@@ -17,7 +17,7 @@ import torch
 from compressor.console import Progress
 from compressor.options import AttackConfig
 from compressor.robustness.attacks import build_attack, has_words
-from compressor.robustness.records import AttackedExample
+from compressor.robustness.records import AttackedExample, Outcome
 from compressor.robustness.victims import Victim, as_input
 
 
@@ -56,7 +56,7 @@ def _held_out(victim: Victim, text: str, pair: str | None, label: int) -> Attack
     """The record of a text in which there is nothing to change: one query tells whether it is right."""
     start = time.monotonic()
     right = int(victim([as_input(text, pair)]).argmax()) == label
-    outcome = "failed" if right else "skipped"
+    outcome: Outcome = "failed" if right else "skipped"
     seconds = round(time.monotonic() - start, 4)
     return AttackedExample(text, pair, text, pair, label, outcome, 1, 1, 0, 0.0, seconds)
 
@@ -77,16 +77,17 @@ def random_state(seed: int, index: int) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
-def _outcome(result: Any) -> str:
+def _outcome(result: Any) -> Outcome:
     kind = type(result).__name__
     if kind == "MaximizedAttackResult":
         # Input reduction: TextAttack goes as far as it gets, and leaves it open how far that must be.
         return "succeeded" if result.perturbed_result.attacked_text.num_words <= 1 else "failed"
-    return {
+    outcomes: dict[str, Outcome] = {
         "SkippedAttackResult": "skipped",
         "SuccessfulAttackResult": "succeeded",
         "FailedAttackResult": "failed",
-    }[kind]
+    }
+    return outcomes[kind]
 
 
 def _record(result: Any, text: str, pair: str | None, label: int) -> AttackedExample:

@@ -107,7 +107,10 @@ def load_attack(directory: Path, options: Mapping[str, Any], seed: int, data: Te
     path = directory / ROBUSTNESS_RECORD
     if not path.is_file():
         raise UserError(f"{directory}: holds no {ROBUSTNESS_RECORD}; give the output of compress attack")
-    found = FinishedAttack(directory, read_json(path), read_examples(directory))
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: is no record of an attack; give the output of compress attack")
+    found = FinishedAttack(directory, record, read_examples(directory))
     found.check("options", dict(options))
     found.check("seed", seed)
     pairs: Sequence[str | None] = data.pairs or [None] * len(data)

@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Annotated, Literal, TypeAlias
 
-from compressor.errors import UserError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from compressor.errors import UserError, first_line
 from compressor.output import read_json_lines
 from compressor.robustness.statistics import Interval, mean_interval, wilson_interval
 
 ROBUSTNESS_RECORD = "robustness.json"
 EXAMPLES_RECORD = "examples.jsonl"
+
+Outcome: TypeAlias = Literal["skipped", "succeeded", "failed"]
+Count = Annotated[int, Field(ge=0, strict=True)]
+Amount = Annotated[float, Field(ge=0, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -29,18 +36,20 @@ class AttackedExample:
         cosine: of the sentence embeddings before and after a successful attack; else None.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     text: str
     text_pair: str | None
     perturbed: str
     perturbed_pair: str | None
-    label: int
-    outcome: str
-    queries: int
-    scored: int
-    words: int
-    words_changed: float
-    seconds: float
-    cosine: float | None = None
+    label: Count
+    outcome: Outcome
+    queries: Count
+    scored: Count
+    words: Count
+    words_changed: Amount
+    seconds: Amount
+    cosine: Annotated[float, Field(strict=True)] | None = None
 
     def holds_out(self, share: float = 1.0) -> bool:
         """Whether the model stays right if no more than that share of the words, rounded up, may change."""
@@ -57,7 +66,7 @@ class AttackedExample:
         if self.outcome != "succeeded":
             return float(self.outcome == "failed")
         # One word may change within any budget.
-        return min(max(self._changed - 1, 0) / self.words / longest, 1.0)
+        return min(max(self._changed - 1, 0) / max(self.words, 1) / longest, 1.0)
 
     @property
     def _changed(self) -> int:
@@ -194,6 +203,18 @@ def mean_accuracy(examples: Sequence[AttackedExample], longest: float) -> MeanAc
     return MeanAccuracy(longest, fmean(held), mean_interval(held))
 
 
+def read_example(entry: object) -> AttackedExample:
+    """The example of an object that was read from JSON.
+
+    Raises:
+        ValueError: it is no record of an attacked example.
+    """
+    return _EXAMPLE.validate_python(entry)
+
+
+_EXAMPLE = TypeAdapter(AttackedExample)
+
+
 def read_examples(directory: Path) -> list[AttackedExample]:
     """The attacked examples that `attack_directory` wrote into `directory`.
 
@@ -202,8 +223,15 @@ def read_examples(directory: Path) -> list[AttackedExample]:
     """
     path = directory / EXAMPLES_RECORD
     try:
-        return [AttackedExample(**entry) for entry in read_json_lines(path)]
-    except (OSError, ValueError, TypeError) as error:
+        return [read_example(entry) for entry in read_json_lines(path)]
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{path}: is no record of attacked examples; run compress attack again: {error}"
+            f"{path}: is no record of attacked examples; run compress attack again: {_why(error)}"
         ) from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    return first_line(error)

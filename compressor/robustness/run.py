@@ -22,7 +22,7 @@ from compressor.own_process import ProcessEndedError, WorkerPool, how_it_ended
 from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.ranks import Ranks, join_ranks
 from compressor.robustness.attacker import Attacker
-from compressor.robustness.records import AttackedExample
+from compressor.robustness.records import AttackedExample, read_example
 from compressor.robustness.resources import attack_resources
 from compressor.robustness.victims import Victim
 from exporters.manifest import check_labels, is_artifact, read_artifact_manifest
@@ -135,7 +135,7 @@ def _finished(line: str) -> tuple[int, AttackedExample] | None:
     """Place and outcome of an example that is kept as a line; None of a damaged one."""
     try:
         entry = json.loads(line)
-        return entry.pop("index"), AttackedExample(**entry)
+        return entry.pop("index"), read_example(entry)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -220,3 +221,41 @@ def test_other_examples_are_refused(attacked, small_classifier_dir, tmp_path):
     (other / "examples.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     with pytest.raises(UserError, match="other examples were attacked"):
         attack(small_classifier_dir, tmp_path / "out", against=other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"words": [None]}, "words: "),
+        ({"words": float("inf")}, "words: "),
+        ({"words_changed": float("nan")}, "words_changed: "),
+        ({"words_changed": True}, "words_changed: "),
+        ({"label": "0"}, "label: "),
+        ({"outcome": "won"}, "outcome: "),
+        ({"cosine": "high"}, "cosine: "),
+        ({"perturbed": None}, "perturbed: "),
+        ({"more": 1}, "more: "),
+    ],
+)
+def test_a_damaged_example_of_the_other_is_named_before_the_attack(
+    attacked, small_classifier_dir, tmp_path, changes, problem
+):
+    attack, dense = attacked
+    other = tmp_path / "other"
+    shutil.copytree(dense, other)
+    lines = [dataclasses.asdict(example) for example in read_examples(dense)]
+    lines[-1].update(changes)
+    (other / "examples.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    with pytest.raises(
+        UserError, match=rf"examples\.jsonl: is no record of attacked examples.*: .*{problem}"
+    ):
+        attack(small_classifier_dir, tmp_path / "out", against=other)
+    assert {path.name for path in tmp_path.iterdir()} == {"other"}
+
+
+def test_a_record_of_the_other_that_is_no_object_is_named(attacked, small_classifier_dir, tmp_path):
+    attack, dense = attacked
+    shutil.copytree(dense, tmp_path / "other")
+    (tmp_path / "other" / "robustness.json").write_text("[]")
+    with pytest.raises(UserError, match=r"robustness\.json: is no record of an attack"):
+        attack(small_classifier_dir, tmp_path / "out", against=tmp_path / "other")

@@ -157,11 +157,10 @@ def test_the_stage_writes_figures_that_its_own_examples_give(artifact, critic_qu
 
 
 def test_a_line_separator_in_a_text_does_not_end_its_line(tmp_path):
-    odd = {"text": "one\u2028two\u0085three", "perturbed": "one\u2028tw0", "outcome": "succeeded"}
-    fields = {field.name: None for field in dataclasses.fields(AttackedExample)} | odd
-    lines = [json.dumps(fields, ensure_ascii=False)] * 2
+    odd = dataclasses.replace(example("succeeded"), text="one\u2028two\u0085three", perturbed="one\u2028tw0")
+    lines = [json.dumps(dataclasses.asdict(odd), ensure_ascii=False)] * 2
     (tmp_path / "examples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert [example.text for example in read_examples(tmp_path)] == [odd["text"]] * 2
+    assert read_examples(tmp_path) == [odd] * 2
 
 
 def test_adversarial_texts_really_change_the_prediction(artifact, texts):
