@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from compressor.adversarial_training import perturbation_of
+from compressor.checkpoint import Checkpoint, Part
 from compressor.classifier import Classifier
 from compressor.errors import UserError
 from compressor.options import RandomizedConfig
@@ -135,17 +138,16 @@ class Start:
 
 
 class Trials:
-    """Early evaluation: copies of a model, each trained briefly with a candidate's masks.
+    """Early evaluation: one copy of a model, trained briefly with each candidate's masks in turn.
 
-    Attributes:
-        starts: by the candidate's number, of those that are still in; without `keep` of the best so far, for
-            a start takes as much memory as the model.
+    What is needed again of a candidate is in files of a temporary folder, which ends with this object: memory
+    holds the copy alone, however many candidates there are.
 
     Args:
-        classifier: the model of which copies are trained; its weights are those that masks choose from.
-        begin: draws a candidate's masks, puts them on its copy, and returns them.
+        classifier: the model that is copied; its weights are those that masks choose from.
+        begin: draws a candidate's masks, puts them on the copy, and returns them.
         teacher: the dense model, whose hidden states may be learnt.
-        keep: whether copies are trained on in later rounds.
+        keep: whether they are trained on in later rounds; if not, only the best start so far is kept.
     """
 
     def __init__(
@@ -168,9 +170,12 @@ class Trials:
         self._teacher = teacher
         self._schedule = recovery_schedule(config, config.early_steps, config.early_learning_rate)
         self._seed = seed
-        self._kept: dict[int, Classifier] | None = {} if keep else None
-        self._lowest = math.inf
-        self.starts: dict[int, Start] = {}
+        self._keep = keep
+        self._best: tuple[float, int] | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="compress-candidates-")
+        self._files = Checkpoint(Path(self._folder.name))
+        model = copy.deepcopy(classifier.model)
+        self._trial = Classifier(model, classifier.tokenizer, classifier.source)
 
     def cost(self, index: int, round_: int) -> float:
         """What a candidate costs on held-out data, after its training in that round.
@@ -178,40 +183,72 @@ class Trials:
         Infinite, if that training diverged.
 
         All candidates train on the same batches: they differ by their masks alone.
+
+        Raises:
+            UserError: there is no space for what is kept of it.
         """
-        trial = (self._kept or {}).get(index) or self._begun(index)
+        masks = self._go_on(index) if round_ else self._begin_anew(index)
         if self._schedule.steps:
             train(
-                trial,
+                self._trial,
                 self._training,
                 self._schedule,
                 seed=self._seed + round_,
-                masks=self.starts[index].masks,
+                masks=masks,
                 teacher=self._teacher,
             )
-        cost = candidate_cost(trial, self._holdout, self._config, self._schedule)
+        cost = candidate_cost(self._trial, self._holdout, self._config, self._schedule)
         cost = math.inf if math.isnan(cost) else cost
-        if self._kept is not None:
-            self._kept[index] = trial
-        elif cost < self._lowest:
-            self._lowest, self.starts = cost, {index: self.starts[index]}
+        if self._keep:
+            self._files.save(_trained(index), Part(self._trial.model.state_dict()))
+        elif self._best is None or cost < self._best[0]:
+            if self._best is not None:
+                self.drop(self._best[1])
+            self._best = cost, index
         else:
             self.drop(index)
         return cost
 
-    def _begun(self, index: int) -> Classifier:
-        model = copy.deepcopy(self._classifier.model)
-        trial = Classifier(model, self._classifier.tokenizer, self._classifier.source)
-        masks = self._begin(index, trial)
-        state = {name: value.clone() for name, value in model.state_dict().items()}
-        self.starts[index] = Start(state, masks)
-        return trial
+    def start(self, index: int) -> Start:
+        """What the training of a candidate that is still in started from."""
+        weights = self._files.load(_started(index), self._trial.device)
+        masks = self._files.load(_masks(index), self._trial.device)
+        if weights is None or masks is None:
+            raise KeyError(f"candidate {index} is out")
+        return Start(weights.tensors, masks.tensors)
+
+    def _begin_anew(self, index: int) -> Masks:
+        model = self._trial.model
+        model.load_state_dict(self._classifier.model.state_dict())
+        masks = self._begin(index, self._trial)
+        self._files.save(_started(index), Part(model.state_dict()))
+        self._files.save(_masks(index), Part(masks))
+        return masks
+
+    def _go_on(self, index: int) -> Masks:
+        weights = self._files.load(_trained(index), self._trial.device)
+        masks = self._files.load(_masks(index), self._trial.device)
+        if weights is None or masks is None:
+            raise KeyError(f"candidate {index} is out")
+        self._trial.model.load_state_dict(weights.tensors)
+        return masks.tensors
 
     def drop(self, index: int) -> None:
-        """Free what is held of a candidate that is out."""
-        self.starts.pop(index, None)
-        if self._kept is not None:
-            self._kept.pop(index, None)
+        """Free what is kept of a candidate that is out."""
+        for name in (_started(index), _masks(index), _trained(index)):
+            self._files.remove(name)
+
+
+def _started(index: int) -> str:
+    return f"{index}-started"
+
+
+def _masks(index: int) -> str:
+    return f"{index}-masks"
+
+
+def _trained(index: int) -> str:
+    return f"{index}-trained"
 
 
 def select(

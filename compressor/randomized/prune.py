@@ -226,8 +226,9 @@ def _choose(shared: Shared, alive: Masks, own: StepJob, name: str) -> tuple[Mask
     )
     masks = all_alive(alive)
     if ranks.rank == ranks.owner(best):
-        classifier.model.load_state_dict(trials.starts[best].state)
-        masks = trials.starts[best].masks
+        start = trials.start(best)
+        classifier.model.load_state_dict(start.state)
+        masks = start.masks
     ranks.broadcast([*classifier.model.state_dict().values(), *masks.values()], ranks.owner(best))
     return masks, record | {"early_costs": costs, "chosen": best}
 
