@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -140,8 +140,8 @@ class Start:
 class Trials:
     """Early evaluation: one copy of a model, trained briefly with each candidate's masks in turn.
 
-    What is needed again of a candidate is in files of a temporary folder, which ends with this object: memory
-    holds the copy alone, however many candidates there are.
+    What is needed again of a candidate is in files of a temporary folder, which ends with the `with` block:
+    memory holds the copy alone, however many candidates there are.
 
     Args:
         classifier: the model that is copied; its weights are those that masks choose from.
@@ -176,6 +176,13 @@ class Trials:
         self._files = Checkpoint(Path(self._folder.name))
         model = copy.deepcopy(classifier.model)
         self._trial = Classifier(model, classifier.tokenizer, classifier.source)
+        self._matrices: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._folder.cleanup()
 
     def cost(self, index: int, round_: int) -> float:
         """What a candidate costs on held-out data, after its training in that round.
@@ -211,27 +218,31 @@ class Trials:
 
     def start(self, index: int) -> Start:
         """What the training of a candidate that is still in started from."""
-        weights = self._files.load(_started(index), self._trial.device)
-        masks = self._files.load(_masks(index), self._trial.device)
-        if weights is None or masks is None:
-            raise KeyError(f"candidate {index} is out")
-        return Start(weights.tensors, masks.tensors)
+        return Start(self._load(_started(index)), self._load_masks(index))
 
     def _begin_anew(self, index: int) -> Masks:
         model = self._trial.model
         model.load_state_dict(self._classifier.model.state_dict())
         masks = self._begin(index, self._trial)
+        self._matrices = list(masks)
         self._files.save(_started(index), Part(model.state_dict()))
         self._files.save(_masks(index), Part(masks))
         return masks
 
     def _go_on(self, index: int) -> Masks:
-        weights = self._files.load(_trained(index), self._trial.device)
-        masks = self._files.load(_masks(index), self._trial.device)
-        if weights is None or masks is None:
-            raise KeyError(f"candidate {index} is out")
-        self._trial.model.load_state_dict(weights.tensors)
-        return masks.tensors
+        self._trial.model.load_state_dict(self._load(_trained(index)))
+        return self._load_masks(index)
+
+    def _load_masks(self, index: int) -> Masks:
+        masks = self._load(_masks(index))
+        # A file sorts by name; ranks exchange masks in the order of the matrices.
+        return {name: masks[name] for name in self._matrices}
+
+    def _load(self, name: str) -> dict[str, Tensor]:
+        part = self._files.load(name, self._trial.device)
+        if part is None:
+            raise KeyError(f"{name}: of a candidate that is out, or that another rank has")
+        return part.tensors
 
     def drop(self, index: int) -> None:
         """Free what is kept of a candidate that is out."""

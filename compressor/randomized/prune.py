@@ -217,18 +217,19 @@ def _choose(shared: Shared, alive: Masks, own: StepJob, name: str) -> tuple[Mask
         teacher=shared.dense,
         keep=config.halving,
     )
-    best, costs = select(
-        own.candidates,
-        trials,
-        ranks,
-        halving=config.halving,
-        track=lambda indices: shared.progress.track(indices, f"{name}: scoring masks"),
-    )
     masks = all_alive(alive)
-    if ranks.rank == ranks.owner(best):
-        start = trials.start(best)
-        classifier.model.load_state_dict(start.state)
-        masks = start.masks
+    with trials:
+        best, costs = select(
+            own.candidates,
+            trials,
+            ranks,
+            halving=config.halving,
+            track=lambda indices: shared.progress.track(indices, f"{name}: scoring masks"),
+        )
+        if ranks.rank == ranks.owner(best):
+            start = trials.start(best)
+            classifier.model.load_state_dict(start.state)
+            masks = start.masks
     ranks.broadcast([*classifier.model.state_dict().values(), *masks.values()], ranks.owner(best))
     return masks, record | {"early_costs": costs, "chosen": best}
 

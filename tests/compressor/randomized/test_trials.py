@@ -62,12 +62,13 @@ def test_costs_are_those_of_copies_that_are_each_held_in_memory(setting):
         for round_ in range(2):
             train(trial, training, schedule, seed=round_, masks=masks, teacher=dense)
             expected.append(candidate_cost(trial, holdout, config, schedule))
-    trials = trials_of(setting, keep=True)
-    found = {(index, round_): trials.cost(index, round_) for round_ in range(2) for index in (2, 0, 1)}
-    assert [found[index, round_] for index in range(3) for round_ in range(2)] == expected
-    before = {name: value.clone() for name, value in classifier.model.state_dict().items()}
-    start, again = trials.start(1), copy.deepcopy(classifier)
+    with trials_of(setting, keep=True) as trials:
+        found = {(index, round_): trials.cost(index, round_) for round_ in range(2) for index in (2, 0, 1)}
+        assert [found[index, round_] for index in range(3) for round_ in range(2)] == expected
+        before = {name: value.clone() for name, value in classifier.model.state_dict().items()}
+        start, again = trials.start(1), copy.deepcopy(classifier)
     masks = begin(1, again)
+    assert list(start.masks) == list(masks)
     assert all(torch.equal(start.masks[name], mask) for name, mask in masks.items())
     assert all(torch.equal(start.state[name], value) for name, value in again.model.state_dict().items())
     assert all(torch.equal(before[name], value) for name, value in classifier.model.state_dict().items())
@@ -76,17 +77,15 @@ def test_costs_are_those_of_copies_that_are_each_held_in_memory(setting):
 @pytest.mark.parametrize("keep", [False, True])
 def test_one_model_serves_all_candidates_and_nothing_stays_on_disk(setting, keep):
     before = models_alive()
-    trials = trials_of(setting, keep)
-    folder = trials._files.folder
-    costs = [trials.cost(index, 0) for index in range(4)]
-    assert models_alive() == before + 1
-    kept = {path.name.partition("-")[0] for path in folder.glob("*.safetensors")}
-    best = costs.index(min(costs))
-    assert kept == ({"0", "1", "2", "3"} if keep else {str(best)})
-    trials.start(best)
-    trials.drop(best)
-    with pytest.raises(KeyError):
+    with trials_of(setting, keep) as trials:
+        folder = trials._files.folder
+        costs = [trials.cost(index, 0) for index in range(4)]
+        assert models_alive() == before + 1
+        kept = {path.name.partition("-")[0] for path in folder.glob("*.safetensors")}
+        best = costs.index(min(costs))
+        assert kept == ({"0", "1", "2", "3"} if keep else {str(best)})
         trials.start(best)
-    del trials
-    gc.collect()
+        trials.drop(best)
+        with pytest.raises(KeyError):
+            trials.start(best)
     assert not folder.exists()
