@@ -200,5 +200,5 @@ def test_a_run_does_not_write_over_the_record_of_another_one(tmp_path):
     second = RunFolder(tmp_path / "run")
     do(first, chain()[0])
     with pytest.raises(UserError, match=r"stages\.json: another run wrote it while this one worked"):
-        second.begin(chain()[0], {})
+        second.begin(chain()[0])
     assert reasons(tmp_path / "run", chain())["prune"] == ()
