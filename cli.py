@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from compressor import __version__
-from compressor.commands import attacking, exporting, making, recipes, running, tracking, validating
+from compressor.commands.lazy import Lazy, lazy_group
 from compressor.commands.printing import print_result
+from compressor.disk import is_disk_full
 from compressor.errors import GateFailed, SeveralUserErrors, UserError, first_line
-from compressor.output import is_disk_full
 from compressor.ranks import ranks_of_environment
 from compressor.signals import Stopped, stop_by_unwinding
 from compressor.terminal import (
@@ -28,8 +28,92 @@ from compressor.terminal import (
     write_out,
 )
 
+# The summaries are those of the docstrings, which are imported with the commands.
+COMMANDS = {
+    "finetune": Lazy("making.finetune", "Fine-tune a BERT checkpoint into a dense classifier."),
+    "soup": Lazy(
+        "making.soup",
+        "Make a robust dense classifier: fine-tune several times, average by accuracy under attack.",
+    ),
+    "prune": Lazy(
+        "making.prune", "Prune the encoder of a classifier with one of the published methods, or a baseline."
+    ),
+    "attack": Lazy(
+        "attacking.attack", "Attack a classifier or an exported artifact with TextAttack, on local resources."
+    ),
+    "perturb": Lazy(
+        "attacking.perturb",
+        "Score typos, synonyms and casing not made for the model: seconds where an attack takes minutes.",
+    ),
+    "export": Lazy("exporting.export", "Export a classifier to ONNX and prove its parity with PyTorch."),
+    "pack": Lazy(
+        "exporting.pack",
+        "Pack a pruned classifier for shipping: only the weights that are not zero, bit for bit.",
+    ),
+    "unpack": Lazy("exporting.unpack", "Restore a packed classifier, bit for bit."),
+    "verify": Lazy("exporting.verify", "Check that an artifact is, file by file, what was written."),
+    "triton": Lazy(
+        "exporting.triton",
+        "Make a model repository for Triton Inference Server of an artifact, and a client beside it.",
+    ),
+    "engine": Lazy(
+        "exporting.engine",
+        "Read what TensorRT made of a graph: sparse kernels, latency; exit 1 if the build failed.",
+    ),
+    "validate": Lazy(
+        "validating.validate",
+        "Hold the artifact against the dense classifier: accuracy, robustness, latency, size, gates.",
+    ),
+    "compare": Lazy(
+        "validating.compare",
+        "Set two reports side by side: their artifacts' figures, differences, and what does not compare.",
+    ),
+    "inspect": Lazy(
+        "validating.inspect",
+        "Show what a classifier or an artifact holds, and what it keeps of a dense model's knowledge.",
+    ),
+    "track": Lazy(
+        "tracking.track",
+        "Log a report as one run of MLflow: options, figures, gates, files. A failed gate is no error.",
+    ),
+    "run": Lazy("running.run_command", "Run a whole recipe: fine-tune, prune, export, attack, validate."),
+    "quickstart": Lazy(
+        "running.quickstart",
+        "The main job on real input: MiniLM on critic quotes, fine-tuned, pruned, attacked, validated.",
+    ),
+    "doctor": Lazy("validating.doctor", "Check whether this machine can do the main job."),
+}
+RESOURCES = {
+    "list": Lazy(
+        "attacking.resources_list",
+        "List what attacks need besides a victim: source, licence, checksum, what TextAttack would fetch.",
+    ),
+    "build": Lazy(
+        "attacking.resources_build",
+        "Make what is made of other resources and is not there, so that the first attack need not.",
+    ),
+    "verify": Lazy(
+        "attacking.resources_verify",
+        "Read all resources; exit 1 if one is missing, or is not what was pinned or built.",
+    ),
+}
+RECIPES = {
+    "show": Lazy(
+        "recipes.show",
+        "Print the complete recipe as it would run: every option that the file leaves out has its default.",
+    ),
+    "init": Lazy(
+        "recipes.init",
+        "Write a starter recipe: every option with its default, and what it means as a comment.",
+    ),
+    "schema": Lazy(
+        "recipes.schema", "Print the JSON schema of recipes, with which editors complete and check them."
+    ),
+}
+
 app = typer.Typer(
     name="compress",
+    cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -37,10 +121,14 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 a gate failed, 2 bad input, 70 a bug, 130 or 143 stopped by a signal.",
 )
 resources_app = typer.Typer(
-    no_args_is_help=True, help="What attacks need besides a victim: list, build, verify."
+    cls=lazy_group(RESOURCES),
+    no_args_is_help=True,
+    help="What attacks need besides a victim: list, build, verify.",
 )
 recipes_app = typer.Typer(
-    no_args_is_help=True, help="Recipes of whole runs: show one complete, start one, their schema."
+    cls=lazy_group(RECIPES),
+    no_args_is_help=True,
+    help="Recipes of whole runs: show one complete, start one, their schema.",
 )
 
 PROGRAM = "compress"
@@ -65,32 +153,8 @@ def root(
         )
 
 
-app.command()(making.finetune)
-app.command()(making.soup)
-app.command()(making.prune)
-app.command()(attacking.attack)
-app.command()(attacking.perturb)
-app.command()(exporting.export)
-app.command()(exporting.pack)
-app.command()(exporting.unpack)
-app.command()(exporting.verify)
-app.command()(exporting.triton)
-app.command()(exporting.engine)
-app.command()(validating.validate)
-app.command()(validating.compare)
-app.command()(validating.inspect)
-app.command()(tracking.track)
 app.add_typer(resources_app, name="resources")
 app.add_typer(recipes_app, name="recipe")
-app.command("run")(running.run_command)
-app.command()(running.quickstart)
-app.command()(validating.doctor)
-resources_app.command("list")(attacking.resources_list)
-resources_app.command("build")(attacking.resources_build)
-resources_app.command("verify")(attacking.resources_verify)
-recipes_app.command("show")(recipes.show)
-recipes_app.command("init")(recipes.init)
-recipes_app.command("schema")(recipes.schema)
 
 # What libraries would print besides; a user's own settings win. No telemetry.
 QUIET = {

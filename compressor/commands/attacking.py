@@ -95,7 +95,7 @@ def perturb(
 
 @section_flags
 def resources_list(options: ResourcesConfig, as_json: Json = False) -> None:
-    """List what attacks need besides a victim: source, licence, checksum, and what TextAttack would fetch."""
+    """List what attacks need besides a victim: source, licence, checksum, what TextAttack would fetch."""
     _print_resources(options, as_json)
 
 

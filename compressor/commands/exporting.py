@@ -171,7 +171,7 @@ def engine(
     ],
     as_json: Json = False,
 ) -> None:
-    """Read what TensorRT made of a graph: layers with sparse kernels, latency; exit 1 if the build failed."""
+    """Read what TensorRT made of a graph: sparse kernels, latency; exit 1 if the build failed."""
     from dataclasses import asdict
 
     from compressor.export_tables import engine_table
