@@ -10,7 +10,8 @@ from compressor.signals import STOPPING, Stopped, stop_by_unwinding, uninterrupt
 
 @pytest.fixture
 def stopping():
-    before = {number: signal.getsignal(number) for number in STOPPING}
+    # The tests may have been started with some of them ignored.
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in STOPPING}
     stop_by_unwinding()
     yield
     for number, handler in before.items():
