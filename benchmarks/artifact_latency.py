@@ -59,7 +59,11 @@ class OpenVinoPredictor:
     def __init__(self, directory: Path, classifier: Classifier, threads: int) -> None:
         import openvino
 
-        self.tokenizer, self.label_names = classifier.tokenizer, classifier.label_names
+        self.source, self.tokenizer, self.label_names = (
+            str(directory),
+            classifier.tokenizer,
+            classifier.label_names,
+        )
         self.device = torch.device("cpu")
         options = {
             "INFERENCE_NUM_THREADS": threads,

@@ -31,6 +31,7 @@ from compressor.model_checks import (
     pair_problems,
     raise_problems,
     tokenizer_facts,
+    tokenizing_problem,
     weight_problems,
     without_heads,
 )
@@ -283,6 +284,11 @@ def _load(
                 ignore_mismatched_sizes=True,
                 attn_implementation=attention,
             )
+    except ImportError as error:
+        raise UserError(
+            f"{source}: its safetensors files say that another framework wrote them ({first_line(error)}); "
+            f"save the model with PyTorch"
+        ) from error
     except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, SafetensorError) as error:
         raise UserError(f"{source}: cannot be loaded: {first_line(error)}") from error
     # A class of its own would be named in the configuration when the model is saved.
@@ -349,6 +355,9 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         raise UserError(
             f"{source}: the tokenizer has no token to pad with; set pad_token in tokenizer_config.json"
         )
+    reason = tokenizing_problem(tokenizer)
+    if reason:
+        raise UserError(f"{source}: the tokenizer cannot tokenize: {reason}; {way_out}")
     found: PreTrainedTokenizerBase = tokenizer
     return found
 

@@ -8,12 +8,13 @@ run and answer something else than the model's authors meant.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from compressor.errors import UserError
+from compressor.errors import UserError, first_line
 from compressor.options import shown
 
 if TYPE_CHECKING:
@@ -384,7 +385,7 @@ def _inverse_problems(label2id: Any, names: Sequence[str]) -> list[str]:
     unnamed = [f"LABEL_{index}" for index in range(len(names))]
     try:
         found = {str(name): int(index) for name, index in label2id.items()}
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         return [f"{CONFIG}: label2id: {shown(label2id)} does not give each name its number"]
     expected = {name: index for index, name in enumerate(names)}
     if found == expected or list(names) == unnamed or all(name.startswith("LABEL_") for name in found):
@@ -447,17 +448,55 @@ def tokenizer_facts(
         needed: names of the special tokens that it must have, such as `mask_token`.
     """
     missing = tuple(name for name in needed if getattr(tokenizer, f"{name}_id") is None)
-    segments = 2
+    segments, highest = 2, max(tokenizer.get_vocab().values(), default=-1)
     if not missing:
-        segments = 1 + max(tokenizer("a", "a", return_token_type_ids=True)["token_type_ids"], default=0)
+        pair = tokenizer("a", "a", return_token_type_ids=True)
+        segments = 1 + max(pair["token_type_ids"], default=0)
+        # The ids of special tokens are written in the tokenizer's post-processor as well.
+        highest = max([highest, *pair["input_ids"], *tokenizer("a")["input_ids"]])
     return TokenizerFacts(
-        size=1 + max(tokenizer.get_vocab().values(), default=-1),
+        size=1 + highest,
         missing=missing,
         is_fast=bool(tokenizer.is_fast),
         segments=segments,
         gives_segments="token_type_ids" in tokenizer.model_input_names,
         added=int(tokenizer.num_special_tokens_to_add(pair=True)),
     )
+
+
+def tokenizing_problem(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Why a tokenizer that could be loaded cannot tokenize a text or a pair; None if it can."""
+    if tokenizer.is_fast:
+        processor = tokenizer.backend_tokenizer.post_processor
+        problem = processor and _template_problem(json.loads(processor.__getstate__()))
+        if problem:
+            return problem
+    if any(getattr(tokenizer, f"{name}_id") is None for name in NEEDED_TOKENS):
+        # For `tokenizer_problems` to name, with all others.
+        return None
+    try:
+        tokenizer("a")
+        tokenizer("a", "a", truncation=True, max_length=8, return_token_type_ids=True)
+    except Exception as error:  # whatever transformers and tokenizers raise
+        return first_line(error)
+    return None
+
+
+def _template_problem(processor: Mapping[str, Any]) -> str | None:
+    """Why a post-processor as tokenizer.json has it names special tokens that it does not have; or None.
+
+    The tokenizers library does not return from one that does.
+    """
+    for part in processor.get("processors", ()):
+        if problem := _template_problem(part):
+            return problem
+    known = processor.get("special_tokens", {})
+    for form in ("single", "pair"):
+        for piece in processor.get(form, ()):
+            name = piece.get("SpecialToken", {}).get("id")
+            if name is not None and name not in known:
+                return f"tokenizer.json: post_processor: {form}: {shown(name)} is none of its special_tokens"
+    return None
 
 
 def tokenizer_problems(config: Config, facts: TokenizerFacts) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from compressor.claims import (
     atomic_directory,
@@ -81,13 +82,38 @@ def read_json(path: Path, way_out: str = "") -> Any:
     """
     end = f"; {way_out}" if way_out else ""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file{end}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}{end}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON: {error}{end}") from error
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text, which can be written again: no number is NaN or infinite.
+
+    Raises:
+        ValueError: it is no JSON, or has halves of surrogate pairs, which no file can hold.
+        RecursionError: it is nested too deeply.
+    """
+    value = json.loads(text, parse_constant=_refused, parse_float=_finite)
+    # Only an escape can give one, and they are rare.
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _refused(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits} is larger than any number of a computer")
+    return number
 
 
 def read_json_lines(path: Path) -> list[Any]:
@@ -97,7 +123,7 @@ def read_json_lines(path: Path) -> list[Any]:
         OSError, ValueError: it cannot be read.
     """
     # Not splitlines: JSON leaves the line separators of Unicode as they are.
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
+    return [parse_json(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
 
 
 def write_json_lines(path: Path, values: Iterable[Any]) -> None:

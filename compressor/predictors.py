@@ -44,9 +44,11 @@ class Predictor(Protocol):
     """Something that classifies padded batches.
 
     Attributes:
+        source: directory or hub id that it was loaded from.
         device: where it computes.
     """
 
+    source: str
     tokenizer: PreTrainedTokenizerBase
     label_names: list[str]
     device: torch.device
@@ -68,7 +70,7 @@ class TorchPredictor:
         self.tokenizer = classifier.tokenizer
         self.label_names = classifier.label_names
         self._model = classifier.model
-        self._source = classifier.source
+        self.source = classifier.source
         self.device = classifier.device
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
@@ -78,7 +80,7 @@ class TorchPredictor:
         return result
 
     def check_pairs(self, has_pairs: bool) -> None:
-        check_pairs(self._source, self._model.config, self.tokenizer, has_pairs)
+        check_pairs(self.source, self._model.config, self.tokenizer, has_pairs)
 
     def in_bulk(self) -> AbstractContextManager[None]:
         return onednn_linears(self._model)
@@ -144,6 +146,7 @@ class OnnxPredictor:
         facts = tokenizer_facts(self.tokenizer)
         raise_problems(str(directory), [*model_problems(content, facts, lengths=lengths)])
         self._config = config
+        self.source = str(directory)
         self.device = torch.device(device)
         self._graph = graph
         self._inputs = {entry.name for entry in inputs}
@@ -161,7 +164,7 @@ class OnnxPredictor:
         return np.asarray(found, dtype=np.float32)
 
     def check_pairs(self, has_pairs: bool) -> None:
-        check_pairs(str(self._graph.parent), self._config, self.tokenizer, has_pairs)
+        check_pairs(self.source, self._config, self.tokenizer, has_pairs)
 
     def in_bulk(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -234,6 +237,20 @@ def predict_encoded(
     return result
 
 
+def check_finite(logits: NDArray[np.float32], source: str) -> None:
+    """Raise a `UserError` if a model's logits hold NaN or infinity, of which no class can be told.
+
+    Args:
+        source: of the model.
+    """
+    broken = int((~np.isfinite(logits)).any(axis=1).sum())
+    if broken:
+        raise UserError(
+            f"{source}: its logits are NaN or infinite on {broken} of {len(logits)} texts; the weights are "
+            f"too large for its precision, or broken"
+        )
+
+
 def predict(
     predictor: Predictor,
     data: TextData,
@@ -243,6 +260,12 @@ def predict(
     progress: Progress | None = None,
     description: str = "",
 ) -> NDArray[np.float32]:
-    """Logits `(texts, labels)` of a data set."""
+    """Logits `(texts, labels)` of a data set.
+
+    Raises:
+        UserError: some are NaN or infinite.
+    """
     encoded = encode(predictor.tokenizer, data, max_length)
-    return predict_encoded(predictor, encoded, batch_size, progress, description)
+    logits = predict_encoded(predictor, encoded, batch_size, progress, description)
+    check_finite(logits, predictor.source)
+    return logits

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from compressor.errors import UserError
 
+LONGEST_LINE, LONGEST_BEGINNING, LONGEST_END = 2_000, 1_500, 400
 # Control characters and halves of surrogate pairs; line and paragraph separators.
 _ESCAPED = {"Cc", "Cs", "Zl", "Zp"}
 # They reorder what a terminal shows, so that it reads otherwise than it is.
@@ -37,8 +38,12 @@ def _shown(character: str, keep: str) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """A message on one line: line breaks within it, as a path may have, are written as escapes."""
-    return printable(text.strip(), keep="").replace("\\t", " ")
+    """A message on one line: line breaks within it, as a path may have, are written as escapes.
+
+    Of a very long one, as a name in a file may make it, the beginning and the end, where the way out is.
+    """
+    line = printable(text.strip(), keep="").replace("\\t", " ")
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_BEGINNING]} ... {line[-LONGEST_END:]}"
 
 
 def prepare_streams() -> None:

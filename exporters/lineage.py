@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from compressor.classifier import weights_fingerprint
+from compressor.errors import UserError, first_line
 from compressor.finetuning import TRAINING_RECORD
 from compressor.output import read_json
 from compressor.pruning import PRUNING_RECORD
@@ -41,11 +42,24 @@ def options_sha256(options: Mapping[str, Any]) -> str:
 
 
 def stage_record(model: str) -> dict[str, Any] | None:
-    """What the stage that wrote a model directory recorded, or None for a directory of others."""
+    """What the stage that wrote a model directory recorded, or None for a directory of others.
+
+    Raises:
+        UserError: it cannot be read, or is no such record.
+    """
     for name in (PRUNING_RECORD, TRAINING_RECORD):
         if (Path(model) / name).is_file():
-            record: dict[str, Any] = read_json(Path(model) / name)
-            return record
+            path = Path(model) / name
+            record = read_json(path)
+            try:
+                recorded_lineage(record)
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"{path}: is no record of compress: {type(error).__name__}: {first_line(error)}; restore "
+                    f"it, or remove it"
+                ) from error
+            found: dict[str, Any] = record
+            return found
     return None
 
 

@@ -108,7 +108,7 @@ def load_attack(directory: Path, options: Mapping[str, Any], seed: int, data: Te
     if not path.is_file():
         raise UserError(f"{directory}: holds no {ROBUSTNESS_RECORD}; give the output of compress attack")
     record = read_json(path)
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or not isinstance(record.get("resources"), dict):
         raise UserError(f"{path}: is no record of an attack; give the output of compress attack")
     found = FinishedAttack(directory, record, read_examples(directory))
     found.check("options", dict(options))

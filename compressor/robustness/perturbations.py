@@ -58,26 +58,41 @@ def _perturbers(
         if kind == "casing":
             made[kind] = random_case
         elif kind == "typos":
-            made[kind] = _augmented(
-                textattack.augmentation.CharSwapAugmenter(pct_words_to_swap=config.perturbed_share)
+            swaps = textattack.augmentation.CharSwapAugmenter()
+            made[kind] = _swapped(
+                swaps.transformation, swaps.pre_transformation_constraints, config.perturbed_share
             )
         else:
             synonyms = load_synonyms(config, progress)
             resources["synonyms"] = synonyms.description
             pre = textattack.constraints.pre_transformation
-            made[kind] = _augmented(
-                textattack.augmentation.Augmenter(
-                    transformation=synonym_swap(synonyms),
-                    constraints=[pre.RepeatModification(), pre.StopwordModification()],
-                    pct_words_to_swap=config.perturbed_share,
-                )
-            )
+            constraints = [pre.RepeatModification(), pre.StopwordModification()]
+            made[kind] = _swapped(synonym_swap(synonyms), constraints, config.perturbed_share)
     return made, resources
 
 
-def _augmented(augmenter: Any) -> Perturber:
-    """One text of TextAttack's augmentation; the text itself where none of its words can be changed."""
-    return lambda text: str(augmenter.augment(text)[0])
+def _swapped(transformation: Any, constraints: list[Any], share: float) -> Perturber:
+    """Return what changes a share of a text's words, at least one; the text itself where none can be changed.
+
+    Word by word in a random order: TextAttack's own augmenter makes all changes of all words for each word
+    that it changes, which takes a minute for 200 words.
+    """
+    textattack = import_textattack()
+
+    def perturb(text: str) -> str:
+        current = textattack.shared.AttackedText(text)
+        count = len(current.words)
+        left = max(int(share * count), 1)
+        for index in random.sample(range(count), count):
+            if not left:
+                break
+            found = transformation(current, constraints, {index}, shifted_idxs=True)
+            if found:
+                current = random.choice(found)
+                left -= 1
+        return str(current.printable_text())
+
+    return perturb
 
 
 def random_case(text: str) -> str:

@@ -62,8 +62,10 @@ def import_textattack() -> ModuleType:
         os.environ["TA_CACHE_DIR"] = str(folder)
         textattack = importlib.import_module("textattack")
     textattack.shared.utils.logger.setLevel("ERROR")
-    # It segments Chinese, and tells at length how it loads.
+    # It segments Chinese, tells at length how it loads, and reads what it keeps with marshal: not from a
+    # folder that everybody can write.
     logging.getLogger("jieba").setLevel("ERROR")
+    importlib.import_module("jieba").dt.tmp_dir = str(cache_folder("jieba"))
     return textattack
 
 

@@ -11,7 +11,7 @@ import torch
 from scipy.special import softmax
 
 from compressor.batching import encode_texts
-from compressor.predictors import Predictor, predict_encoded
+from compressor.predictors import Predictor, check_finite, predict_encoded
 
 
 def as_input(text: str, pair: str | None) -> str | tuple[str, str]:
@@ -44,11 +44,16 @@ class Victim:
         self._batch_size = batch_size
 
     def __call__(self, texts: Sequence[str | tuple[str, str]]) -> torch.Tensor:
-        """Probabilities `(texts, labels)` float32; a pair is a tuple of two texts."""
+        """Probabilities `(texts, labels)` float32; a pair is a tuple of two texts.
+
+        Raises:
+            UserError: the model's logits are NaN or infinite.
+        """
         self.scored += len(texts)
         is_pair = not isinstance(texts[0], str)
         first = [text[0] for text in texts] if is_pair else list(texts)
         second = [text[1] for text in texts] if is_pair else None
         encoded = encode_texts(self.model.tokenizer, first, second, self.max_length)  # type: ignore[arg-type]
         logits = predict_encoded(self.model, encoded, self._batch_size)
+        check_finite(logits, self.model.source)
         return torch.from_numpy(softmax(logits, axis=1))

@@ -19,7 +19,7 @@ from compressor.labels import task_of
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.output import atomic_directory, claims_output, read_json
 from compressor.overlap import check_made_with
-from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, predict_encoded
+from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, check_finite, predict_encoded
 from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_decides, attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, read_examples
@@ -293,6 +293,8 @@ def _answers(
         name: predict_encoded(predictor, encoded[name], ANSWER_BATCH, progress, f"Answers of {name}")
         for name, predictor in predictors.items()
     }
+    for name, predictor in predictors.items():
+        check_finite(logits[name], predictor.source)
     metric = job.config.task_metric
     if metric == "pearson" or metric == "spearman":
         numbered = NumberedExamples(data.numbers or [], metric, job.run.seed)
