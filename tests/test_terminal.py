@@ -123,6 +123,14 @@ def test_an_error_stays_on_one_line_whatever_a_path_holds(raising, capsys):
     assert capsys.readouterr().err == "error: out\\nof\\x1b[2J \\udce9/file: no such file\n"
 
 
+def test_an_error_with_a_very_long_name_keeps_its_beginning_and_its_end(raising, capsys):
+    assert raising(UserError(f"data.csv: no column {'a' * 50_000}; give --text-column")) == 2
+    line = capsys.readouterr().err
+    assert len(line) < 2_000
+    assert line.startswith("error: data.csv: no column aaa")
+    assert line.endswith("aaa; give --text-column\n")
+
+
 @pytest.mark.parametrize("arguments", [[], ["resources"], ["recipe"]])
 def test_without_a_command_the_help_is_all_that_is_printed(arguments, capsys):
     assert cli.execute(arguments) == 2

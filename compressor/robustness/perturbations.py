@@ -6,7 +6,9 @@ attack takes minutes, and two models see the same texts. An attack finds more.
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +21,8 @@ from compressor.robustness.attacks import has_words, synonym_swap
 from compressor.robustness.resources import import_textattack, load_synonyms
 
 Perturber = Callable[[str], str]
+# Words that are changed at once: each change copies the text that it is made in.
+PIECE = 200
 CASES: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.title, str.swapcase)
 
 
@@ -74,12 +78,15 @@ def _perturbers(
 def _swapped(transformation: Any, constraints: list[Any], share: float) -> Perturber:
     """Return what changes a share of a text's words, at least one; the text itself where none can be changed.
 
-    Word by word in a random order: TextAttack's own augmenter makes all changes of all words for each word
-    that it changes, which takes a minute for 200 words.
+    Word by word in a random order, and a long text piece by piece: TextAttack's own augmenter makes all
+    changes of all words for each word that it changes, which takes a minute for 200 words.
     """
     textattack = import_textattack()
 
     def perturb(text: str) -> str:
+        return "".join(map(perturb_piece, pieces(text)))
+
+    def perturb_piece(text: str) -> str:
         current = textattack.shared.AttackedText(text)
         count = len(current.words)
         left = max(int(share * count), 1)
@@ -93,6 +100,13 @@ def _swapped(transformation: Any, constraints: list[Any], share: float) -> Pertu
         return str(current.printable_text())
 
     return perturb
+
+
+def pieces(text: str) -> list[str]:
+    """Cut a text between words into pieces of `PIECE` words; the last may have nearly twice as many."""
+    words = [match.start() for match in re.finditer(r"\S+", text)]
+    cuts = words[PIECE : len(words) - PIECE + 1 : PIECE]
+    return [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
 
 
 def random_case(text: str) -> str:

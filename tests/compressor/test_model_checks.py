@@ -287,6 +287,44 @@ def test_a_tokenizer_without_a_fast_form_is_loaded(folder):
     assert not load_classifier(str(folder)).tokenizer.is_fast
 
 
+@pytest.mark.parametrize("form", ["single", "pair"])
+def test_a_template_with_an_unknown_special_token_is_refused(folder, form):
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    processor = content["post_processor"]
+    index = next(i for i, piece in enumerate(processor[form]) if "SpecialToken" in piece)
+    processor[form][index]["SpecialToken"]["id"] = "~"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"post_processor: {form}: '~' is none of its special_tokens"):
+        load_classifier(str(folder))
+    content["post_processor"] = {"type": "Sequence", "processors": [processor]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="is none of its special_tokens"):
+        load_classifier(str(folder))
+
+
+def test_ids_of_a_template_are_in_the_models_vocabulary(folder):
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["post_processor"]["special_tokens"]["[CLS]"]["ids"] = [1002]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="the tokenizer has 1003 tokens, the model"):
+        load_classifier(str(folder))
+
+
+def test_a_tokenizer_that_fails_on_any_text_is_one_line(folder):
+    edit_json(folder / "tokenizer_config.json", model_max_length={"a": 1})
+    with pytest.raises(UserError, match=r"the tokenizer cannot tokenize: .*restore the files"):
+        load_classifier(str(folder))
+
+
+def test_weights_that_say_another_framework_are_refused(folder):
+    path = folder / "model.safetensors"
+    save_file(load_file(path), path, metadata={"format": "tf"})
+    with pytest.raises(UserError, match=r"another framework wrote them .*save the model with PyTorch"):
+        load_classifier(str(folder))
+
+
 @pytest.mark.parametrize(
     ("length", "fits"), [(23, True), (24, True), (25, False), (512, False), (None, True)]
 )

@@ -233,7 +233,7 @@ def test_other_errors_are_no_full_disk(error):
 
 
 def test_json_round_trip_keeps_texts_readable(tmp_path):
-    value = {"b": [1, 2.5, None], "a": "größe"}
+    value = {"b": [1, 2.5, None, 1e300], "a": "größe", "c": "\\ud 😀"}
     write_json(tmp_path / "a.json", value)
     assert read_json(tmp_path / "a.json") == value
     assert "größe" in (tmp_path / "a.json").read_text(encoding="utf-8")
@@ -245,8 +245,11 @@ def test_json_refuses_what_json_has_not(tmp_path, value):
         write_json(tmp_path / "a.json", {"a": value})
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
-def test_broken_json_is_a_user_error(tmp_path, content):
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b"[NaN]", b"[-Infinity]", b"[1e999]", b'["\\ud800"]', b'{"\\uDC00": 1}'],
+)
+def test_what_could_not_be_written_as_json_is_a_user_error(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.json: not valid JSON"):
         read_json(tmp_path / "a.json")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.classifier import encoder_weights, load_classifier
+from compressor.errors import UserError
 from exporters.lineage import masks_sha256, options_sha256, recorded_lineage, stage_record
 from exporters.manifest import read_manifest
 
@@ -96,3 +97,14 @@ def test_a_directory_of_others_has_no_record(tmp_path, content):
     if content is not None:
         (tmp_path / "notes.json").write_text(json.dumps(content))
     assert stage_record(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    "record", [[], 1.0, {}, {"data": "abc"}, {"data": "abc", "options": {}, "seed": 0, "algorithm": "x"}]
+)
+def test_a_damaged_record_is_one_line(tmp_path, record):
+    (tmp_path / "pruning.json").write_text(json.dumps(record))
+    with pytest.raises(
+        UserError, match=r"pruning\.json: is no record of compress: .*restore it, or remove it"
+    ):
+        stage_record(str(tmp_path))

@@ -227,8 +227,8 @@ def test_other_examples_are_refused(attacked, small_classifier_dir, tmp_path):
     ("changes", "problem"),
     [
         ({"words": [None]}, "words: "),
-        ({"words": float("inf")}, "words: "),
-        ({"words_changed": float("nan")}, "words_changed: "),
+        ({"words": float("inf")}, "Infinity is no number of JSON"),
+        ({"words_changed": float("nan")}, "NaN is no number of JSON"),
         ({"words_changed": True}, "words_changed: "),
         ({"label": "0"}, "label: "),
         ({"outcome": "won"}, "outcome: "),

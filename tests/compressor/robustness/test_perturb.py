@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compressor.classifier import load_classifier
 from compressor.console import SilentProgress
@@ -11,8 +13,9 @@ from compressor.errors import UserError
 from compressor.options import ColumnsConfig, PerturbConfig, RunConfig
 from compressor.output import read_json
 from compressor.predictors import TorchPredictor, predict
+from compressor.robustness import perturbations
 from compressor.robustness.perturb import perturb_directory
-from compressor.robustness.perturbations import CASES, changed_share, perturbed_texts
+from compressor.robustness.perturbations import CASES, PIECE, changed_share, perturbed_texts, pieces
 
 COLUMNS = ColumnsConfig(max_length=48)
 RUN = RunConfig(device="cpu", threads=2)
@@ -134,3 +137,25 @@ def test_other_texts_do_not_compare(dense, stage, small_classifier_dir, config):
 def test_a_folder_without_perturbations_is_one_line(stage, small_classifier_dir, tmp_path):
     with pytest.raises(UserError, match=r"perturbations\.json: no such file"):
         stage(small_classifier_dir, against=tmp_path)
+
+
+def test_a_long_text_is_changed_in_its_share_of_the_words(config):
+    text = " ".join(f"word{number}" for number in range(1_050)) + "\n"
+    data = TextData([text], None, [0], ["a", "b"], "texts")
+    found = perturbed(data, config.model_copy(update={"perturbations": ["typos"]}))["typos"].texts[0]
+    changed = [a != b for a, b in zip(text.split(), found.split(), strict=True)]
+    share = config.perturbed_share
+    assert sum(changed) == 4 * int(share * 200) + int(share * 250)
+    assert all(any(changed[start : start + PIECE]) for start in range(0, 1_000, PIECE))
+    assert found.endswith("\n")
+
+
+@given(st.text(" \n\u2028ab"), st.integers(1, 4))
+def test_pieces_are_the_text(text, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perturbations, "PIECE", size)
+        found = pieces(text)
+    assert "".join(found) == text
+    counts = [len(piece.split()) for piece in found]
+    assert set(counts[:-1]) <= {size}
+    assert counts[-1] < 2 * size
