@@ -76,8 +76,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Caches in a folder of the session, and the number of threads of a small machine."""
+    base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPRESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        # One for all test processes: word vectors take a minute to make.
+        patch.setenv("COMPRESS_CACHE", str((base.parent if WORKER else base) / "cache"))
         torch.set_num_threads(THREADS)
         # No power cut ends the tests; to flush every file takes longer than to write it.
         patch.setattr(os, "fsync", lambda descriptor: None)

@@ -1,8 +1,9 @@
-"""The command line as a person or a script meets it, each command in a process of its own."""
+"""The command line as a person or a script meets it."""
 
+import contextlib
 import hashlib
+import io
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,20 +13,32 @@ from xml.etree import ElementTree
 
 import pytest
 
+import cli
+
 ROOT = Path(__file__).parent.parent
 TRTEXEC_LOG = ROOT / "tests/exporters/trtexec/tensorrt_10.txt"
 COMMANDS = ("finetune", "prune", "attack", "export", "validate", "inspect", "run", "quickstart", "doctor")
 
 
 def compress(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200", **environment},
-        timeout=300,
-    )
+    """Run a command from the project's root, in this process: to import PyTorch anew takes seconds."""
+    printed, errors = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(errors),
+    ):
+        patch.chdir(ROOT)
+        for name, value in {"COLUMNS": "200", **environment}.items():
+            patch.setenv(name, value)
+        code = cli.execute([str(argument) for argument in arguments])
+    return subprocess.CompletedProcess(arguments, code, printed.getvalue(), errors.getvalue())
+
+
+def compress_by_itself(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command as a person or a script does, in a process of its own."""
+    command = [sys.executable, "-m", "cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
 def one_line_of(result: subprocess.CompletedProcess[str]) -> str:
@@ -61,7 +74,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_version():
-    assert re.fullmatch(r"compress \d+\.\d+\.\d+\n", compress("--version").stdout)
+    assert re.fullmatch(r"compress \d+\.\d+\.\d+\n", compress_by_itself("--version").stdout)
 
 
 @pytest.fixture(scope="module")
