@@ -17,7 +17,7 @@ from compressor.commands.printing import print_result
 from compressor.disk import is_disk_full
 from compressor.errors import GateFailed, SeveralUserErrors, UserError, first_line
 from compressor.ranks import ranks_of_environment
-from compressor.signals import Stopped, stop_by_unwinding
+from compressor.signals import Stopped, ignore_stopping, stop_asked, stop_by_unwinding
 from compressor.terminal import (
     flush_out,
     on_one_line,
@@ -182,26 +182,32 @@ def execute(arguments: list[str]) -> int:
         code = _run(arguments)
         flush_out()
         return code
-    except GateFailed as error:
+    except BaseException as error:
+        # What a library made of the exception that stops it.
+        return _ended(arguments, stop_asked() or error)
+
+
+def _ended(arguments: list[str], error: BaseException) -> int:
+    """Say in one line what ended a command, and return its exit code."""
+    if isinstance(error, GateFailed):
         _debug(error)
         write_error(f"gate failed: {on_one_line(str(error))}")
         return GATE_FAILED
-    except typer.TyperException as error:
+    if isinstance(error, typer.TyperException):
         message = " ".join(error.format_message().split())
         # Without one the command's help was printed, since no subcommand was given.
         return _bad_input(arguments, [message], error) if message else BAD_INPUT
-    except SeveralUserErrors as error:
+    if isinstance(error, SeveralUserErrors):
         return _bad_input(arguments, [error.heading, *error.problems], error)
-    except UserError as error:
+    if isinstance(error, UserError):
         return _bad_input(arguments, [str(error)], error)
-    except KeyboardInterrupt:
+    if isinstance(error, KeyboardInterrupt):
         return _stopped(arguments, Stopped(signal.SIGINT))
-    except Stopped as stopped:
-        return _stopped(arguments, stopped)
-    except BaseException as error:
-        if isinstance(error, SystemExit) and COMPLETION in os.environ:
-            return int(error.code or 0)
-        return _unexpected(arguments, error)
+    if isinstance(error, Stopped):
+        return _stopped(arguments, error)
+    if isinstance(error, SystemExit) and COMPLETION in os.environ:
+        return int(error.code or 0)
+    return _unexpected(arguments, error)
 
 
 def _run(arguments: list[str]) -> int:
@@ -276,7 +282,9 @@ def main() -> None:
     """Entry point of `compress`: a program that has its streams and signals for itself."""
     prepare_streams()
     stop_by_unwinding()
-    sys.exit(execute(sys.argv[1:]))
+    code = execute(sys.argv[1:])
+    ignore_stopping()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressor.claims import claim
 from compressor.errors import UserError
 from compressor.jobs import Job, changes
 from compressor.output import (
@@ -327,6 +328,16 @@ def open_shared_checkpoint(
     return (
         checkpoint if ranks.is_first else Checkpoint(checkpoint_folder(output), _record(job, [job.machine]))
     )
+
+
+def remove_leftovers(output: Path) -> None:
+    """Remove what killed commands left beside a whole result: their lock, their scratch, and finished parts.
+
+    Raises:
+        UserError: another command works on the output.
+    """
+    with claim(output, reuses=True):
+        remove_progress_folder(checkpoint_folder(output))
 
 
 def remove_checkpoint(checkpoint: Checkpoint) -> None:

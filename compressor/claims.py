@@ -41,6 +41,7 @@ from compressor.markers import (
     read_marker,
     remove_own,
     remove_scratch,
+    remove_scratch_files,
     replace_marker,
     scratch_directories,
     write_marker,
@@ -342,6 +343,8 @@ def _clean(place: Place) -> None:
             remove_scratch([path])
         else:
             _remove_replaced(old)
+    if place.path.is_dir():
+        remove_scratch_files(place.path)
 
 
 def _remove_replaced(old: Path) -> None:

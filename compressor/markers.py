@@ -267,6 +267,15 @@ def remove_scratch(paths: Iterable[Path]) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def remove_scratch_files(directory: Path) -> None:
+    """Remove what killed commands left of files that they were to put into a directory of ours."""
+    marker = read_marker(directory)
+    for path in directory.iterdir() if marker is not None else ():
+        scratch = scratch_of(path)
+        if marker and scratch and marker.lists(scratch[0]) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
 def scratch_directories(folder: Path, name: str) -> Iterator[Path]:
     """What killed commands left in `folder` of their work on what is called `name` there."""
     for path in sorted(folder.iterdir()):

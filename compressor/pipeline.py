@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from compressor.checkpoint import remove_leftovers
 from compressor.classifier import check_checkpoint
 from compressor.console import Progress
 from compressor.data import TextData, load_text_data
@@ -179,6 +180,11 @@ def run_stages(
             start = time.monotonic()
             run_stage(stage, recipe, folder.path, progress, processes, train, shared)
             folder.finish(stage, time.monotonic() - start, text)
+        else:
+            # A stage may have been killed when its result was whole.
+            for name in stage.outputs:
+                if (folder.path / name).is_dir():
+                    remove_leftovers(folder.path / name)
     folder.write_recipe(text)
     progress.log(_summary(plan))
     return _read_report(folder.path / REPORTS[0])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+AGAIN_SECONDS = 0.02
 
 
 class Stopped(BaseException):
@@ -30,11 +35,37 @@ class Stopped(BaseException):
 def stop_by_unwinding() -> None:
     """Turn the first stopping signal into `Stopped` in the main thread; a second one kills.
 
-    A signal that is ignored, as under nohup, stays ignored.
+    A signal that is ignored, as under nohup, stays ignored. For a program that has its signals for itself:
+    where Python does not let an exception out, as of a `__del__`, the signal comes again.
     """
+    _Waiting.asked = None
     for number in STOPPING:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, _stop)
+    sys.unraisablehook = _unraisable
+
+
+def stop_asked() -> Stopped | None:
+    """What the first stopping signal raised, or was to raise; None if none came."""
+    return None if _Waiting.asked is None else Stopped(_Waiting.asked)
+
+
+def ignore_stopping() -> None:
+    """Let a program whose work is done end: what runs at its exit is short, and is not stopped half-way."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Send a swallowed stop again, a moment later, when the code that swallowed it has ended."""
+    if not isinstance(unraisable.exc_value, Stopped):
+        sys.__unraisablehook__(unraisable)
+        return
+    number = unraisable.exc_value.number
+    signal.signal(number, _stop)
+    again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 @contextmanager
@@ -51,10 +82,14 @@ def uninterrupted() -> Iterator[None]:
 
 
 class _Waiting:
-    """Blocks that a signal waits for, and the signal that does; handlers run in the main thread alone."""
+    """Blocks that a signal waits for, the signal that does, and the one that came first.
+
+    Handlers run in the main thread alone.
+    """
 
     depth = 0
     number: int | None = None
+    asked: int | None = None
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -62,6 +97,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for other in STOPPING:
         if signal.getsignal(other) is _stop:
             signal.signal(other, signal.SIG_DFL)
+    _Waiting.asked = number
     if _Waiting.depth:
         _Waiting.number = number
         return

@@ -306,3 +306,26 @@ def test_verify_imports_nothing_heavy(tmp_path):
     command = [sys.executable, "-c", script, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("error", [UserError("m: cannot be loaded"), KeyError("x"), SystemExit(1)], ids=repr)
+def test_what_a_library_makes_of_a_stop_is_a_stop(raising, capsys, monkeypatch, error):
+    monkeypatch.setattr(cli, "stop_asked", lambda: Stopped(signal.SIGTERM))
+    assert raising(error) == 143
+    assert capsys.readouterr().err.startswith("stopped by SIGTERM: ")
+
+
+def test_a_signal_at_the_exit_of_a_program_stops_nothing_half_way():
+    script = (
+        "import atexit, os, signal, sys, cli\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
+        "atexit.register(lambda: print('done'))\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "sys.argv = ['compress', '--version']\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("done\n")

@@ -14,10 +14,13 @@ from compressor.checkpoint import (
     checkpoint_folder,
     open_checkpoint,
     remove_checkpoint,
+    remove_leftovers,
 )
+from compressor.claims import atomic_directory, claim, place_of
 from compressor.errors import UserError
 from compressor.jobs import Job
 from compressor.output import read_json
+from compressor.progress_folder import ProgressFolder
 
 DECIDES = {"seed": 0, "options": {"sparsity": 0.5, "algorithm": "adaptive"}}
 MACHINE = {"platform": "Linux-1", "cores": 4, "threads": 4}
@@ -277,3 +280,30 @@ def test_a_whole_run_leaves_nothing(tmp_path, parts):
     assert checkpoint.folder.exists() is (parts > 0)
     remove_checkpoint(checkpoint)
     assert not any(tmp_path.iterdir())
+
+
+def test_what_is_left_beside_a_whole_result_goes_and_what_is_not_ours_stays(tmp_path):
+    output = tmp_path / "out"
+    with atomic_directory(output) as working:
+        (working / "a.txt").write_text("a")
+    ProgressFolder(checkpoint_folder(output), ("*.json",)).open()
+    (checkpoint_folder(output) / "job.json").write_text("{}")
+    place_of(output).lock.write_text('{"written_by": "compress 0.1.0"}')
+    (tmp_path / "notes.progress").mkdir()
+    remove_leftovers(output)
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "notes.progress"}
+    assert (output / "a.txt").read_text() == "a"
+
+
+def test_a_folder_that_grows_is_cleaned_of_files_that_did_not_become_whole(tmp_path):
+    output = tmp_path / "run"
+    with atomic_directory(output, kind="run", grows=("recipe.yaml", "dense/")) as working:
+        (working / "recipe.yaml").write_text("a")
+    ours = output / ".recipe.yaml.0123abcd.partial"
+    others = [output / ".notes.txt.0123abcd.partial", output / ".recipe.yaml.partial"]
+    for path in (ours, *others):
+        path.write_text("half")
+    with claim(output, reuses=True):
+        pass
+    assert not ours.exists()
+    assert all(path.exists() for path in others)
