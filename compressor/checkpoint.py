@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compressor.claims import claim
+from compressor.claims import claim, has_leftovers
 from compressor.errors import UserError
 from compressor.jobs import Job, changes
 from compressor.output import (
@@ -333,11 +333,15 @@ def open_shared_checkpoint(
 def remove_leftovers(output: Path) -> None:
     """Remove what killed commands left beside a whole result: their lock, their scratch, and finished parts.
 
+    Where nothing is left nothing is touched.
+
     Raises:
         UserError: another command works on the output.
     """
-    with claim(output, reuses=True):
-        remove_progress_folder(checkpoint_folder(output))
+    folder = checkpoint_folder(output)
+    if has_leftovers(output) or folder.exists():
+        with claim(output, reuses=True):
+            remove_progress_folder(folder)
 
 
 def remove_checkpoint(checkpoint: Checkpoint) -> None:

@@ -41,9 +41,9 @@ from compressor.markers import (
     read_marker,
     remove_own,
     remove_scratch,
-    remove_scratch_files,
     replace_marker,
     scratch_directories,
+    scratch_files,
     write_marker,
 )
 from compressor.ranks import ranks_of_environment
@@ -324,6 +324,16 @@ def _remove_empty(folders: list[Path]) -> None:
             return
 
 
+def has_leftovers(output: Path) -> bool:
+    """Whether a killed command left something of its work on an output, or one is at work on it."""
+    place = place_of(output)
+    return (
+        place.lock.exists()
+        or any(scratch_directories(place.folder, place.name))
+        or any(scratch_files(place.path))
+    )
+
+
 def _clean(place: Place) -> None:
     """Remove what killed commands left of their work on the output; only called under its lock.
 
@@ -343,8 +353,8 @@ def _clean(place: Place) -> None:
             remove_scratch([path])
         else:
             _remove_replaced(old)
-    if place.path.is_dir():
-        remove_scratch_files(place.path)
+    for path in list(scratch_files(place.path)):
+        path.unlink(missing_ok=True)
 
 
 def _remove_replaced(old: Path) -> None:

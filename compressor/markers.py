@@ -267,13 +267,15 @@ def remove_scratch(paths: Iterable[Path]) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def remove_scratch_files(directory: Path) -> None:
-    """Remove what killed commands left of files that they were to put into a directory of ours."""
-    marker = read_marker(directory)
-    for path in directory.iterdir() if marker is not None else ():
+def scratch_files(directory: Path) -> Iterator[Path]:
+    """What killed commands left of files that they were to put into a directory of ours."""
+    marker = read_marker(directory) if directory.is_dir() else None
+    if marker is None:
+        return
+    for path in sorted(directory.iterdir()):
         scratch = scratch_of(path)
-        if marker and scratch and marker.lists(scratch[0]) and path.is_file() and not path.is_symlink():
-            path.unlink(missing_ok=True)
+        if scratch and marker.lists(scratch[0]) and path.is_file() and not path.is_symlink():
+            yield path
 
 
 def scratch_directories(folder: Path, name: str) -> Iterator[Path]:

@@ -295,6 +295,15 @@ def test_what_is_left_beside_a_whole_result_goes_and_what_is_not_ours_stays(tmp_
     assert (output / "a.txt").read_text() == "a"
 
 
+def test_where_nothing_is_left_nothing_is_touched(tmp_path):
+    output = tmp_path / "out"
+    with atomic_directory(output) as working:
+        (working / "a.txt").write_text("a")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path, output)}
+    remove_leftovers(output)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path, output)} == before
+
+
 def test_a_folder_that_grows_is_cleaned_of_files_that_did_not_become_whole(tmp_path):
     output = tmp_path / "run"
     with atomic_directory(output, kind="run", grows=("recipe.yaml", "dense/")) as working:
