@@ -28,13 +28,14 @@ from transformers import BertForSequenceClassification
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from benchmarks.whole_model import Shape, random_classifier, random_texts
+from compressor.artifact_files import ARTIFACT_GRAPH
 from compressor.batching import Batch, Encoded, encode
 from compressor.classifier import Classifier, encoder_linears
 from compressor.console import SilentProgress, terminal_progress
 from compressor.environment import describe_environment, prepare, thread_count
 from compressor.options import RunConfig
 from compressor.patterns import NM, Unstructured
-from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
+from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.structure import remove_heads, remove_neurons, set_intermediate_size
 from compressor.validation.latency import LatencyPlan, measure_latency
 from exporters.onnx import export_graph

@@ -253,7 +253,7 @@ def _half_written(output: Path) -> Iterator[str]:
     if not names:
         yield "an empty output after exit 0"
     if "manifest.json" in names:
-        from exporters.manifest import artifact_problems
+        from compressor.manifest import artifact_problems
 
         for problem in artifact_problems(output):
             yield f"an output that does not verify: {problem}"

@@ -13,16 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UserError, first_line
+from compressor.hub import is_hub_id, quiet
 from compressor.labels import task_of
-from compressor.loading import (
-    check_adapter,
-    is_hub_id,
-    load_any_tokenizer,
-    load_config,
-    load_weights,
-    quiet,
-    read_config,
-)
+from compressor.loading import check_adapter, load_any_tokenizer, load_config, load_weights, read_config
 from compressor.model_checks import (
     fitted,
     key_problems,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from compressor.errors import UserError, first_line
+from compressor.hub import hub_data
 from compressor.labels import (
     Column,
     LabelMapping,
@@ -23,7 +24,6 @@ from compressor.labels import (
     read_classes,
     task_of,
 )
-from compressor.loading import hub_data
 from compressor.options import ColumnsConfig, TaskName
 from compressor.reading import Table, is_data_file, read_dataset, read_file
 

@@ -25,10 +25,11 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, prepare
 from compressor.gradient_substitution import GradientSubstitution
-from compressor.jobs import Job, decides, describe_machine
+from compressor.jobs import Job, describe_machine
 from compressor.labels import NUMBER_NAMES
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
 from compressor.output import atomic_directory, claims_output, write_json
+from compressor.reuse import decides
 from compressor.robustness.word_vectors import WordVectors
 from compressor.training import Schedule, TrainingSet, train
 from compressor.training_checkpoint import DISK_SHARE, TrainingCheckpoint

@@ -19,11 +19,7 @@ from pydantic.fields import FieldInfo
 
 from compressor.errors import raise_problems
 from compressor.options import describe, fields_of
-
-
-def flag_name(field_name: str) -> str:
-    """`max_length` -> `--max-length`."""
-    return "--" + field_name.replace("_", "-")
+from compressor.options.section import flag_name
 
 
 def section_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from compressor.artifact_files import ARTIFACT_GRAPH
 from compressor.classifier import encoder_weights, load_classifier, sparsity_of
 from compressor.console import Progress
 from compressor.environment import prepare
@@ -14,13 +15,12 @@ from compressor.errors import UserError, first_line
 from compressor.knowledge import compare_directories
 from compressor.knowledge_texts import KnowledgeOptions
 from compressor.labels import task_of
+from compressor.manifest import is_artifact, read_artifact_manifest
 from compressor.options import ColumnsConfig, RunConfig
 from compressor.output import atomic_directory, claims_output, read_json, write_json
 from compressor.patterns import NM
-from compressor.predictors import ARTIFACT_GRAPH
 from compressor.pruning import PRUNING_RECORD
 from compressor.weight_files import weight_files
-from exporters.manifest import is_artifact, read_artifact_manifest
 from exporters.onnx import encoder_initializers
 
 INSPECTION_RECORD = "inspection.json"

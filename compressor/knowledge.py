@@ -23,8 +23,8 @@ from compressor.console import Progress
 from compressor.data import TextData, log_notes
 from compressor.errors import UserError
 from compressor.knowledge_texts import KnowledgeOptions, load_sets
+from compressor.manifest import is_artifact
 from compressor.options import ColumnsConfig, RunConfig
-from exporters.manifest import is_artifact
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification

@@ -11,8 +11,8 @@ import numpy as np
 
 from compressor.data import TextData, load_text_data
 from compressor.errors import UserError
-from compressor.flags import flag_name
 from compressor.options import ColumnsConfig
+from compressor.options.section import flag_name
 from compressor.output import read_json
 from compressor.robustness.records import EXAMPLES_RECORD, ROBUSTNESS_RECORD, read_examples
 

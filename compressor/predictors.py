@@ -15,17 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compressor.artifact_files import ARTIFACT_CONFIG as ARTIFACT_CONFIG
-from compressor.artifact_files import ARTIFACT_GRAPH as ARTIFACT_GRAPH
-from compressor.artifact_files import EXPORT_AGAIN as EXPORT_AGAIN
-from compressor.artifact_files import INPUTS as INPUTS
-from compressor.artifact_files import OUTPUT as OUTPUT
+from compressor.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN, INPUTS, OUTPUT
 from compressor.batching import Batch, Encoded, encode, pad, sorted_batches
-from compressor.classifier import Classifier, check_pairs, load_tokenizer
+from compressor.classifier import Classifier, check_pairs, load_classifier, load_tokenizer
 from compressor.console import Progress
 from compressor.data import TextData
+from compressor.environment import prepare, thread_count
 from compressor.errors import UserError, first_line
 from compressor.loading import load_config, read_config
+from compressor.manifest import check_labels, is_artifact, read_artifact_manifest
 from compressor.model_checks import (
     fitted,
     key_problems,
@@ -35,6 +33,8 @@ from compressor.model_checks import (
     tokenizer_facts,
 )
 from compressor.onednn import onednn_linears
+from compressor.options import RunConfig
+from compressor.preprocessing import check_measured_as_proven
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -269,3 +269,23 @@ def predict(
     logits = predict_encoded(predictor, encoded, batch_size, progress, description)
     check_finite(logits, predictor.source)
     return logits
+
+
+def load_predictor(directory: str, run: RunConfig, max_length: int) -> Predictor:
+    """A predictor for a classifier (directory or hub id) or for an exported artifact (directory).
+
+    Args:
+        max_length: longest input in tokens that it is to be given.
+
+    Raises:
+        UserError: neither of the two, broken, or an artifact that was proven with shorter inputs.
+    """
+    path = Path(directory)
+    device = prepare(run)
+    if is_artifact(path):
+        manifest = read_artifact_manifest(path)
+        predictor = OnnxPredictor(path, thread_count(run), device.type, lengths={"max_length": max_length})
+        check_labels(path, manifest, predictor.label_names)
+        check_measured_as_proven(path, manifest, max_length)
+        return predictor
+    return TorchPredictor(load_classifier(directory, device, lengths={"max_length": max_length}))

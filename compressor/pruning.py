@@ -38,11 +38,12 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
-from compressor.jobs import Job, decides, describe_machine
+from compressor.jobs import Job, describe_machine
 from compressor.options import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
 from compressor.output import atomic_directory, check_space, claims_output, read_json, write_json
 from compressor.patterns import MaskPattern, Pattern, Structured, parse_pattern
 from compressor.ranks import join_ranks, ranks_of_environment
+from compressor.reuse import decides
 from compressor.robustness.word_vectors import WordVectors
 from compressor.structure import head_size
 from compressor.training import apply_masks

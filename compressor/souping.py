@@ -40,6 +40,7 @@ from compressor.options import (
     RunConfig,
     SoupConfig,
 )
+from compressor.options.training import training_in_words
 from compressor.output import (
     atomic_directory,
     check_space,
@@ -58,7 +59,6 @@ from compressor.robustness.run import attack_model
 from compressor.robustness.statistics import wilson_interval
 from compressor.robustness.victims import Victim
 from compressor.robustness.word_vectors import WordVectors
-from compressor.tables import training_in_words
 from compressor.training_checkpoint import DISK_SHARE
 from compressor.validation.accuracy import measure_accuracy
 from compressor.word_substitution import check_substitution, substitution_vectors

@@ -16,11 +16,11 @@ from compressor.console import Progress
 from compressor.data import Role, load_text_data
 from compressor.environment import processor_name, thread_count
 from compressor.errors import UserError
-from compressor.jobs import Kind, decides
 from compressor.labels import NUMBER_NAMES
 from compressor.options import ColumnsConfig, Section, TaskName, shown
 from compressor.output import json_sha256, sha256_of
 from compressor.recipe import Recipe
+from compressor.reuse import Kind, decides
 from compressor.validation.baseline import read_report
 
 DENSE, PRUNED, ARTIFACT, ATTACK = "dense", "pruned", "artifact", "attack"

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compressor.doctor import Check
+from compressor.options.training import training_in_words
 from compressor.validation.report import IntervalFigures
 
 if TYPE_CHECKING:
@@ -121,22 +122,6 @@ def _chosen_by(figures: Mapping[str, Any], by_mean: bool) -> tuple[str, str]:
         mean = figures["mean_accuracy_under_attack"]
         return _share(mean["mean"]), _ends(mean["interval"])
     return _share(figures["accuracy_under_attack"]), _ends(figures["accuracy_under_attack_interval"])
-
-
-def training_in_words(options: Mapping[str, Any]) -> str:
-    """The options of a fine-tuning that a grid varies, in one line."""
-    steps, share, draws = (
-        options[name] for name in ("adversarial_steps", "substituted_share", "substitution_draws")
-    )
-    by_gradient = options["substitution_choice"] == "gradient"
-    worst = " by gradient" if by_gradient else f", worst of {draws}" if draws > 1 else ""
-    kinds = [f"FreeLB, {steps} steps"] if steps else []
-    kinds += [f"{share:.0%} substituted{worst}"] if share else []
-    return (
-        f"{', '.join(kinds) or 'plain'}, {options['optimizer']}, "
-        f"learning rate {options['learning_rate']:g}, weight decay {options['weight_decay']:g}, "
-        f"epochs {options['epochs']}"
-    )
 
 
 def _within(budget: Mapping[str, Any]) -> str:

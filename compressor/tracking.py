@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.differences import leaves
 from compressor.errors import UserError, first_line
+from compressor.manifest import MANIFEST, is_artifact, read_artifact_manifest
 from compressor.recipe import load_recipe, recipe_values
 from compressor.run_folder import RECIPE
 from compressor.stages import ARTIFACT, REPORTS
@@ -28,7 +29,6 @@ from compressor.validation.readings import CLASS_METRICS, FOOTPRINT_METRICS, MET
 from compressor.validation.report import REPORT, GateResult, Report, VariantFigures
 from compressor.validation.rows import measured_variants
 from exporters.bill_of_materials import BILL_OF_MATERIALS
-from exporters.manifest import MANIFEST, is_artifact, read_artifact_manifest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from compressor import __version__
+from compressor.artifact_files import ARTIFACT_GRAPH
 from compressor.batching import encode
 from compressor.classifier import (
     Classifier,
@@ -32,16 +33,16 @@ from compressor.console import Progress
 from compressor.data import TextData, load_text_data, log_notes
 from compressor.environment import describe_environment, prepare, thread_count
 from compressor.errors import UserError
+from compressor.manifest import write_manifest
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.options.export import GraphPrecision, precision_of
 from compressor.output import atomic_directory, claims_output
-from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, TorchPredictor
+from compressor.predictors import OnnxPredictor, TorchPredictor
+from compressor.preprocessing import prove_preprocessing, write_tokenizer
 from exporters.bfloat16 import widen
 from exporters.bill_of_materials import write_bill_of_materials
 from exporters.lineage import model_lineage, stage_record
-from exporters.manifest import write_manifest
 from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
-from exporters.preprocessing import prove_preprocessing, write_tokenizer
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
 from exporters.runtime_forms import suit_cpu_kernels
 from exporters.shrink import layer_widths, shrink

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError
+from compressor.links import is_own_file
+from compressor.manifest import MANIFEST, PACKED_FORMAT, absent_files, read_manifest, write_manifest
 from compressor.output import MARKER, atomic_directory, claims_output, read_tensors, sha256_of
 from compressor.weight_files import WEIGHTS, weight_files
 from exporters.lineage import model_lineage
-from exporters.links import is_own_file
-from exporters.manifest import MANIFEST, PACKED_FORMAT, absent_files, read_manifest, write_manifest
 from exporters.safetensors_layout import layout_sha256, read_header, write_layout
 
 PACKED = "packed.safetensors"

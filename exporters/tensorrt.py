@@ -10,9 +10,9 @@ from typing import Any
 
 from onnx import ModelProto
 
+from compressor.artifact_files import ARTIFACT_GRAPH
 from compressor.errors import UserError
 from compressor.pages import page_templates
-from compressor.predictors import ARTIFACT_GRAPH
 from exporters.engine_log import BUILD_LOG, ENGINE, GRAPH_DIGEST, LAYER_INFO
 from exporters.onnx_graph import inputs
 from exporters.sparse_gemms import sparse_gemms

@@ -20,21 +20,15 @@ from typing import Any, NamedTuple
 import onnx
 from google.protobuf.message import DecodeError
 
+from compressor.artifact_files import ARTIFACT_GRAPH, EXPORT_AGAIN, INPUTS
 from compressor.errors import UserError, first_line
+from compressor.manifest import read_manifest, write_manifest
 from compressor.options import TritonConfig
 from compressor.options.export import BackendName
 from compressor.output import atomic_directory, claims_output, read_json
 from compressor.pages import page_templates
-from compressor.predictors import ARTIFACT_GRAPH, EXPORT_AGAIN, INPUTS
-from exporters.manifest import read_manifest, write_manifest
+from compressor.preprocessing import TOKENIZER, load_backend, read_preprocessing, set_padding, set_truncation
 from exporters.onnx_graph import inputs as free_inputs
-from exporters.preprocessing import (
-    TOKENIZER,
-    load_backend,
-    read_preprocessing,
-    set_padding,
-    set_truncation,
-)
 
 REPOSITORY = "models"
 CLIENT = "client"

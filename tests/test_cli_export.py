@@ -8,9 +8,9 @@ import torch
 
 from cli import execute
 from compressor.classifier import encoder_linears, load_classifier, save_classifier
+from compressor.manifest import artifact_problems
 from compressor.patterns import NM
 from exporters import artifact
-from exporters.manifest import artifact_problems
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 import cli
-import exporters.manifest
+import compressor.manifest
 from compressor.commands.printing import print_result
 from compressor.console import LineProgress
 from compressor.errors import GateFailed, UserError
@@ -60,7 +60,7 @@ def raising(monkeypatch):
         def fail(_):
             raise error
 
-        monkeypatch.setattr(exporters.manifest, "artifact_problems", fail)
+        monkeypatch.setattr(compressor.manifest, "artifact_problems", fail)
         return cli.execute(["verify", "artifact", *options])
 
     return execute_with
@@ -234,7 +234,7 @@ def test_a_file_name_that_is_no_text_is_an_error_and_no_crash(tmp_path):
 SLOW = """
 import sys, time
 from pathlib import Path
-import cli, exporters.manifest
+import cli, compressor.manifest
 from compressor.output import atomic_directory
 
 def slow(path):
@@ -243,7 +243,7 @@ def slow(path):
         (path / "begun").touch()
         time.sleep(60)
 
-exporters.manifest.artifact_problems = slow
+compressor.manifest.artifact_problems = slow
 cli.main()
 """
 
@@ -295,7 +295,7 @@ def test_running_a_command_within_a_program_changes_none_of_its_handlers_and_str
 
 def test_verify_imports_nothing_heavy(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"a graph")
-    exporters.manifest.write_manifest(tmp_path, {})
+    compressor.manifest.write_manifest(tmp_path, {})
     script = (
         "import sys, cli\n"
         "assert cli.execute(['verify', sys.argv[1]]) == 0\n"

@@ -41,8 +41,8 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a classifier to ONNX and prove its parity with PyTorch."""
+    from compressor.preprocessing import WITHOUT_TRANSFORMERS
     from exporters.artifact import export_directory
-    from exporters.preprocessing import WITHOUT_TRANSFORMERS
 
     with results_only(as_json):
         manifest = export_directory(
@@ -134,7 +134,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that an artifact is, file by file, what was written."""
-    from exporters.manifest import artifact_problems
+    from compressor.manifest import artifact_problems
 
     problems = artifact_problems(artifact)
     text = "\n".join(problems) or f"{artifact}: every file is as it was exported"

@@ -52,6 +52,11 @@ def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return dict(sorted(model.model_fields.items(), key=lambda entry: entry[0] not in own))
 
 
+def flag_name(field_name: str) -> str:
+    """`max_length` -> `--max-length`."""
+    return "--" + field_name.replace("_", "-")
+
+
 def keys_of(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in fields_of(model).items()]
 

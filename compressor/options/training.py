@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -124,4 +125,20 @@ class FinetuneConfig(TrainingConfig, SubstitutionConfig):
         le=1,
         description="Share of a text's words that are replaced by close ones, chosen anew at each step; 0 "
         "trains on the texts as they are.",
+    )
+
+
+def training_in_words(options: Mapping[str, Any]) -> str:
+    """The options of a fine-tuning that a grid varies, in one line."""
+    steps, share, draws = (
+        options[name] for name in ("adversarial_steps", "substituted_share", "substitution_draws")
+    )
+    by_gradient = options["substitution_choice"] == "gradient"
+    worst = " by gradient" if by_gradient else f", worst of {draws}" if draws > 1 else ""
+    kinds = [f"FreeLB, {steps} steps"] if steps else []
+    kinds += [f"{share:.0%} substituted{worst}"] if share else []
+    return (
+        f"{', '.join(kinds) or 'plain'}, {options['optimizer']}, "
+        f"learning rate {options['learning_rate']:g}, weight decay {options['weight_decay']:g}, "
+        f"epochs {options['epochs']}"
     )

@@ -11,7 +11,7 @@ from compressor.checkpoint import open_shared_checkpoint, remove_checkpoint
 from compressor.console import Progress
 from compressor.data import load_text_data, log_notes
 from compressor.environment import describe_environment
-from compressor.jobs import Job, decides, describe_machine, predictor_content
+from compressor.jobs import Job, describe_machine
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.output import (
     atomic_directory,
@@ -21,7 +21,9 @@ from compressor.output import (
     write_json,
     write_json_lines,
 )
+from compressor.predictors import load_predictor
 from compressor.ranks import join_ranks
+from compressor.reuse import decides, predictor_content
 from compressor.robustness.comparison import compare, load_attack
 from compressor.robustness.page import EXAMPLES_PAGE, render_page
 from compressor.robustness.records import (
@@ -34,7 +36,7 @@ from compressor.robustness.records import (
     under_word_budgets,
 )
 from compressor.robustness.resources import describe_sentence_encoder, sentence_encoder_directory
-from compressor.robustness.run import attack_model, check_classes, load_predictor
+from compressor.robustness.run import attack_model, check_classes
 from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.victims import Victim
 

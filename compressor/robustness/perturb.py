@@ -24,9 +24,9 @@ from compressor.output import (
     write_json,
     write_json_lines,
 )
-from compressor.predictors import predict
+from compressor.predictors import load_predictor, predict
 from compressor.robustness.perturbations import changed_share, perturbed_texts
-from compressor.robustness.run import check_classes, example_at, load_predictor
+from compressor.robustness.run import check_classes, example_at
 from compressor.robustness.statistics import paired_difference, wilson_interval
 
 PERTURBATIONS_RECORD = "perturbations.json"

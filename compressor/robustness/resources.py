@@ -27,7 +27,8 @@ from compressor.cache import cache_folder, cache_note, unwritable
 from compressor.classifier import load_tokenizer
 from compressor.console import Progress
 from compressor.errors import UserError, first_line
-from compressor.loading import load_weights, quiet, read_config
+from compressor.hub import quiet
+from compressor.loading import load_weights, read_config
 from compressor.model_checks import encoder_problems, raise_problems, tokenizer_facts, tokenizer_problems
 from compressor.options import AttackConfig, AttackName, ResourcesConfig, SynonymsConfig
 from compressor.output import sha256_of, write_whole

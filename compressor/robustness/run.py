@@ -11,22 +11,19 @@ from pathlib import Path
 
 from compressor.cache import VARIABLE, cache_directory
 from compressor.checkpoint import NoCheckpoint
-from compressor.classifier import load_classifier
 from compressor.console import Progress, SilentProgress
 from compressor.data import TextData
-from compressor.environment import prepare, thread_count
+from compressor.environment import thread_count
 from compressor.errors import UserError
 from compressor.labels import task_of
 from compressor.options import AttackConfig, RunConfig
 from compressor.own_process import ProcessEndedError, WorkerPool, how_it_ended
-from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
+from compressor.predictors import Predictor, load_predictor
 from compressor.ranks import Ranks, join_ranks
 from compressor.robustness.attacker import Attacker
 from compressor.robustness.records import AttackedExample, read_example
 from compressor.robustness.resources import attack_resources
 from compressor.robustness.victims import Victim
-from exporters.manifest import check_labels, is_artifact, read_artifact_manifest
-from exporters.preprocessing import check_measured_as_proven
 
 FINISHED_EXAMPLES = "examples"
 
@@ -248,23 +245,3 @@ def check_classes(model: str, predictor: Predictor) -> None:
             f"{model}: answers with a number (a regression) and not with classes, of which an attack or a "
             f"perturbation could turn one into another; it can be validated without: compress validate"
         )
-
-
-def load_predictor(directory: str, run: RunConfig, max_length: int) -> Predictor:
-    """A predictor for a classifier (directory or hub id) or for an exported artifact (directory).
-
-    Args:
-        max_length: longest input in tokens that it is to be given.
-
-    Raises:
-        UserError: neither of the two, broken, or an artifact that was proven with shorter inputs.
-    """
-    path = Path(directory)
-    device = prepare(run)
-    if is_artifact(path):
-        manifest = read_artifact_manifest(path)
-        predictor = OnnxPredictor(path, thread_count(run), device.type, lengths={"max_length": max_length})
-        check_labels(path, manifest, predictor.label_names)
-        check_measured_as_proven(path, manifest, max_length)
-        return predictor
-    return TorchPredictor(load_classifier(directory, device, lengths={"max_length": max_length}))

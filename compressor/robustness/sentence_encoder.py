@@ -11,7 +11,8 @@ from torch import Tensor
 from compressor.batching import encode_texts, pad, sorted_batches
 from compressor.classifier import WEIGHTS, load_tokenizer
 from compressor.errors import UserError, first_line
-from compressor.loading import load_config, load_weights, quiet, read_config
+from compressor.hub import quiet
+from compressor.loading import load_config, load_weights, read_config
 from compressor.model_checks import (
     fitted,
     key_problems,

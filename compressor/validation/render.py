@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from compressor.export_tables import engine_rows, engine_title
 from compressor.marking import mark_changes
 from compressor.pages import NOTHING, page_templates
+from compressor.validation.engine import engine_rows, engine_title
 from compressor.validation.plots import (
     accuracy_plot,
     latency_plot,

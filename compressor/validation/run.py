@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compressor.artifact_files import ARTIFACT_GRAPH
 from compressor.batching import Encoded, encode
 from compressor.checkpoint import STAGES, Checkpoint, open_checkpoint, remove_checkpoint
 from compressor.console import Progress
@@ -16,10 +17,12 @@ from compressor.environment import describe_environment, resolve_device, thread_
 from compressor.errors import UserError
 from compressor.jobs import Job, describe_machine
 from compressor.labels import task_of
+from compressor.manifest import check_labels, read_artifact_manifest
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.output import atomic_directory, claims_output, read_json
 from compressor.overlap import check_made_with
-from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, check_finite, predict_encoded
+from compressor.predictors import OnnxPredictor, Predictor, check_finite, predict_encoded
+from compressor.preprocessing import check_measured_as_proven
 from compressor.pruning import PRUNING_RECORD
 from compressor.robustness.attack_stage import attack_decides, attack_directory
 from compressor.robustness.records import ROBUSTNESS_RECORD, read_examples
@@ -46,8 +49,6 @@ from compressor.validation.report import (
 from compressor.validation.slices import label_slices, length_slices
 from compressor.validation.variants import check_same_labels, load_variants, pruned_directory
 from exporters.engine_log import read_build_of
-from exporters.manifest import check_labels, read_artifact_manifest
-from exporters.preprocessing import check_measured_as_proven
 
 ATTACK_FOLDER = "attack"
 SHOWN_ATTACKS = 5

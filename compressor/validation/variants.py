@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from compressor.artifact_files import ARTIFACT_GRAPH
 from compressor.classifier import (
     Classifier,
     encoder_weights,
@@ -20,7 +21,7 @@ from compressor.classifier import (
 from compressor.environment import prepare, thread_count
 from compressor.errors import UserError
 from compressor.options import RunConfig
-from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, Predictor, TorchPredictor
+from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.validation.flops import encoder_flops
 from compressor.validation.report import FlopsFigures
 from compressor.weight_files import weight_files

@@ -6,8 +6,8 @@ import pytest
 
 from compressor import code_version as module
 from compressor.code_version import code_version, sources_of
-from compressor.jobs import MODULES, SHOWN
 from compressor.pruning import ALGORITHMS
+from compressor.reuse import MODULES, SHOWN
 
 FILES = {
     "compressor/__init__.py": "",

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from compressor.errors import UserError
-from compressor.flags import flag_name, section_flags
+from compressor.flags import section_flags
 from compressor.options import (
     AttackConfig,
     ColumnsConfig,
@@ -16,6 +16,7 @@ from compressor.options import (
     RunConfig,
     ValidateConfig,
 )
+from compressor.options.section import flag_name
 
 SECTIONS = [
     AttackConfig, ColumnsConfig, ExportConfig, FinetuneConfig, PruneConfig, RunConfig, ValidateConfig

@@ -13,7 +13,7 @@ import pytest
 from tiny_checkpoints import edit_json, make_checkpoint
 
 import compressor
-from compressor import loading
+from compressor import hub
 from compressor.classifier import (
     check_checkpoint,
     load_classifier,
@@ -24,7 +24,8 @@ from compressor.classifier import (
 )
 from compressor.data import load_text_data
 from compressor.errors import UserError
-from compressor.loading import hub_is_reachable, read_config
+from compressor.hub import hub_is_reachable
+from compressor.loading import read_config
 from compressor.options import ColumnsConfig, ResourcesConfig
 from compressor.robustness.inventory import examine, inventory
 from compressor.robustness.resources import load_masked_language_model
@@ -140,12 +141,12 @@ def silent_hub(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr(loading, "HUB_SECONDS", 0.5)
+        monkeypatch.setattr(hub, "HUB_SECONDS", 0.5)
         for name in ("HTTP_PROXY", "http_proxy", "HF_HUB_ETAG_TIMEOUT"):
             monkeypatch.delenv(name, raising=False)
-        loading._answers.cache_clear()
+        hub._answers.cache_clear()
         yield server
-    loading._answers.cache_clear()
+    hub._answers.cache_clear()
 
 
 def test_a_hub_that_does_not_answer_is_found_out_once(silent_hub):

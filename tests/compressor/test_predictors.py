@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from compressor.artifact_files import ARTIFACT_GRAPH
 from compressor.classifier import load_classifier
 from compressor.errors import UserError
-from compressor.predictors import ARTIFACT_GRAPH, OnnxPredictor, TorchPredictor, check_finite, predict
+from compressor.predictors import OnnxPredictor, TorchPredictor, check_finite, predict
 from compressor.robustness.victims import Victim
 
 

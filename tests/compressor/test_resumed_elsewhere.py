@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stopping import StopBefore, StoppedError
 
-from compressor import jobs, souping
+from compressor import jobs, reuse, souping
 from compressor.checkpoint import Checkpoint, checkpoint_folder
 from compressor.console import SilentProgress
 from compressor.data import TextData
@@ -248,7 +248,7 @@ def test_an_evaluation_of_a_soup_is_kept_under_all_that_decides_it(resources, mo
     (resources / "vectors.npz").write_bytes(b"other")
     assert named() != before
     before = named()
-    monkeypatch.setattr(jobs, "code_version", lambda module, **given: "other")
+    monkeypatch.setattr(reuse, "code_version", lambda module, **given: "other")
     assert named() != before
 
 
@@ -266,7 +266,7 @@ def test_a_fine_tuning_is_decided_by_data_labels_model_and_more(monkeypatch):
         of(length=25),
         of(head_seed=1),
     ]
-    monkeypatch.setattr(jobs, "package_versions", lambda names: {"torch": "0"})
+    monkeypatch.setattr(reuse, "package_versions", lambda names: {"torch": "0"})
     others.append(of())
     monkeypatch.undo()
     assert all(other != of() for other in others)

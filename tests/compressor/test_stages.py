@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from compressor import jobs
+from compressor import reuse
 from compressor.errors import UserError
 from compressor.options import (
     AdaptiveConfig,
@@ -139,15 +139,17 @@ def test_vectors_that_replace_words_decide_the_pruned_model(recipe, tmp_path):
 
 def test_the_code_of_a_stage_and_the_packages_that_compute_it_decide_it(recipe, monkeypatch):
     before = keys(recipe)
-    own = jobs.code_version
+    own = reuse.code_version
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "code_version", lambda module, **given: "other")
+        patch.setattr(reuse, "code_version", lambda module, **given: "other")
         assert changed(before, recipe) == ALL
         patch.setattr(
-            jobs, "code_version", lambda module, **given: own(module, **given) + "x" * module.count("pruning")
+            reuse,
+            "code_version",
+            lambda module, **given: own(module, **given) + "x" * module.count("pruning"),
         )
         assert changed(before, recipe) == ALL - {"dense", "attack dense"}
-    versions = jobs.package_versions
+    versions = reuse.package_versions
     for package, expected in (
         ("torch", ALL),
         ("textattack", {*ATTACKS, "validate"}),
@@ -155,7 +157,7 @@ def test_the_code_of_a_stage_and_the_packages_that_compute_it_decide_it(recipe, 
         ("datasets", set()),
     ):
         monkeypatch.setattr(
-            jobs,
+            reuse,
             "package_versions",
             lambda names, package=package: {
                 **versions(names),

@@ -15,11 +15,11 @@ from made_reports import judged, make_report, robustness, variant
 
 import cli
 from compressor import tracking
+from compressor.manifest import write_manifest
 from compressor.output import sha256_of
 from compressor.recipe import load_recipe, recipe_values
 from compressor.tracking import DEFAULTS, NO_TELEMETRY, read_source, tracked
 from compressor.validation.report import Variants
-from exporters.manifest import write_manifest
 
 REPORT = make_report()
 ROOT = Path(__file__).parent.parent.parent

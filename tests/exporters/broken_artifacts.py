@@ -8,9 +8,9 @@ import torch
 from cli import execute
 from compressor.classifier import Classifier, save_classifier
 from compressor.console import SilentProgress
+from compressor.manifest import MANIFEST, write_manifest
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from exporters.artifact import export_directory
-from exporters.manifest import MANIFEST, write_manifest
 
 WORDS = ["a", "fine", "film", "of", "great", "charm", "dull", "and", "empty", "story", "without", "point"]
 GRAPH, CONFIG, TOKENIZER, VOCABULARY = "model.onnx", "config.json", "tokenizer.json", "vocab.txt"

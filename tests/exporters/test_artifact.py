@@ -13,12 +13,12 @@ from compressor.classifier import encoder_weights, load_classifier, save_classif
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
+from compressor.manifest import read_manifest
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.output import MARKER
 from compressor.predictors import OnnxPredictor, TorchPredictor, predict
 from exporters import artifact
 from exporters.artifact import export_directory
-from exporters.manifest import read_manifest
 from exporters.onnx import encoder_initializers
 
 RUN = RunConfig(device="cpu", threads=2)

@@ -12,9 +12,9 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from cli import execute
 from compressor.errors import UserError
+from compressor.manifest import read_manifest
 from compressor.output import MARKER, sha256_of
 from exporters.bill_of_materials import BILL_OF_MATERIALS, bill_of_materials, write_bill_of_materials
-from exporters.manifest import read_manifest
 
 DENSE = "d" * 64
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from broken_artifacts import CONFIG, GRAPH, READING, TOKENIZER, refusal, run
 
-from exporters.manifest import MANIFEST
+from compressor.manifest import MANIFEST
 from exporters.packed import pack_directory
 
 

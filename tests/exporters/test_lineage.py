@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from compressor.classifier import encoder_weights, load_classifier
 from compressor.errors import UserError
+from compressor.manifest import read_manifest
 from exporters.lineage import masks_sha256, options_sha256, recorded_lineage, stage_record
-from exporters.manifest import read_manifest
 
 
 def matrices(seed, shapes):

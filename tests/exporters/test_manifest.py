@@ -7,7 +7,7 @@ import pytest
 
 from cli import execute
 from compressor.errors import UserError
-from exporters.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
+from compressor.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from cli import execute
 from compressor.classifier import load_classifier, model_content, weights_fingerprint
 from compressor.errors import UserError
 from compressor.inspection import inspect_directory
+from compressor.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
 from compressor.output import MARKER
 from compressor.weight_files import digest_of_files, weight_files
-from exporters.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
 from exporters.packed import PACKED, pack_directory, unpack_directory
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -22,18 +22,19 @@ from tokenizers import Tokenizer, normalizers
 from triton_server import Server, read_config
 
 from cli import execute
+from compressor import preprocessing
 from compressor.batching import encode_texts
 from compressor.classifier import Classifier, load_classifier, load_tokenizer, save_classifier
 from compressor.console import SilentProgress
 from compressor.data import TextData
 from compressor.errors import UserError
+from compressor.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig, TritonConfig
 from compressor.predictors import TorchPredictor, predict
+from compressor.preprocessing import prove_preprocessing, read_preprocessing, write_tokenizer
 from exporters import artifact as artifact_stage
-from exporters import preprocessing, triton_client
+from exporters import triton_client
 from exporters.artifact import export_directory
-from exporters.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
-from exporters.preprocessing import prove_preprocessing, read_preprocessing, write_tokenizer
 from exporters.triton import write_repository
 
 LENGTH = 16

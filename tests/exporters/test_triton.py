@@ -18,10 +18,10 @@ from triton_server import OPTIONS, ModelConfig, read_config
 from compressor.batching import encode_texts, pad
 from compressor.classifier import load_classifier
 from compressor.errors import UserError
+from compressor.manifest import MANIFEST, artifact_problems, write_manifest
 from compressor.output import MARKER
+from compressor.preprocessing import write_tokenizer
 from exporters import triton_client
-from exporters.manifest import MANIFEST, artifact_problems, write_manifest
-from exporters.preprocessing import write_tokenizer
 from exporters.triton import Signature, Tensor, TritonConfig, quoted, read_signature, write_repository
 
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]

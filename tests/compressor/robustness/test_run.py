@@ -19,7 +19,7 @@ from compressor.console import SilentProgress
 from compressor.data import TextData
 from compressor.errors import UserError
 from compressor.options import AttackConfig, ColumnsConfig, ExportConfig, RunConfig
-from compressor.predictors import OnnxPredictor, TorchPredictor
+from compressor.predictors import OnnxPredictor, TorchPredictor, load_predictor
 from compressor.robustness.attack_stage import attack_directory
 from compressor.robustness.attacks import universal_tags
 from compressor.robustness.records import (
@@ -30,7 +30,7 @@ from compressor.robustness.records import (
     under_word_budgets,
 )
 from compressor.robustness.resources import STOPWORDS
-from compressor.robustness.run import attack_victim, load_predictor
+from compressor.robustness.run import attack_victim
 from compressor.robustness.sentence_encoder import SentenceEncoder
 from compressor.robustness.victims import Victim
 from compressor.robustness.word_vectors import load_word_vectors

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.artifact_files import EXPORT_AGAIN, INPUTS
 from compressor.errors import UserError, first_line
+from compressor.manifest import MANIFEST
 from compressor.output import read_json, write_json
-from compressor.predictors import EXPORT_AGAIN, INPUTS
-from exporters.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -125,7 +125,7 @@ def prove_preprocessing(
     """
     from compressor.batching import encode_texts
     from compressor.classifier import load_tokenizer
-    from compressor.loading import quiet
+    from compressor.hub import quiet
 
     written = load_tokenizer(str(directory))
     reason = None

@@ -8,9 +8,9 @@ from typing import Any
 
 from compressor.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN
 from compressor.errors import UserError
+from compressor.links import is_own_file
 from compressor.output import MARKER, read_json, sha256_of, write_json
 from compressor.weight_files import VOCABULARIES
-from exporters.links import is_own_file
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
