@@ -31,11 +31,12 @@ from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
 from compressor.output import atomic_directory, claims_output, write_json
 from compressor.reuse import decides
 from compressor.robustness.word_vectors import WordVectors
-from compressor.training import Schedule, TrainingSet, train
+from compressor.schedule import Schedule
+from compressor.substitution import Substitution
+from compressor.training import TrainingSet, train
 from compressor.training_checkpoint import DISK_SHARE, TrainingCheckpoint
 from compressor.word_substitution import (
     DrawnSubstitution,
-    Substitution,
     check_substitution,
     close_words,
     substitution_vectors,

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from compressor.batching import Encoded, encode_texts, pad
-from compressor.training import example_losses, without_dropout
-from compressor.word_substitution import WORD, Substitution, written_as
+from compressor.losses import example_losses, without_dropout
+from compressor.substitution import Substitution
+from compressor.word_substitution import WORD, written_as
 
 if TYPE_CHECKING:
     from tokenizers import Encoding

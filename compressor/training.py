@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,19 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.adversarial_training import Perturbation, adversarial_backward
+from compressor.adversarial_training import adversarial_backward
 from compressor.batching import Encoded, pad, shuffled_batches
 from compressor.classifier import Classifier, linear_at
 from compressor.early_stopping import BestWeights, EarlyStopping
 from compressor.errors import UserError
+from compressor.losses import answers_of, distillation_loss, hidden_distance, without_dropout
 from compressor.onednn import onednn_linears
-from compressor.options import OptimizerName, Precision
+from compressor.options import Precision
+from compressor.schedule import Schedule, learning_rate_factor, perturbation_at
 from compressor.training_checkpoint import TrainingCheckpoint
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
 
-    from compressor.word_substitution import Substitution
+    from compressor.substitution import Substitution
 
 GRADIENT_NORM = 1.0
 SGD_MOMENTUM = 0.9
@@ -60,33 +60,6 @@ class TrainingSet:
         return self.substitution.seen(places, step, model, labels)
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to train: linear warm-up, linear decay to zero.
-
-    Attributes:
-        batch_size: texts of a forward pass; a step has `accumulation_steps` of them.
-        perturbation: of adversarial training; None trains without.
-        precision: of forward passes; weights and optimizer are float32.
-        hidden_weight: of the distance to the teacher's hidden states.
-        dropout: whether entries drop out while training, as the model's configuration says.
-    """
-
-    steps: int
-    learning_rate: float
-    batch_size: int
-    optimizer: OptimizerName = "adamw"
-    weight_decay: float = 0.01
-    warmup_share: float = 0.1
-    distillation_weight: float = 0.0
-    distillation_temperature: float = 1.0
-    perturbation: Perturbation | None = None
-    accumulation_steps: int = 1
-    precision: Precision = "fp32"
-    hidden_weight: float = 0.0
-    dropout: bool = True
-
-
 def make_optimizer(parameters: Iterable[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
     """The optimizer of that name; SGD has a momentum of 0.9."""
     rate, decay = schedule.learning_rate, schedule.weight_decay
@@ -104,108 +77,6 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             weight = linear_at(model, name).weight
             # Not a product: zero times infinity or NaN would stay.
             weight.masked_fill_(~mask.to(weight.device), 0.0)
-
-
-def distillation_loss(
-    logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, schedule: Schedule
-) -> Tensor:
-    """The loss on labels mixed with the distance to the teacher (Hinton et al., 2015).
-
-    Of classes `(1 - a) CE(logits, labels) + a T^2 KL(softmax(teacher / T) || softmax(logits / T))`;
-    of a regression `(1 - a) MSE(logits, labels) + a MSE(logits, teacher)`, which has no temperature.
-
-    Args:
-        logits, teacher_logits: `(batch, labels)`; of a regression `(batch, 1)`.
-        labels: `(batch,)`: int64 class indices, or a regression's numbers as floats.
-    """
-    is_regression = labels.is_floating_point()
-    loss = (
-        nn.functional.mse_loss(logits[:, 0], labels)
-        if is_regression
-        else nn.functional.cross_entropy(logits, labels)
-    )
-    weight, temperature = schedule.distillation_weight, schedule.distillation_temperature
-    if teacher_logits is None or weight == 0:
-        return loss
-    if is_regression:
-        return (1 - weight) * loss + weight * nn.functional.mse_loss(logits, teacher_logits)
-    divergence = nn.functional.kl_div(
-        (logits / temperature).log_softmax(dim=1),
-        (teacher_logits / temperature).log_softmax(dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return (1 - weight) * loss + weight * temperature**2 * divergence
-
-
-def example_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss on labels of each example, `(batch,)`; arguments as for `distillation_loss`."""
-    if labels.is_floating_point():
-        return (logits[:, 0] - labels).square()
-    return nn.functional.cross_entropy(logits, labels, reduction="none")
-
-
-def answers_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """What logits say in place of `labels`: classes `(batch,)` int64, or where these are floats numbers."""
-    return logits[:, 0] if labels.is_floating_point() else logits.argmax(dim=1)
-
-
-def answer_divergence(reference: Tensor, logits: Tensor) -> Tensor:
-    """Return the mean of `KL(softmax(reference) || softmax(logits))` over texts, in nats; a scalar.
-
-    Of a regression the mean squared difference, in the square of its numbers' unit.
-
-    Args:
-        reference, logits: `(texts, labels)` float32; of a regression `(texts, 1)`.
-    """
-    if reference.shape[1] == 1:
-        return nn.functional.mse_loss(logits, reference)
-    return nn.functional.kl_div(
-        logits.log_softmax(dim=1), reference.log_softmax(dim=1), reduction="batchmean", log_target=True
-    )
-
-
-def hidden_distance(states: Sequence[Tensor], teacher_states: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """Mean squared difference of hidden states over words and layers (Jiao et al., 2020, equation 8).
-
-    Both models have the same width, so there is no projection. Padding does not count.
-
-    Args:
-        states, teacher_states: one `(batch, sequence, hidden)` a layer.
-        mask: `(batch, sequence)`, 1 on words and 0 on padding.
-    """
-    words = mask[:, :, None].float()
-    entries = words.sum() * states[0].shape[2]
-    distances = [
-        ((own.float() - other.float()).square() * words).sum() / entries
-        for own, other in zip(states, teacher_states, strict=True)
-    ]
-    return torch.stack(distances).mean()
-
-
-@contextmanager
-def without_dropout(model: nn.Module) -> Iterator[None]:
-    """Within it nothing of the model drops out."""
-    drops_out = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(drops_out)
-
-
-def learning_rate_factor(step: int, schedule: Schedule) -> float:
-    """Share of the peak learning rate at `step`, counted from 0."""
-    warmup = max(1, math.ceil(schedule.steps * schedule.warmup_share))
-    return min((step + 1) / warmup, (schedule.steps - step) / max(1, schedule.steps - warmup + 1), 1.0)
-
-
-def perturbation_at(step: int, schedule: Schedule) -> Perturbation | None:
-    """The perturbation of adversarial training at `step`, counted from 0; None before it starts."""
-    perturbation = schedule.perturbation
-    if perturbation is None or step < perturbation.start * schedule.steps:
-        return None
-    return perturbation
 
 
 def train(

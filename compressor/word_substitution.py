@@ -8,7 +8,6 @@ in Engstrom et al., "Exploring the Landscape of Spatial Robustness", ICML 2019.
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,50 +21,19 @@ from torch import Tensor
 from compressor.assets import encoder_directory
 from compressor.batching import Encoded, encode_texts, pad
 from compressor.console import Progress
-from compressor.data import TextData
 from compressor.errors import UserError
+from compressor.losses import example_losses, without_dropout
 from compressor.options import SubstitutionConfig, SubstitutionResourcesConfig
 from compressor.robustness.resources import STOPWORDS
 from compressor.robustness.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
-from compressor.training import example_losses, without_dropout
+from compressor.substitution import Substitution
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
+    from transformers import BertForSequenceClassification
 
 # Cosine from which one word may stand for another: TextFooler's.
 LEAST_COSINE = 0.5
 WORD = re.compile(r"[^\W\d_]+")
-
-
-@dataclass(frozen=True)
-class Substitution(ABC):
-    """Texts as a training step sees them: some words replaced, other ones at each step.
-
-    What is drawn depends on the seed, the step, the text and the number of the draw alone, so that a training
-    that was stopped goes on with the same texts.
-
-    Attributes:
-        close_to: words that a word in lower case may be replaced by, of `close_words`.
-        share: of the words that have close ones.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    data: TextData
-    max_length: int
-    close_to: Callable[[str], Sequence[str]]
-    share: float
-    seed: int
-
-    @abstractmethod
-    def seen(
-        self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
-    ) -> list[Encoded]:
-        """What a step trains on: the tokenised texts (or pairs) at those places, words replaced.
-
-        Args:
-            step: counted from 0.
-            labels: of these texts, on the model's device.
-        """
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
 from exporters.runtime_forms import suit_cpu_kernels
 from exporters.shrink import layer_widths, shrink
 from exporters.sparse import store_sparse
-from exporters.tensorrt import Profile
 from exporters.tensorrt import prepare as prepare_engine
+from exporters.tensorrt_profile import Profile
 from exporters.verify import check_parity, check_zeros, input_limits, measure_parity
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}

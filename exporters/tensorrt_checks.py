@@ -34,7 +34,7 @@ from exporters.tensorrt_operators import (
 )
 
 if TYPE_CHECKING:
-    from exporters.tensorrt import Profile
+    from exporters.tensorrt_profile import Profile
 
 OPSETS = range(9, 21)
 # What ONNX Runtime's quantizer writes; TensorRT wants QuantizeLinear and DequantizeLinear instead.

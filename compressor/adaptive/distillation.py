@@ -25,14 +25,16 @@ from compressor.checkpoint import NoCheckpoint
 from compressor.classifier import Classifier
 from compressor.data import TextData
 from compressor.early_stopping import BestWeights
+from compressor.losses import answer_divergence
 from compressor.predictors import TorchPredictor, predict_encoded
-from compressor.training import Schedule, TrainingSet, answer_divergence, train
+from compressor.schedule import Schedule
+from compressor.training import TrainingSet, train
 from compressor.training_checkpoint import TrainingCheckpoint
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
 
-    from compressor.word_substitution import Substitution
+    from compressor.substitution import Substitution
 
 BATCH_SIZE = 32
 # What 300 to 400 steps see once; a thousand see each text about three times.

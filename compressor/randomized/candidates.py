@@ -29,7 +29,8 @@ from compressor.randomized.masks import (
     step_sampling_ratio,
 )
 from compressor.ranks import Ranks
-from compressor.training import Schedule, TrainingSet, train
+from compressor.schedule import Schedule
+from compressor.training import TrainingSet, train
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification

@@ -12,11 +12,13 @@ from compressor.batching import Encoded, encode
 from compressor.classifier import Classifier
 from compressor.console import Progress, SilentProgress
 from compressor.data import TextData
+from compressor.losses import answer_divergence, distillation_loss
 from compressor.metrics import measure_task
 from compressor.options import AttackConfig, PerturbConfig, RandomizedConfig
 from compressor.predictors import TorchPredictor, predict_encoded
 from compressor.pruning import PruningJob
-from compressor.training import Schedule, TrainingSet, answer_divergence, distillation_loss
+from compressor.schedule import Schedule
+from compressor.training import TrainingSet
 
 TEACHER_BATCH_SIZE = 64
 # Casing is nothing to an uncased model.

@@ -6,16 +6,10 @@ from torch import nn
 
 from compressor.batching import encode, pad
 from compressor.classifier import encoder_linears, load_classifier
+from compressor.losses import answers_of, hidden_distance
 from compressor.patterns import Unstructured
-from compressor.training import (
-    GRADIENT_NORM,
-    Schedule,
-    TrainingSet,
-    answers_of,
-    apply_masks,
-    hidden_distance,
-    train,
-)
+from compressor.schedule import Schedule
+from compressor.training import GRADIENT_NORM, TrainingSet, apply_masks, train
 
 LENGTH = 16
 

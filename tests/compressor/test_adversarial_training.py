@@ -17,7 +17,8 @@ from compressor.adversarial_training import (
 )
 from compressor.batching import encode, pad
 from compressor.options import AdversarialConfig
-from compressor.training import Schedule, TrainingSet, perturbation_at, train
+from compressor.schedule import Schedule, perturbation_at
+from compressor.training import TrainingSet, train
 
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 8))
 

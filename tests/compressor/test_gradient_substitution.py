@@ -15,8 +15,8 @@ from compressor.gradient_substitution import (
     embedding_gradient,
     with_replacements,
 )
+from compressor.losses import example_losses
 from compressor.options import FinetuneConfig, SoupConfig
-from compressor.training import example_losses
 from compressor.word_substitution import DrawnSubstitution, check_substitution
 
 CLOSE = {

@@ -13,20 +13,14 @@ from compressor.batching import encode
 from compressor.classifier import encoder_linears, load_classifier, load_for_finetuning
 from compressor.data import load_text_data
 from compressor.early_stopping import EarlyStopping
+from compressor.losses import distillation_loss, hidden_distance
 from compressor.metrics import correlation
 from compressor.options import ColumnsConfig
 from compressor.output import read_json
 from compressor.patterns import Unstructured
 from compressor.predictors import TorchPredictor, predict, predict_encoded
-from compressor.training import (
-    Schedule,
-    TrainingSet,
-    apply_masks,
-    distillation_loss,
-    hidden_distance,
-    learning_rate_factor,
-    train,
-)
+from compressor.schedule import Schedule, learning_rate_factor
+from compressor.training import TrainingSet, apply_masks, train
 
 LENGTH = 16
 

@@ -15,7 +15,8 @@ from compressor.finetuning import finetune_directory
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
 from compressor.output import read_tensors
 from compressor.patterns import Unstructured
-from compressor.training import Schedule, TrainingSet, train
+from compressor.schedule import Schedule
+from compressor.training import TrainingSet, train
 from compressor.training_checkpoint import TrainingCheckpoint
 
 LENGTH = 16

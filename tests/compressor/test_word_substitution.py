@@ -20,7 +20,8 @@ from compressor.finetuning import finetune_directory
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SubstitutionResourcesConfig
 from compressor.output import read_json
 from compressor.robustness.word_vectors import WordVectors
-from compressor.training import Schedule, TrainingSet, train
+from compressor.schedule import Schedule
+from compressor.training import TrainingSet, train
 from compressor.word_substitution import (
     WORD,
     DrawnSubstitution,

@@ -16,8 +16,8 @@ from triton_server import OPTIONS, read_config
 from compressor.classifier import Classifier, encoder_linears
 from compressor.patterns import NM
 from exporters.onnx import export_graph
-from exporters.tensorrt import Profile
 from exporters.tensorrt_checks import static_checks
+from exporters.tensorrt_profile import Profile
 from exporters.triton import TritonConfig, write_repository
 
 POSITIONS = 64

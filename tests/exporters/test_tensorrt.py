@@ -14,8 +14,9 @@ import pytest
 from compressor.errors import UserError
 from exporters.engine_log import BUILD_LOG, ENGINE, GRAPH_DIGEST, LAYER_INFO
 from exporters.sparse_gemms import sparse_gemms
-from exporters.tensorrt import BUILD_SCRIPT, Profile, build_script, prepare
+from exporters.tensorrt import BUILD_SCRIPT, build_script, prepare
 from exporters.tensorrt_checks import static_checks
+from exporters.tensorrt_profile import Profile
 
 # Programs that development dependencies bring.
 TOOLS = Path(sys.executable).parent

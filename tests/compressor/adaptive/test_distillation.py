@@ -19,12 +19,13 @@ from compressor.console import SilentProgress
 from compressor.data import TextData, load_text_data
 from compressor.errors import UserError
 from compressor.gradient_substitution import GradientSubstitution
+from compressor.losses import answer_divergence
 from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
 from compressor.patterns import parse_pattern
 from compressor.predictors import TorchPredictor, predict
 from compressor.pruning import PruningJob, check_pruning, prune_classifier, prune_directory
 from compressor.robustness.word_vectors import load_word_vectors
-from compressor.training import answer_divergence, apply_masks
+from compressor.training import apply_masks
 
 LENGTH = 32
 

@@ -11,6 +11,7 @@ from scipy.stats import entropy
 from compressor.adaptive.solvers import greedy
 from compressor.adaptive.supports import saliencies
 from compressor.errors import UserError
+from compressor.losses import answer_divergence
 from compressor.options import RandomizedConfig
 from compressor.patterns import NM, Unstructured
 from compressor.randomized.candidates import (
@@ -20,7 +21,6 @@ from compressor.randomized.candidates import (
     draw_candidate,
     step_settings,
 )
-from compressor.training import answer_divergence
 
 
 def test_each_step_has_its_rate_and_the_early_one_keeps_its_proportion():

@@ -14,13 +14,13 @@ from compressor.classifier import encoder_weights, load_classifier, sparsity_of
 from compressor.console import SilentProgress
 from compressor.data import load_text_data
 from compressor.errors import UserError
+from compressor.losses import hidden_distance
 from compressor.options import ColumnsConfig, PruneConfig, RandomizedConfig
 from compressor.output import MARKER
 from compressor.patterns import NM, Unstructured
 from compressor.pruning import PruningJob, prune_classifier
 from compressor.randomized import candidates as candidates_module
 from compressor.randomized import prune as module
-from compressor.training import hidden_distance
 
 
 @pytest.mark.parametrize("pattern", [Unstructured(0.5), NM(2, 4)])
