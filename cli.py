@@ -14,11 +14,11 @@ import typer
 from compressor import __version__
 from compressor.commands.lazy import Lazy, lazy_group
 from compressor.commands.printing import print_result
-from compressor.disk import is_disk_full
 from compressor.errors import GateFailed, SeveralUserErrors, UserError, first_line
-from compressor.ranks import ranks_of_environment
-from compressor.signals import Stopped, ignore_stopping, stop_asked, stop_by_unwinding
-from compressor.terminal import (
+from compressor.system.disk import is_disk_full
+from compressor.system.ranks import ranks_of_environment
+from compressor.system.signals import Stopped, ignore_stopping, stop_asked, stop_by_unwinding
+from compressor.system.terminal import (
     flush_out,
     on_one_line,
     prepare_streams,

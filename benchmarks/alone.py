@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from compressor.own_process import in_own_process, peak_memory_bytes
+from compressor.system.processes import in_own_process, peak_memory_bytes
 
 
 def peak_mb() -> float:

@@ -28,19 +28,19 @@ from transformers import BertForSequenceClassification
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from benchmarks.whole_model import Shape, random_classifier, random_texts
-from compressor.artifact_files import ARTIFACT_GRAPH
-from compressor.batching import Batch, Encoded, encode
-from compressor.classifier import Classifier, encoder_linears
-from compressor.console import SilentProgress, terminal_progress
-from compressor.environment import describe_environment, prepare, thread_count
+from compressor.data.batching import Batch, Encoded, encode
+from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.classifier import Classifier, encoder_linears
+from compressor.models.predictors import OnnxPredictor, Predictor, TorchPredictor
+from compressor.models.structure import remove_heads, remove_neurons, set_intermediate_size
 from compressor.options import RunConfig
-from compressor.patterns import NM, Unstructured
-from compressor.predictors import OnnxPredictor, Predictor, TorchPredictor
-from compressor.structure import remove_heads, remove_neurons, set_intermediate_size
-from compressor.validation.latency import LatencyPlan, measure_latency
+from compressor.pruning.patterns import NM, Unstructured
+from compressor.system.console import SilentProgress, terminal_progress
+from compressor.system.environment import describe_environment, prepare, thread_count
+from compressor.validation.measure.latency import LatencyPlan, measure_latency
+from exporters.cpu_kernels import suit_cpu_kernels
 from exporters.onnx import export_graph
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
-from exporters.runtime_forms import suit_cpu_kernels
 
 MAX_LENGTH = 64
 CALIBRATION_TEXTS = 16

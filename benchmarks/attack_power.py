@@ -19,13 +19,13 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
-from compressor.environment import describe_environment
+from compressor.attacks.records import ROBUSTNESS_RECORD, AttackedExample, read_examples
 from compressor.errors import UserError
+from compressor.intervals import Interval, paired_difference, paired_mean_difference
 from compressor.options import RunConfig
 from compressor.options.robustness import LONGEST_WORD_BUDGET
-from compressor.output import read_json
-from compressor.robustness.records import ROBUSTNESS_RECORD, AttackedExample, read_examples
-from compressor.robustness.statistics import Interval, paired_difference, paired_mean_difference
+from compressor.system.environment import describe_environment
+from compressor.system.files import read_json
 
 BUDGETS = (1.0, 0.1, 0.15)
 MEAN = f"mean over 0 to {LONGEST_WORD_BUDGET:.0%}"

@@ -17,18 +17,18 @@ import typer
 
 from benchmarks.experiment import Dense, Test
 from benchmarks.results_file import RESULTS, markdown_table, write_result
-from compressor.classifier import Classifier, load_classifier
-from compressor.console import terminal_progress
-from compressor.data import TextData, load_text_data
-from compressor.environment import describe_environment, prepare
+from compressor.attacks.attacker import random_state
+from compressor.attacks.recipes import build_attack
+from compressor.attacks.resources import import_textattack
+from compressor.attacks.runner import attack_victim
+from compressor.attacks.victims import Victim
+from compressor.data.texts import TextData, load_text_data
+from compressor.lexicon.sentence_encoder import SentenceEncoder
+from compressor.models.classifier import Classifier, load_classifier
+from compressor.models.predictors import TorchPredictor
 from compressor.options import AttackConfig, AttackName, ColumnsConfig, RunConfig
-from compressor.predictors import TorchPredictor
-from compressor.robustness.attacker import random_state
-from compressor.robustness.attacks import build_attack
-from compressor.robustness.resources import import_textattack
-from compressor.robustness.run import attack_victim
-from compressor.robustness.sentence_encoder import SentenceEncoder
-from compressor.robustness.victims import Victim
+from compressor.system.console import terminal_progress
+from compressor.system.environment import describe_environment, prepare
 
 MAX_LENGTH = 64
 SEED = 0

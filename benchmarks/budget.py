@@ -21,8 +21,8 @@ import typer
 
 from benchmarks.experiment import MAX_LENGTH, Dense, Output, Train
 from benchmarks.results_file import RESULTS, markdown_table, write_result
-from compressor.environment import describe_environment, prepare
 from compressor.options import RunConfig
+from compressor.system.environment import describe_environment, prepare
 
 RECOVERY_STEPS = 60
 EARLY_STEPS = 6

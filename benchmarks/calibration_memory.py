@@ -23,12 +23,12 @@ import typer
 from benchmarks.alone import measured_alone
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from benchmarks.whole_model import SHAPES, Shape, random_classifier
-from compressor.console import terminal_progress
-from compressor.data import TextData
-from compressor.environment import describe_environment, prepare
+from compressor.data.texts import TextData
 from compressor.options import PruneConfig, RunConfig
-from compressor.patterns import parse_pattern
-from compressor.pruning import PruningJob, prune_classifier
+from compressor.pruning.interface import PruningJob, prune_classifier
+from compressor.pruning.patterns import parse_pattern
+from compressor.system.console import terminal_progress
+from compressor.system.environment import describe_environment, prepare
 
 TEXTS = (256, 1024, 4096)
 QUICK_TEXTS = (64, 256)

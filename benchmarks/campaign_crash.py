@@ -298,7 +298,7 @@ def _be_compress(
     import torch
 
     import cli
-    from compressor import training_checkpoint
+    from compressor.training import checkpoint as training_checkpoint
 
     os.setsid()
     os.chdir(place)
@@ -795,8 +795,8 @@ def main(
     try:
         prepare_process(work)
         import_all(with_attacks=not set(names) <= WITHOUT_ATTACKS)
-        from compressor.environment import describe_environment
         from compressor.options import RunConfig
+        from compressor.system.environment import describe_environment
 
         inputs = work / "inputs"
         inputs.mkdir()

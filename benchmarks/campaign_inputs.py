@@ -253,7 +253,7 @@ def _half_written(output: Path) -> Iterator[str]:
     if not names:
         yield "an empty output after exit 0"
     if "manifest.json" in names:
-        from compressor.manifest import artifact_problems
+        from compressor.models.manifest import artifact_problems
 
         for problem in artifact_problems(output):
             yield f"an output that does not verify: {problem}"
@@ -527,8 +527,8 @@ def main(
         work = Path(name).resolve()
         prepare_process(work)
         import_all()
-        from compressor.environment import describe_environment
         from compressor.options import RunConfig
+        from compressor.system.environment import describe_environment
 
         folder = work / "valid"
         folder.mkdir()

@@ -27,7 +27,7 @@ from benchmarks.experiment import (
     run_table,
 )
 from benchmarks.results_file import RESULTS, markdown_table
-from compressor.drawing import BLUE, GREY, ORANGE, drawing, legend_above, quiet, svg_file
+from compressor.display.drawing import BLUE, GREY, ORANGE, drawing, legend_above, quiet, svg_file
 
 SPARSITY = 0.75
 SIZES = (16, 64, 256, 1024, 2048)

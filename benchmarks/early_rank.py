@@ -18,22 +18,17 @@ from scipy.stats import spearmanr
 from benchmarks.experiment import MAX_LENGTH, Dense, Experiment, Output, Seeds, Test, Train
 from benchmarks.randomized_vs_imp import TRAINING
 from benchmarks.results_file import RESULTS, find_row, known_rows, markdown_table, write_result
-from compressor.classifier import Classifier, encoder_weights, load_classifier
-from compressor.console import SilentProgress, terminal_progress
-from compressor.environment import describe_environment, prepare
+from compressor.models.classifier import Classifier, encoder_weights, load_classifier
+from compressor.models.predictors import TorchPredictor
 from compressor.options import CandidateRatios, PruneConfig, RandomizedConfig, RunConfig, Saliency
-from compressor.patterns import Unstructured
-from compressor.predictors import TorchPredictor
-from compressor.pruning import PruningJob
-from compressor.randomized.candidates import (
-    StepJob,
-    Trials,
-    all_alive,
-    recovery_schedule,
-)
-from compressor.randomized.holdout import holdout_loss, split
-from compressor.randomized.prune import Shared, begin
-from compressor.training import train
+from compressor.pruning.interface import PruningJob
+from compressor.pruning.patterns import Unstructured
+from compressor.pruning.randomized.candidates import StepJob, Trials, all_alive, recovery_schedule
+from compressor.pruning.randomized.holdout import holdout_loss, split
+from compressor.pruning.randomized.prune import Shared, begin
+from compressor.system.console import SilentProgress, terminal_progress
+from compressor.system.environment import describe_environment, prepare
+from compressor.training.loop import train
 
 SPARSITIES = (0.75, 0.9375)
 

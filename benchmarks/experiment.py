@@ -14,15 +14,15 @@ import typer
 
 from benchmarks.modelopt_rival import prune_with_modelopt
 from benchmarks.results_file import find_row, known_rows, write_result
-from compressor.classifier import encoder_weights, load_classifier, sparsity_of, weights_bytes
-from compressor.console import terminal_progress
-from compressor.data import TextData, load_text_data
-from compressor.environment import describe_environment, prepare
+from compressor.data.texts import TextData, load_text_data
+from compressor.models.accuracy import measure_accuracy
+from compressor.models.classifier import encoder_weights, load_classifier, sparsity_of, weights_bytes
+from compressor.models.predictors import TorchPredictor
 from compressor.options import ColumnsConfig, PruneConfig, RunConfig
-from compressor.patterns import parse_pattern
-from compressor.predictors import TorchPredictor
-from compressor.pruning import PruningJob, prune_classifier
-from compressor.validation.accuracy import measure_accuracy
+from compressor.pruning.interface import PruningJob, prune_classifier
+from compressor.pruning.patterns import parse_pattern
+from compressor.system.console import terminal_progress
+from compressor.system.environment import describe_environment, prepare
 
 MAX_LENGTH = 64
 # Calibration texts of a pruning, unless a table varies them.

@@ -46,20 +46,21 @@ def import_all(*, with_attacks: bool = True) -> None:
     names = (
         "cli", "scipy.io", "torch", "transformers", "datasets", "pandas", "pyarrow.parquet",
         "safetensors.torch",
-        "transformers.models.bert.modeling_bert", "compressor.finetuning", "compressor.pruning",
-        "compressor.baselines", "compressor.adaptive.prune", "compressor.randomized.prune",
-        "compressor.tables", "compressor.export_tables", "exporters.packed",
+        "transformers.models.bert.modeling_bert", "compressor.training.finetune_stage",
+        "compressor.pruning.interface", "compressor.pruning.baselines", "compressor.pruning.adaptive.prune",
+        "compressor.pruning.randomized.prune", "compressor.commands.tables",
+        "compressor.commands.export_tables", "exporters.packed",
     )  # fmt: skip
     of_attacks = (
-        "onnx", "onnxruntime", "compressor.inspection", "compressor.pipeline", "compressor.stage_runs",
-        "compressor.dry_run", "compressor.souping", "compressor.robustness.attack_stage",
-        "compressor.robustness.perturb", "compressor.validation.run", "compressor.overrides",
-        "exporters.artifact", "exporters.triton",
+        "onnx", "onnxruntime", "compressor.inspection.stage", "compressor.pipeline.run",
+        "compressor.pipeline.stage_runs", "compressor.pipeline.dry_run", "compressor.training.soup_stage",
+        "compressor.attacks.stage", "compressor.attacks.perturb_stage", "compressor.validation.stage",
+        "compressor.config.overrides", "exporters.stage", "exporters.triton.repository",
     )  # fmt: skip
     for name in (*names, *(of_attacks if with_attacks else ())):
         importlib.import_module(name)
     if with_attacks:
-        from compressor.robustness.resources import import_textattack
+        from compressor.attacks.resources import import_textattack
 
         import_textattack()
 

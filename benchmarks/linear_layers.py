@@ -20,9 +20,9 @@ from transformers import BertForSequenceClassification
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from benchmarks.whole_model import Shape, random_classifier
-from compressor.environment import describe_environment, prepare
-from compressor.onednn import is_faster, onednn_linears
+from compressor.models.onednn import is_faster, onednn_linears
 from compressor.options import RunConfig
+from compressor.system.environment import describe_environment, prepare
 
 TEXTS = 32
 LENGTHS = (16, 64, 128)

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from compressor.batching import encode
-from compressor.calibration import calibration_batches
-from compressor.classifier import Classifier
-from compressor.data import TextData
-from compressor.layerwise import CALIBRATION_BATCH_SIZE
-from compressor.pruning import PruningJob
+from compressor.data.batching import encode
+from compressor.data.texts import TextData
+from compressor.models.classifier import Classifier
+from compressor.pruning.interface import PruningJob
+from compressor.pruning.layerwise import CALIBRATION_BATCH_SIZE
+from compressor.pruning.walk import calibration_batches
 
 
 def is_installed() -> bool:

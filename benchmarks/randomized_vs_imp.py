@@ -28,16 +28,16 @@ from benchmarks.experiment import (
     with_spread,
 )
 from benchmarks.results_file import RESULTS, find_row, known_rows, markdown_table, write_result
-from compressor.checkpoint import NoCheckpoint, Part
-from compressor.classifier import Classifier, load_classifier
-from compressor.console import terminal_progress
-from compressor.data import TextData
-from compressor.environment import describe_environment, prepare
-from compressor.metrics import measure_task
+from compressor.data.texts import TextData
+from compressor.models.classifier import Classifier, load_classifier
+from compressor.models.metrics import measure_task
+from compressor.models.predictors import TorchPredictor, predict
 from compressor.options import AdaptiveConfig, MetricName, PruneConfig, RandomizedConfig, RunConfig
-from compressor.patterns import Unstructured
-from compressor.predictors import TorchPredictor, predict
-from compressor.pruning import PruningJob, prune_classifier
+from compressor.pruning.interface import PruningJob, prune_classifier
+from compressor.pruning.patterns import Unstructured
+from compressor.system.checkpoint import NoCheckpoint, Part
+from compressor.system.console import terminal_progress
+from compressor.system.environment import describe_environment, prepare
 
 SPARSITIES = [0.5, 0.75, 0.9375, 0.99]
 METHODS = ("IMP", "randomized", "adaptive saliency", "randomized, adaptive saliency")

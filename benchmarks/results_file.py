@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compressor.output import read_json, write_json
+from compressor.system.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,11 +21,9 @@ import typer
 
 from benchmarks.experiment import Test
 from benchmarks.results_file import RESULTS, markdown_table, write_result
-from compressor.assets import encoder_directory
-from compressor.console import terminal_progress
-from compressor.data import load_text_data
-from compressor.environment import describe_environment, prepare
-from compressor.finetuning import finetune_directory
+from compressor.attacks.records import ROBUSTNESS_RECORD, Robustness
+from compressor.attacks.stage import attack_directory
+from compressor.data.texts import load_text_data
 from compressor.options import (
     AdaptiveConfig,
     AttackConfig,
@@ -40,11 +38,13 @@ from compressor.options import (
     SoupConfig,
     SubstitutionChoice,
 )
-from compressor.output import read_json
-from compressor.pruning import prune_directory
-from compressor.robustness.attack_stage import attack_directory
-from compressor.robustness.records import ROBUSTNESS_RECORD, Robustness
-from compressor.souping import SOUP_RECORD, soup_directory
+from compressor.pruning.interface import prune_directory
+from compressor.system.assets import encoder_directory
+from compressor.system.console import terminal_progress
+from compressor.system.environment import describe_environment, prepare
+from compressor.system.files import read_json
+from compressor.training.finetune_stage import finetune_directory
+from compressor.training.soup_stage import SOUP_RECORD, soup_directory
 
 RATE = 1e-4
 # Two steps gain little on MiniLM; larger ones, or perturbed before it has learnt much, leave a constant

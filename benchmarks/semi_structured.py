@@ -23,11 +23,11 @@ from torch.sparse import to_sparse_semi_structured
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from benchmarks.whole_model import SHAPES, Shape, random_classifier
-from compressor.classifier import encoder_linears
-from compressor.environment import describe_environment, prepare
 from compressor.errors import UserError
+from compressor.models.classifier import encoder_linears
 from compressor.options import RunConfig
-from compressor.patterns import NM
+from compressor.pruning.patterns import NM
+from compressor.system.environment import describe_environment, prepare
 
 TOKENS = 128
 BATCHES = (1, 32, 128)

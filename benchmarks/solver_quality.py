@@ -22,15 +22,15 @@ from torch import Tensor
 
 from benchmarks.alone import measured_alone, peak_mb
 from benchmarks.results_file import RESULTS, markdown_table, write_result
-from compressor.adaptive.solvers import column_sweep, damped, exact, fast, greedy
-from compressor.classifier import load_classifier
-from compressor.console import terminal_progress
-from compressor.data import load_text_data
-from compressor.environment import describe_environment, prepare
-from compressor.layerwise import groups_along, start_walk
+from compressor.data.texts import load_text_data
+from compressor.models.classifier import load_classifier
 from compressor.options import ColumnsConfig, PruneConfig, RunConfig
-from compressor.patterns import NM, MaskPattern, Unstructured
-from compressor.pruning import PruningJob
+from compressor.pruning.interface import PruningJob
+from compressor.pruning.layerwise import groups_along, start_walk
+from compressor.pruning.patterns import NM, MaskPattern, Unstructured
+from compressor.pruning.solvers.solvers import column_sweep, damped, exact, fast, greedy
+from compressor.system.console import terminal_progress
+from compressor.system.environment import describe_environment, prepare
 
 Solver: TypeAlias = Callable[[Tensor, Tensor, MaskPattern], tuple[Tensor, Tensor]]
 

@@ -19,15 +19,15 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks.alone import measured_alone
 from benchmarks.results_file import RESULTS, markdown_table, write_result
-from compressor.assets import encoder_directory
-from compressor.classifier import Classifier, load_tokenizer
-from compressor.console import terminal_progress
-from compressor.data import TextData
-from compressor.environment import describe_environment, prepare, resolve_device
+from compressor.data.texts import TextData
+from compressor.models.classifier import Classifier, load_tokenizer
 from compressor.options import PruneConfig, RunConfig
-from compressor.output import read_json
-from compressor.patterns import parse_pattern
-from compressor.pruning import PruningJob, prune_classifier
+from compressor.pruning.interface import PruningJob, prune_classifier
+from compressor.pruning.patterns import parse_pattern
+from compressor.system.assets import encoder_directory
+from compressor.system.console import terminal_progress
+from compressor.system.environment import describe_environment, prepare, resolve_device
+from compressor.system.files import read_json
 
 TEXTS = 256
 TOKENS = 64

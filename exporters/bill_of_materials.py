@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from compressor.artifact_files import ARTIFACT_GRAPH, INPUTS, OUTPUT
+from compressor.data.labels import task_of
 from compressor.errors import UserError
-from compressor.labels import task_of
-from compressor.manifest import list_files
-from compressor.output import write_json
+from compressor.models.artifact_files import ARTIFACT_GRAPH, INPUTS, OUTPUT
+from compressor.models.manifest import list_files
+from compressor.system.files import write_json
 
 BILL_OF_MATERIALS = "bom.cdx.json"
 SPEC_VERSION = "1.6"

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from compressor.classifier import weights_fingerprint
 from compressor.errors import UserError, first_line
-from compressor.finetuning import TRAINING_RECORD
-from compressor.output import read_json
-from compressor.pruning import PRUNING_RECORD
+from compressor.models.classifier import weights_fingerprint
+from compressor.pruning.interface import PRUNING_RECORD
+from compressor.system.files import read_json
+from compressor.training.finetune_stage import TRAINING_RECORD
 
 
 def masks_sha256(weights: Mapping[str, Tensor]) -> str:

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError
-from compressor.links import is_own_file
-from compressor.manifest import MANIFEST, PACKED_FORMAT, absent_files, read_manifest, write_manifest
-from compressor.output import MARKER, atomic_directory, claims_output, read_tensors, sha256_of
-from compressor.weight_files import WEIGHTS, weight_files
+from compressor.models.manifest import MANIFEST, PACKED_FORMAT, absent_files, read_manifest, write_manifest
+from compressor.models.weight_files import WEIGHTS, weight_files
+from compressor.system.files import MARKER, atomic_directory, claims_output, read_tensors, sha256_of
+from compressor.system.links import is_own_file
 from exporters.lineage import model_lineage
 from exporters.safetensors_layout import layout_sha256, read_header, write_layout
 

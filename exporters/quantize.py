@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from compressor.batching import Encoded, pad
-from compressor.classifier import Classifier, encoder_linears
-from compressor.console import Progress
+from compressor.data.batching import Encoded, pad
+from compressor.models.classifier import Classifier, encoder_linears
+from compressor.system.console import Progress
 
 LARGEST = 127
 # Tokens of a layer's input that its scale is fitted to; the error is flat in their number.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from compressor.classifier import Classifier
+from compressor.models.classifier import Classifier
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification

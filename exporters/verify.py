@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compressor.batching import Batch, Encoded, encode, pad
-from compressor.classifier import Classifier
-from compressor.console import Progress
-from compressor.data import TextData
+from compressor.data.batching import Batch, Encoded, encode, pad
+from compressor.data.labels import task_of
+from compressor.data.texts import TextData
 from compressor.errors import UserError
-from compressor.labels import task_of
-from compressor.predictors import Predictor
+from compressor.models.classifier import Classifier
+from compressor.models.predictors import Predictor
+from compressor.system.console import Progress
 
 BATCH_SIZES = (1, 8, 33)
 LONGEST_EXCERPT = 80

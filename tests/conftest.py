@@ -20,11 +20,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from broken_artifacts import make_artifact
 
-from compressor.classifier import Classifier, encoder_linears, load_classifier, save_classifier
-from compressor.console import SilentProgress
-from compressor.data import TextData, load_text_data
-from compressor.finetuning import finetune_directory
+from compressor.data.texts import TextData, load_text_data
+from compressor.models.classifier import Classifier, encoder_linears, load_classifier, save_classifier
 from compressor.options import (
     AdaptiveConfig,
     ColumnsConfig,
@@ -33,10 +32,12 @@ from compressor.options import (
     PruneConfig,
     RunConfig,
 )
-from compressor.pruning import prune_directory
-from compressor.quickstart import encoder_directory, write_data
-from compressor.word_substitution import WORD
-from exporters.artifact import export_directory
+from compressor.pipeline.quickstart import encoder_directory, write_data
+from compressor.pruning.interface import prune_directory
+from compressor.system.console import SilentProgress
+from compressor.training.finetune_stage import finetune_directory
+from compressor.training.word_substitution import WORD
+from exporters.stage import export_directory
 
 # How long an example takes says more about what else the machine does than about the code.
 hypothesis.settings.register_profile("untimed", parent=hypothesis.settings(), deadline=None)
@@ -266,6 +267,20 @@ def small_artifact_dir(small_pruned_dir: Path, tmp_path_factory: pytest.TempPath
         progress=SilentProgress(),
     )
     return output
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `dense`, a BERT of one narrow layer, `artifact`, its export, and `data.tsv`."""
+    folder = tmp_path_factory.mktemp("made")
+    make_artifact(folder)
+    return folder
+
+
+@pytest.fixture
+def artifact(made: Path, tmp_path: Path) -> Path:
+    """A fresh copy of that artifact, to be broken at will."""
+    return shutil.copytree(made / "artifact", tmp_path / "artifact")
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import typer
+from project import ROOT
 
 import cli
 from benchmarks.campaign_crash import (
@@ -29,7 +29,6 @@ from benchmarks.campaign_crash import (
 )
 from benchmarks.in_process import run_in, tree
 
-ROOT = Path(__file__).parents[1]
 KILLS, PAIRS = 6, 1
 # The fastest ones that keep work.
 FAST = ("finetune", "adaptive")

@@ -12,11 +12,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from project import ROOT
 
 import cli
 
-ROOT = Path(__file__).parent.parent
-TRTEXEC_LOG = ROOT / "tests/exporters/trtexec/tensorrt_10.txt"
+TRTEXEC_LOG = ROOT / "tests/exporters/tensorrt/trtexec/tensorrt_10.txt"
 COMMANDS = ("finetune", "prune", "attack", "export", "validate", "inspect", "run", "quickstart", "doctor")
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from cli import execute
-from compressor.classifier import encoder_linears, load_classifier, save_classifier
-from compressor.manifest import artifact_problems
-from compressor.patterns import NM
-from exporters import artifact
+from compressor.models.classifier import encoder_linears, load_classifier, save_classifier
+from compressor.models.manifest import artifact_problems
+from compressor.pruning.patterns import NM
+from exporters import stage as artifact
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-from compressor.output import MARKER
+from project import ROOT
 
-ROOT = Path(__file__).parent.parent
+from compressor.system.files import MARKER
 
 
 def inspect(*arguments: object) -> subprocess.CompletedProcess[str]:

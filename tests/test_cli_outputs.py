@@ -7,8 +7,8 @@ import pytest
 from typer.main import get_command
 
 from cli import app, execute
-from compressor.claims import _CLAIMS, claim
-from compressor.output import atomic_directory
+from compressor.system.claims import _CLAIMS, claim
+from compressor.system.files import atomic_directory
 
 
 def _commands(group, path=()):
@@ -93,10 +93,16 @@ def test_validate_names_its_output_after_the_directory_that_a_dot_stands_for(fol
 
 
 def test_stages_have_no_other_way_to_an_output():
-    from compressor import finetuning, inspection, pruning, souping
-    from compressor.robustness import attack_stage, perturb
-    from compressor.validation import run
-    from exporters import artifact, packed, triton
+    from compressor.attacks import perturb_stage as perturb
+    from compressor.attacks import stage as attack_stage
+    from compressor.inspection import stage as inspection
+    from compressor.pruning import interface as pruning
+    from compressor.training import finetune_stage as finetuning
+    from compressor.training import soup_stage as souping
+    from compressor.validation import stage as run
+    from exporters import packed
+    from exporters import stage as artifact
+    from exporters.triton import repository as triton
 
     modules = [finetuning, inspection, pruning, souping, attack_stage, perturb, run, artifact, packed, triton]
     for module in modules:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import cli
-from compressor.recipe import Recipe
+from compressor.config.recipe import Recipe
 
 RECIPE = "model: m\ndata:\n  calibration: c.tsv\n  test: t.tsv\nprune:\n  sparsity: 0.5\n"
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cli
-from compressor.recipe import Recipe, dump_recipe, load_recipe
+from compressor.config.recipe import Recipe, dump_recipe, load_recipe
 
 SCHEMA = Recipe.model_json_schema()
 FEW = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

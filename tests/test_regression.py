@@ -3,19 +3,22 @@
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from project import ROOT
 
-from compressor.classifier import encoder_weights, load_classifier, save_classifier, sparsity_of
-from compressor.console import SilentProgress
-from compressor.data import load_text_data
+from compressor.attacks.perturb_stage import perturb_directory
+from compressor.attacks.stage import attack_directory
+from compressor.config.recipe import Recipe
+from compressor.data.labels import NUMBER_NAMES
+from compressor.data.texts import load_text_data
 from compressor.errors import UserError
-from compressor.inspection import inspect_directory
-from compressor.labels import NUMBER_NAMES
-from compressor.metrics import correlation
+from compressor.inspection.stage import inspect_directory
+from compressor.models.classifier import encoder_weights, load_classifier, save_classifier, sparsity_of
+from compressor.models.metrics import correlation
+from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.options import (
     AdaptiveConfig,
     AttackConfig,
@@ -27,18 +30,15 @@ from compressor.options import (
     RunConfig,
     ValidateConfig,
 )
-from compressor.output import read_json
-from compressor.pipeline import check_metrics, check_texts
-from compressor.predictors import OnnxPredictor, TorchPredictor, predict
-from compressor.pruning import prune_directory
-from compressor.recipe import Recipe
-from compressor.robustness.attack_stage import attack_directory
-from compressor.robustness.perturb import perturb_directory
-from compressor.stages import stages_of
-from compressor.validation.compare import compare_reports
-from compressor.validation.run import ValidationJob, validate_directories
-from compressor.validation.tables import report_table
-from exporters.artifact import export_directory
+from compressor.pipeline.keys import stages_of
+from compressor.pipeline.run import check_metrics, check_texts
+from compressor.pruning.interface import prune_directory
+from compressor.system.console import SilentProgress
+from compressor.system.files import read_json
+from compressor.validation.gates.compare import compare_reports
+from compressor.validation.report.tables import report_table
+from compressor.validation.stage import ValidationJob, validate_directories
+from exporters.stage import export_directory
 
 COLUMNS = ColumnsConfig(max_length=32)
 RUN = RunConfig(device="cpu", threads=2)
@@ -249,7 +249,7 @@ def test_a_run_of_a_regression_attacks_nothing_and_checks_gates_first(small_enco
 
 
 def test_the_server_answers_with_the_number(artifact_dir, randomized_dir, test_pairs):
-    path = Path(__file__).parent.parent / "deploy" / "docker" / "serve.py"
+    path = ROOT / "deploy" / "docker" / "serve.py"
     spec = importlib.util.spec_from_file_location("serve", path)
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:

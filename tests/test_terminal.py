@@ -10,24 +10,23 @@ import subprocess
 import sys
 import time
 import unicodedata
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from project import ROOT
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 import cli
-import compressor.manifest
+import compressor.models.manifest
 from compressor.commands.printing import print_result
-from compressor.console import LineProgress
 from compressor.errors import GateFailed, UserError
-from compressor.signals import Stopped
-from compressor.terminal import on_one_line, printable
+from compressor.system.console import LineProgress
+from compressor.system.signals import Stopped
+from compressor.system.terminal import on_one_line, printable
 
-ROOT = Path(__file__).parent.parent
 LABELS = [
     "négatif",
     "😀 joy",
@@ -60,7 +59,7 @@ def raising(monkeypatch):
         def fail(_):
             raise error
 
-        monkeypatch.setattr(compressor.manifest, "artifact_problems", fail)
+        monkeypatch.setattr(compressor.models.manifest, "artifact_problems", fail)
         return cli.execute(["verify", "artifact", *options])
 
     return execute_with
@@ -234,8 +233,8 @@ def test_a_file_name_that_is_no_text_is_an_error_and_no_crash(tmp_path):
 SLOW = """
 import sys, time
 from pathlib import Path
-import cli, compressor.manifest
-from compressor.output import atomic_directory
+import cli, compressor.models.manifest
+from compressor.system.files import atomic_directory
 
 def slow(path):
     with atomic_directory(path / "out") as working:
@@ -243,7 +242,7 @@ def slow(path):
         (path / "begun").touch()
         time.sleep(60)
 
-compressor.manifest.artifact_problems = slow
+compressor.models.manifest.artifact_problems = slow
 cli.main()
 """
 
@@ -295,7 +294,7 @@ def test_running_a_command_within_a_program_changes_none_of_its_handlers_and_str
 
 def test_verify_imports_nothing_heavy(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"a graph")
-    compressor.manifest.write_manifest(tmp_path, {})
+    compressor.models.manifest.write_manifest(tmp_path, {})
     script = (
         "import sys, cli\n"
         "assert cli.execute(['verify', sys.argv[1]]) == 0\n"

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from compressor.commands.arguments import Data, Force, Json, ModelOrArtifact, Output, Processes, Resume
+from compressor.commands.flags import section_flags
 from compressor.commands.printing import print_result, results_only
-from compressor.console import terminal_progress
 from compressor.errors import GateFailed
-from compressor.flags import section_flags
 from compressor.options import AttackConfig, ColumnsConfig, PerturbConfig, ResourcesConfig, RunConfig
+from compressor.system.console import terminal_progress
 
 
 @section_flags
@@ -36,8 +36,8 @@ def attack(
     as_json: Json = False,
 ) -> None:
     """Attack a classifier or an exported artifact with TextAttack, on local resources."""
-    from compressor.robustness.attack_stage import attack_directory
-    from compressor.tables import attack_table
+    from compressor.attacks.stage import attack_directory
+    from compressor.commands.tables import attack_table
 
     with results_only(as_json):
         record = attack_directory(
@@ -73,8 +73,8 @@ def perturb(
     as_json: Json = False,
 ) -> None:
     """Score typos, synonyms and casing not made for the model: seconds where an attack takes minutes."""
-    from compressor.robustness.perturb import perturb_directory
-    from compressor.tables import perturbations_table
+    from compressor.attacks.perturb_stage import perturb_directory
+    from compressor.commands.tables import perturbations_table
 
     with results_only(as_json):
         record = perturb_directory(
@@ -102,7 +102,7 @@ def resources_list(options: ResourcesConfig, as_json: Json = False) -> None:
 @section_flags
 def resources_build(options: ResourcesConfig, as_json: Json = False) -> None:
     """Make what is made of other resources and is not there, so that the first attack need not."""
-    from compressor.robustness.inventory import build
+    from compressor.attacks.inventory import build
 
     with results_only(as_json):
         build(options, terminal_progress())
@@ -119,8 +119,8 @@ def resources_verify(options: ResourcesConfig, as_json: Json = False) -> None:
 
 def _print_resources(options: ResourcesConfig, as_json: bool) -> list[str]:
     """Print what is found of the resources; return those that attacks cannot do with."""
-    from compressor.robustness.inventory import examine, inventory, is_broken
-    from compressor.tables import resources_json, resources_table
+    from compressor.attacks.inventory import examine, inventory, is_broken
+    from compressor.commands.tables import resources_json, resources_table
 
     with results_only(as_json):
         findings = [examine(resource) for resource in inventory(options)]

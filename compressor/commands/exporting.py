@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from compressor.commands.arguments import Force, Json, Model, Output
+from compressor.commands.flags import section_flags
 from compressor.commands.printing import print_result, results_only
-from compressor.console import terminal_progress
 from compressor.errors import GateFailed
-from compressor.flags import section_flags
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig, TritonConfig
+from compressor.system.console import terminal_progress
 
 
 @section_flags
@@ -41,8 +41,8 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a classifier to ONNX and prove its parity with PyTorch."""
-    from compressor.preprocessing import WITHOUT_TRANSFORMERS
-    from exporters.artifact import export_directory
+    from compressor.models.preprocessing import WITHOUT_TRANSFORMERS
+    from exporters.stage import export_directory
 
     with results_only(as_json):
         manifest = export_directory(
@@ -61,7 +61,7 @@ def export(
     if reason is not None:
         print(f"warning: {output}: {reason}; {WITHOUT_TRANSFORMERS}", file=sys.stderr)
     if "tensorrt" in manifest and not as_json:
-        from compressor.export_tables import tensorrt_tables
+        from compressor.commands.export_tables import tensorrt_tables
 
         print_result(False, None, tensorrt_tables(manifest["tensorrt"]))
         script = output / manifest["tensorrt"]["script"]
@@ -134,7 +134,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that an artifact is, file by file, what was written."""
-    from compressor.manifest import artifact_problems
+    from compressor.models.manifest import artifact_problems
 
     problems = artifact_problems(artifact)
     text = "\n".join(problems) or f"{artifact}: every file is as it was exported"
@@ -152,7 +152,7 @@ def triton(
     as_json: Json = False,
 ) -> None:
     """Make a model repository for Triton Inference Server of an artifact, and a client beside it."""
-    from exporters.triton import CLIENT, REPOSITORY, write_repository
+    from exporters.triton.repository import CLIENT, REPOSITORY, write_repository
 
     with results_only(as_json):
         manifest = write_repository(artifact, output, options, force=force)
@@ -174,8 +174,8 @@ def engine(
     """Read what TensorRT made of a graph: sparse kernels, latency; exit 1 if the build failed."""
     from dataclasses import asdict
 
-    from compressor.export_tables import engine_table
-    from exporters.engine_log import read_build
+    from compressor.commands.export_tables import engine_table
+    from exporters.tensorrt.engine_log import read_build
 
     build = read_build(directory)
     print_result(as_json, asdict(build), "" if as_json else engine_table(build))

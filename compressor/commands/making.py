@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from compressor.commands.arguments import Data, Encoder, Force, Json, Model, Output, Processes, Resume
+from compressor.commands.flags import section_flags
 from compressor.commands.printing import print_result, results_only
-from compressor.console import terminal_progress
-from compressor.flags import section_flags
 from compressor.options import ColumnsConfig, FinetuneConfig, PruneConfig, RunConfig, SoupConfig
+from compressor.system.console import terminal_progress
 
 
 @section_flags
@@ -26,7 +26,7 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Fine-tune a BERT checkpoint into a dense classifier."""
-    from compressor.finetuning import finetune_directory
+    from compressor.training.finetune_stage import finetune_directory
 
     with results_only(as_json):
         record = finetune_directory(
@@ -64,8 +64,8 @@ def soup(
     The texts that are attacked are drawn from the data and not trained on. Runs and attacks are kept in
     OUTPUT.runs: the same command goes on where it was stopped, and another one takes what it needs of them.
     """
-    from compressor.souping import soup_directory
-    from compressor.tables import soup_table
+    from compressor.commands.tables import soup_table
+    from compressor.training.soup_stage import soup_directory
 
     with results_only(as_json):
         record = soup_directory(
@@ -104,7 +104,7 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Prune the encoder of a classifier with one of the published methods, or a baseline."""
-    from compressor.pruning import prune_directory
+    from compressor.pruning.interface import prune_directory
 
     with results_only(as_json):
         record = prune_directory(

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import GateFailed
-from compressor.ranks import ranks_of_environment
-from compressor.terminal import can_write, flush_out, printable, write_out
+from compressor.system.ranks import ranks_of_environment
+from compressor.system.terminal import can_write, flush_out, printable, write_out
 
 if TYPE_CHECKING:
-    from compressor.validation.report import Report
+    from compressor.validation.schema import Report
 
 
 @contextmanager
@@ -63,8 +63,8 @@ def json_text(value: Any, **options: Any) -> str:
 
 
 def print_report(as_json: bool, report: Report, output: Path) -> None:
-    from compressor.validation.gates import failed_gates
-    from compressor.validation.tables import report_table
+    from compressor.validation.gates.gates import failed_gates
+    from compressor.validation.report.tables import report_table
 
     print_result(as_json, report.model_dump(), "" if as_json else report_table(report))
     if not as_json:
@@ -80,7 +80,7 @@ def optional_output(output: Path | None, force: bool) -> Iterator[None]:
     if output is None:
         yield
         return
-    from compressor.output import claim
+    from compressor.system.files import claim
 
     with claim(output, force=force):
         yield
@@ -89,7 +89,7 @@ def optional_output(output: Path | None, force: bool) -> Iterator[None]:
 def write_optional(output: Path | None, force: bool, name: str, value: Any) -> None:
     if output is None:
         return
-    from compressor.output import atomic_directory, write_json
+    from compressor.system.files import atomic_directory, write_json
 
     with atomic_directory(output, force=force) as working:
         write_json(working / name, value)

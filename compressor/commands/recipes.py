@@ -9,7 +9,7 @@ import typer
 
 from compressor.commands.arguments import Json, Set
 from compressor.commands.printing import json_text, print_result
-from compressor.terminal import write_out
+from compressor.system.terminal import write_out
 
 
 def show(
@@ -18,8 +18,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print the complete recipe as it would run: every option that the file leaves out has its default."""
-    from compressor.overrides import parse_overrides
-    from compressor.recipe import dump_recipe, load_recipe, recipe_values
+    from compressor.config.overrides import parse_overrides
+    from compressor.config.recipe import dump_recipe, load_recipe, recipe_values
 
     loaded = load_recipe(recipe, parse_overrides(settings or []))
     print_result(as_json, recipe_values(loaded), dump_recipe(loaded).rstrip("\n"))
@@ -31,7 +31,7 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Write a starter recipe: every option with its default, and what it means as a comment."""
-    from compressor.starter import write_starter
+    from compressor.config.starter import write_starter
 
     write_starter(recipe, force=force)
     print_result(
@@ -47,6 +47,6 @@ def schema() -> None:
     Keep it in recipe.schema.json; the comment `# yaml-language-server: $schema=recipe.schema.json` in a
     recipe's first line then turns it on in editors with YAML's language server.
     """
-    from compressor.recipe import Recipe
+    from compressor.config.recipe import Recipe
 
     write_out(json_text(Recipe.model_json_schema(), indent=2))

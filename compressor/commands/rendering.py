@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.segment import Segment, Segments
 from rich.text import Text
 
-from compressor.terminal import printable
+from compressor.system.terminal import printable
 
 
 class _PlainStrings(Console):

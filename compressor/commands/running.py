@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from compressor.commands.arguments import Force, Json, Processes, RunOutput, Set
+from compressor.commands.flags import section_flags
 from compressor.commands.printing import print_report, print_result, results_only
-from compressor.console import terminal_progress
-from compressor.flags import section_flags
 from compressor.options import AttackConfig, PruneConfig, RunConfig
+from compressor.system.console import terminal_progress
 
 
 @section_flags
@@ -37,9 +37,9 @@ def run_command(
     What OUTPUT holds already of the same options, input and code is reused: after a change only the
     stages that it concerns run again, and a run that was stopped goes on.
     """
-    from compressor.overrides import Override, parse_overrides
-    from compressor.pipeline import run_recipe
-    from compressor.recipe import load_recipe
+    from compressor.config.overrides import Override, parse_overrides
+    from compressor.config.recipe import load_recipe
+    from compressor.pipeline.run import run_recipe
 
     overrides = parse_overrides(settings or [])
     for name, value in (("device", device), ("seed", seed)):
@@ -47,7 +47,7 @@ def run_command(
             overrides.append(Override(("run", name), value, f"--{name} {value}"))
     loaded = load_recipe(recipe, overrides)
     if dry:
-        from compressor.dry_run import dry_run, in_words
+        from compressor.pipeline.dry_run import dry_run, in_words
 
         with results_only(as_json):
             found = dry_run(loaded, output, force=force)
@@ -70,7 +70,7 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """The main job on real input: MiniLM on critic quotes, fine-tuned, pruned, attacked, validated."""
-    from compressor.quickstart import run_quickstart
+    from compressor.pipeline.quickstart import run_quickstart
 
     with results_only(as_json):
         report = run_quickstart(output, options, attacked, run, force=force, progress=terminal_progress())

@@ -38,7 +38,7 @@ def track(
     """Log a report as one run of MLflow: options, figures, gates, files. A failed gate is no error."""
     from dataclasses import asdict
 
-    from compressor.tracking import log_source, read_source
+    from compressor.pipeline.mlflow import log_source, read_source
 
     folder = report if report.is_dir() else report.parent
     with results_only(as_json):

@@ -16,6 +16,7 @@ from compressor.commands.arguments import (
     Processes,
     Resume,
 )
+from compressor.commands.flags import section_flags
 from compressor.commands.printing import (
     optional_output,
     print_report,
@@ -23,9 +24,7 @@ from compressor.commands.printing import (
     results_only,
     write_optional,
 )
-from compressor.console import terminal_progress
 from compressor.errors import GateFailed
-from compressor.flags import section_flags
 from compressor.options import (
     AttackConfig,
     ColumnsConfig,
@@ -34,6 +33,7 @@ from compressor.options import (
     TestTextsConfig,
     ValidateConfig,
 )
+from compressor.system.console import terminal_progress
 
 
 @section_flags
@@ -73,7 +73,7 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Hold the artifact against the dense classifier: accuracy, robustness, latency, size, gates."""
-    from compressor.validation.run import ValidationJob, validate_directories
+    from compressor.validation.stage import ValidationJob, validate_directories
 
     # The name that `.` and `..` stand for.
     named = artifact if artifact.name not in ("", "..") else artifact.resolve()
@@ -106,9 +106,9 @@ def compare(
     """Set two reports side by side: their artifacts' figures, differences, and what does not compare."""
     from dataclasses import asdict
 
-    from compressor.validation.baseline import read_report
-    from compressor.validation.compare import compare_reports
-    from compressor.validation.tables import comparison_table
+    from compressor.validation.gates.baseline import read_report
+    from compressor.validation.gates.compare import compare_reports
+    from compressor.validation.report.tables import comparison_table
 
     comparison = compare_reports(read_report(first), read_report(second))
     paths = {"first": str(first), "second": str(second)}
@@ -127,9 +127,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what a classifier or an artifact holds, and what it keeps of a dense model's knowledge."""
-    from compressor.inspection import inspect_stage
-    from compressor.knowledge_texts import knowledge_options
-    from compressor.tables import inspection_table
+    from compressor.commands.tables import inspection_table
+    from compressor.inspection.stage import inspect_stage
+    from compressor.inspection.texts import knowledge_options
 
     with results_only(as_json):
         knowledge = knowledge_options(compared.against, columns, compared.model_dump(exclude={"against"}))
@@ -146,8 +146,8 @@ def doctor(
     """Check whether this machine can do the main job."""
     from dataclasses import asdict
 
-    from compressor.doctor import examine
-    from compressor.tables import doctor_table
+    from compressor.commands.doctor import examine
+    from compressor.commands.tables import doctor_table
 
     with results_only(as_json), optional_output(output, force):
         checks = examine(run)

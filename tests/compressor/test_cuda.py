@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.classifier import encoder_linears, load_classifier
-from compressor.console import SilentProgress
-from compressor.finetuning import finetune_directory
+from compressor.models.accuracy import measure_accuracy
+from compressor.models.classifier import encoder_linears, load_classifier
+from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.options import (
     AdaptiveConfig,
     ColumnsConfig,
@@ -15,10 +15,10 @@ from compressor.options import (
     RandomizedConfig,
     RunConfig,
 )
-from compressor.patterns import parse_pattern
-from compressor.predictors import OnnxPredictor, TorchPredictor, predict
-from compressor.pruning import PruningJob, prune_classifier
-from compressor.validation.accuracy import measure_accuracy
+from compressor.pruning.interface import PruningJob, prune_classifier
+from compressor.pruning.patterns import parse_pattern
+from compressor.system.console import SilentProgress
+from compressor.training.finetune_stage import finetune_directory
 
 pytestmark = pytest.mark.cuda
 LENGTH = 48

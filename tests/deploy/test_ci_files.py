@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 import yaml
 from check_jsonschema.builtin_schemas import get_builtin_schema
+from project import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 STEP = DEPLOY / "ci" / "compress-step.sh"
 ACTION = DEPLOY / "github-action" / "action.yml"

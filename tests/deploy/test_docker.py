@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from project import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 DOCKER = ROOT / "deploy" / "docker"
 FILES = sorted(DOCKER.glob("Dockerfile.*"))
 HADOLINT = Path(sys.executable).parent / "hadolint"

@@ -1,14 +1,13 @@
 """The recipes that come with the project: every one is a whole, valid run."""
 
-from pathlib import Path
-
 import pytest
+from project import ROOT
 
-from compressor.pipeline import check_recipe, trains_dense
-from compressor.recipe import load_recipe
-from compressor.validation.gates import parse_gates
+from compressor.config.recipe import load_recipe
+from compressor.pipeline.run import check_recipe, trains_dense
+from compressor.validation.gates.gates import parse_gates
 
-RECIPES = sorted((Path(__file__).parent.parent.parent / "deploy" / "recipes").glob("*.yaml"))
+RECIPES = sorted((ROOT / "deploy" / "recipes").glob("*.yaml"))
 
 
 def test_none_is_missing():

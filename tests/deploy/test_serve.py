@@ -9,18 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 import torch
+from project import ROOT
 
-from compressor.batching import encode_texts, pad
-from compressor.classifier import load_classifier
-from compressor.predictors import TorchPredictor
+from compressor.data.batching import encode_texts, pad
+from compressor.models.classifier import load_classifier
+from compressor.models.predictors import TorchPredictor
 
-SERVE = Path(__file__).parent.parent.parent / "deploy" / "docker" / "serve.py"
+SERVE = ROOT / "deploy" / "docker" / "serve.py"
 # What the artifact was exported with; the server finds it in the manifest.
 MAX_TOKENS = 48
 MAX_TEXTS = 40

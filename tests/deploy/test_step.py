@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from project import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 STEP = ROOT / "deploy" / "ci" / "compress-step.sh"
 
 # Keeps its arguments, ends as it is told, and leaves a report as compress does with codes 0 and 1.

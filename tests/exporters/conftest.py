@@ -1,6 +1,5 @@
 """A very small classifier of random weights in float16, 2:4 but for one layer; a repository for Triton."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +7,16 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from broken_artifacts import make_artifact
 from onnx import ModelProto
 from transformers import BertConfig, BertForSequenceClassification
 from triton_server import OPTIONS, read_config
 
-from compressor.classifier import Classifier, encoder_linears
-from compressor.patterns import NM
+from compressor.models.classifier import Classifier, encoder_linears
+from compressor.pruning.patterns import NM
 from exporters.onnx import export_graph
-from exporters.tensorrt_checks import static_checks
-from exporters.tensorrt_profile import Profile
-from exporters.triton import TritonConfig, write_repository
+from exporters.tensorrt.checks import static_checks
+from exporters.tensorrt.profile import Profile
+from exporters.triton.repository import TritonConfig, write_repository
 
 POSITIONS = 64
 DENSE_LAYER = "bert.encoder.layer.1.attention.self.value"
@@ -77,20 +75,6 @@ def failures(profile: Profile) -> Any:
         return {check.name: check.findings for check in checks if check.status == "fail"}
 
     return find
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `dense`, a BERT of one narrow layer, `artifact`, its export, and `data.tsv`."""
-    folder = tmp_path_factory.mktemp("made")
-    make_artifact(folder)
-    return folder
-
-
-@pytest.fixture
-def artifact(made: Path, tmp_path: Path) -> Path:
-    """A fresh copy of that artifact, to be broken at will."""
-    return shutil.copytree(made / "artifact", tmp_path / "artifact")
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from cli import execute
 from compressor.errors import UserError
-from compressor.manifest import read_manifest
-from compressor.output import MARKER, sha256_of
+from compressor.models.manifest import read_manifest
+from compressor.system.files import MARKER, sha256_of
 from exporters.bill_of_materials import BILL_OF_MATERIALS, bill_of_materials, write_bill_of_materials
 
 DENSE = "d" * 64

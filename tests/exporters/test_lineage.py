@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.classifier import encoder_weights, load_classifier
 from compressor.errors import UserError
-from compressor.manifest import read_manifest
+from compressor.models.classifier import encoder_weights, load_classifier
+from compressor.models.manifest import read_manifest
 from exporters.lineage import masks_sha256, options_sha256, recorded_lineage, stage_record
 
 

@@ -10,16 +10,15 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
+from project import ROOT
 
-from compressor.batching import pad
-from compressor.classifier import encoder_weights, load_classifier
+from compressor.data.batching import pad
 from compressor.errors import UserError
-from compressor.predictors import OnnxPredictor, TorchPredictor, predict
+from compressor.models.classifier import encoder_weights, load_classifier
+from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from exporters import onnx as onnx_export
 from exporters.onnx import encoder_initializers, export_graph
 from exporters.quantize import quantize_dynamic
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

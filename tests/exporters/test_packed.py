@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from cli import execute
-from compressor.classifier import encoder_weights, load_classifier
 from compressor.errors import UserError
-from compressor.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
+from compressor.models.classifier import encoder_weights, load_classifier
+from compressor.models.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
 from exporters.packed import PACKED, pack, pack_directory, unpack, unpack_directory
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]

@@ -12,12 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from cli import execute
-from compressor.classifier import load_classifier, model_content, weights_fingerprint
 from compressor.errors import UserError
-from compressor.inspection import inspect_directory
-from compressor.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
-from compressor.output import MARKER
-from compressor.weight_files import digest_of_files, weight_files
+from compressor.inspection.stage import inspect_directory
+from compressor.models.classifier import load_classifier, model_content, weights_fingerprint
+from compressor.models.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
+from compressor.models.weight_files import digest_of_files, weight_files
+from compressor.system.files import MARKER
 from exporters.packed import PACKED, pack_directory, unpack_directory
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from compressor.batching import encode
-from compressor.classifier import encoder_linears, load_classifier
-from compressor.console import SilentProgress
-from compressor.predictors import OnnxPredictor, TorchPredictor, predict
+from compressor.data.batching import encode
+from compressor.models.classifier import encoder_linears, load_classifier
+from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
+from compressor.system.console import SilentProgress
 from exporters.onnx import encoder_initializers
 from exporters.quantize import fake_quantize, fit_scale, fit_scales, quantize_dynamic, quantize_static
 from exporters.verify import check_zeros

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
-from compressor.classifier import Classifier, encoder_weights
+from compressor.models.classifier import Classifier, encoder_weights
 from exporters.onnx import encoder_initializers, export_graph
 from exporters.shrink import LayerWidths, layer_widths, shrink
 

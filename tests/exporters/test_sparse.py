@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper, numpy_helper
 
-from compressor.predictors import OnnxPredictor
+from compressor.models.predictors import OnnxPredictor
 from exporters.onnx import encoder_initializers
 from exporters.sparse import sparse_bytes, store_sparse
 from exporters.verify import check_zeros

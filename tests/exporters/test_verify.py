@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.classifier import encoder_weights, load_classifier
-from compressor.console import SilentProgress
 from compressor.errors import UserError
-from compressor.predictors import OnnxPredictor, TorchPredictor
+from compressor.models.classifier import encoder_weights, load_classifier
+from compressor.models.predictors import OnnxPredictor, TorchPredictor
+from compressor.system.console import SilentProgress
 from exporters.onnx import encoder_initializers
 from exporters.verify import (
     InputLimits,

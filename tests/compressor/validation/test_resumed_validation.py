@@ -5,12 +5,12 @@ import json
 import pytest
 from stopping import StopBefore, StoppedError
 
-from compressor.checkpoint import Checkpoint, checkpoint_folder
-from compressor.console import SilentProgress
+from compressor.attacks.attacker import Attacker
 from compressor.errors import UserError
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
-from compressor.robustness.attacker import Attacker
-from compressor.validation.run import ValidationJob, validate_directories
+from compressor.system.checkpoint import Checkpoint, checkpoint_folder
+from compressor.system.console import SilentProgress
+from compressor.validation.stage import ValidationJob, validate_directories
 
 EXAMPLES = 3
 VARIANTS = ("dense", "pruned", "artifact")

@@ -1,0 +1,1 @@
+"""Recipes: reading, checking, overriding and starting them."""

@@ -1,0 +1,1 @@
+"""Texts and labels: reading them, checking them, and making batches of tokens."""

@@ -1,0 +1,1 @@
+"""Dense against pruned model, layer by layer."""

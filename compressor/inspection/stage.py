@@ -1,0 +1,123 @@
+"""What a model directory or an artifact holds: layers, zeros, patterns, records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from compressor.data.labels import task_of
+from compressor.errors import UserError, first_line
+from compressor.inspection.comparison import compare_directories
+from compressor.inspection.texts import KnowledgeOptions
+from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.classifier import encoder_weights, load_classifier, sparsity_of
+from compressor.models.manifest import is_artifact, read_artifact_manifest
+from compressor.models.weight_files import weight_files
+from compressor.options import ColumnsConfig, RunConfig
+from compressor.pruning.interface import PRUNING_RECORD
+from compressor.pruning.patterns import NM
+from compressor.system.console import Progress
+from compressor.system.environment import prepare
+from compressor.system.files import atomic_directory, claims_output, read_json, write_json
+from exporters.onnx import encoder_initializers
+
+INSPECTION_RECORD = "inspection.json"
+KNOWN_GROUPS = (NM(1, 4), NM(2, 4), NM(4, 8), NM(32, 64))
+
+
+@claims_output
+def inspect_stage(
+    model: str,
+    knowledge: KnowledgeOptions | None,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    output: Path | None,
+    *,
+    force: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The inspect stage: a classifier or artifact in, facts out; with options, held against a dense model.
+
+    Returns the facts and, where asked for, under `knowledge` the record of `compare_directories`.
+    With an output it writes both to `inspection.json`, and plots of the latter.
+
+    Raises:
+        UserError: bad models, texts or output.
+    """
+    device = prepare(run)
+    facts = inspect_directory(model)
+    if knowledge is not None:
+        facts["knowledge"] = compare_directories(model, knowledge, columns, run, device, progress)
+    if output is not None:
+        with atomic_directory(output, force=force) as working:
+            write_json(working / INSPECTION_RECORD, facts)
+            for name, svg in _plots(facts).items():
+                (working / name).write_text(svg, encoding="utf-8")
+    return facts
+
+
+def _plots(facts: dict[str, Any]) -> dict[str, str]:
+    if "knowledge" not in facts:
+        return {}
+    # Matplotlib takes a second to import, which only plots are worth.
+    from compressor.inspection.plots import knowledge_plots
+
+    return knowledge_plots(facts["knowledge"])
+
+
+def inspect_directory(directory: str) -> dict[str, Any]:
+    """Facts on a classifier (directory or hub id) or an exported artifact, ready for JSON.
+
+    An artifact's files are checked against its manifest first.
+
+    Raises:
+        UserError: neither of the two, or broken.
+    """
+    path = Path(directory)
+    facts: dict[str, Any] = {"path": directory}
+    if is_artifact(path):
+        manifest = read_artifact_manifest(path)
+        task = task_of(manifest["labels"])
+        facts |= {"kind": "artifact", "task": task, "labels": manifest["labels"]}
+        facts["parity"] = manifest["parity"]
+        facts["lineage"] = manifest["lineage"]
+        weights = encoder_initializers(path / ARTIFACT_GRAPH)
+        size = (path / ARTIFACT_GRAPH).stat().st_size
+    else:
+        classifier = load_classifier(directory)
+        facts |= {"kind": "classifier", "task": classifier.task, "labels": classifier.label_names}
+        weights = encoder_weights(classifier.model)
+        size = sum(file.stat().st_size for file in weight_files(path))
+        if (path / PRUNING_RECORD).is_file():
+            record = read_json(path / PRUNING_RECORD)
+            try:
+                facts["pruning"] = {key: record[key] for key in ("algorithm", "pattern", "seconds", "seed")}
+            except (KeyError, TypeError) as error:
+                raise UserError(
+                    f"{path / PRUNING_RECORD}: is no record of compress prune: {first_line(error)}; restore "
+                    f"it, or remove it"
+                ) from error
+    facts |= {"size_bytes": size, "sparsity": sparsity_of(weights)}
+    facts["layers"] = [_layer(name, weight) for name, weight in weights.items()]
+    return facts
+
+
+def _layer(name: str, weight: Tensor) -> dict[str, Any]:
+    zeros = int((weight == 0).sum())
+    return {
+        "name": name,
+        "shape": list(weight.shape),
+        "zeros": zeros,
+        "sparsity": zeros / weight.numel(),
+        "patterns": [str(pattern) for pattern in KNOWN_GROUPS if _keeps_to(weight, pattern)],
+    }
+
+
+def _keeps_to(weight: Tensor, pattern: NM) -> bool:
+    """Whether no group of `m` has more than `n` weights that are not zero."""
+    if weight.shape[1] % pattern.m:
+        return False
+    groups = (weight != 0).reshape(weight.shape[0], -1, pattern.m)
+    return bool((groups.sum(dim=2) <= pattern.n).all())

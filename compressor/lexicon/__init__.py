@@ -1,0 +1,1 @@
+"""Words: vectors, synonyms, stop words, and a sentence encoder."""

@@ -1,0 +1,1 @@
+"""Classifiers and artifacts: loading, checking, running and changing them."""

@@ -1,0 +1,447 @@
+"""BERT classifiers: load and save in Hugging Face's layout, safetensors only; encoder layers by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from compressor.data.labels import task_of
+from compressor.errors import UserError, first_line
+from compressor.models.checks import (
+    fitted,
+    key_problems,
+    label_names,
+    model_problems,
+    pair_problems,
+    raise_problems,
+    tokenizer_facts,
+    tokenizing_problem,
+    weight_problems,
+    without_heads,
+)
+from compressor.models.loading import (
+    check_adapter,
+    load_any_tokenizer,
+    load_config,
+    load_weights,
+    read_config,
+)
+from compressor.models.weight_files import INDEX, VOCABULARIES, digest_of_files, shard_names, weight_files
+from compressor.models.weight_files import WEIGHTS as WEIGHTS
+from compressor.options import TaskName, shown
+from compressor.system.files import sha256_of
+from compressor.system.hub import is_hub_id, quiet
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
+
+Attention: TypeAlias = Literal["sdpa", "eager"]
+
+# All that a checkpoint is loaded from; records of stages and the like may lie beside it.
+CONTENT = ("*.safetensors", "*.index.json", "config.json", "vocab.txt", "tokenizer*.json", "*tokens*.json")
+PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
+
+
+@dataclass
+class Classifier:
+    """A BERT classifier, or a regression with one output, in evaluation mode; with its tokenizer.
+
+    Attributes:
+        source: directory or hub id that it was loaded from.
+    """
+
+    model: BertForSequenceClassification
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+
+    @property
+    def label_names(self) -> list[str]:
+        """Name of each class index."""
+        names = self.model.config.id2label
+        return [str(names[index]) for index in range(len(names))]
+
+    @property
+    def task(self) -> TaskName:
+        """Whether it answers with classes or with a number."""
+        return task_of(self.label_names)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.model.device
+        return device
+
+
+def load_classifier(
+    source: str,
+    device: torch.device | str = "cpu",
+    *,
+    attention: Attention = "sdpa",
+    lengths: Mapping[str, int | None] | None = None,
+) -> Classifier:
+    """Load a fine-tuned `BertForSequenceClassification` from a directory or the hub.
+
+    Args:
+        attention: PyTorch's fused kernel, or "eager" with every operation its own.
+        lengths: tokens of the inputs that it is to take, by the name of their option.
+
+    Raises:
+        UserError: missing, no BERT classifier, pickle only, incomplete, with weights that are not finite, or
+            with a configuration or tokenizer that the program cannot work with to the end; all that is
+            wrong with these is named at once, before weights are read.
+    """
+    content, tokenizer = check_checkpoint(source, lengths=lengths)
+    return _load(source, content, tokenizer, device, attention, allow_new_head=False)
+
+
+def load_for_finetuning(
+    source: str,
+    label_names: Sequence[str],
+    seed: int,
+    device: torch.device | str = "cpu",
+    *,
+    lengths: Mapping[str, int | None] | None = None,
+    has_pairs: bool = False,
+) -> Classifier:
+    """Load any BERT checkpoint and give it a head for `label_names`, of which a regression has one.
+
+    A head of the right size is kept; otherwise a new one is drawn with `seed`. What the checkpoint's
+    configuration says of labels and of its task is replaced.
+
+    Args:
+        lengths: tokens of the inputs that it is to take, by the name of their option.
+        has_pairs: whether it is to take two texts at once.
+
+    Raises:
+        UserError: as `load_classifier`, but an encoder without a head is welcome.
+    """
+    content, tokenizer = check_checkpoint(source, lengths=lengths, has_pairs=has_pairs, for_finetuning=True)
+    content |= {
+        "id2label": dict(enumerate(label_names)),
+        "problem_type": "regression" if task_of(label_names) == "regression" else None,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _load(source, content, tokenizer, device, "sdpa", allow_new_head=True)
+
+
+def check_checkpoint(
+    source: str,
+    *,
+    lengths: Mapping[str, int | None] | None = None,
+    has_pairs: bool = False,
+    for_finetuning: bool = False,
+) -> tuple[dict[str, Any], PreTrainedTokenizerBase]:
+    """Check all that is known of a checkpoint before its weights are read.
+
+    Returns the content of its configuration, and its tokenizer.
+
+    Args:
+        lengths: tokens of the inputs that it is to take, by the name of their option.
+        has_pairs: whether it is to take two texts at once.
+        for_finetuning: whether its head will be replaced.
+
+    Raises:
+        UserError: it cannot be used; names all that is wrong.
+    """
+    is_directory(source)
+    content = read_config(source)
+    if for_finetuning:
+        content = without_heads(content)
+    try:
+        tokenizer = load_tokenizer(source)
+        facts = tokenizer_facts(tokenizer)
+    except UserError as error:
+        # What the configuration says may be the reason.
+        raise_problems(source, key_problems(content))
+        raise error
+    problems = model_problems(content, facts, lengths=lengths, has_pairs=has_pairs)
+    raise_problems(source, [*problems, *weight_problems(_stored_types(Path(source)))])
+    return content, tokenizer
+
+
+def check_pairs(source: str, config: Any, tokenizer: PreTrainedTokenizerBase, has_pairs: bool) -> None:
+    """Raise a `UserError` if there are pairs and a model that is loaded cannot take them.
+
+    Args:
+        source: of the model.
+        config: the model's configuration.
+    """
+    if has_pairs:
+        raise_problems(source, pair_problems(config.to_dict(), tokenizer_facts(tokenizer)))
+
+
+def model_task(source: str) -> TaskName:
+    """What a checkpoint of a directory or the hub does, by its configuration.
+
+    Raises:
+        UserError: missing, or no BERT model.
+    """
+    is_directory(source)
+    content = read_config(source)
+    raise_problems(source, key_problems(content))
+    return task_of(label_names(content))
+
+
+def model_labels(source: str) -> list[str] | None:
+    """Class names of a fine-tuned classifier, by its configuration; None of what is to be fine-tuned first.
+
+    Raises:
+        UserError: missing, or no BERT model.
+    """
+    is_directory(source)
+    content = read_config(source)
+    raise_problems(source, key_problems(content))
+    if content.get("architectures") not in (None, ["BertForSequenceClassification"]):
+        return None
+    return label_names(content)
+
+
+def _stored_types(directory: Path) -> dict[str, str]:
+    """Type of each weight of a directory, as its safetensors files say; broken files say nothing."""
+    found: dict[str, str] = {}
+    for path in sorted(directory.glob("*.safetensors")) if directory.is_dir() else ():
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = stream.read(min(size, path.stat().st_size))
+        try:
+            entries = json.loads(header)
+            found |= {name: str(entry["dtype"]) for name, entry in entries.items() if name != "__metadata__"}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # Broken; what reads the weights says how.
+            continue
+    return found
+
+
+def is_directory(source: str) -> bool:
+    """Whether `source` is a checkpoint's directory; otherwise it is a hub id.
+
+    Raises:
+        UserError: it looks like a directory and is none, or one without a checkpoint or with an adapter; it
+            is neither a directory nor what a hub id may be.
+    """
+    path = Path(source)
+    looks_like_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    try:
+        if source and path.is_dir():
+            check_adapter(source)
+            if not (path / "config.json").is_file():
+                raise UserError(f"{source}: has no config.json; it is no Hugging Face model directory")
+            _check_weight_files(path)
+            return True
+        if path.exists() or looks_like_a_path:
+            raise UserError(f"{source}: no such model directory")
+    except OSError as error:
+        raise UserError(f"{shown(source)}: no such model directory: {error.strerror}") from error
+    if not is_hub_id(source):
+        raise UserError(f"{shown(source)}: no such model directory, and no id of a hub's model")
+    return False
+
+
+def _check_weight_files(path: Path) -> None:
+    if any(path.glob("*.safetensors")):
+        return
+    pickle = next((name for name in PICKLES if (path / name).is_file()), None)
+    if pickle:
+        raise UserError(
+            f"{path / pickle}: is a pickle, which can run code when it is loaded; where you trust it, "
+            f'convert it with: python -c "from transformers import AutoModelForSequenceClassification as M; '
+            f"M.from_pretrained('{path}').save_pretrained('{path}-safetensors')\""
+        )
+    raise UserError(f"{path}: has no {WEIGHTS}")
+
+
+def _load(
+    source: str,
+    content: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device | str,
+    attention: Attention,
+    *,
+    allow_new_head: bool,
+) -> Classifier:
+    from safetensors import SafetensorError
+    from transformers import BertForSequenceClassification
+
+    from compressor.models.structure import classifier_class
+
+    config = load_config(fitted(content, int(tokenizer.pad_token_id)))
+    try:
+        with quiet():
+            model, report = load_weights(
+                classifier_class(config),
+                source,
+                config=config,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                attn_implementation=attention,
+            )
+    except ImportError as error:
+        raise UserError(
+            f"{source}: its safetensors files say that another framework wrote them ({first_line(error)}); "
+            f"save the model with PyTorch"
+        ) from error
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, SafetensorError) as error:
+        raise UserError(f"{source}: cannot be loaded: {first_line(error)}") from error
+    # A class of its own would be named in the configuration when the model is saved.
+    model.__class__ = BertForSequenceClassification
+    absent = sorted(str(key) for key in report["missing_keys"])
+    # Names up to transformers 4.57, and tuples of a name and two shapes in other versions.
+    absent += sorted(key if isinstance(key, str) else str(key[0]) for key in report["mismatched_keys"])
+    if allow_new_head:
+        absent = [name for name in absent if not name.startswith(("classifier.", "bert.pooler."))]
+    if absent and all(name.startswith(("classifier.", "bert.pooler.")) for name in absent):
+        named = "" if content.get("architectures") else f" (and {source}/config.json names no architectures)"
+        raise UserError(
+            f"{source}: {len(absent)} weights are missing or of another shape ({', '.join(absent[:3])}): it "
+            f"has no head of a classifier{named}; fine-tune it first with: compress finetune"
+        )
+    if absent:
+        raise UserError(
+            f"{source}: {len(absent)} weights are missing or of another shape ({', '.join(absent[:3])}); "
+            f"it is no complete BERT classifier"
+        )
+    raise_problems(source, weight_problems({str(key): "F32" for key in report["unexpected_keys"]}))
+    surplus = sorted(str(key) for key in report["unexpected_keys"] if _is_of_bert(str(key)))
+    if surplus:
+        raise UserError(
+            f"{source}: holds {len(surplus)} weights that its config.json has no place for "
+            f"({', '.join(surplus[:3])}); the two do not belong together"
+        )
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise UserError(f"{source}: weight {name} holds NaN or infinity; the checkpoint is broken")
+    model.eval().to(device)
+    return Classifier(model, tokenizer, source)
+
+
+def _is_of_bert(name: str) -> bool:
+    """Whether a weight is of the encoder or of a classifier's head, and not of another one's beside it."""
+    parts = ("encoder.", "embeddings.", "pooler.", "classifier.")
+    return f".{name}".replace(".bert.", ".").startswith(tuple(f".{part}" for part in parts)) and (
+        # Transformers once stored the numbers of positions and segments too.
+        not name.endswith(("position_ids", "token_type_ids"))
+    )
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a directory, a classifier's or an artifact's, or of a hub id.
+
+    Raises:
+        UserError: it is missing, broken, or cannot pad.
+    """
+    path = Path(source)
+    problem = f"{source}: the tokenizer (tokenizer.json, tokenizer_config.json) cannot be loaded"
+    way_out = "restore the files that were saved with the model"
+    # Transformers 5 would make an empty tokenizer.
+    if path.is_dir() and not any((path / name).is_file() for name in VOCABULARIES):
+        raise UserError(f"{problem}: there is no {' and no '.join(VOCABULARIES)}; {way_out}")
+    try:
+        with quiet():
+            tokenizer = load_any_tokenizer(source)
+    except UserError:
+        raise
+    except Exception as error:  # the tokenizers library raises plain exceptions
+        raise UserError(f"{problem}: {first_line(error)}; {way_out}") from error
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"{source}: the tokenizer has no token to pad with; set pad_token in tokenizer_config.json"
+        )
+    reason = tokenizing_problem(tokenizer)
+    if reason:
+        raise UserError(f"{source}: the tokenizer cannot tokenize: {reason}; {way_out}")
+    found: PreTrainedTokenizerBase = tokenizer
+    return found
+
+
+def save_classifier(classifier: Classifier, directory: Path) -> None:
+    """Write weights (safetensors), configuration and tokenizer."""
+    classifier.model.save_pretrained(directory)
+    classifier.tokenizer.save_pretrained(directory)
+
+
+def weights_fingerprint(source: str) -> str | None:
+    """SHA-256 of the weights of a model directory, or of a hub id as the cache has it; None without any.
+
+    Of shards see `digest_of_files`.
+    """
+    return digest_of_files(weight_files(Path(source)) or _cached_weights(source))
+
+
+def _cached_weights(source: str) -> list[Path]:
+    """The weights of a hub id that the cache has whole."""
+    from huggingface_hub import try_to_load_from_cache
+
+    def cached(name: str) -> list[Path]:
+        found = try_to_load_from_cache(source, name)
+        return [Path(found)] if isinstance(found, str) else []
+
+    if not is_hub_id(source):
+        return []
+    whole = cached(WEIGHTS)
+    if whole or not (index := cached(INDEX)):
+        return whole
+    shards = [cached(name) for name in shard_names(index[0])]
+    return [file for found in shards for file in found] if all(shards) else []
+
+
+def model_content(source: str) -> str:
+    """What changes if a checkpoint does: a SHA-256 over its files, or the commit of a hub id.
+
+    Raises:
+        UserError: missing, no checkpoint, or pickle only.
+    """
+    if not is_directory(source):
+        return f"commit {read_config(source).get('_commit_hash')}"
+    return files_content(Path(source), CONTENT)
+
+
+def files_content(folder: Path, patterns: Sequence[str]) -> str:
+    """A SHA-256 over the names and contents of the files in a folder that match one of the patterns."""
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+    lines = [f"{sha256_of(file)}  {file.name}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def weights_bytes(classifier: Classifier) -> int:
+    """Size of the weights as stored, in bytes."""
+    return sum(p.numel() * p.element_size() for p in classifier.model.parameters())
+
+
+def linear_at(module: nn.Module, name: str) -> nn.Linear:
+    """The linear layer of that name below `module`."""
+    linear = module.get_submodule(name)
+    if not isinstance(linear, nn.Linear):
+        raise TypeError(f"{name} is a {type(linear).__name__}, not a linear layer")
+    return linear
+
+
+def encoder_linears(model: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers that are pruned, by name, in the order in which data flows.
+
+    They are the six matrices of each encoder layer: query, key, value, attention output,
+    intermediate and output. Embeddings, pooler and classifier are never pruned.
+    """
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and ".encoder.layer." in f".{name}"
+    }
+
+
+def sparsity_of(weights: Mapping[str, Tensor]) -> float:
+    """Share of zeros over all of `weights`."""
+    zeros = sum(int((weight == 0).sum()) for weight in weights.values())
+    return zeros / sum(weight.numel() for weight in weights.values())
+
+
+def encoder_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Weight of each pruned layer, `(out_features, in_features)`, by the layer's name."""
+    return {name: linear.weight.detach() for name, linear in encoder_linears(model).items()}

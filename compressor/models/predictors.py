@@ -1,0 +1,291 @@
+"""Logits of a classifier, whatever runs it: PyTorch, or ONNX Runtime on an exported artifact.
+
+Accuracy, attacks, parity and latency all go through a `Predictor`, so that every variant is
+measured by the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compressor.data.batching import Batch, Encoded, encode, pad, sorted_batches
+from compressor.data.texts import TextData
+from compressor.errors import UserError, first_line
+from compressor.models.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN, INPUTS, OUTPUT
+from compressor.models.checks import (
+    fitted,
+    key_problems,
+    label_problems,
+    model_problems,
+    raise_problems,
+    tokenizer_facts,
+)
+from compressor.models.classifier import Classifier, check_pairs, load_classifier, load_tokenizer
+from compressor.models.loading import load_config, read_config
+from compressor.models.manifest import check_labels, is_artifact, read_artifact_manifest
+from compressor.models.onednn import onednn_linears
+from compressor.models.preprocessing import check_measured_as_proven
+from compressor.options import RunConfig
+from compressor.system.console import Progress
+from compressor.system.environment import prepare, thread_count
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Predictor(Protocol):
+    """Something that classifies padded batches.
+
+    Attributes:
+        source: directory or hub id that it was loaded from.
+        device: where it computes.
+    """
+
+    source: str
+    tokenizer: PreTrainedTokenizerBase
+    label_names: list[str]
+    device: torch.device
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits `(batch, labels)` float32 of a batch on the CPU."""
+
+    def check_pairs(self, has_pairs: bool) -> None:
+        """Raise a `UserError` if there are pairs and the model cannot take two texts at once."""
+
+    def in_bulk(self) -> AbstractContextManager[None]:
+        """Within it `logits` may take what is fastest, and not what a program that loads the model takes."""
+
+
+class TorchPredictor:
+    """A PyTorch classifier, on whatever device it is."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.tokenizer = classifier.tokenizer
+        self.label_names = classifier.label_names
+        self._model = classifier.model
+        self.source = classifier.source
+        self.device = classifier.device
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits = self._model(**{key: value.to(self.device) for key, value in batch.items()}).logits
+        result: NDArray[np.float32] = logits.float().cpu().numpy()
+        return result
+
+    def check_pairs(self, has_pairs: bool) -> None:
+        check_pairs(self.source, self._model.config, self.tokenizer, has_pairs)
+
+    def in_bulk(self) -> AbstractContextManager[None]:
+        return onednn_linears(self._model)
+
+
+class OnnxPredictor:
+    """An exported artifact in ONNX Runtime.
+
+    Args:
+        directory: holds `model.onnx`, `config.json` and the tokenizer.
+        threads: of one operator; operators run one after the other.
+        spinning: whether idle threads spin for a while before they sleep, which is ONNX Runtime's own default
+            and what a server has. Not where PyTorch works on the same cores in turn: they would slow it down.
+        device: "cpu", or "cuda", for which the session must really run on PyTorch's current CUDA device.
+        lengths: tokens of the inputs that it is to take, by the name of their option.
+
+    Raises:
+        UserError: no artifact, a graph that does not load or is of another model, a broken configuration
+            or tokenizer, or no CUDA provider.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        threads: int,
+        device: str = "cpu",
+        *,
+        spinning: bool = False,
+        lengths: Mapping[str, int | None] | None = None,
+    ) -> None:
+        import onnxruntime
+
+        graph = directory / ARTIFACT_GRAPH
+        if not graph.is_file():
+            raise UserError(f"{directory}: has no {ARTIFACT_GRAPH}; make an artifact with: compress export")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(graph), options, providers=[provider], provider_options=[_provider_options(device)]
+            )
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise UserError(
+                f"{graph}: cannot be loaded by ONNX Runtime: {first_line(error)}; {EXPORT_AGAIN}"
+            ) from error
+        # The list of available providers also names those that cannot start; the session's does not.
+        if provider not in self._session.get_providers():
+            raise UserError(
+                f"{graph}: ONNX Runtime cannot run it on CUDA here (it has "
+                f"{', '.join(self._session.get_providers())}); install the gpu extra, or use --device cpu"
+            )
+        content = _configuration(directory)
+        config = load_config(fitted(content, 0))
+        self.label_names = [str(config.id2label[index]) for index in range(config.num_labels)]
+        inputs = self._session.get_inputs()
+        problem = signature_problem(inputs, self._session.get_outputs(), len(self.label_names))
+        if problem:
+            raise UserError(f"{graph}: is no classifier of compress: {problem}; {EXPORT_AGAIN}")
+        self.tokenizer = load_tokenizer(str(directory))
+        facts = tokenizer_facts(self.tokenizer)
+        raise_problems(str(directory), [*model_problems(content, facts, lengths=lengths)])
+        self._config = config
+        self.source = str(directory)
+        self.device = torch.device(device)
+        self._graph = graph
+        self._inputs = {entry.name for entry in inputs}
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        feeds = {key: value.numpy() for key, value in batch.items() if key in self._inputs}
+        try:
+            [found] = self._session.run([OUTPUT], feeds)
+        except Exception as error:  # as above
+            shape = " x ".join(map(str, batch["input_ids"].shape))
+            raise UserError(
+                f"{self._graph}: ONNX Runtime cannot run it on an input of shape {shape} (texts x tokens): "
+                f"{first_line(error)}; give a shorter --max-length if it is too long, or {EXPORT_AGAIN}"
+            ) from error
+        return np.asarray(found, dtype=np.float32)
+
+    def check_pairs(self, has_pairs: bool) -> None:
+        check_pairs(self.source, self._config, self.tokenizer, has_pairs)
+
+    def in_bulk(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class GraphValue(Protocol):
+    """An input or output of a graph, as ONNX Runtime describes it."""
+
+    name: str
+    type: str
+    shape: list[str | int | None]
+
+
+def signature_problem(inputs: Sequence[GraphValue], outputs: Sequence[GraphValue], labels: int) -> str | None:
+    """Why a graph does not take padded batches of any shape and give logits of `labels` labels; or None."""
+    if INPUTS[0] not in {entry.name for entry in inputs}:
+        return f"it has no input {INPUTS[0]}"
+    for entry in inputs:
+        if entry.name not in INPUTS:
+            return f"its input {entry.name} is not one of {', '.join(INPUTS)}"
+        is_fixed = any(isinstance(size, int) for size in entry.shape)
+        if entry.type != "tensor(int64)" or len(entry.shape) != 2 or is_fixed:
+            return (
+                f"its input {entry.name} is {entry.type} of shape {entry.shape}, not int64 of two free sizes"
+            )
+    output = next((entry for entry in outputs if entry.name == OUTPUT), None)
+    if output is None:
+        return f"it has no output {OUTPUT}"
+    if output.type not in ("tensor(float)", "tensor(float16)") or len(output.shape) != 2:
+        return f"its output {OUTPUT} is {output.type} of shape {output.shape}, not float of two sizes"
+    if output.shape[1] != labels:
+        return f"it gives {output.shape[1]} logits, and {ARTIFACT_CONFIG} has {labels} labels"
+    return None
+
+
+def _configuration(directory: Path) -> dict[str, Any]:
+    """The content of the configuration of an artifact, which names the labels."""
+    path = directory / ARTIFACT_CONFIG
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {EXPORT_AGAIN}")
+    try:
+        content = read_config(str(directory))
+        raise_problems(str(directory), [*key_problems(content), *label_problems(content)])
+    except UserError as error:
+        raise UserError(
+            f"{path}: is no configuration of a classifier: {first_line(error)}; {EXPORT_AGAIN}"
+        ) from error
+    return content
+
+
+def _provider_options(device: str) -> dict[str, int]:
+    """Where several processes share a machine's GPUs, each one's session runs on its own."""
+    return {"device_id": torch.cuda.current_device()} if device == "cuda" else {}
+
+
+def predict_encoded(
+    predictor: Predictor,
+    encoded: Sequence[Encoded],
+    batch_size: int,
+    progress: Progress | None = None,
+    description: str = "",
+) -> NDArray[np.float32]:
+    """Logits `(texts, labels)` of tokenised texts in their order; batches hold similar lengths."""
+    pad_token_id = int(predictor.tokenizer.pad_token_id)
+    batches = sorted_batches(encoded, batch_size)
+    result = np.empty((len(encoded), len(predictor.label_names)), dtype=np.float32)
+    with predictor.in_bulk():
+        for indices in progress.track(batches, description) if progress else batches:
+            result[indices] = predictor.logits(pad([encoded[i] for i in indices], pad_token_id))
+    return result
+
+
+def check_finite(logits: NDArray[np.float32], source: str) -> None:
+    """Raise a `UserError` if a model's logits hold NaN or infinity, of which no class can be told.
+
+    Args:
+        source: of the model.
+    """
+    broken = int((~np.isfinite(logits)).any(axis=1).sum())
+    if broken:
+        raise UserError(
+            f"{source}: its logits are NaN or infinite on {broken} of {len(logits)} texts; the weights are "
+            f"too large for its precision, or broken"
+        )
+
+
+def predict(
+    predictor: Predictor,
+    data: TextData,
+    max_length: int,
+    *,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+    description: str = "",
+) -> NDArray[np.float32]:
+    """Logits `(texts, labels)` of a data set.
+
+    Raises:
+        UserError: some are NaN or infinite.
+    """
+    encoded = encode(predictor.tokenizer, data, max_length)
+    logits = predict_encoded(predictor, encoded, batch_size, progress, description)
+    check_finite(logits, predictor.source)
+    return logits
+
+
+def load_predictor(directory: str, run: RunConfig, max_length: int) -> Predictor:
+    """A predictor for a classifier (directory or hub id) or for an exported artifact (directory).
+
+    Args:
+        max_length: longest input in tokens that it is to be given.
+
+    Raises:
+        UserError: neither of the two, broken, or an artifact that was proven with shorter inputs.
+    """
+    path = Path(directory)
+    device = prepare(run)
+    if is_artifact(path):
+        manifest = read_artifact_manifest(path)
+        predictor = OnnxPredictor(path, thread_count(run), device.type, lengths={"max_length": max_length})
+        check_labels(path, manifest, predictor.label_names)
+        check_measured_as_proven(path, manifest, max_length)
+        return predictor
+    return TorchPredictor(load_classifier(directory, device, lengths={"max_length": max_length}))

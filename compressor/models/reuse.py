@@ -1,0 +1,164 @@
+"""What decides a stage's result, and what does not: the one rule by which finished work is taken again.
+
+What decides it: the content of the model, of the data and of every resource that an option names, the
+options, the seed, the type of the device, the versions of the packages that compute, and our code (see
+`code_version`). Names of files and folders do not. Nor do the machine, its kernel, its cores and the number
+of threads: float sums may differ in their last bits with these, so they are recorded, and a stage that goes
+on elsewhere says so, but hours of work are not thrown away for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from compressor.errors import UserError
+from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.classifier import CONTENT, WEIGHTS, files_content, is_directory, model_content
+from compressor.options import (
+    AttackConfig,
+    ResourcesConfig,
+    RunConfig,
+    Section,
+    SubstitutionResourcesConfig,
+    shown,
+)
+from compressor.system.assets import ENCODER_PACKAGE, QUOTES_PACKAGE, THESAURUS_FILE, asset_file
+from compressor.system.code_version import code_version
+from compressor.system.environment import package_versions, resolve_device
+from compressor.system.files import sha256_of
+from compressor.system.hub import is_hub_id
+
+Kind: TypeAlias = Literal["finetune", "soup", "prune", "export", "attack", "validate"]
+
+MODULES: dict[Kind, str] = {
+    "finetune": "compressor.training.finetune_stage",
+    "soup": "compressor.training.soup_stage",
+    "prune": "compressor.pruning.interface",
+    "export": "exporters.stage",
+    "attack": "compressor.attacks.stage",
+    "validate": "compressor.validation.stage",
+}
+# Of the others the result is read by programs; pages that people read of them may look older.
+SHOWN: frozenset[Kind] = frozenset({"validate"})
+# The last two carry the packaged encoder and thesaurus.
+TRAINING = ("torch", "transformers", "tokenizers", "numpy", ENCODER_PACKAGE, QUOTES_PACKAGE)
+GRAPHS = ("onnx", "onnxruntime", "onnxruntime-gpu", "optimum", "optimum-onnx")
+ATTACKING = ("textattack", "textblob", "nltk", "onnxruntime", "onnxruntime-gpu")
+PACKAGES: dict[Kind, tuple[str, ...]] = {
+    "finetune": TRAINING,
+    "soup": (*TRAINING, *ATTACKING),
+    "prune": TRAINING,
+    "export": (*TRAINING, *GRAPHS),
+    "attack": (*TRAINING, *ATTACKING),
+    "validate": (*TRAINING, *GRAPHS, *ATTACKING),
+}
+RESOURCES = frozenset({*ResourcesConfig.model_fields, *SubstitutionResourcesConfig.model_fields})
+# Options that name a place, whose content counts in place of the name.
+PLACES = RESOURCES | {"baseline"}
+
+
+def decides(
+    kind: Kind, run: RunConfig, options: Mapping[str, Section | None], **inputs: Any
+) -> dict[str, Any]:
+    """All that decides the result of a stage, ready for JSON.
+
+    Args:
+        options: the stage's sections by their names; those that are None are left out.
+        inputs: contents of what it reads, and what else decides it.
+
+    Raises:
+        UserError: the device is not there, or a resource cannot be read.
+    """
+    given = {name: section for name, section in options.items() if section is not None}
+    resources: dict[str, Any] = {}
+    for name, section in given.items():
+        resources |= resource_contents(name, section)
+    return {
+        "code": code_version(MODULES[kind], is_shown=kind in SHOWN),
+        "packages": package_versions(PACKAGES[kind]),
+        "run": {"seed": run.seed, "device": resolve_device(run.device).type},
+        **{name: without_places(section.model_dump(mode="json")) for name, section in given.items()},
+        "resources": resources,
+        **inputs,
+    }
+
+
+def without_places(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options ready for JSON, at any depth without those that name a place."""
+    return {
+        name: without_places(value) if isinstance(value, Mapping) else value
+        for name, value in options.items()
+        if name not in PLACES
+    }
+
+
+def resource_contents(name: str, section: Section) -> dict[str, dict[str, str]]:
+    """What changes if a resource of a section does, at any depth, by the option that names it.
+
+    Args:
+        name: of the section.
+
+    Raises:
+        UserError: a file cannot be read, or a package is missing.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for key in type(section).model_fields:
+        value, option = getattr(section, key), f"{name}.{key}"
+        if isinstance(value, Section):
+            found |= resource_contents(option, value)
+        elif key in RESOURCES and value and _is_used(section, key):
+            content = _place_content(option, value)
+            if content is not None:
+                found[option] = {"content": content}
+    if isinstance(section, AttackConfig) and section.attack == "pwws" and not section.wordnet:
+        found[f"{name}.wordnet"] = {"content": sha256_of(asset_file(QUOTES_PACKAGE, THESAURUS_FILE))}
+    return found
+
+
+def _is_used(section: Section, key: str) -> bool:
+    """Whether a resource counts: all that are given do, but for the one that has a default."""
+    return key != "masked_language_model" or (
+        isinstance(section, AttackConfig) and section.attack == "bertattack"
+    )
+
+
+def _place_content(option: str, source: str) -> str | None:
+    """What changes if a file or a directory does, or of a hub id its commit; None if nothing is there."""
+    path = Path(source)
+    try:
+        if path.is_file():
+            return sha256_of(path)
+        if path.is_dir():
+            return _directory_content(path)
+    except OSError as error:
+        raise UserError(f"{option}: {shown(source)}: cannot be read: {error.strerror}") from error
+    return _hub_content(source) if option.endswith("masked_language_model") else None
+
+
+def _directory_content(path: Path) -> str:
+    """A SHA-256 over a directory's files; of a model over those that it is loaded from."""
+    patterns = CONTENT if (path / "config.json").is_file() else ("*",)
+    return files_content(path, patterns)
+
+
+def _hub_content(source: str) -> str:
+    """The commit of a hub id as the cache has it; before it is there the id."""
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(source, WEIGHTS) if is_hub_id(source) else None
+    return f"commit {Path(cached).parent.name}" if isinstance(cached, str) else source
+
+
+def predictor_content(source: str) -> str:
+    """What changes if a classifier or an artifact does.
+
+    Raises:
+        UserError: it is neither.
+    """
+    path = Path(source)
+    if (path / ARTIFACT_GRAPH).is_file():
+        return files_content(path, (*CONTENT, ARTIFACT_GRAPH))
+    is_directory(source)
+    return model_content(source)

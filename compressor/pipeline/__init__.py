@@ -1,0 +1,1 @@
+"""Whole runs: stages, their keys, the run folder, dry runs and the quickstart."""

@@ -1,0 +1,1 @@
+"""Pruning: the interface, patterns, the calibration walk, and the algorithms."""

@@ -1,0 +1,206 @@
+"""How a group of linear layers is solved from the moments of its inputs (sections 3.2 and 4.3 of the paper).
+
+A group's layers are stacked and share one factorisation. Weights are zeroed, heads and neurons taken out,
+or what a given mask keeps is re-solved; the walk in `layerwise.py` goes from group to group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from compressor.models.classifier import Classifier
+from compressor.models.structure import remove_heads, remove_neurons
+from compressor.options import AdaptiveConfig
+from compressor.pruning.adaptive.reconstruction import reconstruct_block
+from compressor.pruning.interface import LayerRecord
+from compressor.pruning.layerwise import (
+    GroupSolver,
+    LinearGroup,
+    Solution,
+    block_prefix,
+    damped_hessian,
+    set_linears,
+)
+from compressor.pruning.patterns import MaskPattern, Structured
+from compressor.pruning.solvers.solvers import adapted_weight, reconstruction_error, solve
+from compressor.pruning.solvers.structured import remove_columns
+from compressor.pruning.walk import Moments, SideBySide
+
+
+@dataclass(frozen=True)
+class LinearProblem:
+    """A layer-wise problem, float64: the target weight, its Hessian and ridge, and the means for the bias."""
+
+    target: Tensor
+    hessian: Tensor
+    ridge: float
+    output_mean: Tensor
+    input_mean: Tensor
+
+    def solved(self, pattern: MaskPattern, options: AdaptiveConfig) -> tuple[Tensor, Tensor]:
+        """Weight and mask as the solver of the options finds them."""
+        return solve(self.target, self.hessian, pattern, options.solver, options.iterations)
+
+    def bias(self, solved: Tensor) -> Tensor:
+        """The bias that keeps the mean of the output."""
+        return self.output_mean - solved @ self.input_mean
+
+
+def linear_problem(
+    name: str, weight: Tensor, bias: Tensor, moments: Moments, options: AdaptiveConfig
+) -> LinearProblem:
+    """What a linear layer is to reproduce, and from which inputs (4.3.2, 4.3.3).
+
+    Raises:
+        UserError: the Hessian cannot be made positive definite.
+    """
+    hessian, ridge = damped_hessian(name, moments.hessian, options.damping)
+    if not options.resolve_weight:
+        output_mean = weight @ moments.pruned_mean + bias
+        return LinearProblem(weight, hessian, ridge, output_mean, moments.pruned_mean)
+    target = adapted_weight(weight, hessian, moments.centred_cross, ridge)
+    return LinearProblem(target, hessian, ridge, weight @ moments.dense_mean + bias, moments.pruned_mean)
+
+
+# Weight and mask `(out, in)` of a group's stacked layers.
+MaskChoice: TypeAlias = Callable[[LinearGroup, LinearProblem], tuple[Tensor, Tensor]]
+
+
+class _AdaptiveSolver(GroupSolver, Protocol):
+    """What both kinds of pattern share: the tuning of a whole encoder layer."""
+
+    options: AdaptiveConfig
+    seed: int
+
+    def refine(self, walk: SideBySide, index: int, masks: Mapping[str, Tensor]) -> bool:
+        if not self.options.reconstruction_passes:
+            return False
+        prefix = block_prefix(index)
+        own = {
+            f"{name.removeprefix(prefix)}.weight": mask
+            for name, mask in masks.items()
+            if name.startswith(prefix)
+        }
+        reconstruct_block(
+            walk,
+            own,
+            passes=self.options.reconstruction_passes,
+            learning_rate=self.options.reconstruction_rate,
+            generator=torch.Generator().manual_seed(self.seed + index),
+        )
+        return True
+
+
+@dataclass(frozen=True)
+class SparseSolver(_AdaptiveSolver):
+    """Zeroes weights of a group; stacked, its layers share one factorisation and their zeros."""
+
+    options: AdaptiveConfig
+    patterns: dict[tuple[str, ...], MaskPattern]
+    seed: int
+
+    def solve(self, group: LinearGroup, moments: Moments) -> Solution:
+        problem = linear_problem(group.names[0], group.weight, group.bias, moments, self.options)
+        pruned, mask = problem.solved(self.patterns[group.names], self.options)
+        return _split(group, problem, pruned, mask)
+
+
+@dataclass(frozen=True)
+class MaskSolver(GroupSolver):
+    """Re-solves what a mask keeps, which is given or drawn."""
+
+    options: AdaptiveConfig
+    choose: MaskChoice
+
+    def solve(self, group: LinearGroup, moments: Moments) -> Solution:
+        problem = linear_problem(group.names[0], group.weight, group.bias, moments, self.options)
+        solved, mask = self.choose(group, problem)
+        return _split(group, problem, solved, mask)
+
+
+@dataclass(frozen=True)
+class StructuredSolver(_AdaptiveSolver):
+    """Removes heads in front of the attention's output layer, and neurons in front of the other one.
+
+    Layers whose inputs stay whole are re-solved without a zero.
+    """
+
+    options: AdaptiveConfig
+    pattern: Structured
+    head_size: int
+    seed: int
+
+    def solve(self, group: LinearGroup, moments: Moments) -> Solution:
+        problem = linear_problem(group.names[0], group.weight, group.bias, moments, self.options)
+        size = self._removable_size(group)
+        if size is None:
+            return replace(_split(group, problem, problem.target, None), masks=[])
+        count = self.pattern.removed_count(problem.target.shape[1] // size)
+        pruned, removed = remove_columns(problem.target, problem.hessian, size, count)
+        kept = _kept_columns(problem.target.shape[1], size, removed)
+        whole = torch.zeros_like(problem.target)
+        whole[:, kept] = pruned
+        solution = _split(group, problem, whole, kept.to(whole.device).expand_as(whole))
+        return replace(solution, weights=[w[:, kept] for w in solution.weights], masks=[], removed=removed)
+
+    def _removable_size(self, group: LinearGroup) -> int | None:
+        """Columns that go together in front of a group, or None where nothing goes."""
+        if group.names[0].endswith("attention.output.dense"):
+            return self.head_size
+        return 1 if group.names[0].endswith("output.dense") else None
+
+    def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
+        if solution.removed and self._removable_size(group) == 1:
+            remove_neurons(classifier.model, group.index, solution.removed)
+        elif solution.removed:
+            remove_heads(classifier.model, group.index, solution.removed)
+        set_linears(classifier, group, solution)
+
+
+def _kept_columns(in_features: int, size: int, removed: list[int]) -> Tensor:
+    kept = torch.ones(in_features // size, dtype=torch.bool)
+    kept[removed] = False
+    return kept.repeat_interleave(size)
+
+
+def _split(group: LinearGroup, problem: LinearProblem, solved: Tensor, mask: Tensor | None) -> Solution:
+    """A stacked solution as one for each layer of the group."""
+    mask = torch.ones_like(solved, dtype=torch.bool) if mask is None else mask
+    weights, biases, masks, targets = (
+        group.split(tensor) for tensor in (solved, problem.bias(solved), mask, problem.target)
+    )
+    dtype = group.linears[0].weight.dtype
+    records = [
+        LayerRecord(
+            name,
+            sparsity=1.0 - float(part_mask.double().mean()),
+            relative_error=reconstruction_error(part, target, problem.hessian),
+            ridge=problem.ridge,
+        )
+        for name, part, part_mask, target in zip(group.names, weights, masks, targets, strict=True)
+    ]
+    return Solution([w.to(dtype) for w in weights], [b.to(dtype) for b in biases], list(masks), records)
+
+
+def resolve_heads(classifier: Classifier, walk: SideBySide, damping: float) -> None:
+    """Re-solve pooler and classifier (eq. 5) for the [CLS] states that the pruned encoder yields."""
+    dense, model = walk.dense, classifier.model
+    dense_input, pruned_input = walk.first_tokens()
+    _resolve("bert.pooler.dense", model.bert.pooler.dense, dense_input, pruned_input, damping)
+    dense_input = dense.bert.pooler.activation(dense.bert.pooler.dense(dense_input))
+    pruned_input = model.bert.pooler.activation(model.bert.pooler.dense(pruned_input))
+    _resolve("classifier", model.classifier, dense_input, pruned_input, damping)
+
+
+def _resolve(name: str, linear: nn.Linear, dense_input: Tensor, pruned_input: Tensor, damping: float) -> None:
+    moments = Moments.zeros(linear.in_features, linear.weight.device)
+    moments.add(dense_input, pruned_input)
+    options = AdaptiveConfig(damping=damping)
+    problem = linear_problem(name, linear.weight.double(), linear.bias.double(), moments, options)
+    linear.weight.copy_(problem.target)
+    linear.bias.copy_(problem.bias(problem.target))

@@ -1,0 +1,122 @@
+"""The adaptive walk: each sparse layer reproduces the dense model's output from drifted inputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from compressor.data.batching import encode
+from compressor.data.texts import TextData
+from compressor.errors import UserError
+from compressor.models.classifier import Classifier
+from compressor.models.structure import head_size, set_intermediate_size
+from compressor.pruning.adaptive.allocation import allocate, by_layer, uniform_patterns
+from compressor.pruning.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
+from compressor.pruning.adaptive.distillation import distill, readable, split_texts
+from compressor.pruning.adaptive.group_solvers import SparseSolver, StructuredSolver, resolve_heads
+from compressor.pruning.interface import PruningJob, PruningResult
+from compressor.pruning.layerwise import GroupSolver, calibration_texts, prune_layerwise
+from compressor.pruning.patterns import MaskPattern, Structured, Unstructured
+from compressor.system.console import Progress
+from compressor.training.gradient_substitution import GradientSubstitution
+from compressor.training.word_substitution import close_words
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
+
+
+@torch.no_grad()
+def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Progress) -> PruningResult:
+    """Prune layer by layer (Li et al., EMNLP 2023, algorithms 1 and 2); no training.
+
+    For each linear layer in the order in which data flows: adaptive Hessian from the inputs that
+    the pruned part feeds it (4.3.2), the adapted dense weight (4.3.3, eq. 5) and its bias, and the
+    elimination. Pooler and classifier are re-solved for their drifted inputs at the end.
+    """
+    options = job.config.adaptive
+    if options.allocation == "error" and not isinstance(job.pattern, Unstructured):
+        raise UserError(
+            f"allocation error: pattern {job.pattern} has the same sparsity everywhere; "
+            f"use --allocation uniform, or --pattern unstructured"
+        )
+    details: dict[str, object] = {}
+    patterns: dict[tuple[str, ...], MaskPattern] = {}
+    solver: GroupSolver
+    if isinstance(job.pattern, Structured):
+        solver = StructuredSolver(options, job.pattern, head_size(classifier.model), job.seed)
+    else:
+        patterns = _group_patterns(classifier, data, job, progress)
+        details["sparsities"] = {names[0]: pattern.sparsity for names, pattern in patterns.items()}
+        solver = SparseSolver(options, patterns, job.seed)
+    dense = copy.deepcopy(classifier.model)
+    found = prune_layerwise(
+        classifier, data, job, solver, progress, dense=dense, drifted=options.adaptive_hessian
+    )
+    if isinstance(job.pattern, Structured):
+        set_intermediate_size(classifier.model)
+    if options.resolve_heads:
+        resolve_heads(classifier, found.walk, options.damping)
+    if options.distillation_steps:
+        details |= _distill(classifier, dense, data, job, found.masks, progress)
+    details["calibration_examples"] = found.examples
+    return PruningResult(found.masks, found.records, details, patterns)
+
+
+def _distill(
+    classifier: Classifier,
+    dense: BertForSequenceClassification,
+    data: TextData,
+    job: PruningJob,
+    masks: Mapping[str, Tensor],
+    progress: Progress,
+) -> dict[str, object]:
+    """Distil the pruned model in place, and return what is worth telling."""
+    options, tokenizer = job.config.adaptive, classifier.tokenizer
+    examples = options.distillation_examples or job.config.calibration_examples
+    tokens = max(DISTILLATION_TOKENS, options.calibration_tokens)
+    shown, held_out = split_texts(data, examples, job.seed)
+    # The dense model answers any part of a text, and what many steps see again they learn by heart.
+    texts = calibration_texts(classifier, shown, job, len(shown), tokens, whole=True)
+    adversarial = None
+    if job.vectors is not None:
+        words, share = close_words(job.vectors), options.distillation_substituted_share
+        read = readable(texts, tokenizer)
+        adversarial = GradientSubstitution(tokenizer, read, job.max_length, words, share, job.seed)
+    found = distill(
+        classifier,
+        dense,
+        texts,
+        masks,
+        held_out=encode(tokenizer, held_out, job.max_length),
+        steps=options.distillation_steps,
+        learning_rate=options.distillation_rate,
+        seed=job.seed,
+        adversarial=adversarial,
+        checkpoint=job.checkpoint,
+        track=lambda steps: progress.track(steps, "Distilling the whole model"),
+    )
+    if found.kept_step == 0:
+        progress.log(
+            "Distillation: no evaluation was nearer to the dense model than the start, so its weights are "
+            "kept; try a lower --distillation-rate, or more texts"
+        )
+    else:
+        progress.log(
+            f"Distillation: divergence on {found.held_out_examples} held-out texts from "
+            f"{found.divergence_before:.4g} to {found.divergence:.4g}, after step {found.kept_step}"
+        )
+    return {"distillation_examples": len(shown), "distillation": asdict(found)}
+
+
+def _group_patterns(
+    classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
+) -> dict[tuple[str, ...], MaskPattern]:
+    """The pattern of each group of layers that share their input; they share their zeros as well."""
+    if isinstance(job.pattern, Unstructured) and job.config.adaptive.allocation == "error":
+        return allocate(classifier, data, job, by_layer(job.pattern), progress)
+    return uniform_patterns(classifier, job.mask_pattern)

@@ -1,0 +1,281 @@
+"""One walk through the encoder for all layer-wise algorithms: calibrate, solve, apply, go on.
+
+An algorithm says how a group of linear layers is solved from the moments of their input, and how
+the solution is put into the model. The walk takes care of data, of the order, and of going on
+behind the last finished group of a run that was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor.data.batching import Encoded, encode, encode_windows
+from compressor.data.texts import TextData
+from compressor.errors import UserError
+from compressor.models.classifier import Classifier, linear_at
+from compressor.pruning.interface import LayerRecord, PruningJob
+from compressor.pruning.made_texts import fill_up
+from compressor.pruning.solvers.solvers import UnsolvableError, damped
+from compressor.pruning.walk import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
+from compressor.system.checkpoint import Part
+from compressor.system.console import Progress
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
+
+CALIBRATION_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class LinearGroup:
+    """Linear layers of one encoder layer that share their input.
+
+    Attributes:
+        index: of the encoder layer.
+        names: of the linear layers in the model.
+        linears: the layers themselves, in the model that is pruned.
+    """
+
+    index: int
+    names: tuple[str, ...]
+    linears: tuple[nn.Linear, ...]
+
+    @property
+    def first(self) -> str:
+        """Name of the first layer within its encoder layer, such as `attention.self.query`."""
+        return self.names[0].removeprefix(block_prefix(self.index))
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the encoder layer has no group behind this one."""
+        return self.first == LINEAR_GROUPS[-1][0]
+
+    @property
+    def key(self) -> str:
+        """A name for files: `00-attention.self.query`."""
+        return f"{self.index:02d}-{self.first}"
+
+    @property
+    def weight(self) -> Tensor:
+        """All weights of the group, `(sum of out, in)` float64."""
+        return torch.cat([linear.weight for linear in self.linears]).double()
+
+    @property
+    def bias(self) -> Tensor:
+        """All biases of the group, `(sum of out,)` float64."""
+        return torch.cat([linear.bias for linear in self.linears]).double()
+
+    def split(self, stacked: Tensor) -> tuple[Tensor, ...]:
+        """What is stacked as `weight` or `bias` is, layer by layer."""
+        parts: tuple[Tensor, ...] = stacked.split([linear.out_features for linear in self.linears])
+        return parts
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The solved group: one weight, bias, mask and record for each of its layers, in their order.
+
+    Attributes:
+        weights: each `(out, in)`, zero outside its mask.
+        biases: each `(out,)`.
+        masks: each `(out, in)` bool; none where nothing is zeroed but taken out.
+        records: what is told of each layer.
+        removed: heads or neurons that a structured pattern takes out in front of this group.
+    """
+
+    weights: list[Tensor]
+    biases: list[Tensor]
+    masks: list[Tensor]
+    records: list[LayerRecord]
+    removed: list[int] = field(default_factory=list)
+
+    def to_part(self) -> Part:
+        """For the checkpoint."""
+        kinds = {"weight": self.weights, "bias": self.biases, "mask": self.masks}
+        tensors = {f"{i}.{kind}": t for kind, values in kinds.items() for i, t in enumerate(values)}
+        return Part(tensors, {"records": [asdict(r) for r in self.records], "removed": self.removed})
+
+    @classmethod
+    def from_part(cls, part: Part) -> Solution:
+        """The inverse of `to_part`."""
+        count = len(part.facts["records"])
+        weights, biases, masks = (
+            [part.tensors[name] for i in range(count) if (name := f"{i}.{kind}") in part.tensors]
+            for kind in ("weight", "bias", "mask")
+        )
+        records = [LayerRecord(**record) for record in part.facts["records"]]
+        return cls(weights, biases, masks, records, part.facts["removed"])
+
+
+class GroupSolver(Protocol):
+    """What an algorithm does with a group."""
+
+    def solve(self, group: LinearGroup, moments: Moments) -> Solution:
+        """Solve a group; must not change the model. Weights and biases in the model's dtype."""
+
+    def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
+        """Put a solution into the model: its weights and biases, unless it changes more."""
+        set_linears(classifier, group, solution)
+
+    def refine(self, walk: SideBySide, index: int, masks: Mapping[str, Tensor]) -> bool:
+        """Change the encoder layer in front of which `walk` stands once all its groups are solved.
+
+        Args:
+            masks: of the model's layers that are solved, by name.
+
+        Returns:
+            Whether anything was changed.
+        """
+        del walk, index, masks
+        return False
+
+
+@dataclass(frozen=True)
+class WalkResult:
+    """Masks by layer name, records in order, and the walk, which stands behind the last layer."""
+
+    masks: dict[str, Tensor]
+    records: list[LayerRecord]
+    walk: SideBySide
+    examples: int
+
+
+def set_linears(classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
+    """Copy a solution's weights and biases into the model's layers, found by name."""
+    for name, weight, bias in zip(group.names, solution.weights, solution.biases, strict=True):
+        linear = linear_at(classifier.model, name)
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+
+
+def damped_hessian(name: str, hessian: Tensor, share: float) -> tuple[Tensor, float]:
+    """`damped`, for the layer of that name.
+
+    Raises:
+        UserError: the Hessian cannot be made positive definite.
+    """
+    try:
+        return damped(hessian, share)
+    except UnsolvableError as error:
+        raise UserError(
+            f"{name}: cannot be solved: {error}; use more calibration texts, or, in adaptive, a larger "
+            f"--damping"
+        ) from error
+
+
+def calibration_texts(
+    classifier: Classifier,
+    data: TextData,
+    job: PruningJob,
+    examples: int,
+    tokens: int,
+    *,
+    whole: bool = False,
+) -> list[Encoded]:
+    """So many texts, drawn with the job's seed, and made ones behind them where they have fewer `tokens`.
+
+    Args:
+        whole: all of a text that is longer than the job's inputs, in windows, and not its beginning alone.
+    """
+    drawn = data.sample(examples, job.seed)
+    encoded = (encode_windows if whole else encode)(classifier.tokenizer, drawn, job.max_length)
+    generator = np.random.default_rng(job.seed)
+    return fill_up(encoded, tokens, classifier.tokenizer, job.max_length, generator)
+
+
+def start_walk(
+    classifier: Classifier, data: TextData, job: PruningJob, *, dense: BertForSequenceClassification | None
+) -> tuple[SideBySide, int]:
+    """The walk over the job's calibration texts, and their number.
+
+    Args:
+        dense: the model to reproduce, on made texts as well if the texts are few; None where there is
+            nothing to reproduce, and both models are the same one.
+    """
+    examples = job.config.calibration_examples
+    tokens = 0 if dense is None else job.config.adaptive.calibration_tokens
+    encoded = calibration_texts(classifier, data, job, examples, tokens)
+    pad_token_id = int(classifier.tokenizer.pad_token_id)
+    batches = calibration_batches(encoded, CALIBRATION_BATCH_SIZE, pad_token_id, classifier.device)
+    walk = SideBySide(dense or classifier.model, classifier.model, batches)
+    return walk, min(examples, len(data))
+
+
+def block_prefix(index: int) -> str:
+    """What the names in the model begin with of all that is in encoder layer `index`."""
+    return f"bert.encoder.layer.{index}."
+
+
+def group_names(index: int) -> Sequence[tuple[str, ...]]:
+    """Names in the model of the groups of encoder layer `index`, in the order in which data flows."""
+    return [tuple(block_prefix(index) + name for name in group) for group in LINEAR_GROUPS]
+
+
+def groups_along(
+    walk: SideBySide, classifier: Classifier, progress: Progress, description: str
+) -> Iterator[LinearGroup]:
+    """Every group in the order in which data flows; the walk goes on behind the last of a layer."""
+    layers = len(classifier.model.bert.encoder.layer)
+    steps = [(index, names) for index in range(layers) for names in group_names(index)]
+    for index, names in progress.track(steps, description):
+        # Looked up only now: a structured step replaces modules.
+        group = LinearGroup(index, names, tuple(linear_at(classifier.model, name) for name in names))
+        yield group
+        if group.is_last:
+            walk.advance()
+
+
+def _refine(
+    solver: GroupSolver, walk: SideBySide, index: int, masks: Mapping[str, Tensor], job: PruningJob
+) -> None:
+    """Refine an encoder layer, or take what the checkpoint holds of it."""
+    block, key = walk.blocks[1], f"{index:02d}-refined"
+    part = job.checkpoint.load(key, walk.dense.device)
+    if part is not None:
+        block.load_state_dict(part.tensors)
+    elif solver.refine(walk, index, masks):
+        job.checkpoint.save(key, Part({name: value.detach() for name, value in block.state_dict().items()}))
+
+
+@torch.no_grad()
+def prune_layerwise(
+    classifier: Classifier,
+    data: TextData,
+    job: PruningJob,
+    solver: GroupSolver,
+    progress: Progress,
+    *,
+    dense: BertForSequenceClassification | None,
+    drifted: bool = True,
+) -> WalkResult:
+    """Solve group after group, each from the inputs that what is pruned already feeds it.
+
+    Groups that the job's checkpoint holds are taken from there.
+
+    Args:
+        dense: walk beside this model, whose outputs are to be reproduced; is not changed.
+        drifted: if not, each group gets the dense model's inputs in place of the drifted ones.
+    """
+    walk, examples = start_walk(classifier, data, job, dense=dense)
+    layers = len(classifier.model.bert.encoder.layer)
+    masks: dict[str, Tensor] = {}
+    records: list[LayerRecord] = []
+    for group in groups_along(walk, classifier, progress, f"Pruning {layers} encoder layers"):
+        part = job.checkpoint.load(group.key, classifier.device)
+        if part is None:
+            solution = solver.solve(group, walk.moments(group.first, drifted=drifted))
+            job.checkpoint.save(group.key, solution.to_part())
+        else:
+            solution = Solution.from_part(part)
+        solver.apply(classifier, group, solution)
+        masks |= dict(zip(group.names, solution.masks, strict=bool(solution.masks)))
+        records += solution.records
+        if group.is_last:
+            _refine(solver, walk, group.index, masks, job)
+    return WalkResult(masks, records, walk, examples)

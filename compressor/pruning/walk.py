@@ -1,0 +1,430 @@
+"""Walks the dense and the pruned model side by side, encoder layer by encoder layer.
+
+Each linear layer's inputs are seen in both models for the same tokens: `X` in the dense model, and
+`Xh`, drifted, after the part that is pruned already. Only their second moments are kept. The hidden
+states between two encoder layers are in a file, and what is as large as they are, such as attention masks
+over all pairs of tokens, is made anew for each batch: the memory in use hardly grows with the calibration
+data, by a few bytes a token. Padding never enters a moment.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from compressor.data.batching import Batch, Encoded, pad, sorted_batches
+from compressor.errors import UserError
+from compressor.models.classifier import linear_at
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
+
+# The linear layers of an encoder layer in the order in which data flows; those of a group share
+# their input. Names as in BertLayer.
+LINEAR_GROUPS = (
+    ("attention.self.query", "attention.self.key", "attention.self.value"),
+    ("attention.output.dense",),
+    ("intermediate.dense",),
+    ("output.dense",),
+)
+
+
+class _Captured(Exception):
+    """Ends a forward pass where its purpose, one module's input, is reached."""
+
+
+@dataclass
+class Moments:
+    """Sums over tokens of a linear layer's inputs in the dense (`X`) and the pruned model (`Xh`).
+
+    Attributes:
+        count: number of tokens (rows of X and Xh).
+        dense_sum, pruned_sum: `(in,)` float64, column sums.
+        square: `(in, in)` float64, `Xh^T Xh`.
+        cross: `(in, in)` float64, `X^T Xh`.
+    """
+
+    count: int
+    dense_sum: Tensor
+    pruned_sum: Tensor
+    square: Tensor
+    cross: Tensor
+
+    @classmethod
+    def zeros(cls, in_features: int, device: torch.device) -> Moments:
+        """Moments of no tokens."""
+        options: dict[str, Any] = {"dtype": torch.float64, "device": device}
+        vector = torch.zeros(in_features, **options)
+        matrix = torch.zeros(in_features, in_features, **options)
+        return cls(0, vector, vector.clone(), matrix, matrix.clone())
+
+    def add(self, dense: Tensor, pruned: Tensor) -> None:
+        """Add rows `(tokens, in)` of X and Xh, of the same tokens in the same order."""
+        self.count += dense.shape[0]
+        self.dense_sum += dense.sum(dim=0, dtype=torch.float64)
+        self.pruned_sum += pruned.sum(dim=0, dtype=torch.float64)
+        # Products in the rows' own precision, sums over batches in float64: half the time, and the
+        # rounding of a batch of a thousand tokens is far below that of the inputs themselves.
+        self.square += pruned.T @ pruned
+        self.cross += dense.T @ pruned
+
+    @property
+    def dense_mean(self) -> Tensor:
+        """Mean of X, `(in,)` float64."""
+        return self.dense_sum / self.count
+
+    @property
+    def pruned_mean(self) -> Tensor:
+        """Mean of Xh, `(in,)` float64."""
+        return self.pruned_sum / self.count
+
+    @property
+    def hessian(self) -> Tensor:
+        """`(in, in)` float64: Xh^T Xh of centred inputs, which leaves the bias out of the problem."""
+        return self.square - torch.outer(self.pruned_sum, self.pruned_mean)
+
+    @property
+    def centred_cross(self) -> Tensor:
+        """`(in, in)` float64: X^T Xh of centred inputs."""
+        return self.cross - torch.outer(self.dense_sum, self.pruned_mean)
+
+
+@dataclass(frozen=True)
+class BlockPair:
+    """One batch in front of an encoder layer: its hidden states and the output that is wanted.
+
+    Attributes:
+        hidden: `(batch, sequence, hidden)`, what enters the pruned layer.
+        arguments: the other arguments of the layer's call.
+        target: `(batch, sequence, hidden)`, the dense layer's output from dense inputs.
+        tokens: `(batch, sequence)` bool, True for real tokens.
+    """
+
+    hidden: Tensor
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    target: Tensor
+    tokens: Tensor
+
+    def squared_error(self, block: nn.Module) -> Tensor:
+        """Squared difference of the layer's output from the target, summed over real tokens."""
+        difference = (_run(block, self.hidden, self.arguments) - self.target)[self.tokens]
+        return difference.square().sum()
+
+
+def calibration_batches(
+    encoded: Sequence[Encoded], batch_size: int, pad_token_id: int, device: torch.device
+) -> list[Batch]:
+    """Padded batches of similar lengths."""
+    return [
+        pad([encoded[i] for i in indices], pad_token_id, device)
+        for indices in sorted_batches(encoded, batch_size)
+    ]
+
+
+class _CompactBatch:
+    """A padded batch in 6 bytes a token, where the model's input takes 24."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.shape = tuple(batch["input_ids"].shape)
+        self.tokens: Tensor = batch["attention_mask"].bool()
+        self._inputs = {name: _smallest(value) for name, value in batch.items()}
+        self._types = {name: value.dtype for name, value in batch.items()}
+
+    def whole(self) -> Batch:
+        """The batch as it was given."""
+        return {name: value.to(self._types[name]) for name, value in self._inputs.items()}
+
+
+def _smallest(value: Tensor) -> Tensor:
+    """Whole numbers in the smallest type that holds them."""
+    low, high = (int(end) for end in value.aminmax()) if value.numel() else (0, 0)
+    for dtype in (torch.uint8, torch.int32):
+        bounds = torch.iinfo(dtype)
+        if bounds.min <= low and high <= bounds.max:
+            return value.to(dtype)
+    return value
+
+
+class _States:
+    """Hidden states of each batch, in one temporary file without a name, which ends with this object.
+
+    The file is read and written batch by batch and not mapped into memory: mapped pages count as the
+    process's own memory wherever there is room for them.
+
+    Args:
+        shapes: of each batch's states, `(batch, sequence, hidden)`.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> None:
+        self._shapes, self._dtype = shapes, dtype
+        sizes = [math.prod(shape) * dtype.itemsize for shape in shapes]
+        self._starts = [0, *itertools.accumulate(sizes)]
+        self._folder = "the folder for temporary files"
+        with self._complaint():
+            self._folder = tempfile.gettempdir()
+            self._file = tempfile.TemporaryFile(prefix="compress-states-", buffering=0)  # noqa: SIM115
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> Tensor:
+        """The states of a batch as a tensor of its own, on the CPU."""
+        states = torch.empty(self._shapes[index], dtype=self._dtype)
+        rest = _bytes_of(states)
+        self._file.seek(self._starts[index])
+        while rest:
+            count = self._file.readinto(rest)
+            if not count:
+                raise RuntimeError(f"batch {index} of the calibration states was never written")
+            rest = rest[count:]
+        return states
+
+    def __setitem__(self, index: int, states: Tensor) -> None:
+        rest = _bytes_of(states.detach().to("cpu", self._dtype).contiguous())
+        self._file.seek(self._starts[index])
+        with self._complaint():
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    @contextmanager
+    def _complaint(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self._folder}: no space for {self._starts[-1] / 1e6:.0f} MB of calibration states "
+                f"({error.strerror}); set TMPDIR to another folder, or use fewer --calibration-examples"
+            ) from error
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU."""
+    return memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+
+
+class BlockPairs(Sequence[BlockPair]):
+    """The batches in front of an encoder layer, each read from the walk's files when it is asked for."""
+
+    def __init__(self, pair: Callable[[int], BlockPair], count: int) -> None:
+        self._pair, self._count = pair, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> BlockPair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[BlockPair]: ...
+
+    def __getitem__(self, index: int | slice) -> BlockPair | list[BlockPair]:
+        places = range(self._count)[index]
+        return self._pair(places) if isinstance(places, int) else [self._pair(place) for place in places]
+
+
+class SideBySide:
+    """The two models and the hidden states that enter their next encoder layer.
+
+    Args:
+        dense: the model to reproduce; is not changed.
+        pruned: of the same shape, pruned by the caller from the first layer on; or the same model, where
+            there is nothing to reproduce.
+        batches: calibration data, padded.
+
+    Raises:
+        UserError: there is no space for the hidden states.
+    """
+
+    def __init__(
+        self,
+        dense: BertForSequenceClassification,
+        pruned: BertForSequenceClassification,
+        batches: Sequence[Batch],
+    ) -> None:
+        self._models = (dense, pruned)
+        self._batches = [_CompactBatch(batch) for batch in batches]
+        self._index = 0
+        self._device = dense.device
+        self._dense_states = self._new_states()
+        self._pruned_states = self._dense_states if dense is pruned else self._new_states()
+        # All is written here, so that a disk without room for it shows before anything is solved.
+        for i, batch in enumerate(batches):
+            self._dense_states[i] = _enter_encoder(dense, batch)[0]
+            if pruned is not dense:
+                # Embeddings are never pruned, but those of the pruned model may have been trained.
+                self._pruned_states[i] = _enter_encoder(pruned, batch)[0]
+
+    def _new_states(self) -> _States:
+        width = self.dense.config.hidden_size
+        return _States([(*batch.shape, width) for batch in self._batches], self.dense.dtype)
+
+    @property
+    def batches(self) -> list[Batch]:
+        """Calibration data, padded."""
+        return [batch.whole() for batch in self._batches]
+
+    @property
+    def dense(self) -> BertForSequenceClassification:
+        """The model to reproduce."""
+        return self._models[0]
+
+    @property
+    def blocks(self) -> tuple[nn.Module, nn.Module]:
+        """The encoder layer that is next, in the dense and in the pruned model."""
+        dense, pruned = (model.bert.encoder.layer[self._index] for model in self._models)
+        return dense, pruned
+
+    def _arguments(self, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What encoder layers are called with for a batch besides hidden states.
+
+        Made anew each time: an attention mask over all pairs of tokens is larger than the states are.
+        """
+        return _enter_encoder(self.dense, self._batches[index].whole())[1]
+
+    @torch.no_grad()
+    def moments(self, linear_name: str, *, drifted: bool = True) -> Moments:
+        """Moments of the inputs of a linear layer of the next encoder layer, over real tokens.
+
+        Args:
+            linear_name: as in BertLayer.
+            drifted: if not, the dense model's inputs stand for the pruned model's as well.
+        """
+        dense_block, pruned_block = self.blocks
+        weight = linear_at(dense_block, linear_name).weight
+        moments = Moments.zeros(weight.shape[1], weight.device)
+        apart = drifted and pruned_block is not dense_block
+        for i, batch in enumerate(self._batches):
+            arguments = self._arguments(i)
+            dense_input = _input_of(
+                dense_block, linear_name, self._dense_states[i].to(self._device), arguments
+            )
+            pruned_input = dense_input
+            if apart:
+                pruned_state = self._pruned_states[i].to(self._device)
+                pruned_input = _input_of(pruned_block, linear_name, pruned_state, arguments)
+            moments.add(dense_input[batch.tokens], pruned_input[batch.tokens])
+        return moments
+
+    @torch.no_grad()
+    def block_pairs(self) -> BlockPairs:
+        """What enters the next encoder layer of the pruned model, and what it is to give, by batch.
+
+        Raises:
+            UserError: there is no space for what it is to give.
+        """
+        dense_block, _ = self.blocks
+        targets = self._new_states()
+        for i in range(len(targets)):
+            targets[i] = _run(dense_block, self._dense_states[i].to(self._device), self._arguments(i))
+
+        def pair(i: int) -> BlockPair:
+            hidden, target = (states[i].to(self._device) for states in (self._pruned_states, targets))
+            return BlockPair(hidden, self._arguments(i), target, self._batches[i].tokens)
+
+        return BlockPairs(pair, len(targets))
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """Run the next encoder layer of both models; the one after it is next."""
+        dense_block, pruned_block = self.blocks
+        passes = [(dense_block, self._dense_states)]
+        if pruned_block is not dense_block:
+            passes.append((pruned_block, self._pruned_states))
+        for i in range(len(self._batches)):
+            arguments = self._arguments(i)
+            for block, states in passes:
+                states[i] = _run(block, states[i].to(self._device), arguments)
+        self._index += 1
+
+    @torch.no_grad()
+    def last_first_tokens(self) -> Tensor:
+        """Last hidden states of [CLS], `(texts, hidden)`, of the dense model, from where the walk stands."""
+        firsts = []
+        for i, state in enumerate(self._dense_states):
+            hidden, arguments = state.to(self._device), self._arguments(i)
+            for block in self.dense.bert.encoder.layer[self._index :]:
+                hidden = _run(block, hidden, arguments)
+            # A copy: a view would keep the states of all tokens.
+            firsts.append(hidden[:, 0].clone())
+        return torch.cat(firsts)
+
+    def first_tokens(self) -> tuple[Tensor, Tensor]:
+        """Hidden states of [CLS], `(texts, hidden)`, in the dense and in the pruned model."""
+        dense, pruned = (
+            torch.cat([state[:, 0].clone() for state in states]).to(self._device)
+            for states in (self._dense_states, self._pruned_states)
+        )
+        return dense, pruned
+
+
+@torch.no_grad()
+def _enter_encoder(
+    model: BertForSequenceClassification, batch: Batch
+) -> tuple[Tensor, tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Hidden states that enter the first encoder layer, and the other arguments of its call.
+
+    Taking the arguments from a real call keeps this independent of the transformers version, which
+    decides what an encoder layer is called with (the extended attention mask among them).
+    """
+    caught: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        caught.append((args, kwargs))
+        raise _Captured
+
+    handle = model.bert.encoder.layer[0].register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        model(**batch)
+    except _Captured:
+        pass
+    finally:
+        handle.remove()
+    args, kwargs = caught[0]
+    kwargs = dict(kwargs)
+    hidden = args[0] if args else kwargs.pop("hidden_states")
+    return hidden, (args[1:], kwargs)
+
+
+def _run(block: nn.Module, hidden: Tensor, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+    args, kwargs = arguments
+    output = block(hidden, *args, **kwargs)
+    # A tuple up to transformers 4, a tensor from 5 on.
+    result: Tensor = output[0] if isinstance(output, tuple) else output
+    return result
+
+
+@contextmanager
+def _stop_at(module: nn.Module) -> Iterator[list[Tensor]]:
+    caught: list[Tensor] = []
+
+    def catch(_: nn.Module, args: tuple[Any, ...]) -> None:
+        caught.append(args[0])
+        raise _Captured
+
+    handle = module.register_forward_pre_hook(catch)
+    try:
+        yield caught
+    except _Captured:
+        pass
+    finally:
+        handle.remove()
+
+
+def _input_of(
+    block: nn.Module, linear_name: str, hidden: Tensor, arguments: tuple[tuple[Any, ...], dict[str, Any]]
+) -> Tensor:
+    """Input `(batch, sequence, in)` of a linear layer, without running what comes after it."""
+    with _stop_at(block.get_submodule(linear_name)) as caught:
+        _run(block, hidden, arguments)
+    return caught[0]

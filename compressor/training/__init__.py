@@ -1,0 +1,1 @@
+"""Training: the loop, losses, adversarial texts, soups, and their stages."""

@@ -1,0 +1,318 @@
+"""The soup stage: a robust dense start, averaged from fine-tuning runs by accuracy under attack.
+
+Step A of adaptive knowledge-retention pruning (section 4.2 and algorithm 3 of Li et al., EMNLP 2023).
+Runs and evaluations are kept in a folder beside the output, each under a name made of all that decides
+it: what is there already is not made again, whatever command asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressor.attacks.records import mean_accuracy, summarize
+from compressor.attacks.runner import attack_model
+from compressor.attacks.stage import attack_decides
+from compressor.attacks.victims import Victim
+from compressor.data.texts import TextData, load_text_data, log_notes
+from compressor.errors import UserError
+from compressor.intervals import wilson_interval
+from compressor.lexicon.word_vectors import WordVectors
+from compressor.models.accuracy import measure_accuracy
+from compressor.models.classifier import (
+    Classifier,
+    load_classifier,
+    load_for_finetuning,
+    model_content,
+    save_classifier,
+    weights_bytes,
+    weights_fingerprint,
+)
+from compressor.models.predictors import Predictor, TorchPredictor
+from compressor.options import (
+    ONE_WORD_AFTER_THE_OTHER,
+    ColumnsConfig,
+    FinetuneConfig,
+    RobustnessFigure,
+    RunConfig,
+    SoupConfig,
+)
+from compressor.options.training import training_in_words
+from compressor.system.checkpoint import Checkpoint, checkpoint_folder, remove_checkpoint
+from compressor.system.console import Progress
+from compressor.system.environment import describe_environment, prepare
+from compressor.system.files import (
+    atomic_directory,
+    check_space,
+    claims_output,
+    json_sha256,
+    place_of,
+    read_json,
+    scratch_directory,
+    write_json,
+    write_whole,
+)
+from compressor.training.checkpoint import DISK_SHARE
+from compressor.training.finetune_stage import TRAINING_RECORD, finetune_classifier, training_decides
+from compressor.training.soup import Score, average_weights, greedy_soup, grid_runs
+from compressor.training.word_substitution import check_substitution, substitution_vectors
+
+SOUP_RECORD = "soup.json"
+
+
+@dataclass(frozen=True)
+class FinetuningRun:
+    """One model of the grid, on disk.
+
+    Attributes:
+        seed: of the order of the texts and of dropout; the head starts alike in all.
+    """
+
+    directory: Path
+    options: FinetuneConfig
+    seed: int
+    sha256: str | None
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"directory": str(self.directory), "options": self.options.model_dump()}
+
+
+@claims_output
+def soup_directory(
+    model: str,
+    train_data: str,
+    columns: ColumnsConfig,
+    config: SoupConfig,
+    run: RunConfig,
+    output: Path,
+    *,
+    processes: int = 1,
+    force: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The soup stage: a BERT checkpoint and labelled texts in, a robust dense classifier out.
+
+    The texts that runs are compared on are drawn from `train_data` and not trained on. Writes the
+    average and `soup.json`, whose content is returned. The runs stay in the folder `OUTPUT.runs`.
+
+    Args:
+        processes: among which the examples of an attack are shared out.
+
+    Raises:
+        UserError: bad model, data, resources or output.
+    """
+    check_soup(config)
+    device = prepare(run)
+    data = load_text_data(train_data, columns, "train")
+    log_notes(data, progress)
+    training, holdout = data.hold_out(config.holdout_examples, run.seed)
+    kitchen = _Kitchen(
+        model, training, holdout, columns, config, run, processes, progress, runs_folder(output), device
+    )
+    if any(config.substituted_shares):
+        kitchen.vectors = substitution_vectors(config, progress)
+    first = load_for_finetuning(
+        model,
+        data.label_names,
+        run.seed,
+        device,
+        lengths={"max_length": columns.max_length},
+        has_pairs=data.pairs is not None,
+    )
+    size = weights_bytes(first)
+    del first
+    check_space(output, (config.runs + 2 + DISK_SHARE) * size)
+    began = time.monotonic()
+    plans = grid_runs(config, run.seed)
+    runs = [kitchen.finetuned(plan, place, len(plans)) for place, plan in enumerate(plans)]
+    alone = [kitchen.evaluated([own], f"run {place + 1} of {len(runs)}") for place, own in enumerate(runs)]
+    averages: dict[tuple[int, ...], dict[str, Any]] = {}
+
+    def score_of(places: tuple[int, ...]) -> Score:
+        name = f"average of runs {', '.join(str(place + 1) for place in places)}"
+        averages[places] = kitchen.evaluated([runs[place] for place in places], name)
+        return _score(averages[places], config.chosen_by)
+
+    scores = [_score(figures, config.chosen_by) for figures in alone]
+    trials = greedy_soup(scores, score_of, config.accuracy_tolerance)
+    kept = tuple(trial.run for trial in trials if trial.kept)
+    record = {
+        "seconds": round(time.monotonic() - began, 2),
+        "options": config.model_dump(),
+        "seed": run.seed,
+        "labels": data.label_names,
+        "model": {"source": model, "sha256": weights_fingerprint(model)},
+        "data": data.record(columns),
+        "holdout": {"examples": len(holdout), "fingerprint": holdout.fingerprint},
+        "resources": kitchen.resources,
+        "runs": [own.record() | figures for own, figures in zip(runs, alone, strict=True)],
+        "trials": [asdict(trial) for trial in trials],
+        "kept": list(kept),
+        **(alone[kept[0]] if len(kept) == 1 else averages[kept]),
+        "environment": describe_environment(run),
+    }
+    classifier = averaged_classifier([runs[place] for place in kept], device)
+    with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
+        save_classifier(classifier, working)
+        write_json(working / SOUP_RECORD, record)
+    return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}
+
+
+def check_soup(config: SoupConfig) -> None:
+    """Find options that contradict each other.
+
+    Raises:
+        UserError: the attack does not tell the figure that runs are chosen by; words that nothing draws are
+            to be drawn several times.
+    """
+    check_substitution(config)
+    if config.chosen_by == "mean_accuracy_under_attack" and config.attack.longest_word_budget is None:
+        raise UserError(
+            f"chosen_by: {config.attack.attack} tells no {config.chosen_by}; choose by "
+            f"accuracy_under_attack, or attack with one of {', '.join(sorted(ONE_WORD_AFTER_THE_OTHER))}"
+        )
+
+
+def runs_folder(output: Path) -> Path:
+    """Where the fine-tuning runs of a soup, and what they did under attack, are kept."""
+    return place_of(output).beside("runs")
+
+
+def averaged_classifier(runs: Sequence[FinetuningRun], device: torch.device) -> Classifier:
+    """The classifier whose weights are the mean of the runs'."""
+    classifiers = [load_classifier(str(own.directory), device) for own in runs]
+    weights = average_weights([classifier.model.state_dict() for classifier in classifiers])
+    classifiers[0].model.load_state_dict(weights)
+    return classifiers[0]
+
+
+def _score(figures: Mapping[str, Any], chosen_by: RobustnessFigure) -> Score:
+    robustness = figures[chosen_by]
+    return Score(figures["accuracy"], robustness if isinstance(robustness, float) else robustness["mean"])
+
+
+def _name(kind: str, facts: Mapping[str, Any]) -> str:
+    """A name that two things share only if all their facts are the same."""
+    return f"{kind}-{json_sha256(facts)[:16]}"
+
+
+@dataclass
+class _Kitchen:
+    """Makes runs and evaluations, or takes those that are in its folder.
+
+    Attributes:
+        vectors: whose neighbours replace words, where runs of the grid have some replaced.
+        resources: that the attacks used, once there was one.
+    """
+
+    model: str
+    training: TextData
+    holdout: TextData
+    columns: ColumnsConfig
+    config: SoupConfig
+    run: RunConfig
+    processes: int
+    progress: Progress
+    folder: Path
+    device: torch.device
+    vectors: WordVectors | None = None
+    resources: dict[str, str] = field(default_factory=dict)
+
+    def finetuned(self, options: FinetuneConfig, place: int, count: int) -> FinetuningRun:
+        """The run with those options; its seed is the soup's, moved on by `place`."""
+        seed = self.run.seed + place
+        max_length = self.columns.max_length
+        vectors = self.vectors if options.substituted_share else None
+        # One head for all: averages of models whose heads started apart mean little.
+        decisive = training_decides(
+            options,
+            self.run.model_copy(update={"seed": seed}),
+            {"content": model_content(self.model)},
+            self.training,
+            max_length,
+            head_seed=self.run.seed,
+        )
+        facts = {
+            "options": options.model_dump(),
+            "seed": seed,
+            "head_seed": self.run.seed,
+            "data": self.training.fingerprint,
+            "substitution_vectors": vectors and vectors.description,
+            "decides": decisive,
+        }
+        directory = self.folder / _name("run", decisive)
+        if directory.exists():
+            self.progress.log(f"Run {place + 1} of {count} is done already: {directory.name}")
+        else:
+            labels = self.training.label_names
+            classifier = load_for_finetuning(self.model, labels, self.run.seed, self.device)
+            self.progress.log(f"Run {place + 1} of {count}: {training_in_words(options.model_dump())}")
+            began = time.monotonic()
+            # The name has all that decides the run, so what a stopped one left is always gone on with.
+            checkpoint = Checkpoint(checkpoint_folder(directory), decisive, self.progress.log)
+            with atomic_directory(directory, force=False, needed_bytes=weights_bytes(classifier)) as working:
+                steps = finetune_classifier(
+                    classifier, self.training, options, max_length, seed, vectors, self.progress, checkpoint
+                )
+                save_classifier(classifier, working)
+                seconds = round(time.monotonic() - began, 2)
+                record = facts | {"steps": steps, "seconds": seconds, "labels": labels}
+                write_json(working / TRAINING_RECORD, record)
+            remove_checkpoint(checkpoint)
+        return FinetuningRun(directory, options, seed, weights_fingerprint(str(directory)))
+
+    def evaluated(self, runs: Sequence[FinetuningRun], name: str) -> dict[str, Any]:
+        """What the average of `runs` does on the held-out texts, and under attack on the first of them."""
+        facts = attack_decides(
+            self.config.attack, self.run, self.holdout.fingerprint, self.columns.max_length
+        )
+        facts["average_of"] = [own.sha256 for own in runs]
+        folder = self.folder / _name("evaluation", facts)
+        summary = folder / SOUP_RECORD
+        if summary.is_file():
+            found = read_json(summary)
+            self.resources = found["resources"]
+            return dict(found["figures"])
+        self.progress.log(f"Attacking the {name}")
+        classifier = averaged_classifier(runs, self.device)
+        predictor = TorchPredictor(classifier)
+        attacked = self.holdout.select(range(min(self.config.attack.attack_examples, len(self.holdout))))
+        with scratch_directory(folder) as working:
+            directory = working / "average"
+            save_classifier(classifier, directory)
+            examples, self.resources = attack_model(
+                str(directory),
+                Victim(predictor, self.columns.max_length),
+                attacked,
+                self.config.attack,
+                self.run,
+                self.processes,
+                self.progress,
+                Checkpoint(folder, facts, self.progress.log, keeps=(SOUP_RECORD,)),
+            )
+        figures = asdict(summarize(examples, self.config.attack.attack))
+        longest = self.config.attack.longest_word_budget
+        mean = None if longest is None else asdict(mean_accuracy(examples, longest))
+        figures |= {"mean_accuracy_under_attack": mean}
+        # On the attacked texts alone the accuracy is too unsure to leave a run out for it.
+        figures |= self._accuracy(predictor, name)
+        text = json.dumps({"resources": self.resources, "figures": figures}, indent=2, allow_nan=False)
+        write_whole(summary, text + "\n")
+        score = _score(figures, self.config.chosen_by)
+        kind = self.config.chosen_by.replace("_", " ")
+        self.progress.log(f"{name}: accuracy {score.accuracy:.1%}, {kind} {score.robustness:.1%}")
+        return figures
+
+    def _accuracy(self, predictor: Predictor, name: str) -> dict[str, Any]:
+        """On all held-out texts, with its interval."""
+        count = len(self.holdout)
+        share = measure_accuracy(predictor, self.holdout, self.columns.max_length, self.progress, name)
+        interval = wilson_interval(round(share * count), count)
+        return {"accuracy": share, "accuracy_interval": asdict(interval)}

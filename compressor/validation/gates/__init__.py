@@ -1,0 +1,1 @@
+"""Gates: what a report is held against."""

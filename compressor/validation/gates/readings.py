@@ -1,0 +1,254 @@
+"""What gates may bound and reports are compared by: each figure of a report by name. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from compressor.intervals import Interval
+from compressor.validation.gates.attack_readings import (
+    attacks,
+    drops_within_budgets,
+    mean_drop,
+    mean_under_attack,
+    paired_attacks,
+    paired_within_budgets,
+    robustness,
+    within_budgets,
+)
+from compressor.validation.gates.metric import (
+    Basis,
+    Measured,
+    Metric,
+    PairCounts,
+    Pairs,
+    Reading,
+    Readings,
+    difference_from,
+    ends,
+    of_classes,
+    share,
+)
+from compressor.validation.measure.answers import unpack_bits
+from compressor.validation.schema import (
+    AnswersAgainstFigures,
+    FootprintFigures,
+    LatencyFigures,
+    VariantFigures,
+)
+
+FOOTPRINT_METRICS = ("load_seconds", "peak_memory_mb", "model_memory_mb")
+TASK_METRICS = ("task_score", "task_score_drop")
+WITHIN_BUDGETS = ("accuracy_under_attack_within_budgets", "accuracy_under_attack_drop_within_budgets")
+# Of attacks whose figures within word budgets are read off one run.
+BUDGET_METRICS = (*WITHIN_BUDGETS, "mean_accuracy_under_attack", "mean_accuracy_under_attack_drop")
+# A regression's answers are numbers, of which none is right or wrong.
+CLASS_METRICS = (
+    "accuracy",
+    "calibration_error",
+    "accuracy_under_attack",
+    "attack_success_rate",
+    "accuracy_drop",
+    "label_agreement",
+    "slice_regressions",
+    "worst_slice_drop",
+    "accuracy_under_attack_drop",
+    "accuracy_under_attack_drop_upper",
+    "transfer_rate",
+    "attack_success_rate_rise",
+    "dense_over_majority",
+    "class_coverage",
+    *BUDGET_METRICS,
+)
+UNSETTLED = "the times did not settle"
+ONE_CLASS = "the test data hold one class only, of which a constant answer is always right"
+
+
+def shape_name(batch_size: int, sequence_length: int) -> str:
+    """`1 x 32`."""
+    return f"{batch_size} x {sequence_length}"
+
+
+def _answers(figures: VariantFigures) -> AnswersAgainstFigures:
+    if figures.answers_against_dense is None:
+        raise ValueError("the artifact's answers were not compared with the dense model's")
+    return figures.answers_against_dense
+
+
+def _footprint(figures: VariantFigures) -> FootprintFigures:
+    if figures.footprint is None:
+        raise ValueError("load time and memory were not measured")
+    return figures.footprint
+
+
+def _times(value: Callable[[LatencyFigures], float]) -> Callable[[Measured, VariantFigures], Readings]:
+    def read(_: Measured, figures: VariantFigures) -> Readings:
+        return {
+            shape_name(entry.batch_size, entry.sequence_length): Reading(
+                value(entry), doubt=None if entry.stable else UNSETTLED
+            )
+            for entry in figures.latency
+        }
+
+    return read
+
+
+def _latency_ratio(measured: Measured, figures: VariantFigures) -> Readings:
+    p50 = _times(lambda entry: entry.p50_ms)
+    own, dense = p50(measured, figures), p50(measured, measured.variants.dense)
+    return {
+        shape: Reading(own[shape].value / dense[shape].value, doubt=own[shape].doubt or dense[shape].doubt)
+        for shape in own
+    }
+
+
+def _paired_answers(first: VariantFigures, second: VariantFigures, _: str) -> Pairs | None:
+    if first.examples != second.examples:
+        return None
+    one, other = (unpack_bits(of_classes(figures.right), figures.examples) for figures in (first, second))
+    return Pairs(
+        int((one & other).sum()), int((one & ~other).sum()), int((other & ~one).sum()), first.examples
+    )
+
+
+def _majority(measured: Measured, _: VariantFigures) -> Readings:
+    dense, share = measured.variants.dense, of_classes(measured.majority_share)
+    ends = of_classes(dense.accuracy_interval)
+    interval = Interval(ends.low - share, ends.high - share)
+    undefined = ONE_CLASS if share == 1 else None
+    return {"": Reading(of_classes(dense.accuracy) - share, interval, undefined=undefined)}
+
+
+def _coverage(measured: Measured, _: VariantFigures) -> Readings:
+    share = measured.class_coverage
+    return {} if share is None else {"": Reading(share)}
+
+
+def _accuracy_drop(figures: VariantFigures, dense: VariantFigures) -> Reading:
+    drop = of_classes(_answers(figures).accuracy_drop)
+    return Reading(of_classes(dense.accuracy) - of_classes(figures.accuracy), ends(drop.interval))
+
+
+def _of(
+    read: Callable[[VariantFigures], Reading],
+    *basis: Basis,
+    interval: bool = False,
+    pair: PairCounts = lambda first, second, place: None,
+) -> Metric:
+    """A figure of any variant."""
+    return Metric(lambda _, figures: {"": read(figures)}, True, interval, frozenset(basis), pair)
+
+
+def _against(
+    read: Callable[[VariantFigures, VariantFigures], Reading], *basis: Basis, interval: bool = False
+) -> Metric:
+    """A figure of a variant and the dense model."""
+    return Metric(
+        lambda measured, figures: {"": read(figures, measured.variants.dense)},
+        False,
+        interval,
+        frozenset(basis),
+    )
+
+
+def _timed(value: Callable[[LatencyFigures], float]) -> Metric:
+    return Metric(_times(value), True, False, frozenset({"machine"}))
+
+
+# Drops are dense minus artifact.
+METRICS: dict[str, Metric] = {
+    "accuracy": _of(
+        lambda v: share(of_classes(v.accuracy), v.accuracy_interval),
+        "data",
+        interval=True,
+        pair=_paired_answers,
+    ),
+    "task_score": _of(lambda v: Reading(v.task_score, ends(v.task_score_interval)), "data", interval=True),
+    "calibration_error": _of(lambda v: Reading(of_classes(v.calibration_error)), "data"),
+    "accuracy_under_attack": _of(
+        lambda v: replace(
+            share(robustness(v).accuracy_under_attack, robustness(v).accuracy_under_attack_interval),
+            possible=Interval(0.0, 1.0),
+        ),
+        "data",
+        "attack",
+        interval=True,
+        pair=paired_attacks,
+    ),
+    "accuracy_under_attack_within_budgets": Metric(
+        within_budgets, True, True, frozenset({"data", "attack"}), paired_within_budgets
+    ),
+    "mean_accuracy_under_attack": Metric(mean_under_attack, True, True, frozenset({"data", "attack"})),
+    "attack_success_rate": _of(
+        lambda v: share(robustness(v).attack_success_rate, robustness(v).attack_success_rate_interval),
+        "data",
+        "attack",
+        interval=True,
+    ),
+    "sparsity": _of(lambda v: Reading(v.sparsity)),
+    "size_mb": _of(lambda v: Reading(v.size_bytes / 1e6)),
+    "flops": _of(lambda v: Reading(v.flops.all_weights)),
+    "flops_nonzero": _of(lambda v: Reading(v.flops.nonzero_weights)),
+    "load_seconds": _of(lambda v: Reading(_footprint(v).load_seconds), "machine"),
+    "peak_memory_mb": _of(lambda v: Reading(_footprint(v).peak_memory_bytes / 1e6), "machine"),
+    "model_memory_mb": _of(lambda v: Reading(_footprint(v).model_memory_bytes / 1e6), "machine"),
+    "latency_p50": _timed(lambda entry: entry.p50_ms),
+    "latency_p95": _timed(lambda entry: entry.p95_ms),
+    "latency_p99": _timed(lambda entry: entry.p99_ms),
+    "throughput": _timed(lambda entry: entry.examples_per_second),
+    "accuracy_drop": _against(_accuracy_drop, "data", interval=True),
+    "task_score_drop": _against(
+        lambda v, _: Reading(_answers(v).task_score_drop, ends(_answers(v).task_score_drop_interval)),
+        "data",
+        interval=True,
+    ),
+    "label_agreement": _against(
+        lambda v, _: Reading(
+            of_classes(_answers(v).label_agreement), ends(_answers(v).label_agreement_interval)
+        ),
+        "data",
+        interval=True,
+    ),
+    "slice_regressions": _against(lambda v, _: Reading(sum(part.regression for part in v.slices)), "data"),
+    "worst_slice_drop": _against(
+        lambda v, _: Reading(max(part.drop.difference for part in v.slices if part.drop)), "data"
+    ),
+    "accuracy_under_attack_drop": _against(
+        lambda v, dense: Reading(
+            robustness(dense).accuracy_under_attack - robustness(v).accuracy_under_attack,
+            ends(attacks(v).accuracy_under_attack_drop.interval),
+            possible=difference_from(robustness(dense).accuracy_under_attack),
+        ),
+        "data",
+        "attack",
+        interval=True,
+    ),
+    "accuracy_under_attack_drop_within_budgets": Metric(
+        drops_within_budgets, False, True, frozenset({"data", "attack"})
+    ),
+    "mean_accuracy_under_attack_drop": Metric(mean_drop, False, True, frozenset({"data", "attack"})),
+    # What the drop may still be, given the number of examples: a bound on it tests "no less robust".
+    "accuracy_under_attack_drop_upper": _against(
+        lambda v, _: Reading(attacks(v).accuracy_under_attack_drop.interval.high), "data", "attack"
+    ),
+    "transfer_rate": _against(
+        lambda v, _: share(attacks(v).transfer.rate, attacks(v).transfer.interval),
+        "data",
+        "attack",
+        interval=True,
+    ),
+    "attack_success_rate_rise": _against(
+        lambda v, dense: Reading(
+            (robustness(v).attack_success_rate or 0.0) - (robustness(dense).attack_success_rate or 0.0),
+            possible=difference_from(1 - (robustness(dense).attack_success_rate or 0.0)),
+        ),
+        "data",
+        "attack",
+    ),
+    # A dense model that is no better than a constant answer is the wrong checkpoint.
+    "dense_over_majority": Metric(_majority, False, True, frozenset({"data"})),
+    # Nothing is proven of a class that no test text has.
+    "class_coverage": Metric(_coverage, False, False, frozenset({"data"})),
+    "size_ratio": _against(lambda v, dense: Reading(v.size_bytes / dense.size_bytes)),
+    "latency_ratio": Metric(_latency_ratio, False, False, frozenset({"machine"})),
+}

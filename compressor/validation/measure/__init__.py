@@ -1,0 +1,1 @@
+"""Measurements of dense model, pruned model and artifact."""

@@ -1,0 +1,123 @@
+"""The variants that a validation holds side by side: loaded, and what is known of them before they run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressor.errors import UserError
+from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.classifier import (
+    Classifier,
+    encoder_weights,
+    load_classifier,
+    sparsity_of,
+    weights_bytes,
+    weights_fingerprint,
+)
+from compressor.models.predictors import OnnxPredictor, Predictor, TorchPredictor
+from compressor.models.weight_files import weight_files
+from compressor.options import RunConfig
+from compressor.system.environment import prepare, thread_count
+from compressor.validation.measure.flops import encoder_flops
+from compressor.validation.schema import FlopsFigures
+from exporters.onnx import encoder_initializers
+
+ARTIFACT = "artifact"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a variant is made of.
+
+    Attributes:
+        size_bytes: of the weights (and graph) as stored.
+        sparsity: share of zeros in the encoder's matrices, also of those that an artifact has no more.
+        flops: of one text.
+    """
+
+    size_bytes: int
+    sparsity: float
+    flops: FlopsFigures
+
+
+def load_predictor(
+    name: str,
+    directory: str,
+    run: RunConfig,
+    device: torch.device,
+    lengths: Mapping[str, int | None] | None = None,
+) -> Predictor:
+    """What classifies with a variant: ONNX Runtime with the artifact, PyTorch with the others.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    if name == ARTIFACT:
+        return OnnxPredictor(Path(directory), thread_count(run), device.type, lengths=lengths)
+    return TorchPredictor(load_classifier(directory, device))
+
+
+def load_variants(
+    directories: Mapping[str, str],
+    artifact_sparsity: float,
+    run: RunConfig,
+    sequence_length: int,
+    lengths: Mapping[str, int | None] | None = None,
+) -> tuple[dict[str, Predictor], dict[str, Contents]]:
+    """Predictor and contents of each variant.
+
+    Args:
+        directories: directory or hub id of each variant, the dense model's first.
+        artifact_sparsity: as its manifest says: it counts what was cut out of the graph as zeros too.
+        sequence_length: tokens of the text whose operations are counted.
+        lengths: tokens of the inputs that all are to take, by the name of their option.
+
+    Raises:
+        UserError: one cannot be loaded.
+    """
+    device = prepare(run)
+    predictors: dict[str, Predictor] = {}
+    contents = {}
+    for name, directory in directories.items():
+        if name == ARTIFACT:
+            predictors[name] = load_predictor(name, directory, run, device, lengths)
+            graph = Path(directory) / ARTIFACT_GRAPH
+            size, weights = graph.stat().st_size, encoder_initializers(graph)
+            sparsity = artifact_sparsity
+        else:
+            classifier = load_classifier(directory, device, lengths=lengths)
+            predictors[name] = TorchPredictor(classifier)
+            size, weights = _stored_bytes(classifier), encoder_weights(classifier.model)
+            sparsity = sparsity_of(weights)
+        contents[name] = Contents(size, sparsity, encoder_flops(weights, 1, sequence_length))
+    return predictors, contents
+
+
+def _stored_bytes(classifier: Classifier) -> int:
+    """Bytes of the weights; a hub id has no directory of ours, and is stored as it is in memory."""
+    files = weight_files(Path(classifier.source))
+    return sum(file.stat().st_size for file in files) if files else weights_bytes(classifier)
+
+
+def pruned_directory(artifact: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """The classifier that the artifact was exported from, if it is still where it was."""
+    lineage = manifest.get("lineage", {})
+    directory = (artifact / str(lineage.get("model", ""))).resolve()
+    fingerprint = weights_fingerprint(str(directory))
+    return directory if fingerprint and fingerprint == lineage.get("weights_sha256") else None
+
+
+def check_same_labels(predictors: Mapping[str, Predictor], directories: Mapping[str, str]) -> None:
+    """Raise a `UserError` unless all variants have the dense model's labels."""
+    expected = predictors["dense"].label_names
+    for name, predictor in predictors.items():
+        if predictor.label_names != expected:
+            raise UserError(
+                f"{directories[name]}: its labels are {', '.join(predictor.label_names)}, those of "
+                f"{directories['dense']} are {', '.join(expected)}; they are not of one model"
+            )

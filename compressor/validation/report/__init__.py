@@ -1,0 +1,1 @@
+"""Reports as pages, tables, plots and JUnit files."""

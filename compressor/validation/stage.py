@@ -1,0 +1,412 @@
+"""The validate stage: dense model against artifact, side by side, held against the gates."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compressor.attacks.records import ROBUSTNESS_RECORD, read_examples
+from compressor.attacks.stage import attack_decides, attack_directory
+from compressor.data.batching import Encoded, encode
+from compressor.data.labels import task_of
+from compressor.data.overlap import check_made_with
+from compressor.data.texts import TextData, load_text_data, log_notes
+from compressor.errors import UserError
+from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.manifest import check_labels, read_artifact_manifest
+from compressor.models.predictors import OnnxPredictor, Predictor, check_finite, predict_encoded
+from compressor.models.preprocessing import check_measured_as_proven
+from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
+from compressor.pruning.interface import PRUNING_RECORD
+from compressor.system.checkpoint import STAGES, Checkpoint, open_checkpoint, remove_checkpoint
+from compressor.system.console import Progress
+from compressor.system.environment import describe_environment, resolve_device, thread_count, torch_threads
+from compressor.system.files import atomic_directory, claims_output, read_json
+from compressor.system.jobs import Job, describe_machine
+from compressor.validation.gates.baseline import check_baseline, check_task, doubts, prepare_gates
+from compressor.validation.gates.metric import Measured
+from compressor.validation.measure.answers import Examples, NumberedExamples, answer_figures, number_figures
+from compressor.validation.measure.footprint import measure_footprint
+from compressor.validation.measure.latency import LatencyPlan, batch_of_length, measure_latency
+from compressor.validation.measure.slices import label_slices, length_slices
+from compressor.validation.measure.variants import check_same_labels, load_variants, pruned_directory
+from compressor.validation.report.junit import render_junit
+from compressor.validation.report.render import render_html, render_markdown
+from compressor.validation.schema import (
+    REPORT,
+    AgainstFigures,
+    Appendix,
+    AttackRow,
+    FootprintFigures,
+    LatencyFigures,
+    LayerRow,
+    Report,
+    RobustnessFigures,
+    VariantFigures,
+    Variants,
+)
+from exporters.tensorrt.engine_log import read_build_of
+
+ATTACK_FOLDER = "attack"
+SHOWN_ATTACKS = 5
+SPEED_TEXTS = 256
+ANSWER_BATCH = 64
+REPORT_BYTES = 5 * 10**6
+
+
+@dataclass(frozen=True)
+class ValidationJob:
+    """What is compared, on which data, and how.
+
+    Attributes:
+        dense: directory or hub id of the dense classifier.
+        artifact: directory of the exported artifact.
+        pruned: directory of the pruned classifier; None looks where the artifact's manifest says.
+        data: labelled test texts.
+        processes: among which attacked examples are shared out.
+        keep_attacks: variants whose attack's output is there already, under `attack/` of the directory.
+        allow_test_texts: whether models may be made with test texts.
+        shared: number of test texts among those that models were made with, as far as it was counted.
+        engine: directory that the artifact's build_engine.sh filled, if there is one.
+    """
+
+    dense: str
+    artifact: Path
+    pruned: Path | None
+    data: str
+    columns: ColumnsConfig
+    config: ValidateConfig
+    attack: AttackConfig
+    run: RunConfig
+    processes: int = 1
+    keep_attacks: frozenset[str] = frozenset()
+    allow_test_texts: bool = False
+    shared: Mapping[str, int] = field(default_factory=dict)
+    engine: Path | None = None
+
+
+class KeptAttacks:
+    """Where attacks are kept until the report is whole.
+
+    Args:
+        output: of the stage, beside which they are kept.
+        resume, force: see `open_checkpoint`.
+    """
+
+    def __init__(self, output: Path, resume: bool, force: bool) -> None:
+        self._output = output
+        self._resume = resume
+        self._force = force
+        self._checkpoint: Checkpoint | None = None
+
+    def open(
+        self, job: ValidationJob, directories: Mapping[str, str], data: TextData, progress: Progress
+    ) -> Checkpoint:
+        """The checkpoint that the attacks of a job are kept in.
+
+        Raises:
+            UserError: it holds another job's.
+        """
+        decisive = attack_decides(
+            job.attack, job.run, data.fingerprint, job.columns.max_length, **directories
+        )
+        asked = Job(decisive, {**directories, "data.test": job.data}, describe_machine(job.run))
+        self._checkpoint = open_checkpoint(
+            self._output, asked, resume=self._resume, force=self._force, log=progress.log
+        )
+        return self._checkpoint
+
+    def remove(self) -> None:
+        """Keep them no longer, if there were any."""
+        if self._checkpoint is not None:
+            remove_checkpoint(self._checkpoint)
+
+
+@claims_output
+def validate_directories(
+    job: ValidationJob, output: Path, *, force: bool, progress: Progress, resume: bool = False
+) -> Report:
+    """The validate stage, into a directory of its own.
+
+    Writes `report.json`, `report.md`, `report.html`, `junit.xml`, and the attacks' own records under
+    `attack/`. Attacks are kept beside `output` until it is whole: a run that was stopped goes on after its
+    last attacked example if it is started again.
+
+    Args:
+        force: replace `output`, and what a stopped run of another job left.
+        resume: never throw away what a stopped run left.
+
+    Raises:
+        UserError: bad input. A broken gate is no error here: the report's verdict tells.
+    """
+    prepare_gates(job.config, job.attack)
+    kept = KeptAttacks(output, resume, force)
+    with atomic_directory(output, force=force, needed_bytes=REPORT_BYTES) as working:
+        report = validate_into(working, job, progress, kept)
+    kept.remove()
+    return report
+
+
+def validate_into(
+    directory: Path, job: ValidationJob, progress: Progress, kept: KeptAttacks | None = None
+) -> Report:
+    """Measure all variants on the same data and write the report into an existing directory.
+
+    Args:
+        kept: where attacks are kept meanwhile; None makes them in the directory.
+    """
+    gates, baseline = prepare_gates(job.config, job.attack)
+    manifest = read_artifact_manifest(job.artifact)
+    graph_sha256 = manifest["files"][ARTIFACT_GRAPH]["sha256"]
+    engine = None if job.engine is None else read_build_of(graph_sha256, job.engine)
+    pruned = job.pruned or pruned_directory(job.artifact, manifest)
+    directories = {"dense": job.dense, "pruned": str(pruned), "artifact": str(job.artifact)}
+    if pruned is None:
+        del directories["pruned"]
+    longest = max(job.config.sequence_lengths)
+    lengths = {"max_length": job.columns.max_length, "sequence_lengths": longest}
+    predictors, contents = load_variants(directories, manifest["sparsity"], job.run, longest, lengths)
+    check_labels(job.artifact, manifest, predictors["artifact"].label_names)
+    check_measured_as_proven(job.artifact, manifest, job.columns.max_length)
+    check_same_labels(predictors, directories)
+    label_names = predictors["dense"].label_names
+    check_task(gates, job.config, task_of(label_names))
+    data = load_text_data(job.data, job.columns, "test", label_names=label_names)
+    log_notes(data, progress)
+    for predictor in predictors.values():
+        predictor.check_pairs(data.pairs is not None)
+    has_classes = data.task == "classification"
+    shared = check_made_with(directories, data, allowed=job.allow_test_texts) | dict(job.shared)
+    environment = describe_environment(job.run) | {"data": data.record(job.columns)}
+    environment["latency"] = {"threads": _latency_threads(job), "spinning": job.config.latency_spinning}
+    if has_classes:
+        environment["attack"] = job.attack.model_dump()
+    if shared:
+        environment["test_texts_in"] = shared
+    if baseline is not None:
+        check_baseline(gates, baseline, environment, job.config.shapes)
+    folder = directory / ATTACK_FOLDER
+    if kept is not None and has_classes:
+        checkpoint = kept.open(job, directories, data, progress)
+        environment |= checkpoint.began_on
+        folder = checkpoint.folder / f"{ATTACK_FOLDER}{STAGES}"
+    answers = _answers(predictors, data, job, progress)
+    sample = data.sample(SPEED_TEXTS, job.run.seed)
+    encoded = encode(predictors["dense"].tokenizer, sample, job.columns.max_length)
+    latency = _latency(predictors, encoded, job, progress)
+    footprints = _footprints(directories, encoded, predictors["dense"], job, progress)
+    if kept is not None and has_classes:
+        checkpoint.open()
+    # An attack turns one class into another; numbers have none.
+    robustness = {
+        name: _attacked(name, path, folder, job, progress, is_kept=kept is not None)
+        for name, path in directories.items()
+        if has_classes
+    }
+    if kept is not None:
+        # By name: what a stopped attack left beside its result is no part of the report.
+        for name in robustness:
+            shutil.copytree(folder / name, directory / ATTACK_FOLDER / name)
+    figures = {
+        name: VariantFigures(
+            path=path,
+            **answers[name],
+            robustness=_figures(robustness[name]) if has_classes else None,
+            against_dense=_against(robustness[name]) if has_classes else None,
+            latency=latency[name],
+            size_bytes=contents[name].size_bytes,
+            sparsity=contents[name].sparsity,
+            flops=contents[name].flops,
+            footprint=footprints.get(name),
+        )
+        for name, path in directories.items()
+    }
+    variants = Variants(dense=figures["dense"], pruned=figures.get("pruned"), artifact=figures["artifact"])
+    absent = data.absent_classes() if has_classes else []
+    measured = Measured(
+        variants,
+        data.majority_share() if has_classes else None,
+        1 - len(absent) / len(label_names) if has_classes else None,
+    )
+    if has_classes:
+        environment["attack_resources"] = robustness["artifact"]["resources"]
+    compared = None if baseline is None else (Measured.of(baseline), doubts(baseline, environment))
+    results = [gate.judge(measured, *(compared or ())) for gate in gates]
+    report = Report(
+        verdict="fail" if any(result.status == "fail" for result in results) else "pass",
+        task_metric=job.config.task_metric,
+        majority_share=measured.majority_share,
+        class_coverage=measured.class_coverage,
+        absent_classes=absent,
+        variants=variants,
+        gates=results,
+        engine=engine,
+        environment=environment,
+        seed=job.run.seed,
+    )
+    write_report(directory, report, _appendix(directory, directories, manifest, data))
+    return report
+
+
+def _attacked(
+    name: str, path: str, folder: Path, job: ValidationJob, progress: Progress, *, is_kept: bool
+) -> dict[str, Any]:
+    """The record of the attack on a variant, under its name in `folder`; the dense model's comes first.
+
+    Args:
+        path: of the variant.
+        is_kept: whether the folder may hold what a stopped run of the same job finished.
+    """
+    record = folder / name / ROBUSTNESS_RECORD
+    if name in job.keep_attacks:
+        return dict(read_json(record))
+    if is_kept and record.is_file():
+        try:
+            return dict(read_json(record))
+        except UserError as error:
+            progress.log(f"{error}; attacked again")
+    return attack_directory(
+        path,
+        job.data,
+        job.columns,
+        job.attack,
+        job.run,
+        folder / name,
+        against=None if name == "dense" else folder / "dense",
+        processes=job.processes,
+        force=True,
+        progress=progress,
+    )
+
+
+def _answers(
+    predictors: Mapping[str, Predictor], data: TextData, job: ValidationJob, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """What one pass over the test data tells of each variant, the dense model first."""
+    encoded = {
+        name: encode(predictor.tokenizer, data, job.columns.max_length)
+        for name, predictor in predictors.items()
+    }
+    logits = {
+        name: predict_encoded(predictor, encoded[name], ANSWER_BATCH, progress, f"Answers of {name}")
+        for name, predictor in predictors.items()
+    }
+    for name, predictor in predictors.items():
+        check_finite(logits[name], predictor.source)
+    metric = job.config.task_metric
+    if metric == "pearson" or metric == "spearman":
+        numbered = NumberedExamples(data.numbers or [], metric, job.run.seed)
+        return {
+            name: number_figures(found, None if name == "dense" else logits["dense"], numbered)
+            for name, found in logits.items()
+        }
+    lengths = [len(ids) for ids, _ in encoded["dense"]]
+    slices = label_slices(data.class_labels, data.label_names) + length_slices(lengths)
+    examples = Examples(data.class_labels, slices, metric, job.run.seed)
+    return {
+        name: answer_figures(found, None if name == "dense" else logits["dense"], examples)
+        for name, found in logits.items()
+    }
+
+
+def _latency(
+    predictors: Mapping[str, Predictor], encoded: Sequence[Encoded], job: ValidationJob, progress: Progress
+) -> dict[str, list[LatencyFigures]]:
+    """Latency of each variant, with the threads of the served artifact; it is loaded once more for that."""
+    config, threads = job.config, _latency_threads(job)
+    plan = LatencyPlan(
+        config.batch_sizes, config.sequence_lengths, config.latency_rounds, config.latency_seconds
+    )
+    device = resolve_device(job.run.device).type
+    served = OnnxPredictor(job.artifact, threads, device, spinning=config.latency_spinning)
+    with torch_threads(threads):
+        return measure_latency({**predictors, "artifact": served}, encoded, plan, progress)
+
+
+def _latency_threads(job: ValidationJob) -> int:
+    return job.config.latency_threads or thread_count(job.run)
+
+
+def _footprints(
+    directories: Mapping[str, str],
+    encoded: Sequence[Encoded],
+    dense: Predictor,
+    job: ValidationJob,
+    progress: Progress,
+) -> dict[str, FootprintFigures]:
+    """Load time and memory of each variant at the largest shape; none if they are not to be measured."""
+    if not job.config.footprint:
+        return {}
+    shape = max(job.config.batch_sizes), max(job.config.sequence_lengths)
+    batch = batch_of_length(encoded, *shape, int(dense.tokenizer.pad_token_id))
+    return {
+        name: measure_footprint(name, path, job.run, batch)
+        for name, path in progress.track(directories.items(), "Load time and memory")
+    }
+
+
+def write_report(directory: Path, report: Report, appendix: Appendix) -> None:
+    """Write the report in its forms: for programs, people, a job's summary, and a CI's list of tests."""
+    (directory / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (directory / "report.md").write_text(render_markdown(report, appendix), encoding="utf-8")
+    (directory / "junit.xml").write_text(render_junit(report), encoding="utf-8")
+    (directory / "report.html").write_text(render_html(report, appendix), encoding="utf-8")
+
+
+def _figures(record: Mapping[str, Any]) -> RobustnessFigures:
+    return RobustnessFigures(**{name: record[name] for name in RobustnessFigures.model_fields})
+
+
+def _against(record: Mapping[str, Any]) -> AgainstFigures | None:
+    if "against" not in record:
+        return None
+    return AgainstFigures(**{name: record["against"][name] for name in AgainstFigures.model_fields})
+
+
+def _appendix(
+    working: Path, directories: Mapping[str, str], manifest: Mapping[str, Any], data: TextData
+) -> Appendix:
+    """What the readable reports tell besides: from the records of the stages, nothing is computed."""
+    facts = {
+        "Test data": f"{data.source}, {len(data)} examples, sha256 {data.fingerprint[:12]}",
+        "Parity with PyTorch": f"logits within {manifest['parity']['max_difference']:.1e} on "
+        f"{manifest['parity']['examples']} texts",
+        "Exported weights": f"sha256 {str(manifest['lineage']['weights_sha256'])[:12]}",
+    }
+    if data.mapping is not None and data.mapping.line is not None:
+        facts["Labels"] = data.mapping.line.removeprefix("labels: ")
+    layers: list[LayerRow] = []
+    pruning_record = Path(directories.get("pruned", "")) / PRUNING_RECORD
+    if "pruned" in directories and pruning_record.is_file():
+        record = read_json(pruning_record)
+        layers = [LayerRow(r["name"], r["sparsity"], r["relative_error"]) for r in record["layers"]]
+        facts = {
+            "Algorithm": f"{record['algorithm']}, {record['pattern']}, seed {record['seed']}",
+            "Pruning time": f"{record['seconds']:.0f} s",
+            **facts,
+        }
+    if data.task == "regression":
+        return Appendix(layers, [], facts)
+    resources = read_json(working / ATTACK_FOLDER / "artifact" / ROBUSTNESS_RECORD)["resources"]
+    facts |= {f"Attack resource: {name}": value for name, value in resources.items()}
+    attacks = _attack_rows(working / ATTACK_FOLDER / "artifact", data.label_names)
+    return Appendix(layers, attacks, facts)
+
+
+def _attack_rows(directory: Path, label_names: list[str]) -> list[AttackRow]:
+    rows: list[AttackRow] = []
+    for example in read_examples(directory):
+        if example.outcome == "succeeded" and len(rows) < SHOWN_ATTACKS:
+            rows.append(
+                AttackRow(
+                    variant="artifact",
+                    label=label_names[example.label],
+                    original=" | ".join(filter(None, (example.text, example.text_pair))),
+                    perturbed=" | ".join(filter(None, (example.perturbed, example.perturbed_pair))),
+                    queries=example.queries,
+                )
+            )
+    return rows

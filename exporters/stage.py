@@ -1,0 +1,311 @@
+"""The export stage: a classifier directory in, a proven artifact directory out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor
+
+from compressor import __version__
+from compressor.data.batching import encode
+from compressor.data.texts import TextData, load_text_data, log_notes
+from compressor.errors import UserError
+from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.classifier import (
+    Classifier,
+    check_pairs,
+    encoder_weights,
+    load_classifier,
+    sparsity_of,
+    weights_bytes,
+)
+from compressor.models.manifest import write_manifest
+from compressor.models.predictors import OnnxPredictor, TorchPredictor
+from compressor.models.preprocessing import prove_preprocessing, write_tokenizer
+from compressor.options import ColumnsConfig, ExportConfig, RunConfig
+from compressor.options.export import GraphPrecision, precision_of
+from compressor.system.console import Progress
+from compressor.system.environment import describe_environment, prepare, thread_count
+from compressor.system.files import atomic_directory, claims_output
+from exporters.bfloat16 import widen
+from exporters.bill_of_materials import write_bill_of_materials
+from exporters.cpu_kernels import suit_cpu_kernels
+from exporters.lineage import model_lineage, stage_record
+from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
+from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.shrink import layer_widths, shrink
+from exporters.sparse import store_sparse
+from exporters.tensorrt.profile import Profile
+from exporters.tensorrt.script import prepare as prepare_engine
+from exporters.verify import check_parity, check_zeros, input_limits, measure_parity
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+# Largest differences of a logit; int8 and bf16 are held to their labels or their variance alone.
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
+
+
+@claims_output
+def export_directory(
+    model: str,
+    data_source: str | None,
+    columns: ColumnsConfig,
+    config: ExportConfig,
+    run: RunConfig,
+    output: Path,
+    *,
+    calibration: str | None = None,
+    force: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Export a classifier to ONNX and prove that it is the same.
+
+    Writes `model.onnx`, tokenizer, `config.json`, `bom.cdx.json` and `manifest.json`, whose content is
+    returned.
+
+    The manifest's `sparsity` counts what was cut out of the graph as zeros: it is the share of the model's
+    weights that the graph does not compute with.
+
+    Args:
+        data_source: real texts for the proof; None takes those that the model was pruned or
+            trained with, as its record says.
+        calibration: texts that int8 scales are fitted on, likewise.
+
+    Raises:
+        UserError: bad model or data, or parity that does not hold.
+    """
+    precision = precision_of(config)
+    prepare(run)
+    # On the CPU whatever the device: the graph is the same, and parity is proven there.
+    classifier = load_classifier(model, "cpu", attention="eager", lengths={"max_length": columns.max_length})
+    positions = classifier.model.config.max_position_embeddings
+    profile = _profile(config, positions)
+    data = _texts(classifier, data_source, columns, config.parity_examples, run.seed)
+    log_notes(data, progress)
+    check_pairs(model, classifier.model.config, classifier.tokenizer, data.pairs is not None)
+    exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
+    scales = None
+    if precision == "int8-static":
+        texts = _texts(classifier, calibration, columns, config.quantization_examples, run.seed)
+        log_notes(texts, progress)
+        encoded = encode(classifier.tokenizer, texts, columns.max_length)
+        scales = fit_scales(exported, encoded, run.seed, progress)
+    with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
+        progress.log(f"Exporting {model} to ONNX, {precision}")
+        graph = working / ARTIFACT_GRAPH
+        export_graph(exported, graph, DTYPES.get(precision, torch.float32))
+        # TensorRT and GPUs have fusions of their own.
+        if config.target == "onnx" and precision not in DTYPES:
+            suit_cpu_kernels(graph)
+        if scales is not None:
+            quantize_static(graph, scales)
+        elif precision == "int8":
+            quantize_dynamic(graph)
+        stored_sparsely = store_sparse(graph) if config.storage == "sparse" else {}
+        whole, weights = encoder_weights(classifier.model), encoder_initializers(graph)
+        counts = {"model": _count(whole), "graph": _count(weights)}
+        sparsity = 1 - _nonzero(weights) / counts["model"]
+        lineage = model_lineage(model, whole) | {"model": _place(model, output)}
+        check_zeros(encoder_weights(exported.model), weights, exact=precision == "fp32")
+        write_metadata(graph, _metadata(classifier, precision, lineage, sparsity))
+        write_config(classifier, working)
+        preprocessing = write_tokenizer(classifier.tokenizer, working, columns.max_length)
+        preprocessing = prove_preprocessing(
+            classifier.tokenizer, working, preprocessing, data.texts, data.pairs
+        )
+        parity = _prove(classifier, working, precision, data, columns, config, run, progress)
+        facts = {
+            "format": "onnx",
+            "opset": OPSET,
+            "precision": precision,
+            "labels": classifier.label_names,
+            "max_length": columns.max_length,
+            "preprocessing": preprocessing,
+            "sparsity": sparsity,
+            "layers": {name: sparsity_of({name: weight}) for name, weight in weights.items()},
+            "encoder_weights": counts,
+            "widths": [asdict(widths) for widths in layer_widths(exported.model)],
+            "stored_sparsely": stored_sparsely,
+            "parity": parity
+            | {
+                "data_fingerprint": data.fingerprint,
+                "data_labels": data.mapping and data.mapping.record(),
+            },
+            "lineage": lineage,
+            "seed": run.seed,
+            "environment": describe_environment(run),
+        }
+        if profile is not None:
+            facts["tensorrt"] = _prepare_engine(graph, profile, positions, half=precision == "fp16")
+        write_bill_of_materials(working, facts)
+        manifest = write_manifest(working, facts)
+    return {**manifest, "path": str(output)}
+
+
+def _profile(config: ExportConfig, positions: int) -> Profile | None:
+    """The shapes of an engine, where there is to be one.
+
+    Raises:
+        UserError: they do not rise, or the model has too few positions for them.
+    """
+    if config.target == "onnx":
+        return None
+    profile = Profile(*config.engine_batch_sizes, *config.engine_lengths)
+    problem = profile.problem(positions)
+    if problem:
+        raise UserError(f"engine_lengths: {problem}")
+    return profile
+
+
+def _prepare_engine(graph: Path, profile: Profile, positions: int, *, half: bool) -> dict[str, Any]:
+    """Check a graph for TensorRT and write the script that builds its engine.
+
+    Raises:
+        UserError: a check that fails.
+    """
+    facts = prepare_engine(graph.parent, onnx.load(graph), profile, positions, half=half)
+    for check in facts["checks"]:
+        if check["findings"]:
+            first = check["findings"][0]
+            raise UserError(
+                f"export failed: TensorRT check {check['name']!r}: {first['where']}: {first['reason']} "
+                f"({len(check['findings'])} in all)"
+            )
+    return facts
+
+
+def _prove(
+    classifier: Classifier,
+    artifact: Path,
+    precision: GraphPrecision,
+    data: TextData,
+    columns: ColumnsConfig,
+    config: ExportConfig,
+    run: RunConfig,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Hold the artifact against PyTorch, and return what was found.
+
+    Raises:
+        UserError: they differ by more than the options allow.
+    """
+    tolerance = config.parity_tolerance or TOLERANCES.get(precision)
+    with _runnable(artifact, precision) as directory:
+        parity = measure_parity(
+            TorchPredictor(classifier),
+            OnnxPredictor(directory, thread_count(run)),
+            data,
+            columns.max_length,
+            progress,
+            limits=input_limits(classifier),
+            seed=run.seed,
+        )
+    check_parity(parity, tolerance, config.parity_agreement)
+    record = {key: value for key, value in asdict(parity).items() if key != "worst_text"}
+    arithmetic = "fp32" if precision == "bf16" else precision
+    return record | {
+        "tolerance": tolerance,
+        "least_agreement": config.parity_agreement,
+        "arithmetic": arithmetic,
+    }
+
+
+@contextmanager
+def _runnable(artifact: Path, precision: GraphPrecision) -> Iterator[Path]:
+    """The artifact, or where no CPU can run it a copy that computes the same in float32."""
+    if precision != "bf16":
+        yield artifact
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(artifact, folder, dirs_exist_ok=True)
+        graph = Path(folder) / ARTIFACT_GRAPH
+        graph.write_bytes(widen(onnx.load(graph)).SerializeToString())
+        yield Path(folder)
+
+
+def write_config(classifier: Classifier, directory: Path) -> None:
+    """Write `config.json`; its problem type is what pipelines make scores of logits by."""
+    config = copy.deepcopy(classifier.model.config)
+    is_regression = classifier.task == "regression"
+    config.problem_type = "regression" if is_regression else "single_label_classification"
+    config.save_pretrained(directory)
+
+
+def _metadata(
+    classifier: Classifier, precision: str, lineage: dict[str, Any], sparsity: float
+) -> dict[str, str]:
+    """What the graph tells of itself to who has nothing but its file."""
+    pruning = lineage.get("pruning") or {}
+    facts = {
+        "task": f"text-{classifier.task}",
+        "labels": json.dumps(classifier.label_names, ensure_ascii=False),
+        "precision": precision,
+        "pattern": pruning.get("pattern"),
+        "sparsity": f"{sparsity:.6f}",
+        "weights_sha256": lineage["weights_sha256"],
+        "dense_sha256": lineage.get("dense_sha256"),
+    }
+    facts |= {name: version(name) for name in ("torch", "transformers", "onnx")}
+    facts["compress"] = __version__
+    return {key: str(value) for key, value in facts.items() if value is not None}
+
+
+def _keeps_groups(model: str) -> bool:
+    """Whether a model was pruned to groups of weights, which another width would split."""
+    record = stage_record(model) or {}
+    return ":" in str(record.get("pattern", ""))
+
+
+def _count(weights: dict[str, Tensor]) -> int:
+    return sum(weight.numel() for weight in weights.values())
+
+
+def _nonzero(weights: dict[str, Tensor]) -> int:
+    return sum(int(weight.count_nonzero()) for weight in weights.values())
+
+
+def _texts(
+    classifier: Classifier, source: str | None, columns: ColumnsConfig, count: int, seed: int
+) -> TextData:
+    """Texts of a source, or where there is none of what the classifier was made with."""
+    if source is None:
+        record = stage_record(classifier.source)
+        # The runs of a soup record the fingerprint of their data alone.
+        if record is None or isinstance(record["data"], str):
+            raise UserError(
+                f"{classifier.source}: no record of the data it was made with; give real texts with "
+                f"--data, and with --calibration where int8-static needs them"
+            )
+        source = str(record["data"]["source"])
+        columns = ColumnsConfig(**record["data"]["columns"])
+        if Path(source).is_absolute() and not Path(source).is_file():
+            raise UserError(
+                f"{source}: no such file, though {classifier.source} was made with it; give real texts with "
+                f"--data, and with --calibration where int8-static needs them"
+            )
+    data = load_text_data(
+        source, columns, "calibration", label_names=classifier.label_names, needs_labels=False
+    )
+    return data.sample(count, seed)
+
+
+def _place(model: str, output: Path) -> str:
+    """Where the model is: its directory relative to the artifact's, or its hub id.
+
+    A relative path still holds when a run's folder is moved, and tells nothing of the machine.
+    """
+    directory = Path(model)
+    if not directory.is_dir():
+        return model
+    return Path(os.path.relpath(directory.resolve(), output.absolute())).as_posix()

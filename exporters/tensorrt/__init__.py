@@ -1,0 +1,1 @@
+"""Graphs for TensorRT: checks, the script that builds an engine, and its log."""

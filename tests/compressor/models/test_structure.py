@@ -1,0 +1,234 @@
+"""Heads and neurons taken out: the smaller model against zeroed columns, on disk, and exported."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+
+from compressor.errors import UserError
+from compressor.models.classifier import load_classifier, save_classifier
+from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
+from compressor.models.structure import (
+    classifier_class,
+    head_size,
+    remove_heads,
+    remove_neurons,
+    set_intermediate_size,
+)
+from compressor.options import AdaptiveConfig, ColumnsConfig, ExportConfig, PruneConfig, RunConfig
+from compressor.pruning.interface import PruningJob, prune_classifier, prune_directory
+from compressor.pruning.patterns import parse_pattern
+from compressor.system.console import SilentProgress
+from exporters.stage import export_directory
+
+LENGTH = 32
+HEADS, HEAD_SIZE, NEURONS = 12, 32, 256
+ALGORITHMS = ("adaptive", "magnitude")
+RUN = RunConfig(device="cpu", threads=2)
+
+
+def prune(directory, data, algorithm, sparsity, pattern="structured", **adaptive):
+    classifier = load_classifier(str(directory))
+    config = PruneConfig(
+        algorithm=algorithm, calibration_examples=48, adaptive=AdaptiveConfig(iterations=2, **adaptive)
+    )
+    job = PruningJob(parse_pattern(pattern, sparsity), config, LENGTH, seed=0)
+    return classifier, prune_classifier(classifier, data, job, SilentProgress())
+
+
+def logits(classifier, data):
+    return predict(TorchPredictor(classifier), data, LENGTH)
+
+
+@pytest.fixture
+def narrow_classifier(narrow_classifier_dir):
+    return load_classifier(str(narrow_classifier_dir))
+
+
+@pytest.fixture(scope="module")
+def few_quotes(test_quotes):
+    return test_quotes.select(range(60))
+
+
+# what is taken out ------------------------------------------------------------------------------
+
+
+def zero_heads(model, index, heads):
+    weight = model.bert.encoder.layer[index].attention.output.dense.weight
+    for head in heads:
+        weight.data[:, head * HEAD_SIZE : (head + 1) * HEAD_SIZE] = 0.0
+
+
+def test_a_model_without_heads_and_neurons_is_the_one_with_their_outputs_zeroed(
+    narrow_classifier_dir, narrow_classifier, few_quotes
+):
+    zeroed = load_classifier(str(narrow_classifier_dir))
+    for index, (heads, neurons) in enumerate([([0, 5], [3, 255]), ([11], [0, 1])]):
+        remove_heads(narrow_classifier.model, index, heads)
+        remove_neurons(narrow_classifier.model, index, neurons)
+        zero_heads(zeroed.model, index, heads)
+        zeroed.model.bert.encoder.layer[index].output.dense.weight.data[:, neurons] = 0.0
+    set_intermediate_size(narrow_classifier.model)
+    assert narrow_classifier.model.config.intermediate_size == NEURONS - 2
+    expected = logits(zeroed, few_quotes)
+    assert np.abs(expected - logits(narrow_classifier, few_quotes)).max() < 1e-4
+
+
+def test_listed_heads_are_cut_where_transformers_does_not_heed_them(monkeypatch):
+    """As in version 5, which has not the method and does not call it."""
+    monkeypatch.delattr(PreTrainedModel, "prune_heads", raising=False)
+    monkeypatch.setattr(PreTrainedModel, "init_weights", lambda _: None)
+    config = BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=8
+    )
+    model = BertForSequenceClassification(config).eval()
+    assert classifier_class(config) is BertForSequenceClassification
+    remove_heads(model, 1, [0, 2])
+    again = BertConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    narrowed = classifier_class(again)(again).eval()
+    narrowed.load_state_dict(model.state_dict())
+    ids = torch.arange(12).reshape(2, 6)
+    assert torch.equal(narrowed(input_ids=ids).logits, model(input_ids=ids).logits)
+    assert narrowed.bert.encoder.layer[1].attention.self.query.out_features == 16
+
+
+def test_heads_are_numbered_as_the_layer_has_them_now(narrow_classifier_dir, narrow_classifier, few_quotes):
+    zeroed = load_classifier(str(narrow_classifier_dir))
+    remove_heads(narrow_classifier.model, 0, [1, 3])
+    # Now 0, 2, 4, 5, ...: the second and the third are heads 2 and 4 of the whole layer.
+    remove_heads(narrow_classifier.model, 0, [1, 2])
+    zero_heads(zeroed.model, 0, [1, 2, 3, 4])
+    assert sorted(narrow_classifier.model.config.pruned_heads[0]) == [1, 2, 3, 4]
+    assert np.abs(logits(zeroed, few_quotes) - logits(narrow_classifier, few_quotes)).max() < 1e-4
+
+
+def test_taking_nothing_out_changes_nothing(narrow_classifier_dir, narrow_classifier, few_quotes):
+    before = logits(narrow_classifier, few_quotes)
+    remove_heads(narrow_classifier.model, 0, [])
+    remove_neurons(narrow_classifier.model, 0, [])
+    set_intermediate_size(narrow_classifier.model)
+    assert np.array_equal(logits(narrow_classifier, few_quotes), before)
+
+
+def test_layers_of_unlike_width_have_no_configuration(narrow_classifier):
+    remove_neurons(narrow_classifier.model, 1, [7])
+    with pytest.raises(RuntimeError, match=r"differ in their width: \[255, 256\]"):
+        set_intermediate_size(narrow_classifier.model)
+
+
+def test_the_size_of_a_head_stays_when_heads_go(narrow_classifier):
+    assert head_size(narrow_classifier.model) == HEAD_SIZE
+    remove_heads(narrow_classifier.model, 0, [0, 1, 2])
+    assert head_size(narrow_classifier.model) == HEAD_SIZE
+
+
+# whole prunes -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[(a, s) for a in ALGORITHMS for s in (0.25, 0.5)], ids=str)
+def smaller(request, narrow_classifier_dir, quotes):
+    algorithm, sparsity = request.param
+    return sparsity, *prune(narrow_classifier_dir, quotes, algorithm, sparsity)
+
+
+def test_every_layer_is_smaller_by_its_share(smaller, narrow_classifier):
+    sparsity, classifier, result = smaller
+    stay = 1 - sparsity
+    for layer in classifier.model.bert.encoder.layer:
+        attention = layer.attention
+        assert attention.self.num_attention_heads == HEADS * stay
+        assert attention.self.query.weight.shape == (HEADS * stay * HEAD_SIZE, 384)
+        assert attention.output.dense.weight.shape == (384, HEADS * stay * HEAD_SIZE)
+        assert layer.intermediate.dense.weight.shape == (NEURONS * stay, 384)
+        assert layer.output.dense.weight.shape == (384, NEURONS * stay)
+    sizes = [
+        sum(p.numel() for p in c.model.bert.encoder.parameters()) for c in (classifier, narrow_classifier)
+    ]
+    assert sizes[0] < (stay + 0.02) * sizes[1]
+    assert result.masks == {}
+    assert len(result.layers) == 12
+
+
+def test_the_configuration_tells_what_is_gone(smaller):
+    sparsity, classifier, _ = smaller
+    config = classifier.model.config
+    assert config.intermediate_size == NEURONS * (1 - sparsity)
+    assert config.num_attention_heads == HEADS
+    assert set(config.pruned_heads) == {0, 1}
+    assert all(len(set(heads)) == HEADS * sparsity for heads in config.pruned_heads.values())
+
+
+def test_saved_and_loaded_it_gives_identical_logits(smaller, few_quotes, tmp_path):
+    _, classifier, _ = smaller
+    save_classifier(classifier, tmp_path)
+    again = load_classifier(str(tmp_path))
+    assert np.array_equal(logits(again, few_quotes), logits(classifier, few_quotes))
+
+
+def test_adaptive_stays_nearer_to_the_dense_model_than_magnitude(
+    narrow_classifier_dir, narrow_classifier, quotes, few_quotes
+):
+    dense = logits(narrow_classifier, few_quotes)
+    near, far = (
+        np.abs(logits(prune(narrow_classifier_dir, quotes, name, 0.5)[0], few_quotes) - dense).mean()
+        for name in ALGORITHMS
+    )
+    assert near < 0.7 * far
+
+
+def test_a_smaller_model_can_be_pruned_again(narrow_classifier_dir, quotes, few_quotes, tmp_path):
+    once, _ = prune(narrow_classifier_dir, quotes, "adaptive", 0.25)
+    save_classifier(once, tmp_path / "once")
+    for algorithm in ALGORITHMS:
+        twice, _ = prune(tmp_path / "once", quotes, algorithm, 0.34)
+        # 9 heads and 192 neurons were left: 3 and 65 of them go.
+        assert all(len(heads) == 6 for heads in twice.model.config.pruned_heads.values())
+        assert twice.model.config.intermediate_size == 127
+        save_classifier(twice, tmp_path / algorithm)
+        again = load_classifier(str(tmp_path / algorithm))
+        assert np.array_equal(logits(again, few_quotes), logits(twice, few_quotes))
+    sparse, result = prune(tmp_path / "once", quotes, "adaptive", 0.9, "unstructured", solver="greedy")
+    assert len(result.masks) == 12
+    assert torch.isfinite(torch.from_numpy(logits(sparse, few_quotes))).all()
+
+
+@pytest.mark.parametrize("algorithm", ["wanda", "sparsegpt", "randomized"])
+def test_other_algorithms_refuse_and_leave_the_model_alone(narrow_classifier_dir, quotes, algorithm):
+    classifier = load_classifier(str(narrow_classifier_dir))
+    before = {name: value.clone() for name, value in classifier.model.state_dict().items()}
+    config = PruneConfig(algorithm=algorithm, calibration_examples=16)
+    job = PruningJob(parse_pattern("structured", 0.5), config, LENGTH, seed=0)
+    with pytest.raises(UserError, match=f"pattern structured: algorithm {algorithm} cannot take heads"):
+        prune_classifier(classifier, quotes, job, SilentProgress())
+    assert all(torch.equal(value, before[name]) for name, value in classifier.model.state_dict().items())
+
+
+# the stages -------------------------------------------------------------------------------------
+
+
+def test_the_smaller_model_is_exported_with_parity(
+    narrow_classifier_dir, critic_quotes, few_quotes, tmp_path
+):
+    columns = ColumnsConfig(max_length=LENGTH)
+    config = PruneConfig(pattern="structured", sparsity=0.5, calibration_examples=32)
+    pruned, artifact = tmp_path / "pruned", tmp_path / "artifact"
+    record = prune_directory(
+        str(narrow_classifier_dir), str(critic_quotes / "small.tsv"), columns, config, RUN, pruned,
+        force=False, progress=SilentProgress(),
+    )  # fmt: skip
+    assert record["pattern"] == "structured"
+    written = json.loads((pruned / "config.json").read_text())
+    assert written["intermediate_size"] == NEURONS // 2
+    assert {len(heads) for heads in written["pruned_heads"].values()} == {HEADS // 2}
+    manifest = export_directory(
+        str(pruned), None, columns, ExportConfig(parity_examples=20), RUN, artifact,
+        force=False, progress=SilentProgress(),
+    )  # fmt: skip
+    assert manifest["parity"]["max_difference"] <= 1e-4
+    expected = logits(load_classifier(str(pruned)), few_quotes)
+    found = predict(OnnxPredictor(artifact, threads=2), few_quotes, LENGTH, batch_size=7)
+    assert np.abs(expected - found).max() <= 1e-4
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (pruned, narrow_classifier_dir)]
+    assert sizes[0] < sizes[1]

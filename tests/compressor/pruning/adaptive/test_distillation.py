@@ -1,0 +1,367 @@
+"""Distillation of a whole pruned model, without labels, on a real small classifier."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stopping import StopBefore, StoppedError
+
+from compressor.data.batching import encode, encode_windows, pad
+from compressor.data.texts import TextData, load_text_data
+from compressor.errors import UserError
+from compressor.lexicon.word_vectors import load_word_vectors
+from compressor.models.classifier import encoder_linears, load_classifier
+from compressor.models.predictors import TorchPredictor, predict
+from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
+from compressor.pruning.adaptive.distillation import Distillation, distill, readable, split_texts
+from compressor.pruning.interface import PruningJob, check_pruning, prune_classifier, prune_directory
+from compressor.pruning.made_texts import fill_up
+from compressor.pruning.patterns import parse_pattern
+from compressor.system.checkpoint import Checkpoint, NoCheckpoint
+from compressor.system.console import SilentProgress
+from compressor.training import checkpoint as training_checkpoint
+from compressor.training.gradient_substitution import GradientSubstitution
+from compressor.training.loop import apply_masks
+from compressor.training.losses import answer_divergence
+
+LENGTH = 32
+
+
+def zeroed(directory, sparsity=0.7):
+    """A classifier without its smallest weights, and its masks."""
+    classifier = load_classifier(str(directory))
+    pattern = parse_pattern("unstructured", sparsity)
+    linears = encoder_linears(classifier.model)
+    masks = {name: pattern.mask(linear.weight.detach().abs()) for name, linear in linears.items()}
+    apply_masks(classifier.model, masks)
+    return classifier, masks
+
+
+def distilled(directory, data, seed=0, steps=12, rate=5e-4):
+    """That classifier, distilled on 24 texts and on made ones."""
+    classifier, masks = zeroed(directory)
+    encoded = encode(classifier.tokenizer, data.select(range(24)), LENGTH)
+    texts = fill_up(encoded, 4000, classifier.tokenizer, LENGTH, np.random.default_rng(seed))
+    dense = load_classifier(str(directory)).model
+    held_out = encode(classifier.tokenizer, data.select(range(24, 32)), LENGTH)
+    options = {"held_out": held_out, "steps": steps, "learning_rate": rate, "seed": seed}
+    return classifier, masks, distill(classifier, dense, texts, masks, **options)
+
+
+@pytest.fixture
+def last_weights(monkeypatch):
+    """Every evaluation is better than the ones before, so that the weights of the last step are kept."""
+    count = itertools.count()
+    falling = "compressor.pruning.adaptive.distillation._divergence"
+    monkeypatch.setattr(falling, lambda *models_and_texts: lambda: -float(next(count)))
+
+
+def answers(classifier, data):
+    return predict(TorchPredictor(classifier), data, LENGTH)
+
+
+def test_it_answers_more_like_the_dense_model_and_keeps_zeros_and_embeddings(
+    small_classifier_dir, quotes, test_quotes
+):
+    texts = test_quotes.select(range(200))
+    dense = load_classifier(str(small_classifier_dir))
+    before, _ = zeroed(small_classifier_dir)
+    after, masks, _ = distilled(small_classifier_dir, quotes)
+    expected = answers(dense, texts)
+    near, far = (np.abs(answers(c, texts) - expected).mean() for c in (after, before))
+    assert near < 0.7 * far
+    for name, linear in encoder_linears(after.model).items():
+        assert torch.equal(linear.weight == 0, ~masks[name]), name
+    for name, value in dense.model.state_dict().items():
+        same = torch.equal(value, after.model.state_dict()[name])
+        assert same == ("embeddings" in name), name
+    assert all(value.requires_grad for value in after.model.parameters())
+    assert not after.model.training
+
+
+def test_a_seed_gives_the_same_weights_whatever_the_random_state(narrow_classifier_dir, quotes):
+    torch.manual_seed(1)
+    one, _, _ = distilled(narrow_classifier_dir, quotes, steps=2)
+    torch.manual_seed(2)
+    other, _, _ = distilled(narrow_classifier_dir, quotes, steps=2)
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "structured"])
+def test_pruning_ends_with_it(narrow_classifier_dir, quotes, pattern, last_weights):
+    def pruned(steps):
+        classifier = load_classifier(str(narrow_classifier_dir))
+        adaptive = AdaptiveConfig(solver="greedy", distillation_steps=steps)
+        config = PruneConfig(calibration_examples=24, adaptive=adaptive)
+        job = PruningJob(parse_pattern(pattern, 0.5), config, LENGTH, 0, NoCheckpoint())
+        result = prune_classifier(classifier, quotes, job, SilentProgress())
+        return classifier, result
+
+    (plain, _), (classifier, result) = pruned(0), pruned(2)
+    for name, linear in encoder_linears(classifier.model).items():
+        assert not torch.equal(linear.weight, encoder_linears(plain.model)[name].weight), name
+        if pattern == "unstructured":
+            assert torch.equal(linear.weight == 0, ~result.masks[name]), name
+
+
+@pytest.mark.parametrize(("asked", "seen"), [(0, 24), (40, 40), (10**6, None)])
+def test_it_sees_as_many_texts_as_asked_whatever_the_layers_are_solved_with(
+    narrow_classifier_dir, quotes, monkeypatch, asked, seen
+):
+    def remember(classifier, dense, texts, masks, held_out, **options):
+        given.extend(texts)
+        assert held_out
+        return Distillation(len(held_out), 1.0, 0.5, 1)
+
+    given = []
+    monkeypatch.setattr("compressor.pruning.adaptive.prune.distill", remember)
+    # No made ones behind them.
+    monkeypatch.setattr("compressor.pruning.adaptive.prune.DISTILLATION_TOKENS", 0)
+    classifier = load_classifier(str(narrow_classifier_dir))
+    adaptive = AdaptiveConfig(solver="greedy", distillation_steps=1, distillation_examples=asked)
+    config = PruneConfig(calibration_examples=24, adaptive=adaptive)
+    job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 3, NoCheckpoint())
+    result = prune_classifier(classifier, quotes, job, SilentProgress())
+    assert result.details["calibration_examples"] == 24
+    drawn, held_out = split_texts(quotes, asked or 24, 3)
+    assert result.details["distillation_examples"] == len(drawn) == (seen or len(quotes) - len(held_out))
+    assert given == encode_windows(classifier.tokenizer, drawn, LENGTH)
+    # Some of them are longer than an input.
+    assert len(given) > len(drawn)
+
+
+def test_numbers_are_learnt_too(regression_dir, numbered_pairs):
+    data = load_text_data(str(numbered_pairs / "train.tsv"), ColumnsConfig(), "train", label_names=["number"])
+    dense = load_classifier(str(regression_dir))
+    before, _ = zeroed(regression_dir)
+    after, _, _ = distilled(regression_dir, data)
+    near, far = (np.abs(answers(c, data) - answers(dense, data)).mean() for c in (after, before))
+    assert near < 0.8 * far
+
+
+def test_a_stopped_one_goes_on_to_the_same_weights(
+    narrow_classifier_dir, quotes, tmp_path, monkeypatch, last_weights
+):
+    def pruned(checkpoint, progress):
+        classifier = load_classifier(str(narrow_classifier_dir))
+        adaptive = AdaptiveConfig(solver="greedy", distillation_steps=4)
+        config = PruneConfig(calibration_examples=24, adaptive=adaptive)
+        job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 0, checkpoint)
+        prune_classifier(classifier, quotes, job, progress)
+        return classifier.model.state_dict()
+
+    expected = pruned(NoCheckpoint(), SilentProgress())
+    monkeypatch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
+    checkpoint = Checkpoint(tmp_path / "progress")
+    with pytest.raises(StoppedError):
+        pruned(checkpoint, StopBefore(2, "Distilling"))
+    assert checkpoint.load("distillation").facts == {"steps": 2}
+    found = pruned(checkpoint, SilentProgress())
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+# the weights that are kept -------------------------------------------------------------------------
+
+
+def divergence(classifier, directory, texts):
+    expected, found = (
+        torch.from_numpy(answers(c, texts)) for c in (load_classifier(str(directory)), classifier)
+    )
+    return float(answer_divergence(expected, found))
+
+
+def test_a_harmful_distillation_gives_back_the_start(narrow_classifier_dir, quotes):
+    start, _ = zeroed(narrow_classifier_dir, 0.3)
+    classifier, masks = zeroed(narrow_classifier_dir, 0.3)
+    dense = load_classifier(str(narrow_classifier_dir)).model
+    held_out = quotes.select(range(24, 56))
+    texts, held = (encode(classifier.tokenizer, t, LENGTH) for t in (quotes.select(range(8)), held_out))
+    found = distill(classifier, dense, texts, masks, held_out=held, steps=3, learning_rate=10.0, seed=0)
+    assert (found.kept_step, found.divergence) == (0, found.divergence_before)
+    for name, value in start.model.state_dict().items():
+        assert torch.equal(value, classifier.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-3, 0.1])
+def test_it_never_ends_further_from_the_dense_model_on_held_out_texts(narrow_classifier_dir, quotes, rate):
+    held_out = quotes.select(range(24, 32))
+    before = divergence(zeroed(narrow_classifier_dir)[0], narrow_classifier_dir, held_out)
+    after, _, found = distilled(narrow_classifier_dir, quotes, rate=rate)
+    measured = divergence(after, narrow_classifier_dir, held_out)
+    assert measured <= before
+    assert found.divergence == pytest.approx(measured, rel=1e-4)
+    assert found.divergence_before == pytest.approx(before, rel=1e-4)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_stopped_one_keeps_the_same_best_weights(
+    narrow_classifier_dir, quotes, tmp_path, monkeypatch, stop
+):
+    """Weights in the middle are the best; the training stops before them and after them."""
+
+    def found(checkpoint, track):
+        classifier, masks = zeroed(narrow_classifier_dir)
+        dense = load_classifier(str(narrow_classifier_dir)).model
+        texts = encode(classifier.tokenizer, quotes.select(range(32)), LENGTH)
+        options = {"held_out": texts[24:], "steps": 6, "learning_rate": 5e-3, "seed": 0}
+        options |= {"checkpoint": checkpoint, "track": track}
+        kept = distill(classifier, dense, texts[:24], masks, **options)
+        return kept, classifier.model.state_dict()
+
+    def stopped(steps):
+        return StopBefore(stop).track(steps, "")
+
+    monkeypatch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
+    expected, weights = found(NoCheckpoint(), iter)
+    assert 0 < expected.kept_step < 6
+    checkpoint = Checkpoint(tmp_path / "progress")
+    with pytest.raises(StoppedError):
+        found(checkpoint, stopped)
+    again, same = found(checkpoint, iter)
+    assert again == expected
+    for name, value in weights.items():
+        assert torch.equal(value, same[name]), name
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "drawn", "held"),
+    [(400, 100, 100, 256), (120, 100, 100, 20), (100, 100, 88, 12), (105, 100, 88, 12), (2, 100, 1, 1)],
+)
+def test_weights_are_chosen_by_texts_that_nothing_was_fitted_to(rows, count, drawn, held):
+    data = TextData([f"text {row}" for row in range(rows)], None, None, ["a", "b"], "made")
+    shown, held_out = split_texts(data, count, 7)
+    assert (len(shown), len(held_out)) == (drawn, held)
+    assert not set(shown.texts) & set(held_out.texts)
+    assert set(shown.texts) <= set(data.sample(count, 7).texts)
+    if drawn == count:
+        assert not set(held_out.texts) & set(data.sample(count, 7).texts)
+
+
+def test_texts_that_are_distilled_on_are_not_held_out_as_well():
+    data = TextData([f"text {row % 12}" for row in range(60)], None, None, ["a", "b"], "made")
+    shown, held_out = split_texts(data, 50, 0)
+    assert len(shown) and len(held_out)
+    assert not set(shown.texts) & set(held_out.texts)
+
+
+# on words replaced -------------------------------------------------------------------------------
+
+
+def test_answers_stay_where_words_are_replaced(narrow_classifier_dir, quotes, any_others):
+    dense = load_classifier(str(narrow_classifier_dir)).model
+    texts = quotes.select(range(32))
+
+    def shift(is_robust):
+        """How far the answers to texts with words replaced are from the dense model's to the texts."""
+        classifier, masks = zeroed(narrow_classifier_dir, 0.5)
+        tokenizer = classifier.tokenizer
+        encoded = encode(tokenizer, texts, LENGTH)
+        words = (tokenizer, readable(encoded, tokenizer), LENGTH, any_others, 0.2, 0)
+        adversarial = GradientSubstitution(*words)
+        distill(
+            classifier,
+            dense,
+            encoded,
+            masks,
+            held_out=encoded,
+            steps=20,
+            learning_rate=1e-3,
+            seed=0,
+            adversarial=adversarial if is_robust else None,
+        )
+        with torch.no_grad():
+            expected = dense(**pad(encoded, 0)).logits
+        # A step that was not trained on.
+        seen = adversarial.seen(range(32), 20, classifier.model, expected.argmax(dim=1))
+        with torch.no_grad():
+            return (classifier.model(**pad(seen, 0)).logits - expected).abs().mean().item()
+
+    assert shift(True) < 0.8 * shift(False)
+
+
+@pytest.mark.parametrize("is_pair", [False, True])
+def test_texts_can_be_read_again(small_classifier, quotes, is_pair):
+    tokenizer = small_classifier.tokenizer
+    data = quotes.select(range(40))
+    if is_pair:
+        data = replace(data, pairs=quotes.texts[40:80])
+    encoded = encode(tokenizer, data, LENGTH)
+    read = readable(encoded, tokenizer)
+    assert encode(tokenizer, read, LENGTH) == encoded
+    assert (read.pairs is None) == (not is_pair)
+
+
+def test_windows_and_made_texts_can_be_read_again(small_classifier, quotes):
+    tokenizer = small_classifier.tokenizer
+    windows = encode_windows(tokenizer, quotes.select(range(40)), LENGTH)
+    texts = fill_up(windows, 4000, tokenizer, LENGTH, np.random.default_rng(0))
+    read = readable(texts, tokenizer)
+    assert len(read) == len(texts) > len(windows) > 40
+    assert all(read.texts)
+    # A window may begin within a word.
+    same = [a == b for a, b in zip(encode(tokenizer, read, LENGTH)[: len(windows)], windows, strict=False)]
+    assert sum(same) > 0.9 * len(windows)
+
+
+def test_pruning_can_end_with_words_replaced(
+    narrow_classifier_dir, quotes, vectors_file, tmp_path, monkeypatch, last_weights
+):
+    def pruned(checkpoint, progress, vectors):
+        classifier = load_classifier(str(narrow_classifier_dir))
+        adaptive = AdaptiveConfig(solver="greedy", distillation_steps=4, distillation_substituted_share=0.5)
+        config = PruneConfig(calibration_examples=24, adaptive=adaptive)
+        job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 0, checkpoint, vectors)
+        prune_classifier(classifier, quotes, job, progress)
+        return classifier.model.state_dict()
+
+    vectors = load_word_vectors(Path(vectors_file), SilentProgress())
+    expected = pruned(NoCheckpoint(), SilentProgress(), vectors)
+    plain = pruned(NoCheckpoint(), SilentProgress(), None)
+    assert any(not torch.equal(value, plain[name]) for name, value in expected.items())
+    monkeypatch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
+    checkpoint = Checkpoint(tmp_path / "progress")
+    with pytest.raises(StoppedError):
+        pruned(checkpoint, StopBefore(2, "Distilling"), vectors)
+    found = pruned(checkpoint, SilentProgress(), vectors)
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.5, True), (0.0, False)])
+def test_the_stage_tells_whose_neighbours_replaced_words(
+    narrow_classifier_dir, critic_quotes, vectors_file, tmp_path, share, told
+):
+    adaptive = AdaptiveConfig(
+        solver="greedy",
+        distillation_steps=1,
+        distillation_substituted_share=share,
+        substitution_vectors=vectors_file,
+    )
+    record = prune_directory(
+        str(narrow_classifier_dir),
+        str(critic_quotes / "train.tsv"),
+        ColumnsConfig(max_length=LENGTH),
+        PruneConfig(calibration_examples=24, adaptive=adaptive),
+        RunConfig(device="cpu"),
+        tmp_path / "pruned",
+        force=False,
+        progress=SilentProgress(),
+    )
+    if told:
+        assert record["substitution_vectors"].startswith("words.npz (sha256 ")
+    else:
+        assert record["substitution_vectors"] is None
+
+
+def test_words_to_replace_need_a_distillation():
+    adaptive = AdaptiveConfig(distillation_substituted_share=0.1)
+    with pytest.raises(UserError, match=r"distillation_substituted_share: 0\.1 .* add --distillation-steps"):
+        check_pruning(PruneConfig(adaptive=adaptive))
+    # Of another algorithm these are not the options.
+    check_pruning(PruneConfig(algorithm="randomized", adaptive=adaptive))
+    check_pruning(PruneConfig(adaptive=adaptive.model_copy(update={"distillation_steps": 1})))
