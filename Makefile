@@ -15,9 +15,10 @@ quickstart: .venv/installed ## the main job, end to end; the result is in runs/q
 test: check ## all tests, in two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-check: .venv/installed-dev ## lint, format, types
+check: .venv/installed-dev ## lint, format, layers, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports pyproject.toml
 	$(BIN)/mypy
 
 format: .venv/installed-dev ## rewrite the sources in the project's format
