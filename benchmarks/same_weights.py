@@ -1,0 +1,106 @@
+"""Whether two checkouts prune alike: the hash of the weights that each makes of the same model and texts.
+
+For a change that moves code and should change no result. The dense model is the quickstart's encoder,
+fine-tuned on its texts by the first checkout; each checkout then prunes it by `python -m cli prune` with each
+of `SETTINGS`.
+
+    python -m benchmarks.same_weights OLD NEW
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.results_file import RESULTS, markdown_table, write_result
+from compressor.pipeline.quickstart import write_data
+from compressor.system.assets import encoder_directory
+
+THREADS = "2"
+MAX_LENGTH = "48"
+FINETUNED_TEXTS = 2000
+COMMON = ("--max-length", MAX_LENGTH, "--threads", THREADS, "--calibration-examples", "256")
+BRIEF = ("--early-steps", "2", "--recovery-steps", "8", "--holdout-examples", "64")
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "adaptive": ("--sparsity", "0.5"),
+    "adaptive, 2:4": ("--pattern", "2:4"),
+    "adaptive, structured": ("--pattern", "structured", "--sparsity", "0.5"),
+    "adaptive, distilled": ("--sparsity", "0.5", "--distillation-steps", "10"),
+    "adaptive, structured, distilled": (
+        *("--pattern", "structured", "--sparsity", "0.5", "--distillation-steps", "10"),
+    ),
+    "randomized, without a teacher": (
+        *("--algorithm", "randomized", "--sparsity", "0.5", "--distillation-weight", "0", *BRIEF),
+    ),
+    "randomized, distilled": (
+        *("--algorithm", "randomized", "--sparsity", "0.5", "--hidden-weight", "1", *BRIEF),
+    ),
+    "randomized, 2:4": ("--algorithm", "randomized", "--pattern", "2:4", *BRIEF),
+    "magnitude, structured": ("--algorithm", "magnitude", "--pattern", "structured", "--sparsity", "0.5"),
+    "wanda": ("--algorithm", "wanda", "--sparsity", "0.5"),
+    "sparsegpt": ("--algorithm", "sparsegpt", "--sparsity", "0.5"),
+}
+
+
+def compress(checkout: Path, *arguments: object) -> None:
+    """Run a command with the code of a checkout."""
+    command = [sys.executable, "-m", "cli", *map(str, arguments)]
+    subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
+
+
+def weights_hash(model: Path) -> str:
+    return hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+
+
+def rows(old: Path, new: Path, folder: Path) -> list[dict[str, object]]:
+    """One row a setting: what each checkout makes of it."""
+    data = folder / "data"
+    data.mkdir()
+    write_data(data)
+    lines = (data / "train.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+    texts = folder / "texts.tsv"
+    texts.write_text("".join(lines[: 1 + FINETUNED_TEXTS]), encoding="utf-8")
+    dense = folder / "dense"
+    finetune = ("--epochs", "1", "--max-length", MAX_LENGTH, "--threads", THREADS)
+    compress(old, "finetune", encoder_directory(), "--train", texts, "--output", dense, *finetune)
+    found: list[dict[str, object]] = []
+    for number, (name, options) in enumerate(SETTINGS.items()):
+        hashes = {}
+        for side, checkout in (("old", old), ("new", new)):
+            output = folder / f"{number}-{side}"
+            compress(checkout, "prune", dense, "--calibration", texts, "--output", output, *COMMON, *options)
+            hashes[side] = weights_hash(output)
+        found.append({"setting": name, **hashes, "equal": hashes["old"] == hashes["new"]})
+        print(f"{name}: {hashes['new'][:16]}, {'equal' if found[-1]['equal'] else 'DIFFERS'}", flush=True)
+    return found
+
+
+def commit_of(checkout: Path) -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("old", type=Path, help="checkout of the project before the change")
+    parser.add_argument("new", type=Path, help="checkout after it")
+    parser.add_argument("--output", type=Path, default=RESULTS / "same_weights.json")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = rows(given.old.resolve(), given.new.resolve(), Path(folder))
+    result = {"old": commit_of(given.old), "new": commit_of(given.new), "threads": THREADS, "rows": found}
+    write_result(given.output, result)
+    header = ("setting", "sha256 of the weights", "equal")
+    cells = [(row["setting"], str(row["new"])[:16], row["equal"]) for row in found]
+    print(markdown_table(header, cells))
+    sys.exit(not all(row["equal"] for row in found))
+
+
+if __name__ == "__main__":
+    main()
