@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: quickstart test check format docs clean
+.PHONY: quickstart test test-fast check format docs clean
 
 quickstart: .venv/installed ## the main job, end to end; the result is in runs/quickstart
 	$(BIN)/compress quickstart --output runs/quickstart
@@ -14,6 +14,9 @@ quickstart: .venv/installed ## the main job, end to end; the result is in runs/q
 # A file stays in one process, so that its models are made once.
 test: check ## all tests, in two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-fast: check ## linters, and the tests that need no trained model: about a minute
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not model and not slow"
 
 check: .venv/installed-dev ## lint, format, layers, types
 	$(BIN)/ruff check .

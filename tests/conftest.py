@@ -1,6 +1,7 @@
 """A real small classifier and real texts, made once a session; no test needs the network."""
 
 import copy
+import fcntl
 import os
 import shutil
 
@@ -21,6 +22,7 @@ import onnxruntime
 import pytest
 import torch
 from broken_artifacts import make_artifact
+from small_models import keep_neurons, keep_word_pieces
 
 from compressor.data.texts import TextData, load_text_data
 from compressor.models.classifier import Classifier, encoder_linears, load_classifier, save_classifier
@@ -52,7 +54,9 @@ SMALL_EXAMPLES = 600
 TEST_STEP = 4
 FINETUNE_EXAMPLES = 1000
 ENCODER_LAYERS = 2
-NARROW_WIDTH = 256
+NEURONS = 256
+
+MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 
 def pytest_configure() -> None:
@@ -63,6 +67,13 @@ def pytest_configure() -> None:
     if WORKER and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(WORKER) % len(cores)]})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a model that is trained here, which `make test-fast` leaves out."""
+    for item in items:
+        if "small_encoder_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.model)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -88,55 +99,85 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def critic_quotes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """A function: the folder of that name, which the first test process to ask for it makes and fills."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if WORKER else base) / "made"
+
+    def folder_of(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, whole = shared / name, shared / f"{name}.whole"
+        shared.mkdir(exist_ok=True)
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                whole.touch()
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def critic_quotes(made_once: MadeOnce) -> Path:
     """A folder with `train.tsv`, 600 of its quotes in `small.tsv`, and 500 test quotes in `test.tsv`."""
-    folder = tmp_path_factory.mktemp("quotes")
-    write_data(folder)
-    train, test = (
-        (folder / name).read_text(encoding="utf-8").splitlines() for name in ("train.tsv", "test.tsv")
-    )
-    (folder / "small.tsv").write_text("\n".join(train[: 1 + SMALL_EXAMPLES]) + "\n", encoding="utf-8")
-    # Quotes on one film stand together.
-    spread = [test[0], *test[1::TEST_STEP]]
-    (folder / "test.tsv").write_text("\n".join(spread) + "\n", encoding="utf-8")
-    return folder
+
+    def fill(folder: Path) -> None:
+        write_data(folder)
+        train, test = (
+            (folder / name).read_text(encoding="utf-8").splitlines() for name in ("train.tsv", "test.tsv")
+        )
+        for name, count in (("small.tsv", SMALL_EXAMPLES), ("finetune.tsv", FINETUNE_EXAMPLES)):
+            (folder / name).write_text("\n".join(train[: 1 + count]) + "\n", encoding="utf-8")
+        # Quotes on one film stand together.
+        spread = [test[0], *test[1::TEST_STEP]]
+        (folder / "test.tsv").write_text("\n".join(spread) + "\n", encoding="utf-8")
+
+    return made_once("quotes", fill)
 
 
 @pytest.fixture(scope="session")
-def small_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MiniLM's first two encoder layers, without a classification head."""
-    from transformers import AutoTokenizer, BertModel
+def small_encoder_dir(critic_quotes: Path, made_once: MadeOnce) -> Path:
+    """MiniLM's first two encoder layers with 256 neurons each and the quotes' word pieces, without a head."""
 
-    folder = tmp_path_factory.mktemp("encoder")
-    source = encoder_directory()
-    model = BertModel.from_pretrained(source)
-    model.encoder.layer = model.encoder.layer[:ENCODER_LAYERS]
-    model.config.num_hidden_layers = ENCODER_LAYERS
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    return folder
+    def fill(folder: Path) -> None:
+        from transformers import AutoTokenizer, BertModel
+
+        source = encoder_directory()
+        model, tokenizer = BertModel.from_pretrained(source), AutoTokenizer.from_pretrained(source)
+        model.encoder.layer = model.encoder.layer[:ENCODER_LAYERS]
+        model.config.num_hidden_layers = ENCODER_LAYERS
+        keep_neurons(model, NEURONS)
+        texts = [
+            line.split("\t")[0]
+            for name in ("train.tsv", "test.tsv")
+            for line in (critic_quotes / name).read_text(encoding="utf-8").splitlines()
+        ]
+        tokenizer = keep_word_pieces(model, tokenizer, texts, folder)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return made_once("encoder", fill)
 
 
 @pytest.fixture(scope="session")
-def small_classifier_dir(
-    critic_quotes: Path, small_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def small_classifier_dir(critic_quotes: Path, small_encoder_dir: Path, made_once: MadeOnce) -> Path:
     """The small encoder, fine-tuned on critic quotes through the finetune stage."""
-    folder = tmp_path_factory.mktemp("small")
-    lines = (critic_quotes / "train.tsv").read_text(encoding="utf-8").splitlines()
-    data = folder / "finetune.tsv"
-    data.write_text("\n".join(lines[: 1 + FINETUNE_EXAMPLES]) + "\n", encoding="utf-8")
-    finetune_directory(
-        str(small_encoder_dir),
-        str(data),
-        ColumnsConfig(max_length=MAX_LENGTH),
-        FinetuneConfig(epochs=3, learning_rate=3e-4),
-        RunConfig(device="cpu", threads=THREADS),
-        folder / "classifier",
-        force=False,
-        progress=SilentProgress(),
-    )
-    return folder / "classifier"
+
+    def fill(folder: Path) -> None:
+        finetune_directory(
+            str(small_encoder_dir),
+            str(critic_quotes / "finetune.tsv"),
+            ColumnsConfig(max_length=MAX_LENGTH),
+            FinetuneConfig(epochs=3, learning_rate=3e-4),
+            RunConfig(device="cpu", threads=THREADS),
+            folder / "classifier",
+            force=False,
+            progress=SilentProgress(),
+        )
+
+    return made_once("small", fill) / "classifier"
 
 
 @pytest.fixture(scope="session")
@@ -159,22 +200,22 @@ def numbered_pairs(critic_quotes: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def regression_dir(
-    numbered_pairs: Path, small_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def regression_dir(numbered_pairs: Path, small_encoder_dir: Path, made_once: MadeOnce) -> Path:
     """The small encoder, fine-tuned to give the numbers of pairs."""
-    folder = tmp_path_factory.mktemp("regression") / "model"
-    finetune_directory(
-        str(small_encoder_dir),
-        str(numbered_pairs / "train.tsv"),
-        ColumnsConfig(max_length=MAX_LENGTH),
-        FinetuneConfig(task="regression", epochs=3, learning_rate=5e-4, batch_size=8),
-        RunConfig(device="cpu", threads=THREADS),
-        folder,
-        force=False,
-        progress=SilentProgress(),
-    )
-    return folder
+
+    def fill(folder: Path) -> None:
+        finetune_directory(
+            str(small_encoder_dir),
+            str(numbered_pairs / "train.tsv"),
+            ColumnsConfig(max_length=MAX_LENGTH),
+            FinetuneConfig(task="regression", epochs=3, learning_rate=5e-4, batch_size=8),
+            RunConfig(device="cpu", threads=THREADS),
+            folder / "model",
+            force=False,
+            progress=SilentProgress(),
+        )
+
+    return made_once("regression", fill) / "model"
 
 
 @pytest.fixture
@@ -218,55 +259,51 @@ def vectors_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def narrow_classifier_dir(small_classifier_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small classifier with its largest intermediate neurons alone, for what is slow at full width."""
+def half_as_wide_dir(small_classifier_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small classifier with half of its neurons, as structured pruning would leave it."""
     classifier = load_classifier(str(small_classifier_dir))
-    for block in classifier.model.bert.encoder.layer:
-        inner, outer = block.intermediate.dense, block.output.dense
-        kept = (inner.weight.norm(dim=1) * outer.weight.norm(dim=0)).topk(NARROW_WIDTH).indices.sort().values
-        inner.weight = torch.nn.Parameter(inner.weight[kept].detach().clone())
-        inner.bias = torch.nn.Parameter(inner.bias[kept].detach().clone())
-        outer.weight = torch.nn.Parameter(outer.weight[:, kept].detach().clone())
-    classifier.model.config.intermediate_size = NARROW_WIDTH
-    folder = tmp_path_factory.mktemp("narrow")
+    keep_neurons(classifier.model.bert, NEURONS // 2)
+    folder = tmp_path_factory.mktemp("half_as_wide")
     save_classifier(classifier, folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def small_pruned_dir(
-    critic_quotes: Path, small_classifier_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def small_pruned_dir(critic_quotes: Path, small_classifier_dir: Path, made_once: MadeOnce) -> Path:
     """The small classifier, half of whose encoder weights the adaptive algorithm has zeroed."""
-    output = tmp_path_factory.mktemp("pruned") / "classifier"
-    prune_directory(
-        str(small_classifier_dir),
-        str(critic_quotes / "small.tsv"),
-        ColumnsConfig(max_length=MAX_LENGTH),
-        PruneConfig(sparsity=0.5, calibration_examples=64, adaptive=AdaptiveConfig(iterations=10)),
-        RunConfig(device="cpu", threads=THREADS),
-        output,
-        force=False,
-        progress=SilentProgress(),
-    )
-    return output
+
+    def fill(folder: Path) -> None:
+        prune_directory(
+            str(small_classifier_dir),
+            str(critic_quotes / "small.tsv"),
+            ColumnsConfig(max_length=MAX_LENGTH),
+            PruneConfig(sparsity=0.5, calibration_examples=64, adaptive=AdaptiveConfig(iterations=10)),
+            RunConfig(device="cpu", threads=THREADS),
+            folder / "classifier",
+            force=False,
+            progress=SilentProgress(),
+        )
+
+    return made_once("pruned", fill) / "classifier"
 
 
 @pytest.fixture(scope="session")
-def small_artifact_dir(small_pruned_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_artifact_dir(small_pruned_dir: Path, made_once: MadeOnce) -> Path:
     """The pruned small classifier, exported to ONNX."""
-    output = tmp_path_factory.mktemp("artifact") / "artifact"
-    export_directory(
-        str(small_pruned_dir),
-        None,
-        ColumnsConfig(max_length=MAX_LENGTH),
-        ExportConfig(parity_examples=50),
-        RunConfig(device="cpu", threads=THREADS),
-        output,
-        force=False,
-        progress=SilentProgress(),
-    )
-    return output
+
+    def fill(folder: Path) -> None:
+        export_directory(
+            str(small_pruned_dir),
+            None,
+            ColumnsConfig(max_length=MAX_LENGTH),
+            ExportConfig(parity_examples=50),
+            RunConfig(device="cpu", threads=THREADS),
+            folder / "artifact",
+            force=False,
+            progress=SilentProgress(),
+        )
+
+    return made_once("artifact", fill) / "artifact"
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ KILLS, PAIRS = 6, 1
 FAST = ("finetune", "adaptive")
 
 
+@pytest.mark.slow
 def test_killed_stages_end_in_the_bytes_of_undisturbed_ones(tmp_path):
     output = tmp_path / "crash.json"
     command = [

@@ -22,10 +22,10 @@ def inspect(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_table_record_and_plots_of_what_is_kept(
-    narrow_classifier_dir, small_classifier_dir, critic_quotes, tmp_path
+    small_classifier_dir, half_as_wide_dir, critic_quotes, tmp_path
 ):
     arguments = [
-        narrow_classifier_dir, "--against", small_classifier_dir, "--data", critic_quotes / "small.tsv",
+        half_as_wide_dir, "--against", small_classifier_dir, "--data", critic_quotes / "small.tsv",
         "--examples", "12", "--max-length", "24", "--sentence", "a fine film",
     ]  # fmt: skip
     result = inspect(*arguments, "--output", tmp_path / "out", "--json")

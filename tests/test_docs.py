@@ -108,6 +108,7 @@ def run(line: Line, encoder: str) -> None:
     assert code == line.code, f"{line.text}\nexit code {code}\n{error[-2000:]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [None, *PAGES], ids=lambda page: page.stem if page else "quickstart")
 def test_a_page_runs_as_written(folder_after, page):
     folder_after(page)

@@ -184,6 +184,7 @@ def test_any_recipe_is_written_and_read_back_the_same(tmp_path, values):
     assert load_recipe(path) == recipe
 
 
+@pytest.mark.slow
 @FEW
 @given(RECIPES)
 def test_a_recipe_whose_model_is_not_there_is_one_line(tmp_path, folder, values):

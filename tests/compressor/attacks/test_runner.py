@@ -266,6 +266,7 @@ def test_the_stop_words_are_words():
     assert {"the", "and", "not"} <= set(words)
 
 
+@pytest.mark.slow
 def test_textattack_is_imported_without_network_and_leaves_the_environment(tmp_path):
     """In a process of its own, since this one has it imported already."""
     script = (

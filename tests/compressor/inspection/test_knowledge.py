@@ -186,11 +186,9 @@ def test_layers_of_another_width_are_skipped_and_said_so(small_classifier_dir, r
     assert "or no error" in knowledge_plots(found)["reconstruction-error.svg"]
 
 
-def test_record_holds_pairs_and_maps_and_is_json(small_classifier_dir, narrow_classifier_dir, attack_dir):
+def test_record_holds_pairs_and_maps_and_is_json(small_classifier_dir, half_as_wide_dir, attack_dir):
     options = KnowledgeOptions(str(small_classifier_dir), attacked=attack_dir, attention_layer=1)
-    found = compare_directories(
-        str(narrow_classifier_dir), options, COLUMNS, RunConfig(), CPU, SilentProgress()
-    )
+    found = compare_directories(str(half_as_wide_dir), options, COLUMNS, RunConfig(), CPU, SilentProgress())
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["attacks"] == {
         "path": str(attack_dir),

@@ -84,9 +84,9 @@ def prune(model, texts, output, progress=None, **options):
 
 
 @pytest.fixture
-def stopped(narrow_classifier_dir, texts, tmp_path, monkeypatch):
+def stopped(small_classifier_dir, texts, tmp_path, monkeypatch):
     """Model, texts and output of a pruning that was stopped after its fifth part."""
-    given = narrow_classifier_dir, texts, tmp_path / "out"
+    given = small_classifier_dir, texts, tmp_path / "out"
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
         with pytest.raises(StoppedError):
@@ -123,11 +123,11 @@ def test_changed_texts_are_told_by_their_file_and_nothing_is_thrown_away(stopped
 
 
 def test_a_run_goes_on_within_a_stage_on_another_machine_and_says_why_it_does_not(
-    narrow_classifier_dir, texts, critic_quotes, tmp_path, monkeypatch
+    small_classifier_dir, texts, critic_quotes, tmp_path, monkeypatch
 ):
     def recipe(seed):
         return Recipe(
-            model=str(narrow_classifier_dir),
+            model=str(small_classifier_dir),
             data=DataConfig(calibration=str(texts), test=str(critic_quotes / "test.tsv"), max_length=24),
             run=RunConfig(device="cpu", threads=2, seed=seed),
             prune=PruneConfig(algorithm="wanda", sparsity=0.8),

@@ -42,11 +42,6 @@ def logits(classifier, data):
     return predict(TorchPredictor(classifier), data, LENGTH)
 
 
-@pytest.fixture
-def narrow_classifier(narrow_classifier_dir):
-    return load_classifier(str(narrow_classifier_dir))
-
-
 @pytest.fixture(scope="module")
 def few_quotes(test_quotes):
     return test_quotes.select(range(60))
@@ -62,18 +57,18 @@ def zero_heads(model, index, heads):
 
 
 def test_a_model_without_heads_and_neurons_is_the_one_with_their_outputs_zeroed(
-    narrow_classifier_dir, narrow_classifier, few_quotes
+    small_classifier_dir, small_classifier, few_quotes
 ):
-    zeroed = load_classifier(str(narrow_classifier_dir))
+    zeroed = load_classifier(str(small_classifier_dir))
     for index, (heads, neurons) in enumerate([([0, 5], [3, 255]), ([11], [0, 1])]):
-        remove_heads(narrow_classifier.model, index, heads)
-        remove_neurons(narrow_classifier.model, index, neurons)
+        remove_heads(small_classifier.model, index, heads)
+        remove_neurons(small_classifier.model, index, neurons)
         zero_heads(zeroed.model, index, heads)
         zeroed.model.bert.encoder.layer[index].output.dense.weight.data[:, neurons] = 0.0
-    set_intermediate_size(narrow_classifier.model)
-    assert narrow_classifier.model.config.intermediate_size == NEURONS - 2
+    set_intermediate_size(small_classifier.model)
+    assert small_classifier.model.config.intermediate_size == NEURONS - 2
     expected = logits(zeroed, few_quotes)
-    assert np.abs(expected - logits(narrow_classifier, few_quotes)).max() < 1e-4
+    assert np.abs(expected - logits(small_classifier, few_quotes)).max() < 1e-4
 
 
 def test_listed_heads_are_cut_where_transformers_does_not_heed_them(monkeypatch):
@@ -94,46 +89,46 @@ def test_listed_heads_are_cut_where_transformers_does_not_heed_them(monkeypatch)
     assert narrowed.bert.encoder.layer[1].attention.self.query.out_features == 16
 
 
-def test_heads_are_numbered_as_the_layer_has_them_now(narrow_classifier_dir, narrow_classifier, few_quotes):
-    zeroed = load_classifier(str(narrow_classifier_dir))
-    remove_heads(narrow_classifier.model, 0, [1, 3])
+def test_heads_are_numbered_as_the_layer_has_them_now(small_classifier_dir, small_classifier, few_quotes):
+    zeroed = load_classifier(str(small_classifier_dir))
+    remove_heads(small_classifier.model, 0, [1, 3])
     # Now 0, 2, 4, 5, ...: the second and the third are heads 2 and 4 of the whole layer.
-    remove_heads(narrow_classifier.model, 0, [1, 2])
+    remove_heads(small_classifier.model, 0, [1, 2])
     zero_heads(zeroed.model, 0, [1, 2, 3, 4])
-    assert sorted(narrow_classifier.model.config.pruned_heads[0]) == [1, 2, 3, 4]
-    assert np.abs(logits(zeroed, few_quotes) - logits(narrow_classifier, few_quotes)).max() < 1e-4
+    assert sorted(small_classifier.model.config.pruned_heads[0]) == [1, 2, 3, 4]
+    assert np.abs(logits(zeroed, few_quotes) - logits(small_classifier, few_quotes)).max() < 1e-4
 
 
-def test_taking_nothing_out_changes_nothing(narrow_classifier_dir, narrow_classifier, few_quotes):
-    before = logits(narrow_classifier, few_quotes)
-    remove_heads(narrow_classifier.model, 0, [])
-    remove_neurons(narrow_classifier.model, 0, [])
-    set_intermediate_size(narrow_classifier.model)
-    assert np.array_equal(logits(narrow_classifier, few_quotes), before)
+def test_taking_nothing_out_changes_nothing(small_classifier_dir, small_classifier, few_quotes):
+    before = logits(small_classifier, few_quotes)
+    remove_heads(small_classifier.model, 0, [])
+    remove_neurons(small_classifier.model, 0, [])
+    set_intermediate_size(small_classifier.model)
+    assert np.array_equal(logits(small_classifier, few_quotes), before)
 
 
-def test_layers_of_unlike_width_have_no_configuration(narrow_classifier):
-    remove_neurons(narrow_classifier.model, 1, [7])
+def test_layers_of_unlike_width_have_no_configuration(small_classifier):
+    remove_neurons(small_classifier.model, 1, [7])
     with pytest.raises(RuntimeError, match=r"differ in their width: \[255, 256\]"):
-        set_intermediate_size(narrow_classifier.model)
+        set_intermediate_size(small_classifier.model)
 
 
-def test_the_size_of_a_head_stays_when_heads_go(narrow_classifier):
-    assert head_size(narrow_classifier.model) == HEAD_SIZE
-    remove_heads(narrow_classifier.model, 0, [0, 1, 2])
-    assert head_size(narrow_classifier.model) == HEAD_SIZE
+def test_the_size_of_a_head_stays_when_heads_go(small_classifier):
+    assert head_size(small_classifier.model) == HEAD_SIZE
+    remove_heads(small_classifier.model, 0, [0, 1, 2])
+    assert head_size(small_classifier.model) == HEAD_SIZE
 
 
 # whole prunes -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=[(a, s) for a in ALGORITHMS for s in (0.25, 0.5)], ids=str)
-def smaller(request, narrow_classifier_dir, quotes):
+def smaller(request, small_classifier_dir, quotes):
     algorithm, sparsity = request.param
-    return sparsity, *prune(narrow_classifier_dir, quotes, algorithm, sparsity)
+    return sparsity, *prune(small_classifier_dir, quotes, algorithm, sparsity)
 
 
-def test_every_layer_is_smaller_by_its_share(smaller, narrow_classifier):
+def test_every_layer_is_smaller_by_its_share(smaller, small_classifier):
     sparsity, classifier, result = smaller
     stay = 1 - sparsity
     for layer in classifier.model.bert.encoder.layer:
@@ -144,7 +139,7 @@ def test_every_layer_is_smaller_by_its_share(smaller, narrow_classifier):
         assert layer.intermediate.dense.weight.shape == (NEURONS * stay, 384)
         assert layer.output.dense.weight.shape == (384, NEURONS * stay)
     sizes = [
-        sum(p.numel() for p in c.model.bert.encoder.parameters()) for c in (classifier, narrow_classifier)
+        sum(p.numel() for p in c.model.bert.encoder.parameters()) for c in (classifier, small_classifier)
     ]
     assert sizes[0] < (stay + 0.02) * sizes[1]
     assert result.masks == {}
@@ -168,18 +163,18 @@ def test_saved_and_loaded_it_gives_identical_logits(smaller, few_quotes, tmp_pat
 
 
 def test_adaptive_stays_nearer_to_the_dense_model_than_magnitude(
-    narrow_classifier_dir, narrow_classifier, quotes, few_quotes
+    small_classifier_dir, small_classifier, quotes, few_quotes
 ):
-    dense = logits(narrow_classifier, few_quotes)
+    dense = logits(small_classifier, few_quotes)
     near, far = (
-        np.abs(logits(prune(narrow_classifier_dir, quotes, name, 0.5)[0], few_quotes) - dense).mean()
+        np.abs(logits(prune(small_classifier_dir, quotes, name, 0.5)[0], few_quotes) - dense).mean()
         for name in ALGORITHMS
     )
     assert near < 0.7 * far
 
 
-def test_a_smaller_model_can_be_pruned_again(narrow_classifier_dir, quotes, few_quotes, tmp_path):
-    once, _ = prune(narrow_classifier_dir, quotes, "adaptive", 0.25)
+def test_a_smaller_model_can_be_pruned_again(small_classifier_dir, quotes, few_quotes, tmp_path):
+    once, _ = prune(small_classifier_dir, quotes, "adaptive", 0.25)
     save_classifier(once, tmp_path / "once")
     for algorithm in ALGORITHMS:
         twice, _ = prune(tmp_path / "once", quotes, algorithm, 0.34)
@@ -195,8 +190,8 @@ def test_a_smaller_model_can_be_pruned_again(narrow_classifier_dir, quotes, few_
 
 
 @pytest.mark.parametrize("algorithm", ["wanda", "sparsegpt", "randomized"])
-def test_other_algorithms_refuse_and_leave_the_model_alone(narrow_classifier_dir, quotes, algorithm):
-    classifier = load_classifier(str(narrow_classifier_dir))
+def test_other_algorithms_refuse_and_leave_the_model_alone(small_classifier_dir, quotes, algorithm):
+    classifier = load_classifier(str(small_classifier_dir))
     before = {name: value.clone() for name, value in classifier.model.state_dict().items()}
     config = PruneConfig(algorithm=algorithm, calibration_examples=16)
     job = PruningJob(parse_pattern("structured", 0.5), config, LENGTH, seed=0)
@@ -208,14 +203,12 @@ def test_other_algorithms_refuse_and_leave_the_model_alone(narrow_classifier_dir
 # the stages -------------------------------------------------------------------------------------
 
 
-def test_the_smaller_model_is_exported_with_parity(
-    narrow_classifier_dir, critic_quotes, few_quotes, tmp_path
-):
+def test_the_smaller_model_is_exported_with_parity(small_classifier_dir, critic_quotes, few_quotes, tmp_path):
     columns = ColumnsConfig(max_length=LENGTH)
     config = PruneConfig(pattern="structured", sparsity=0.5, calibration_examples=32)
     pruned, artifact = tmp_path / "pruned", tmp_path / "artifact"
     record = prune_directory(
-        str(narrow_classifier_dir), str(critic_quotes / "small.tsv"), columns, config, RUN, pruned,
+        str(small_classifier_dir), str(critic_quotes / "small.tsv"), columns, config, RUN, pruned,
         force=False, progress=SilentProgress(),
     )  # fmt: skip
     assert record["pattern"] == "structured"
@@ -230,5 +223,5 @@ def test_the_smaller_model_is_exported_with_parity(
     expected = logits(load_classifier(str(pruned)), few_quotes)
     found = predict(OnnxPredictor(artifact, threads=2), few_quotes, LENGTH, batch_size=7)
     assert np.abs(expected - found).max() <= 1e-4
-    sizes = [(folder / "model.safetensors").stat().st_size for folder in (pruned, narrow_classifier_dir)]
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (pruned, small_classifier_dir)]
     assert sizes[0] < sizes[1]

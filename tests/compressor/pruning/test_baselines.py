@@ -30,9 +30,9 @@ def algorithm(request):
 
 
 @pytest.fixture(scope="module", params=[("unstructured", 0.5), ("unstructured", 0.3), ("2:4", None)], ids=str)
-def pruned(request, algorithm, narrow_classifier_dir, quotes):
+def pruned(request, algorithm, small_classifier_dir, quotes):
     pattern, sparsity = request.param
-    found = prune(narrow_classifier_dir, quotes, algorithm, pattern, sparsity)
+    found = prune(small_classifier_dir, quotes, algorithm, pattern, sparsity)
     return parse_pattern(pattern, sparsity), *found
 
 
@@ -59,17 +59,17 @@ def test_saved_and_loaded_weights_are_the_same(pruned, tmp_path):
         assert torch.equal(value, again[name]), name
 
 
-def test_only_encoder_weights_change(pruned, narrow_classifier_dir):
+def test_only_encoder_weights_change(pruned, small_classifier_dir):
     _, classifier, result = pruned
-    dense = load_classifier(str(narrow_classifier_dir)).model.state_dict()
+    dense = load_classifier(str(small_classifier_dir)).model.state_dict()
     for name, value in dense.items():
         is_pruned = name.removesuffix(".weight") in result.masks
         assert torch.equal(value, classifier.model.state_dict()[name]) is not is_pruned, name
 
 
-def test_same_seed_same_weights(algorithm, narrow_classifier_dir, quotes):
+def test_same_seed_same_weights(algorithm, small_classifier_dir, quotes):
     one, other = (
-        prune(narrow_classifier_dir, quotes, algorithm, "2:4", None, seed=2, examples=16)[0] for _ in range(2)
+        prune(small_classifier_dir, quotes, algorithm, "2:4", None, seed=2, examples=16)[0] for _ in range(2)
     )
     expected = other.model.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in one.model.state_dict().items())
@@ -106,10 +106,10 @@ def test_wanda_ranks_by_weight_times_input_norm(small_classifier_dir, small_clas
     assert (after != expected).mean() < 1e-3
 
 
-def test_three_quarters_by_sparsegpt_are_nearer_than_by_wanda(narrow_classifier_dir, quotes):
+def test_three_quarters_by_sparsegpt_are_nearer_than_by_wanda(small_classifier_dir, quotes):
     errors = {}
     for name in ("wanda", "sparsegpt"):
-        _, result = prune(narrow_classifier_dir, quotes, name, "unstructured", 0.75, examples=64)
+        _, result = prune(small_classifier_dir, quotes, name, "unstructured", 0.75, examples=64)
         errors[name] = np.mean([layer.relative_error for layer in result.layers])
     assert errors["sparsegpt"] < 0.8 * errors["wanda"]
 
@@ -177,6 +177,7 @@ def test_sparsegpt_unstructured_is_the_sweep_on_its_mask(sparsity):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", [0.29, 0.5, 0.77])
 def test_sparsegpt_over_several_blocks_has_exactly_its_zeros(sparsity):
     weight, hessian = problem(3, 7, 160)

@@ -29,8 +29,8 @@ KEYS = [
 
 
 @pytest.fixture
-def classifier(narrow_classifier_dir):
-    return load_classifier(str(narrow_classifier_dir))
+def classifier(small_classifier_dir):
+    return load_classifier(str(small_classifier_dir))
 
 
 def job(checkpoint=None, algorithm="adaptive", sparsity=0.5, **adaptive):
@@ -112,11 +112,11 @@ def test_a_solution_comes_back_from_its_part(masked):
 # the walk ---------------------------------------------------------------------------------------
 
 
-def test_groups_are_solved_one_after_the_other(classifier, quotes, narrow_classifier_dir):
+def test_groups_are_solved_one_after_the_other(classifier, quotes, small_classifier_dir):
     solver = Halving()
     result = walk(classifier, quotes, solver)
     assert list(solver.moments) == KEYS
-    dense = load_classifier(str(narrow_classifier_dir))
+    dense = load_classifier(str(small_classifier_dir))
     for name, linear in encoder_linears(classifier.model).items():
         assert torch.equal(linear.weight, encoder_linears(dense.model)[name].weight / 2)
     assert set(result.masks) == set(encoder_linears(dense.model))
@@ -133,10 +133,10 @@ def test_drifted_inputs_are_those_behind_what_is_pruned_already(classifier, quot
         assert not torch.allclose(moments.dense_sum, moments.pruned_sum, rtol=1e-3)
 
 
-def test_inputs_that_are_not_drifted_are_the_dense_models(classifier, quotes, narrow_classifier_dir):
+def test_inputs_that_are_not_drifted_are_the_dense_models(classifier, quotes, small_classifier_dir):
     drifted, dense_only = Halving(), Halving()
     walk(classifier, quotes, drifted)
-    walk(load_classifier(str(narrow_classifier_dir)), quotes, dense_only, drifted=False)
+    walk(load_classifier(str(small_classifier_dir)), quotes, dense_only, drifted=False)
     for key in KEYS:
         moments = dense_only.moments[key]
         torch.testing.assert_close(moments.dense_sum, drifted.moments[key].dense_sum)
@@ -145,22 +145,22 @@ def test_inputs_that_are_not_drifted_are_the_dense_models(classifier, quotes, na
 
 
 def test_without_a_dense_copy_the_inputs_are_the_pruned_models_up_to_the_layer(
-    classifier, quotes, narrow_classifier_dir
+    classifier, quotes, small_classifier_dir
 ):
     beside, alone = Halving(), Halving()
     walk(classifier, quotes, beside)
-    walk(load_classifier(str(narrow_classifier_dir)), quotes, alone, beside_dense=False)
+    walk(load_classifier(str(small_classifier_dir)), quotes, alone, beside_dense=False)
     for key in KEYS:
         torch.testing.assert_close(alone.moments[key].square, beside.moments[key].square)
 
 
-def test_finished_groups_are_taken_and_not_solved(classifier, quotes, narrow_classifier_dir):
+def test_finished_groups_are_taken_and_not_solved(classifier, quotes, small_classifier_dir):
     memory, first = Memory(), Halving()
     walk(classifier, quotes, first, memory)
     assert list(memory.parts)[: len(KEYS)] == KEYS
     for key in KEYS[5:]:
         del memory.parts[key]
-    again, second = load_classifier(str(narrow_classifier_dir)), Halving()
+    again, second = load_classifier(str(small_classifier_dir)), Halving()
     result = walk(again, quotes, second, memory)
     assert list(second.moments) == KEYS[5:]
     for key, moments in second.moments.items():
@@ -175,7 +175,7 @@ def test_finished_groups_are_taken_and_not_solved(classifier, quotes, narrow_cla
 
 
 @pytest.fixture(scope="module")
-def pruned(narrow_classifier_dir, quotes):
+def pruned(small_classifier_dir, quotes):
     """Weights with the options on, and with one of them off."""
     found = {}
     for name, options in (
@@ -184,7 +184,7 @@ def pruned(narrow_classifier_dir, quotes):
         ("weight off", {"resolve_weight": False}),
         ("both off", {"adaptive_hessian": False, "resolve_weight": False}),
     ):
-        classifier = load_classifier(str(narrow_classifier_dir))
+        classifier = load_classifier(str(small_classifier_dir))
         prune_classifier(classifier, quotes, job(sparsity=0.8, **options), SilentProgress())
         found[name] = classifier.model.state_dict()
     return found
@@ -213,9 +213,9 @@ def test_each_option_has_an_effect_of_its_own(pruned):
         )
 
 
-def test_without_resolving_and_without_zeros_the_weights_stay(classifier, quotes, narrow_classifier_dir):
+def test_without_resolving_and_without_zeros_the_weights_stay(classifier, quotes, small_classifier_dir):
     prune_classifier(classifier, quotes, job(sparsity=0.0, resolve_weight=False), SilentProgress())
-    for name, value in load_classifier(str(narrow_classifier_dir)).model.state_dict().items():
+    for name, value in load_classifier(str(small_classifier_dir)).model.state_dict().items():
         if name.endswith("weight"):
             assert torch.equal(value, classifier.model.state_dict()[name]), name
 

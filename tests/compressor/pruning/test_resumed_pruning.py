@@ -64,19 +64,19 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_in_two_pieces_gives_the_bits_of_one(narrow_classifier_dir, texts, tmp_path, monkeypatch, case):
+def test_a_run_in_two_pieces_gives_the_bits_of_one(small_classifier_dir, texts, tmp_path, monkeypatch, case):
     options = CASES[case]
-    whole = stage(narrow_classifier_dir, texts, tmp_path / "whole", **options)
+    whole = stage(small_classifier_dir, texts, tmp_path / "whole", **options)
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
         with pytest.raises(StoppedError):
-            stage(narrow_classifier_dir, texts, tmp_path / "out", **options)
+            stage(small_classifier_dir, texts, tmp_path / "out", **options)
     assert len(finished_parts(tmp_path / "out")) == 5
     solved = []
     with monkeypatch.context() as patch:
         save = Checkpoint.save
         patch.setattr(Checkpoint, "save", lambda *args: (solved.append(args[1]), save(*args)))
-        resumed = stage(narrow_classifier_dir, texts, tmp_path / "out", **options)
+        resumed = stage(small_classifier_dir, texts, tmp_path / "out", **options)
     # Only what was not finished is solved.
     assert len(solved) == PARTS - 5
     assert resumed["sha256"] == whole["sha256"]
@@ -85,7 +85,7 @@ def test_a_run_in_two_pieces_gives_the_bits_of_one(narrow_classifier_dir, texts,
 
 
 def test_a_run_that_fails_while_it_writes_goes_on_without_solving(
-    narrow_classifier_dir, texts, tmp_path, monkeypatch
+    small_classifier_dir, texts, tmp_path, monkeypatch
 ):
     def fail(*args):
         raise StoppedError
@@ -93,40 +93,38 @@ def test_a_run_that_fails_while_it_writes_goes_on_without_solving(
     with monkeypatch.context() as patch:
         patch.setattr(pruning, "save_classifier", fail)
         with pytest.raises(StoppedError):
-            stage(narrow_classifier_dir, texts, tmp_path / "out")
+            stage(small_classifier_dir, texts, tmp_path / "out")
     assert len(finished_parts(tmp_path / "out")) == PARTS
     monkeypatch.setattr(Checkpoint, "save", fail)
-    stage(narrow_classifier_dir, texts, tmp_path / "out")
+    stage(small_classifier_dir, texts, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_run_that_fails_before_its_first_part_leaves_nothing(
-    narrow_classifier_dir, texts, tmp_path, monkeypatch
+    small_classifier_dir, texts, tmp_path, monkeypatch
 ):
     stop_after(monkeypatch, 0)
     with pytest.raises(StoppedError):
-        stage(narrow_classifier_dir, texts, tmp_path / "out")
+        stage(small_classifier_dir, texts, tmp_path / "out")
     assert not any(tmp_path.iterdir())
 
 
 def test_a_run_that_fails_before_its_first_part_leaves_no_folder_above_it(
-    narrow_classifier_dir, texts, tmp_path, monkeypatch
+    small_classifier_dir, texts, tmp_path, monkeypatch
 ):
     stop_after(monkeypatch, 0)
     with pytest.raises(StoppedError):
-        stage(narrow_classifier_dir, texts, tmp_path / "new" / "out")
+        stage(small_classifier_dir, texts, tmp_path / "new" / "out")
     assert not any(tmp_path.iterdir())
 
 
-def test_an_output_that_cannot_be_made_is_a_user_error(narrow_classifier_dir, texts, tmp_path):
+def test_an_output_that_cannot_be_made_is_a_user_error(small_classifier_dir, texts, tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match="cannot be written"):
-        stage(narrow_classifier_dir, texts, tmp_path / "file" / "out")
+        stage(small_classifier_dir, texts, tmp_path / "file" / "out")
 
 
-def test_a_full_disk_while_parts_are_kept_is_a_user_error(
-    narrow_classifier_dir, texts, tmp_path, monkeypatch
-):
+def test_a_full_disk_while_parts_are_kept_is_a_user_error(small_classifier_dir, texts, tmp_path, monkeypatch):
     from safetensors import SafetensorError
 
     def full(*args, **kwargs):
@@ -134,7 +132,7 @@ def test_a_full_disk_while_parts_are_kept_is_a_user_error(
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(UserError, match="no space left"):
-        stage(narrow_classifier_dir, texts, tmp_path / "out")
+        stage(small_classifier_dir, texts, tmp_path / "out")
 
 
 # the command line -------------------------------------------------------------------------------
@@ -163,17 +161,17 @@ def kill_after(parts, output, words):
 
 
 def test_a_killed_run_goes_on_to_the_bits_of_an_uninterrupted_one(
-    narrow_classifier_dir, texts, tmp_path, monkeypatch, capfd
+    small_classifier_dir, texts, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.setattr(cli, "QUIET", {})
     output, whole = tmp_path / "out", tmp_path / "whole"
-    kill_after(3, output, arguments(narrow_classifier_dir, texts, output))
+    kill_after(3, output, arguments(small_classifier_dir, texts, output))
     kept = finished_parts(output)
     assert 3 <= len(kept) < PARTS
     assert not output.exists()
 
     capfd.readouterr()
-    assert cli.execute(arguments(narrow_classifier_dir, texts, output, sparsity="0.7")) == 2
+    assert cli.execute(arguments(small_classifier_dir, texts, output, sparsity="0.7")) == 2
     refused = capfd.readouterr().err
     assert refused.startswith("error: ")
     assert refused.count("\n") == 1
@@ -181,20 +179,20 @@ def test_a_killed_run_goes_on_to_the_bits_of_an_uninterrupted_one(
     assert "start anew with --force" in refused
     assert finished_parts(output) == kept
 
-    assert cli.execute(arguments(narrow_classifier_dir, texts, output)) == 0
-    assert cli.execute(arguments(narrow_classifier_dir, texts, whole)) == 0
+    assert cli.execute(arguments(small_classifier_dir, texts, output)) == 0
+    assert cli.execute(arguments(small_classifier_dir, texts, whole)) == 0
     resumed, expected = (folder / "model.safetensors" for folder in (output, whole))
     assert resumed.read_bytes() == expected.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
 
 
-def test_a_damaged_part_of_a_stopped_run_is_made_again(narrow_classifier_dir, texts, tmp_path, monkeypatch):
-    whole = stage(narrow_classifier_dir, texts, tmp_path / "whole")
+def test_a_damaged_part_of_a_stopped_run_is_made_again(small_classifier_dir, texts, tmp_path, monkeypatch):
+    whole = stage(small_classifier_dir, texts, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(StoppedError):
-            stage(narrow_classifier_dir, texts, tmp_path / "out")
+            stage(small_classifier_dir, texts, tmp_path / "out")
     broken = checkpoint_folder(tmp_path / "out") / finished_parts(tmp_path / "out")[1]
     broken.write_bytes(broken.read_bytes()[:200])
-    assert stage(narrow_classifier_dir, texts, tmp_path / "out")["sha256"] == whole["sha256"]
+    assert stage(small_classifier_dir, texts, tmp_path / "out")["sha256"] == whole["sha256"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]

@@ -57,50 +57,50 @@ def trained(directory, data, schedule, checkpoint=None, stop=STEPS):
         {"perturbation": Perturbation(2, 0.1, 0.05, None, 0.5)},
     ],
 )
-def test_it_ends_with_the_same_bits(narrow_classifier_dir, quotes, tmp_path, kept_always, changes, stop):
+def test_it_ends_with_the_same_bits(small_classifier_dir, quotes, tmp_path, kept_always, changes, stop):
     data = quotes.select(range(40))
     schedule = Schedule(**{"steps": STEPS, "learning_rate": 1e-3, "batch_size": 8} | changes)
-    expected, _ = trained(narrow_classifier_dir, data, schedule)
+    expected, _ = trained(small_classifier_dir, data, schedule)
     checkpoint = Checkpoint(tmp_path / "progress")
     if stop < STEPS:
         with pytest.raises(StoppedError):
-            trained(narrow_classifier_dir, data, schedule, checkpoint, stop)
+            trained(small_classifier_dir, data, schedule, checkpoint, stop)
     else:
-        trained(narrow_classifier_dir, data, schedule, checkpoint)
+        trained(small_classifier_dir, data, schedule, checkpoint)
     assert checkpoint.load("training").facts == {"steps": stop}
     torch.manual_seed(7)
-    found, taken = trained(narrow_classifier_dir, data, schedule, checkpoint)
+    found, taken = trained(small_classifier_dir, data, schedule, checkpoint)
     assert taken == STEPS
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
 
 
 def test_steps_that_are_done_are_not_taken_again(
-    narrow_classifier_dir, quotes, tmp_path, kept_always, monkeypatch
+    small_classifier_dir, quotes, tmp_path, kept_always, monkeypatch
 ):
     data = quotes.select(range(40))
     schedule = Schedule(STEPS, 1e-3, 8)
     checkpoint = Checkpoint(tmp_path / "progress")
     with pytest.raises(StoppedError):
-        trained(narrow_classifier_dir, data, schedule, checkpoint, 4)
+        trained(small_classifier_dir, data, schedule, checkpoint, 4)
     kept = []
     own = TrainingCheckpoint.keep
     monkeypatch.setattr(
         TrainingCheckpoint, "keep", lambda self, *given: (kept.append(given[-1]), own(self, *given))
     )
-    trained(narrow_classifier_dir, data, schedule, checkpoint)
+    trained(small_classifier_dir, data, schedule, checkpoint)
     assert kept == [5, 6]
 
 
-def test_a_short_training_keeps_nothing(narrow_classifier_dir, quotes, tmp_path):
+def test_a_short_training_keeps_nothing(small_classifier_dir, quotes, tmp_path):
     checkpoint = Checkpoint(tmp_path / "progress")
-    trained(narrow_classifier_dir, quotes.select(range(16)), Schedule(2, 1e-3, 8), checkpoint)
+    trained(small_classifier_dir, quotes.select(range(16)), Schedule(2, 1e-3, 8), checkpoint)
     assert not checkpoint.folder.exists()
 
 
-def test_only_what_is_trained_is_kept(narrow_classifier_dir, quotes, tmp_path, kept_always):
+def test_only_what_is_trained_is_kept(small_classifier_dir, quotes, tmp_path, kept_always):
     checkpoint = Checkpoint(tmp_path / "progress")
-    trained(narrow_classifier_dir, quotes.select(range(16)), Schedule(1, 1e-3, 8), checkpoint)
+    trained(small_classifier_dir, quotes.select(range(16)), Schedule(1, 1e-3, 8), checkpoint)
     tensors, _ = read_tensors(tmp_path / "progress" / "training.safetensors", "cpu")
     assert not any("embeddings" in name for name in tensors)
     assert "weight.classifier.weight" in tensors

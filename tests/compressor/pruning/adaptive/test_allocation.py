@@ -122,9 +122,9 @@ def job(pattern="unstructured", sparsity=None, **options):
     return PruningJob(parse_pattern(pattern, sparsity), config, 32, seed=0)
 
 
-def test_what_a_group_costs_is_what_it_does_to_the_last_cls(narrow_classifier_dir, quotes, monkeypatch):
+def test_what_a_group_costs_is_what_it_does_to_the_last_cls(small_classifier_dir, quotes, monkeypatch):
     monkeypatch.setattr(allocation, "MEASURED", (0.5,))
-    classifier = load_classifier(str(narrow_classifier_dir))
+    classifier = load_classifier(str(small_classifier_dir))
     last = list(group_names(1))[-1]
     with torch.no_grad():
         curves, sizes = allocation._measured_curves(
@@ -147,8 +147,8 @@ def test_what_a_group_costs_is_what_it_does_to_the_last_cls(narrow_classifier_di
 
 
 @pytest.mark.usefixtures("few_measurements")
-def test_zeros_are_as_many_as_asked_for_in_places_that_differ(narrow_classifier_dir, quotes):
-    classifier = load_classifier(str(narrow_classifier_dir))
+def test_zeros_are_as_many_as_asked_for_in_places_that_differ(small_classifier_dir, quotes):
+    classifier = load_classifier(str(small_classifier_dir))
     before = {name: value.clone() for name, value in classifier.model.state_dict().items()}
     with torch.no_grad():
         found = allocate(classifier, quotes, job(), Unstructured(0.6, "layer"), SilentProgress())
@@ -168,19 +168,19 @@ def test_zeros_are_as_many_as_asked_for_in_places_that_differ(narrow_classifier_
     assert 0.6 * size <= zeros <= 0.6 * size + GRID_STEP * 256 * 384
 
 
-def test_n_of_m_has_nothing_to_allocate(narrow_classifier_dir, quotes):
+def test_n_of_m_has_nothing_to_allocate(small_classifier_dir, quotes):
     with pytest.raises(UserError, match="allocation error: pattern 2:4 has the same sparsity everywhere"):
-        prune_classifier(load_classifier(str(narrow_classifier_dir)), quotes, job("2:4"), SilentProgress())
+        prune_classifier(load_classifier(str(small_classifier_dir)), quotes, job("2:4"), SilentProgress())
 
 
-def test_a_structured_pattern_has_nothing_to_allocate(narrow_classifier_dir, quotes):
-    classifier = load_classifier(str(narrow_classifier_dir))
+def test_a_structured_pattern_has_nothing_to_allocate(small_classifier_dir, quotes):
+    classifier = load_classifier(str(small_classifier_dir))
     with pytest.raises(UserError, match="allocation error"):
         prune_classifier(classifier, quotes, job("structured", 0.5), SilentProgress())
 
 
 @pytest.mark.usefixtures("few_measurements")
-def test_a_sparsity_past_the_grid_is_a_user_error(narrow_classifier_dir, quotes):
-    classifier = load_classifier(str(narrow_classifier_dir))
+def test_a_sparsity_past_the_grid_is_a_user_error(small_classifier_dir, quotes):
+    classifier = load_classifier(str(small_classifier_dir))
     with pytest.raises(UserError, match="sparsity"):
         prune_classifier(classifier, quotes, job(sparsity=0.98), SilentProgress())

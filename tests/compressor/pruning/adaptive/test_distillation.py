@@ -82,19 +82,19 @@ def test_it_answers_more_like_the_dense_model_and_keeps_zeros_and_embeddings(
     assert not after.model.training
 
 
-def test_a_seed_gives_the_same_weights_whatever_the_random_state(narrow_classifier_dir, quotes):
+def test_a_seed_gives_the_same_weights_whatever_the_random_state(small_classifier_dir, quotes):
     torch.manual_seed(1)
-    one, _, _ = distilled(narrow_classifier_dir, quotes, steps=2)
+    one, _, _ = distilled(small_classifier_dir, quotes, steps=2)
     torch.manual_seed(2)
-    other, _, _ = distilled(narrow_classifier_dir, quotes, steps=2)
+    other, _, _ = distilled(small_classifier_dir, quotes, steps=2)
     for name, value in one.model.state_dict().items():
         assert torch.equal(value, other.model.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "structured"])
-def test_pruning_ends_with_it(narrow_classifier_dir, quotes, pattern, last_weights):
+def test_pruning_ends_with_it(small_classifier_dir, quotes, pattern, last_weights):
     def pruned(steps):
-        classifier = load_classifier(str(narrow_classifier_dir))
+        classifier = load_classifier(str(small_classifier_dir))
         adaptive = AdaptiveConfig(solver="greedy", distillation_steps=steps)
         config = PruneConfig(calibration_examples=24, adaptive=adaptive)
         job = PruningJob(parse_pattern(pattern, 0.5), config, LENGTH, 0, NoCheckpoint())
@@ -110,7 +110,7 @@ def test_pruning_ends_with_it(narrow_classifier_dir, quotes, pattern, last_weigh
 
 @pytest.mark.parametrize(("asked", "seen"), [(0, 24), (40, 40), (10**6, None)])
 def test_it_sees_as_many_texts_as_asked_whatever_the_layers_are_solved_with(
-    narrow_classifier_dir, quotes, monkeypatch, asked, seen
+    small_classifier_dir, quotes, monkeypatch, asked, seen
 ):
     def remember(classifier, dense, texts, masks, held_out, **options):
         given.extend(texts)
@@ -121,7 +121,7 @@ def test_it_sees_as_many_texts_as_asked_whatever_the_layers_are_solved_with(
     monkeypatch.setattr("compressor.pruning.adaptive.prune.distill", remember)
     # No made ones behind them.
     monkeypatch.setattr("compressor.pruning.adaptive.prune.DISTILLATION_TOKENS", 0)
-    classifier = load_classifier(str(narrow_classifier_dir))
+    classifier = load_classifier(str(small_classifier_dir))
     adaptive = AdaptiveConfig(solver="greedy", distillation_steps=1, distillation_examples=asked)
     config = PruneConfig(calibration_examples=24, adaptive=adaptive)
     job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 3, NoCheckpoint())
@@ -144,10 +144,10 @@ def test_numbers_are_learnt_too(regression_dir, numbered_pairs):
 
 
 def test_a_stopped_one_goes_on_to_the_same_weights(
-    narrow_classifier_dir, quotes, tmp_path, monkeypatch, last_weights
+    small_classifier_dir, quotes, tmp_path, monkeypatch, last_weights
 ):
     def pruned(checkpoint, progress):
-        classifier = load_classifier(str(narrow_classifier_dir))
+        classifier = load_classifier(str(small_classifier_dir))
         adaptive = AdaptiveConfig(solver="greedy", distillation_steps=4)
         config = PruneConfig(calibration_examples=24, adaptive=adaptive)
         job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 0, checkpoint)
@@ -175,10 +175,10 @@ def divergence(classifier, directory, texts):
     return float(answer_divergence(expected, found))
 
 
-def test_a_harmful_distillation_gives_back_the_start(narrow_classifier_dir, quotes):
-    start, _ = zeroed(narrow_classifier_dir, 0.3)
-    classifier, masks = zeroed(narrow_classifier_dir, 0.3)
-    dense = load_classifier(str(narrow_classifier_dir)).model
+def test_a_harmful_distillation_gives_back_the_start(small_classifier_dir, quotes):
+    start, _ = zeroed(small_classifier_dir, 0.3)
+    classifier, masks = zeroed(small_classifier_dir, 0.3)
+    dense = load_classifier(str(small_classifier_dir)).model
     held_out = quotes.select(range(24, 56))
     texts, held = (encode(classifier.tokenizer, t, LENGTH) for t in (quotes.select(range(8)), held_out))
     found = distill(classifier, dense, texts, masks, held_out=held, steps=3, learning_rate=10.0, seed=0)
@@ -188,25 +188,23 @@ def test_a_harmful_distillation_gives_back_the_start(narrow_classifier_dir, quot
 
 
 @pytest.mark.parametrize("rate", [1e-4, 1e-3, 0.1])
-def test_it_never_ends_further_from_the_dense_model_on_held_out_texts(narrow_classifier_dir, quotes, rate):
+def test_it_never_ends_further_from_the_dense_model_on_held_out_texts(small_classifier_dir, quotes, rate):
     held_out = quotes.select(range(24, 32))
-    before = divergence(zeroed(narrow_classifier_dir)[0], narrow_classifier_dir, held_out)
-    after, _, found = distilled(narrow_classifier_dir, quotes, rate=rate)
-    measured = divergence(after, narrow_classifier_dir, held_out)
+    before = divergence(zeroed(small_classifier_dir)[0], small_classifier_dir, held_out)
+    after, _, found = distilled(small_classifier_dir, quotes, rate=rate)
+    measured = divergence(after, small_classifier_dir, held_out)
     assert measured <= before
     assert found.divergence == pytest.approx(measured, rel=1e-4)
     assert found.divergence_before == pytest.approx(before, rel=1e-4)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_stopped_one_keeps_the_same_best_weights(
-    narrow_classifier_dir, quotes, tmp_path, monkeypatch, stop
-):
+def test_a_stopped_one_keeps_the_same_best_weights(small_classifier_dir, quotes, tmp_path, monkeypatch, stop):
     """Weights in the middle are the best; the training stops before them and after them."""
 
     def found(checkpoint, track):
-        classifier, masks = zeroed(narrow_classifier_dir)
-        dense = load_classifier(str(narrow_classifier_dir)).model
+        classifier, masks = zeroed(small_classifier_dir)
+        dense = load_classifier(str(small_classifier_dir)).model
         texts = encode(classifier.tokenizer, quotes.select(range(32)), LENGTH)
         options = {"held_out": texts[24:], "steps": 6, "learning_rate": 5e-3, "seed": 0}
         options |= {"checkpoint": checkpoint, "track": track}
@@ -252,13 +250,13 @@ def test_texts_that_are_distilled_on_are_not_held_out_as_well():
 # on words replaced -------------------------------------------------------------------------------
 
 
-def test_answers_stay_where_words_are_replaced(narrow_classifier_dir, quotes, any_others):
-    dense = load_classifier(str(narrow_classifier_dir)).model
+def test_answers_stay_where_words_are_replaced(small_classifier_dir, quotes, any_others):
+    dense = load_classifier(str(small_classifier_dir)).model
     texts = quotes.select(range(32))
 
     def shift(is_robust):
         """How far the answers to texts with words replaced are from the dense model's to the texts."""
-        classifier, masks = zeroed(narrow_classifier_dir, 0.5)
+        classifier, masks = zeroed(small_classifier_dir, 0.5)
         tokenizer = classifier.tokenizer
         encoded = encode(tokenizer, texts, LENGTH)
         words = (tokenizer, readable(encoded, tokenizer), LENGTH, any_others, 0.2, 0)
@@ -309,10 +307,10 @@ def test_windows_and_made_texts_can_be_read_again(small_classifier, quotes):
 
 
 def test_pruning_can_end_with_words_replaced(
-    narrow_classifier_dir, quotes, vectors_file, tmp_path, monkeypatch, last_weights
+    small_classifier_dir, quotes, vectors_file, tmp_path, monkeypatch, last_weights
 ):
     def pruned(checkpoint, progress, vectors):
-        classifier = load_classifier(str(narrow_classifier_dir))
+        classifier = load_classifier(str(small_classifier_dir))
         adaptive = AdaptiveConfig(solver="greedy", distillation_steps=4, distillation_substituted_share=0.5)
         config = PruneConfig(calibration_examples=24, adaptive=adaptive)
         job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 0, checkpoint, vectors)
@@ -334,7 +332,7 @@ def test_pruning_can_end_with_words_replaced(
 
 @pytest.mark.parametrize(("share", "told"), [(0.5, True), (0.0, False)])
 def test_the_stage_tells_whose_neighbours_replaced_words(
-    narrow_classifier_dir, critic_quotes, vectors_file, tmp_path, share, told
+    small_classifier_dir, critic_quotes, vectors_file, tmp_path, share, told
 ):
     adaptive = AdaptiveConfig(
         solver="greedy",
@@ -343,7 +341,7 @@ def test_the_stage_tells_whose_neighbours_replaced_words(
         substitution_vectors=vectors_file,
     )
     record = prune_directory(
-        str(narrow_classifier_dir),
+        str(small_classifier_dir),
         str(critic_quotes / "train.tsv"),
         ColumnsConfig(max_length=LENGTH),
         PruneConfig(calibration_examples=24, adaptive=adaptive),

@@ -51,19 +51,14 @@ def distance_to(dense, classifier, data):
     return float(np.abs(one - other).mean())
 
 
-@pytest.fixture
-def narrow_classifier(narrow_classifier_dir):
-    return load_classifier(str(narrow_classifier_dir))
-
-
 @pytest.fixture(
     scope="module",
     params=[("unstructured", 0.5, None), ("unstructured", 0.3, "row"), ("2:4", None, None)],
     ids=str,
 )
-def pruned(request, narrow_classifier_dir, quotes):
+def pruned(request, small_classifier_dir, quotes):
     pattern, sparsity, scope = request.param
-    found = prune(narrow_classifier_dir, quotes, pattern, sparsity, scope=scope)
+    found = prune(small_classifier_dir, quotes, pattern, sparsity, scope=scope)
     return parse_pattern(pattern, sparsity, scope), *found
 
 
@@ -107,21 +102,19 @@ def test_saved_and_loaded_weights_are_the_same_with_their_zeros(pruned, tmp_path
         assert torch.equal(linear.weight == 0, ~result.masks[name])
 
 
-def test_made_texts_help_where_the_texts_are_few(
-    narrow_classifier_dir, narrow_classifier, quotes, test_quotes
-):
+def test_made_texts_help_where_the_texts_are_few(small_classifier_dir, small_classifier, quotes, test_quotes):
     def distance(tokens, seed):
         options = {"calibration_examples": 8, "calibration_tokens": tokens, "seed": seed, "solver": "greedy"}
-        classifier, _ = prune(narrow_classifier_dir, quotes, sparsity=0.75, **options)
-        return distance_to(narrow_classifier, classifier, test_quotes.select(range(200)))
+        classifier, _ = prune(small_classifier_dir, quotes, sparsity=0.75, **options)
+        return distance_to(small_classifier, classifier, test_quotes.select(range(200)))
 
     few, filled = (np.mean([distance(tokens, seed) for seed in range(2)]) for tokens in (0, 4000))
     assert filled < 0.9 * few
 
 
-def test_embeddings_and_layer_norms_are_untouched(pruned, narrow_classifier):
+def test_embeddings_and_layer_norms_are_untouched(pruned, small_classifier):
     _, classifier, _ = pruned
-    for name, value in narrow_classifier.model.state_dict().items():
+    for name, value in small_classifier.model.state_dict().items():
         if "embeddings" in name or "LayerNorm" in name:
             assert torch.equal(value, classifier.model.state_dict()[name]), name
 
@@ -138,46 +131,44 @@ def test_half_the_weights_keep_most_of_the_accuracy(small_pruned_dir, small_clas
 
 
 @pytest.mark.parametrize("resolve", [False, True])
-def test_heads_change_only_if_asked_for(narrow_classifier_dir, narrow_classifier, quotes, resolve):
-    classifier, _ = prune(narrow_classifier_dir, quotes, sparsity=0.5, resolve_heads=resolve, iterations=2)
-    for name, value in narrow_classifier.model.state_dict().items():
+def test_heads_change_only_if_asked_for(small_classifier_dir, small_classifier, quotes, resolve):
+    classifier, _ = prune(small_classifier_dir, quotes, sparsity=0.5, resolve_heads=resolve, iterations=2)
+    for name, value in small_classifier.model.state_dict().items():
         if name.startswith(("bert.pooler.", "classifier.")):
             assert torch.equal(value, classifier.model.state_dict()[name]) is not resolve, name
 
 
-def test_no_sparsity_keeps_the_logits(narrow_classifier_dir, narrow_classifier, quotes, test_quotes):
-    classifier, _ = prune(narrow_classifier_dir, quotes, sparsity=0.0)
-    assert distance_to(narrow_classifier, classifier, test_quotes.select(range(100))) < 1e-3
+def test_no_sparsity_keeps_the_logits(small_classifier_dir, small_classifier, quotes, test_quotes):
+    classifier, _ = prune(small_classifier_dir, quotes, sparsity=0.0)
+    assert distance_to(small_classifier, classifier, test_quotes.select(range(100))) < 1e-3
 
 
 def test_three_quarters_leave_logits_nearer_than_magnitude_does(
-    narrow_classifier_dir, narrow_classifier, quotes, test_quotes
+    small_classifier_dir, small_classifier, quotes, test_quotes
 ):
     data = test_quotes.select(range(200))
     adaptive, magnitude = (
-        prune(narrow_classifier_dir, quotes, sparsity=0.75, algorithm=name, calibration_examples=200)[0]
+        prune(small_classifier_dir, quotes, sparsity=0.75, algorithm=name, calibration_examples=200)[0]
         for name in ("adaptive", "magnitude")
     )
-    near, far = (distance_to(narrow_classifier, c, data) for c in (adaptive, magnitude))
+    near, far = (distance_to(small_classifier, c, data) for c in (adaptive, magnitude))
     assert near < 0.7 * far
 
 
-def test_more_sparsity_leaves_more_error(narrow_classifier_dir, quotes):
+def test_more_sparsity_leaves_more_error(small_classifier_dir, quotes):
     errors = [
         sum(
             layer.relative_error
-            for layer in prune(narrow_classifier_dir, quotes, sparsity=s, iterations=2)[1].layers
+            for layer in prune(small_classifier_dir, quotes, sparsity=s, iterations=2)[1].layers
         )
         for s in (0.3, 0.7)
     ]
     assert errors[0] < 0.5 * errors[1]
 
 
-def test_same_seed_same_weights(narrow_classifier_dir, quotes):
+def test_same_seed_same_weights(small_classifier_dir, quotes):
     one, same, other = (
-        prune(narrow_classifier_dir, quotes, sparsity=0.5, seed=seed, calibration_examples=32, iterations=2)[
-            0
-        ]
+        prune(small_classifier_dir, quotes, sparsity=0.5, seed=seed, calibration_examples=32, iterations=2)[0]
         for seed in (3, 3, 4)
     )
     states = [c.model.state_dict() for c in (one, same, other)]
@@ -186,25 +177,25 @@ def test_same_seed_same_weights(narrow_classifier_dir, quotes):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_very_few_calibration_texts_work_or_are_a_user_error(narrow_classifier_dir, quotes, count):
+def test_very_few_calibration_texts_work_or_are_a_user_error(small_classifier_dir, quotes, count):
     try:
-        classifier, _ = prune(narrow_classifier_dir, quotes, sparsity=0.5, calibration_examples=count)
+        classifier, _ = prune(small_classifier_dir, quotes, sparsity=0.5, calibration_examples=count)
     except UserError as error:
         assert "calibration" in str(error)
         return
     assert all(torch.isfinite(value).all() for value in classifier.model.state_dict().values())
 
 
-def test_equal_calibration_texts_work_or_are_a_user_error(narrow_classifier_dir, quotes):
+def test_equal_calibration_texts_work_or_are_a_user_error(small_classifier_dir, quotes):
     try:
-        prune(narrow_classifier_dir, quotes.select([0] * 8), sparsity=0.5)
+        prune(small_classifier_dir, quotes.select([0] * 8), sparsity=0.5)
     except UserError as error:
         assert "calibration" in str(error)
 
 
-def test_a_pattern_that_does_not_fit_is_a_user_error(narrow_classifier_dir, quotes):
+def test_a_pattern_that_does_not_fit_is_a_user_error(small_classifier_dir, quotes):
     with pytest.raises(UserError, match="has 384 input features, which 5 does not divide"):
-        prune(narrow_classifier_dir, quotes, "2:5")
+        prune(small_classifier_dir, quotes, "2:5")
 
 
 # the stage --------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ NAMES = [name for group in LINEAR_GROUPS for name in group]
 
 
 @pytest.fixture
-def pruned_walk(narrow_classifier_dir, quotes):
+def pruned_walk(small_classifier_dir, quotes):
     """A walk in front of a first layer of which the smallest three quarters are zero, and its masks."""
-    classifier = load_classifier(str(narrow_classifier_dir))
+    classifier = load_classifier(str(small_classifier_dir))
     encoded = encode(classifier.tokenizer, quotes.select(range(48)), 32)
     batches = calibration_batches(encoded, 16, classifier.tokenizer.pad_token_id, "cpu")
     walk = SideBySide(copy.deepcopy(classifier.model), classifier.model, batches)
@@ -82,14 +82,14 @@ def prune(directory, quotes, checkpoint, passes):
     return classifier.model
 
 
-def test_a_run_goes_on_behind_a_tuned_layer_with_the_same_weights(narrow_classifier_dir, quotes, tmp_path):
-    whole = prune(narrow_classifier_dir, quotes, Checkpoint(tmp_path / "parts"), passes=2)
+def test_a_run_goes_on_behind_a_tuned_layer_with_the_same_weights(small_classifier_dir, quotes, tmp_path):
+    whole = prune(small_classifier_dir, quotes, Checkpoint(tmp_path / "parts"), passes=2)
     parts = sorted(path.name for path in (tmp_path / "parts").iterdir())
     assert sum("refined" in name for name in parts) == 2
     for path in list((tmp_path / "parts").glob("01-*")):
         path.unlink()
-    again = prune(narrow_classifier_dir, quotes, Checkpoint(tmp_path / "parts"), passes=2)
-    plain = prune(narrow_classifier_dir, quotes, Checkpoint(tmp_path / "plain"), passes=0)
+    again = prune(small_classifier_dir, quotes, Checkpoint(tmp_path / "parts"), passes=2)
+    plain = prune(small_classifier_dir, quotes, Checkpoint(tmp_path / "plain"), passes=0)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
     assert any(

@@ -148,12 +148,12 @@ def test_rectified_weights_start_nearer_to_the_dense_model(small_classifier_dir,
 
 
 @pytest.mark.parametrize("pattern", [Unstructured(0.6), NM(2, 4)])
-def test_by_adaptive_saliency_the_first_candidate_is_algorithm_1(narrow_classifier_dir, texts, pattern):
+def test_by_adaptive_saliency_the_first_candidate_is_algorithm_1(small_classifier_dir, texts, pattern):
     alone = {"steps": 1, "candidates": 1, "early_steps": 0, "recovery_steps": 0, "saliency": "adaptive"}
     classifier, result = prune(
-        narrow_classifier_dir, texts, pattern, RandomizedConfig(holdout_examples=32, **alone)
+        small_classifier_dir, texts, pattern, RandomizedConfig(holdout_examples=32, **alone)
     )
-    expected = load_classifier(str(narrow_classifier_dir))
+    expected = load_classifier(str(small_classifier_dir))
     job = PruningJob(pattern, FEW, 32, 0)
     adaptive = prune_classifier(expected, texts, job, SilentProgress())
     assert all(torch.equal(mask, adaptive.masks[name]) for name, mask in result.masks.items())
@@ -162,9 +162,9 @@ def test_by_adaptive_saliency_the_first_candidate_is_algorithm_1(narrow_classifi
     assert all(torch.equal(weight, others[name]) for name, weight in classifier.model.named_parameters())
 
 
-def test_candidates_by_adaptive_saliency_differ_and_stay_zero(narrow_classifier_dir, texts):
+def test_candidates_by_adaptive_saliency_differ_and_stay_zero(small_classifier_dir, texts):
     config = QUICK.model_copy(update={"saliency": "adaptive", "sampling_ratio": 0.3, "steps": 1})
-    classifier, result = prune(narrow_classifier_dir, texts, Unstructured(0.7), config)
+    classifier, result = prune(small_classifier_dir, texts, Unstructured(0.7), config)
     for step in result.details["steps"]:
         assert len(set(step["early_costs"][0].values())) == 2
     for name, weight in encoder_weights(classifier.model).items():
@@ -175,7 +175,7 @@ def test_candidates_by_adaptive_saliency_differ_and_stay_zero(narrow_classifier_
 
 @pytest.mark.parametrize("halving", [False, True])
 def test_a_scored_candidate_is_made_once_and_recovers_from_where_its_trial_began(
-    narrow_classifier_dir, texts, monkeypatch, halving
+    small_classifier_dir, texts, monkeypatch, halving
 ):
     begun = []
 
@@ -194,7 +194,7 @@ def test_a_scored_candidate_is_made_once_and_recovers_from_where_its_trial_began
         "recovery_steps": 0,
     }
     config = QUICK.model_copy(update={**changes, "halving": halving})
-    classifier, result = prune(narrow_classifier_dir, texts, Unstructured(0.7), config)
+    classifier, result = prune(small_classifier_dir, texts, Unstructured(0.7), config)
     assert len(begun) == 3
     masks, state = begun[result.details["steps"][0]["chosen"]]
     assert all(torch.equal(mask, masks[name]) for name, mask in result.masks.items())
@@ -205,7 +205,7 @@ def test_a_scored_candidate_is_made_once_and_recovers_from_where_its_trial_began
     ("reference", "of_dense"), [("dense", [True]), ("previous", [False]), ("both", [True, False])]
 )
 def test_weights_are_solved_for_the_reference_s_outputs(
-    narrow_classifier_dir, texts, monkeypatch, reference, of_dense
+    small_classifier_dir, texts, monkeypatch, reference, of_dense
 ):
     references = []
 
@@ -219,27 +219,27 @@ def test_weights_are_solved_for_the_reference_s_outputs(
 
     own = module.redraw
     monkeypatch.setattr(module, "redraw", redraw)
-    dense = load_classifier(str(narrow_classifier_dir)).model.state_dict()
+    dense = load_classifier(str(small_classifier_dir)).model.state_dict()
     config = QUICK.model_copy(
         update={"saliency": "adaptive", "reference": reference, "candidates": len(of_dense)}
     )
-    prune(narrow_classifier_dir, texts, Unstructured(0.7), config)
+    prune(small_classifier_dir, texts, Unstructured(0.7), config)
     first, second = references[: len(of_dense)], references[len(of_dense) :]
     assert all(are_equal(state, dense) for _, state in first)
     assert [are_equal(state, dense) for _, state in second] == of_dense
     assert [are_equal(state, base) for base, state in second] == [not own for own in of_dense]
 
 
-def test_revived_weights_are_not_taken_for_recovered_ones(narrow_classifier_dir, texts):
+def test_revived_weights_are_not_taken_for_recovered_ones(small_classifier_dir, texts):
     config = QUICK.model_copy(update={"saliency": "adaptive", "reference": "previous", "revive": True})
     with pytest.raises(UserError, match="--revive"):
-        prune(narrow_classifier_dir, texts, Unstructured(0.5), config)
+        prune(small_classifier_dir, texts, Unstructured(0.5), config)
 
 
-def test_adaptive_saliencies_are_not_counted_over_all_matrices(narrow_classifier_dir, texts):
+def test_adaptive_saliencies_are_not_counted_over_all_matrices(small_classifier_dir, texts):
     config = QUICK.model_copy(update={"mask_scope": "global", "saliency": "adaptive"})
     with pytest.raises(UserError, match="saliencies"):
-        prune(narrow_classifier_dir, texts, Unstructured(0.5), config)
+        prune(small_classifier_dir, texts, Unstructured(0.5), config)
 
 
 def test_a_stopped_run_goes_on_behind_its_last_step_with_the_same_weights(

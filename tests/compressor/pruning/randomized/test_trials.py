@@ -25,8 +25,8 @@ from compressor.training.loop import apply_masks, train
 
 
 @pytest.fixture
-def setting(narrow_classifier_dir, quotes):
-    classifier = load_classifier(str(narrow_classifier_dir))
+def setting(small_classifier_dir, quotes):
+    classifier = load_classifier(str(small_classifier_dir))
     config = QUICK.model_copy(update={"dropout": True})
     pruning = PruneConfig(algorithm="randomized", calibration_examples=64, randomized=config)
     job = PruningJob(Unstructured(0.5), pruning, 16, 0)

@@ -81,6 +81,7 @@ def test_the_dense_model_is_held_against_nothing(case):
     assert all(part.drop is None and not part.regression for part in found["slices"])
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_task_score_is_the_bootstrap_s(case, monkeypatch):
     monkeypatch.setattr(answers_module, "RESAMPLES", 250)
     metric = "matthews"

@@ -21,11 +21,11 @@ def test_a_classifier_takes_its_weights_and_nothing_of_what_its_parent_holds(sma
     assert (found.batch_size, found.sequence_length) == (2, 3)
 
 
-def test_a_reading_that_falls_behind_the_one_before_is_no_negative_memory(narrow_classifier_dir, monkeypatch):
+def test_a_reading_that_falls_behind_the_one_before_is_no_negative_memory(small_classifier_dir, monkeypatch):
     """Linux keeps a peak only now and then, so a later reading of it can be a few pages less."""
     readings = iter([900_000, 752_544])
     monkeypatch.setattr(footprint, "peak_memory_bytes", lambda: next(readings))
     monkeypatch.setattr(footprint, "in_own_process", lambda work, *arguments: work(*arguments))
     batch = pad([([101, 7, 102], [0, 0, 0])], 0)
-    found = measure_footprint("dense", str(narrow_classifier_dir), RunConfig(device="cpu", threads=1), batch)
+    found = measure_footprint("dense", str(small_classifier_dir), RunConfig(device="cpu", threads=1), batch)
     assert (found.model_memory_bytes, found.peak_memory_bytes) == (0, 900_000)
