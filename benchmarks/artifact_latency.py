@@ -28,8 +28,8 @@ from transformers import BertForSequenceClassification
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from benchmarks.whole_model import Shape, random_classifier, random_texts
-from compressor.data.batching import Batch, Encoded, encode
 from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.batching import Batch, Encoded, encode
 from compressor.models.classifier import Classifier, encoder_linears
 from compressor.models.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.models.structure import remove_heads, remove_neurons, set_intermediate_size

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from compressor.data.labels import task_of
 from compressor.errors import UserError
-from compressor.models.artifact_files import ARTIFACT_GRAPH, INPUTS, OUTPUT
+from compressor.models.artifact_files import ARTIFACT_GRAPH, OUTPUT
+from compressor.models.encoders.inputs import INPUTS
 from compressor.models.manifest import list_files
 from compressor.system.files import write_json
 

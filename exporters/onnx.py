@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from compressor.data.batching import Batch
 from compressor.errors import UserError, first_line
-from compressor.models.artifact_files import EXPORT_AGAIN, INPUTS, OUTPUT
+from compressor.models.artifact_files import EXPORT_AGAIN, OUTPUT
+from compressor.models.batching import Batch
 from compressor.models.classifier import Classifier
+from compressor.models.encoders.inputs import INPUTS
 from exporters.onnx_graph import opset
 
 if TYPE_CHECKING:

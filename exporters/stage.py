@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from compressor import __version__
-from compressor.data.batching import encode
 from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.batching import encode
 from compressor.models.classifier import (
     Classifier,
     check_pairs,

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compressor.data.batching import Batch, Encoded, encode, pad
 from compressor.data.labels import task_of
 from compressor.data.texts import TextData
 from compressor.errors import UserError
+from compressor.models.batching import Batch, Encoded, encode, pad
 from compressor.models.classifier import Classifier
 from compressor.models.predictors import Predictor
 from compressor.system.console import Progress

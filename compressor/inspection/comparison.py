@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Batch, Encoded, encode, pad, sorted_batches
 from compressor.data.texts import TextData, log_notes
 from compressor.errors import UserError
 from compressor.inspection.texts import KnowledgeOptions, load_sets
+from compressor.models.batching import Batch, Encoded, encode, pad, sorted_batches
 from compressor.models.classifier import Classifier, check_pairs, encoder_linears, load_classifier
 from compressor.models.manifest import is_artifact
 from compressor.options import ColumnsConfig, RunConfig

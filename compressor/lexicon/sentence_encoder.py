@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compressor.data.batching import encode_texts, pad, sorted_batches
 from compressor.errors import UserError, first_line
+from compressor.models.batching import encode_texts, pad, sorted_batches
 from compressor.models.checks import (
     fitted,
     key_problems,

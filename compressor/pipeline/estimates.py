@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from compressor.config.recipe import Recipe
-from compressor.data.batching import encode, pad
 from compressor.data.texts import Role, TextData, load_text_data
+from compressor.models.batching import encode, pad
 from compressor.models.classifier import encoder_linears, load_for_finetuning
 from compressor.options import AttackConfig, AttackName, SoupConfig, SubstitutionConfig, TaskName
 from compressor.pipeline.keys import attack_stage, known_labels, labels_of_run

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Encoded, encode, encode_windows
 from compressor.data.texts import TextData
 from compressor.errors import UserError
+from compressor.models.batching import Encoded, encode, encode_windows
 from compressor.models.classifier import Classifier, linear_at
 from compressor.pruning.interface import LayerRecord, PruningJob
 from compressor.pruning.made_texts import fill_up

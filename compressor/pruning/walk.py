@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Batch, Encoded, pad, sorted_batches
 from compressor.errors import UserError
+from compressor.models.batching import Batch, Encoded, pad, sorted_batches
 from compressor.models.classifier import linear_at
 
 if TYPE_CHECKING:

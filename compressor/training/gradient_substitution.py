@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Encoded, encode_texts, pad
+from compressor.models.batching import Encoded, encode_texts, pad
 from compressor.training.losses import example_losses, without_dropout
 from compressor.training.substitution import Substitution
 from compressor.training.word_substitution import WORD, written_as

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Encoded, pad, shuffled_batches
 from compressor.errors import UserError
+from compressor.models.batching import Encoded, pad, shuffled_batches
 from compressor.models.classifier import Classifier, linear_at
 from compressor.models.onednn import onednn_linears
 from compressor.options import Precision

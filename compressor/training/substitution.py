@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from compressor.data.batching import Encoded
 from compressor.data.texts import TextData
+from compressor.models.batching import Encoded
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase

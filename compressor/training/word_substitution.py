@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.data.batching import Encoded, encode_texts, pad
 from compressor.errors import UserError
 from compressor.lexicon.stopwords import STOPWORDS
 from compressor.lexicon.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
+from compressor.models.batching import Encoded, encode_texts, pad
 from compressor.options import SubstitutionConfig, SubstitutionResourcesConfig
 from compressor.system.assets import encoder_directory
 from compressor.system.console import Progress

@@ -22,7 +22,8 @@ from google.protobuf.message import DecodeError
 
 from compressor.display.pages import page_templates
 from compressor.errors import UserError, first_line
-from compressor.models.artifact_files import ARTIFACT_GRAPH, EXPORT_AGAIN, INPUTS
+from compressor.models.artifact_files import ARTIFACT_GRAPH, EXPORT_AGAIN
+from compressor.models.encoders.inputs import INPUTS
 from compressor.models.manifest import read_manifest, write_manifest
 from compressor.models.preprocessing import (
     TOKENIZER,

@@ -12,8 +12,8 @@ import torch
 from onnx import TensorProto, numpy_helper
 from project import ROOT
 
-from compressor.data.batching import pad
 from compressor.errors import UserError
+from compressor.models.batching import pad
 from compressor.models.classifier import encoder_weights, load_classifier
 from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from exporters import onnx as onnx_export

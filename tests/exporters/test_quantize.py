@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from compressor.data.batching import encode
+from compressor.models.batching import encode
 from compressor.models.classifier import encoder_linears, load_classifier
 from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.system.console import SilentProgress

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.data.batching import Encoded
 from compressor.data.texts import TextData
+from compressor.models.batching import Encoded
 from compressor.models.classifier import Classifier
 from compressor.models.predictors import TorchPredictor, predict_encoded
 from compressor.system.checkpoint import NoCheckpoint

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from compressor.data.batching import encode
 from compressor.data.texts import TextData
 from compressor.errors import UserError
+from compressor.models.batching import encode
 from compressor.models.classifier import Classifier
 from compressor.models.structure import head_size, set_intermediate_size
 from compressor.pruning.adaptive.allocation import allocate, by_layer, uniform_patterns

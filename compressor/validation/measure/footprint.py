@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from compressor.data.batching import Batch, pad
 from compressor.errors import UserError
+from compressor.models.batching import Batch, pad
 from compressor.options import RunConfig
 from compressor.system.environment import prepare
 from compressor.system.processes import ProcessEndedError, in_own_process, peak_memory_bytes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.data.batching import encode, pad
+from compressor.models.batching import encode, pad
 from compressor.models.classifier import linear_at
 from compressor.pruning.walk import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from compressor.data.batching import encode
+from compressor.models.batching import encode
 from compressor.models.classifier import encoder_linears, load_classifier
 from compressor.options import AdaptiveConfig, PruneConfig
 from compressor.pruning.adaptive.reconstruction import reconstruct_block
