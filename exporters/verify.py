@@ -77,9 +77,9 @@ def ragged_batches(encoded: Sequence[Encoded]) -> Iterator[list[int]]:
 
 def input_limits(classifier: Classifier) -> InputLimits:
     """What the classifier's inputs may hold, as its configuration says."""
-    config = classifier.model.config
+    layout, config = classifier.layout, classifier.model.config.to_dict()
     return InputLimits(
-        int(config.vocab_size), int(config.max_position_embeddings), int(config.type_vocab_size)
+        layout.size(config, "vocab_size"), layout.longest_input(config), layout.segments(config)
     )
 
 

@@ -15,7 +15,7 @@ from compressor.models.structure import (
     head_size,
     remove_heads,
     remove_neurons,
-    set_intermediate_size,
+    set_neuron_count,
 )
 from compressor.options import AdaptiveConfig, ColumnsConfig, ExportConfig, PruneConfig, RunConfig
 from compressor.pruning.interface import PruningJob, prune_classifier, prune_directory
@@ -70,7 +70,7 @@ def test_a_model_without_heads_and_neurons_is_the_one_with_their_outputs_zeroed(
         remove_neurons(narrow_classifier.model, index, neurons)
         zero_heads(zeroed.model, index, heads)
         zeroed.model.bert.encoder.layer[index].output.dense.weight.data[:, neurons] = 0.0
-    set_intermediate_size(narrow_classifier.model)
+    set_neuron_count(narrow_classifier.model)
     assert narrow_classifier.model.config.intermediate_size == NEURONS - 2
     expected = logits(zeroed, few_quotes)
     assert np.abs(expected - logits(narrow_classifier, few_quotes)).max() < 1e-4
@@ -108,14 +108,14 @@ def test_taking_nothing_out_changes_nothing(narrow_classifier_dir, narrow_classi
     before = logits(narrow_classifier, few_quotes)
     remove_heads(narrow_classifier.model, 0, [])
     remove_neurons(narrow_classifier.model, 0, [])
-    set_intermediate_size(narrow_classifier.model)
+    set_neuron_count(narrow_classifier.model)
     assert np.array_equal(logits(narrow_classifier, few_quotes), before)
 
 
 def test_layers_of_unlike_width_have_no_configuration(narrow_classifier):
     remove_neurons(narrow_classifier.model, 1, [7])
     with pytest.raises(RuntimeError, match=r"differ in their width: \[255, 256\]"):
-        set_intermediate_size(narrow_classifier.model)
+        set_neuron_count(narrow_classifier.model)
 
 
 def test_the_size_of_a_head_stays_when_heads_go(narrow_classifier):
