@@ -28,11 +28,11 @@ from transformers import BertForSequenceClassification
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from benchmarks.whole_model import Shape, random_classifier, random_texts
-from compressor.data.batching import Batch, Encoded, encode
 from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.batching import Batch, Encoded, encode
 from compressor.models.classifier import Classifier, encoder_linears
 from compressor.models.predictors import OnnxPredictor, Predictor, TorchPredictor
-from compressor.models.structure import remove_heads, remove_neurons, set_intermediate_size
+from compressor.models.structure import remove_heads, remove_neurons, set_neuron_count
 from compressor.options import RunConfig
 from compressor.pruning.patterns import NM, Unstructured
 from compressor.system.console import SilentProgress, terminal_progress
@@ -110,7 +110,7 @@ def narrowed(classifier: Classifier, share: float) -> Classifier:
     for index in range(config.num_hidden_layers):
         remove_heads(pruned.model, index, range(heads))
         remove_neurons(pruned.model, index, range(neurons))
-    set_intermediate_size(pruned.model)
+    set_neuron_count(pruned.model)
     return pruned
 
 

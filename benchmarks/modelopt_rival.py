@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from compressor.data.batching import encode
 from compressor.data.texts import TextData
+from compressor.models.batching import encode
 from compressor.models.classifier import Classifier
 from compressor.pruning.interface import PruningJob
 from compressor.pruning.layerwise import CALIBRATION_BATCH_SIZE

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from compressor.data.labels import task_of
 from compressor.errors import UserError
-from compressor.models.artifact_files import ARTIFACT_GRAPH, INPUTS, OUTPUT
+from compressor.models.artifact_files import ARTIFACT_GRAPH, OUTPUT
+from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.manifest import list_files
 from compressor.system.files import write_json
 
@@ -23,7 +24,7 @@ SOURCE_DATE = "SOURCE_DATE_EPOCH"
 _MODEL = "model"
 
 
-def write_bill_of_materials(directory: Path, facts: Mapping[str, Any]) -> None:
+def write_bill_of_materials(directory: Path, facts: Mapping[str, Any], layout: EncoderLayout) -> None:
     """Write `bom.cdx.json` of the files in `directory`, before the manifest, which lists it.
 
     The same files and facts give the same bytes: it has no time of its own, but that of the
@@ -38,7 +39,7 @@ def write_bill_of_materials(directory: Path, facts: Mapping[str, Any]) -> None:
     manifest = {**facts, "files": list_files(directory)}
     epoch = os.environ.get(SOURCE_DATE)
     timestamp = None if epoch is None else _timestamp(epoch)
-    write_json(directory / BILL_OF_MATERIALS, bill_of_materials(manifest, timestamp))
+    write_json(directory / BILL_OF_MATERIALS, bill_of_materials(manifest, layout, timestamp))
 
 
 def _timestamp(epoch: str) -> str:
@@ -50,7 +51,9 @@ def _timestamp(epoch: str) -> str:
         ) from error
 
 
-def bill_of_materials(manifest: Mapping[str, Any], timestamp: str | None = None) -> dict[str, Any]:
+def bill_of_materials(
+    manifest: Mapping[str, Any], layout: EncoderLayout, timestamp: str | None = None
+) -> dict[str, Any]:
     """An artifact's manifest as CycloneDX 1.6 (ML-BOM), ready for JSON.
 
     The subject is a machine-learning-model with a model card and the models it was made from; its
@@ -58,6 +61,7 @@ def bill_of_materials(manifest: Mapping[str, Any], timestamp: str | None = None)
 
     Args:
         manifest: as the export writes it.
+        layout: of the family of the model that was exported.
         timestamp: when it was made, in ISO 8601.
     """
     files = [_file(name, entry) for name, entry in sorted(manifest["files"].items()) if _is_listed(name)]
@@ -67,7 +71,7 @@ def bill_of_materials(manifest: Mapping[str, Any], timestamp: str | None = None)
         "version": 1,
         "metadata": {
             "tools": {"components": _tools(manifest["environment"]["packages"])},
-            "component": _model(manifest),
+            "component": _model(manifest, layout),
         },
         "components": files,
         "dependencies": [{"ref": _MODEL, "dependsOn": [file["bom-ref"] for file in files]}],
@@ -83,7 +87,7 @@ def _is_listed(name: str) -> bool:
     return name != BILL_OF_MATERIALS
 
 
-def _model(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _model(manifest: Mapping[str, Any], layout: EncoderLayout) -> dict[str, Any]:
     lineage = manifest["lineage"]
     digest = manifest["files"][ARTIFACT_GRAPH]["sha256"]
     return {
@@ -91,11 +95,11 @@ def _model(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "bom-ref": _MODEL,
         "name": _model_name(lineage),
         "version": digest[:12],
-        "description": f"BERT {_kind(manifest['labels'])}, exported to ONNX",
+        "description": f"{layout.title} {_kind(manifest['labels'])}, exported to ONNX",
         "hashes": _hashes(digest),
         "pedigree": {"ancestors": _ancestors(lineage)},
         "modelCard": {
-            "modelParameters": _parameters(manifest),
+            "modelParameters": _parameters(manifest, layout),
             "quantitativeAnalysis": {"performanceMetrics": _metrics(manifest)},
             "considerations": _considerations(manifest),
         },
@@ -131,7 +135,7 @@ def _ancestors(lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _parameters(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(manifest: Mapping[str, Any], layout: EncoderLayout) -> dict[str, Any]:
     lineage, labels = manifest["lineage"], manifest["labels"]
     made_with = "pruned with" if lineage.get("pruning") else "trained on"
     datasets = [(f"Texts that it was {made_with}", lineage.get("data_fingerprint"))]
@@ -140,7 +144,7 @@ def _parameters(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "approach": {"type": "supervised"},
         "task": f"text-{task_of(labels)}",
         "architectureFamily": "transformer",
-        "modelArchitecture": "BertForSequenceClassification",
+        "modelArchitecture": layout.classifier_name,
         "datasets": [
             {
                 "type": "dataset",
@@ -150,7 +154,7 @@ def _parameters(manifest: Mapping[str, Any]) -> dict[str, Any]:
             for name, fingerprint in datasets
             if fingerprint
         ],
-        "inputs": [{"format": f"{name}: int64 (batch, sequence)"} for name in INPUTS],
+        "inputs": [{"format": f"{name}: int64 (batch, sequence)"} for name in layout.inputs],
         "outputs": [{"format": f"{OUTPUT}: float32 (batch, {len(labels)})"}],
     }
 

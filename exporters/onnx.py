@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from compressor.data.batching import Batch
 from compressor.errors import UserError, first_line
-from compressor.models.artifact_files import EXPORT_AGAIN, INPUTS, OUTPUT
+from compressor.models.artifact_files import EXPORT_AGAIN, OUTPUT
+from compressor.models.batching import pad
 from compressor.models.classifier import Classifier
+from compressor.models.encoders.layout import EncoderLayout
 from exporters.onnx_graph import opset
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 OPSET = 18
 # ONNX's limit on one file; larger graphs need external data.
@@ -41,12 +42,12 @@ _WRAPPER = "model."
 class _LogitsOnly(nn.Module):
     """The classifier with plain tensors as inputs and output."""
 
-    def __init__(self, model: BertForSequenceClassification) -> None:
+    def __init__(self, model: PreTrainedModel, inputs: Sequence[str]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.inputs = model, inputs
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        output = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+    def forward(self, *tensors: Tensor) -> Tensor:
+        output = self.model(**dict(zip(self.inputs, tensors, strict=True)))
         # Whatever the arithmetic inside, what reads the logits gets float32: NumPy has no bfloat16.
         logits: Tensor = output.logits.float()
         return logits
@@ -59,10 +60,10 @@ def export_graph(
 ) -> None:
     """Write the classifier as ONNX, opset 18, with dynamic batch and sequence.
 
-    Inputs are `input_ids`, `attention_mask` and `token_type_ids`, each `(batch, sequence)` int64;
-    the output is `logits`, `(batch, labels)` float32. Initializers have the names of PyTorch's
-    parameters; the weight of a linear layer is stored transposed, `(in, out)`, unless its node is
-    a Gemm. Only the default operator domain is used.
+    Inputs are those of the model's layout, each `(batch, sequence)` int64; the output is `logits`,
+    `(batch, labels)` float32. Initializers have the names of PyTorch's parameters; the weight of a linear
+    layer is stored transposed, `(in, out)`, unless its node is a Gemm. Only the default operator domain is
+    used.
 
     Args:
         classifier: on the CPU, loaded with eager attention (fewer and plainer nodes).
@@ -71,29 +72,25 @@ def export_graph(
     Raises:
         UserError: the model is too large for one ONNX file.
     """
-    config = classifier.model.config
+    config, layout = classifier.model.config, classifier.layout
     size = sum(p.numel() * dtype.itemsize for p in classifier.model.parameters())
     if size > LARGEST_GRAPH_BYTES:
         raise UserError(f"{classifier.source}: {size / 1e9:.1f} GB of weights; one ONNX file holds 2 GB")
     # Sizes above 1 and unlike each other, so that the exporter sees every dimension as dynamic.
-    example: Batch = {
-        "input_ids": torch.full((2, 7), int(config.pad_token_id or 0)),
-        "attention_mask": torch.ones((2, 7), dtype=torch.long),
-        "token_type_ids": torch.zeros((2, 7), dtype=torch.long),
-    }
+    example = pad([([int(config.pad_token_id or 0)] * 7, [0] * 7)] * 2, 0)
     batch = torch.export.Dim("batch", min=1, max=65536)
-    sequence = torch.export.Dim("sequence", min=1, max=int(config.max_position_embeddings))
+    sequence = torch.export.Dim("sequence", min=1, max=layout.longest_input(config.to_dict()))
     model = classifier.model if dtype == torch.float32 else copy.deepcopy(classifier.model).to(dtype)
-    wrapper = _LogitsOnly(model).eval()
+    wrapper = _LogitsOnly(model, layout.inputs).eval()
     with _quiet_exporter():
         program = torch.onnx.export(
             wrapper,
-            tuple(example[name] for name in INPUTS),
+            tuple(example[name] for name in layout.inputs),
             dynamo=True,
             opset_version=OPSET,
-            input_names=list(INPUTS),
+            input_names=list(layout.inputs),
             output_names=[OUTPUT],
-            dynamic_shapes=tuple({0: batch, 1: sequence} for _ in INPUTS),
+            dynamic_shapes=(tuple({0: batch, 1: sequence} for _ in layout.inputs),),
             optimize=True,
             verbose=False,
         )
@@ -158,19 +155,22 @@ def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def encoder_initializers(path: Path) -> dict[str, Tensor]:
+def encoder_initializers(path: Path, layout: EncoderLayout) -> dict[str, Tensor]:
     """Weights of the encoder's linear layers as the graph holds them, in PyTorch's orientation.
 
+    Args:
+        layout: of the family of the model that was exported.
+
     Returns:
-        For each layer name, such as `bert.encoder.layer.0.output.dense`, `(out, in)`: float32, also
-        for what is stored in half precision; int8 for what is quantized.
+        For each layer name, as in the model, `(out, in)`: float32, also for what is stored in half
+        precision; int8 for what is quantized.
 
     Raises:
-        UserError: it is no graph, one of an opset that is not known here, or one without BERT's encoder.
+        UserError: it is no graph, one of an opset that is not known here, or one without such an encoder.
     """
     try:
         model = onnx.load(path)
-        weights = _encoder_arrays(model.graph)
+        weights = _encoder_arrays(model.graph, layout)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError, TypeError, IndexError) as error:
         raise UserError(f"{path}: cannot be read as ONNX: {first_line(error)}; {EXPORT_AGAIN}") from error
     newest = onnx.defs.onnx_opset_version()
@@ -179,16 +179,16 @@ def encoder_initializers(path: Path) -> dict[str, Tensor]:
             f"{path}: has opset {opset(model)}, and opsets up to {newest} are known here; {EXPORT_AGAIN}"
         )
     if not weights:
-        raise UserError(f"{path}: holds no encoder of a BERT classifier; {EXPORT_AGAIN}")
+        raise UserError(f"{path}: holds no encoder of a {layout.title} classifier; {EXPORT_AGAIN}")
     return weights
 
 
-def _encoder_arrays(graph: onnx.GraphProto) -> dict[str, Tensor]:
+def _encoder_arrays(graph: onnx.GraphProto, layout: EncoderLayout) -> dict[str, Tensor]:
     weights = {}
     transposed = _transposed(graph)
     for name, value in _stored(graph):
-        layer = re.fullmatch(r"(.*\.encoder\.layer\..*)\.weight(_quantized)?", name)
-        if layer and value.ndim == 2:
+        layer = re.fullmatch(r"(.*)\.weight(_quantized)?", name)
+        if layer and layout.place_of(layer[1]) and value.ndim == 2:
             weight = torch.from_numpy(value.copy() if value.dtype == np.int8 else value.astype(np.float32))
             weights[layer[1]] = weight.T if name in transposed else weight
     return weights

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError
+from compressor.models.encoders.registry import known_layouts
 from compressor.models.manifest import MANIFEST, PACKED_FORMAT, absent_files, read_manifest, write_manifest
 from compressor.models.weight_files import WEIGHTS, weight_files
 from compressor.system.files import MARKER, atomic_directory, claims_output, read_tensors, sha256_of
@@ -202,10 +203,12 @@ def _load_all(files: Sequence[Path]) -> tuple[dict[str, Tensor], dict[str, dict[
 
 
 def _encoder_matrices(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's matrices by layer; packing takes any directory, so any known family's names count."""
+    layouts = known_layouts()
     return {
         name.removesuffix(".weight"): tensor
         for name, tensor in tensors.items()
-        if ".encoder.layer." in name and name.endswith(".weight") and tensor.ndim == 2
+        if name.endswith(".weight") and tensor.ndim == 2 and any(layout.place_of(name) for layout in layouts)
     }
 
 

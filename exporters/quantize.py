@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from compressor.data.batching import Encoded, pad
+from compressor.models.batching import Encoded, pad
 from compressor.models.classifier import Classifier, encoder_linears
 from compressor.system.console import Progress
 

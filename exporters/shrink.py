@@ -17,9 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from compressor.models.classifier import Classifier
+from compressor.models.encoders.layout import EncoderLayout
+from compressor.models.encoders.registry import layout_of
+from compressor.models.structure import linear_at
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -68,61 +71,71 @@ class NarrowSelfAttention(nn.Module):
 def shrink(classifier: Classifier) -> Classifier:
     """A copy of a classifier (eager attention) without the neurons and dimensions that have no effect."""
     model = copy.deepcopy(classifier.model)
-    for layer in model.bert.encoder.layer:
-        _shrink_feed_forward(layer)
-        if getattr(layer.attention.self, "position_embedding_type", "absolute") == "absolute":
-            _shrink_attention(layer)
+    layout = classifier.layout
+    for block in layout.blocks(model):
+        _shrink_feed_forward(layout, block)
+        if layout.scores_by_content(block):
+            _shrink_attention(layout, block)
     return Classifier(model, classifier.tokenizer, classifier.source)
 
 
-def layer_widths(model: BertForSequenceClassification) -> list[LayerWidths]:
+def layer_widths(model: PreTrainedModel) -> list[LayerWidths]:
     """Heads and dimensions of each encoder layer, of a whole model or a shrunk one."""
-    found = []
-    for layer in model.bert.encoder.layer:
-        attention: Any = layer.attention.self
-        heads: int = attention.num_attention_heads
+    layout, found = layout_of(model), []
+    for block in layout.blocks(model):
+        heads = layout.head_count(block)
+        query, value, inner = (
+            linear_at(block, name)
+            for name in (layout.linears.query, layout.linears.value, layout.linears.neurons_in)
+        )
         found.append(
             LayerWidths(
                 heads=heads,
-                score_width=attention.query.out_features // heads,
-                value_width=attention.value.out_features // heads,
-                neurons=layer.intermediate.dense.out_features,
+                score_width=query.out_features // heads,
+                value_width=value.out_features // heads,
+                neurons=inner.out_features,
             )
         )
     return found
 
 
-def _shrink_feed_forward(layer: Any) -> None:
-    inner, outer = layer.intermediate.dense, layer.output.dense
+def _shrink_feed_forward(layout: EncoderLayout, block: nn.Module) -> None:
+    names = layout.linears
+    inner, outer = linear_at(block, names.neurons_in), linear_at(block, names.neurons_out)
     constant = _zero_rows(inner.weight)
-    _absorb(outer, constant, layer.intermediate.intermediate_act_fn(inner.bias.detach()))
+    _absorb(outer, constant, layout.activation(block)(inner.bias.detach()))
     kept = _at_least_one(~constant & ~_zero_rows(outer.weight.T))
-    layer.intermediate.dense, layer.output.dense = _rows(inner, kept), _columns(outer, kept)
+    block.set_submodule(names.neurons_in, _rows(inner, kept))
+    block.set_submodule(names.neurons_out, _columns(outer, kept))
 
 
-def _shrink_attention(layer: Any) -> None:
-    attention, outer = layer.attention.self, layer.attention.output.dense
-    heads: int = attention.num_attention_heads
-    width = attention.query.out_features // heads
+def _shrink_attention(layout: EncoderLayout, block: nn.Module) -> None:
+    names = layout.linears
+    query, key, value, outer = (
+        linear_at(block, name) for name in (names.query, names.key, names.value, names.attention_output)
+    )
+    heads = layout.head_count(block)
+    width = query.out_features // heads
     # Attention weights sum to 1, so a value that is the same at each token comes out as it is.
-    constant = _zero_rows(attention.value.weight)
-    _absorb(outer, constant, attention.value.bias.detach())
+    constant = _zero_rows(value.weight)
+    _absorb(outer, constant, value.bias.detach())
     values = (~constant & ~_zero_rows(outer.weight.T)).reshape(heads, width)
     alive = _at_least_one(values.any(dim=1))
     # A key that is the same at each token moves all scores of a query alike: the softmax does not see it.
-    silent_query = _zero_rows(attention.query.weight) & (attention.query.bias == 0)
-    scores = (~silent_query & ~_zero_rows(attention.key.weight)).reshape(heads, width)
+    silent_query = _zero_rows(query.weight) & (query.bias == 0)
+    scores = (~silent_query & ~_zero_rows(key.weight)).reshape(heads, width)
     kept_scores, kept_values = _level(scores, alive), _level(values, alive)
     if bool(kept_scores.all()) and bool(kept_values.all()):
         return
-    layer.attention.self = NarrowSelfAttention(
-        _rows(attention.query, kept_scores),
-        _rows(attention.key, kept_scores),
-        _rows(attention.value, kept_values),
+    narrow = NarrowSelfAttention(
+        _rows(query, kept_scores),
+        _rows(key, kept_scores),
+        _rows(value, kept_values),
         heads=int(alive.sum()),
         scale=math.sqrt(width),
     )
-    layer.attention.output.dense = _columns(outer, kept_values)
+    block.set_submodule(layout.attention, narrow)
+    block.set_submodule(names.attention_output, _columns(outer, kept_values))
 
 
 def _zero_rows(weight: Tensor) -> Tensor:

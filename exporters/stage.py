@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from compressor import __version__
-from compressor.data.batching import encode
 from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.batching import encode
 from compressor.models.classifier import (
     Classifier,
     check_pairs,
@@ -89,7 +89,7 @@ def export_directory(
     prepare(run)
     # On the CPU whatever the device: the graph is the same, and parity is proven there.
     classifier = load_classifier(model, "cpu", attention="eager", lengths={"max_length": columns.max_length})
-    positions = classifier.model.config.max_position_embeddings
+    positions = classifier.layout.longest_input(classifier.model.config.to_dict())
     profile = _profile(config, positions)
     data = _texts(classifier, data_source, columns, config.parity_examples, run.seed)
     log_notes(data, progress)
@@ -113,7 +113,7 @@ def export_directory(
         elif precision == "int8":
             quantize_dynamic(graph)
         stored_sparsely = store_sparse(graph) if config.storage == "sparse" else {}
-        whole, weights = encoder_weights(classifier.model), encoder_initializers(graph)
+        whole, weights = encoder_weights(classifier.model), encoder_initializers(graph, classifier.layout)
         counts = {"model": _count(whole), "graph": _count(weights)}
         sparsity = 1 - _nonzero(weights) / counts["model"]
         lineage = model_lineage(model, whole) | {"model": _place(model, output)}
@@ -148,7 +148,7 @@ def export_directory(
         }
         if profile is not None:
             facts["tensorrt"] = _prepare_engine(graph, profile, positions, half=precision == "fp16")
-        write_bill_of_materials(working, facts)
+        write_bill_of_materials(working, facts, classifier.layout)
         manifest = write_manifest(working, facts)
     return {**manifest, "path": str(output)}
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compressor.data.batching import Batch, Encoded, encode, pad
 from compressor.data.labels import task_of
 from compressor.data.texts import TextData
 from compressor.errors import UserError
+from compressor.models.batching import Batch, Encoded, encode, pad
 from compressor.models.classifier import Classifier
 from compressor.models.predictors import Predictor
 from compressor.system.console import Progress
@@ -77,9 +77,9 @@ def ragged_batches(encoded: Sequence[Encoded]) -> Iterator[list[int]]:
 
 def input_limits(classifier: Classifier) -> InputLimits:
     """What the classifier's inputs may hold, as its configuration says."""
-    config = classifier.model.config
+    layout, config = classifier.layout, classifier.model.config.to_dict()
     return InputLimits(
-        int(config.vocab_size), int(config.max_position_embeddings), int(config.type_vocab_size)
+        layout.size(config, "vocab_size"), layout.longest_input(config), layout.segments(config)
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from scipy.special import softmax
 
-from compressor.data.batching import encode_texts
+from compressor.models.batching import encode_texts
 from compressor.models.predictors import Predictor, check_finite, predict_encoded
 
 

@@ -7,7 +7,6 @@ minimises), and attention maps (its figure 2). Padding enters none of them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Batch, Encoded, encode, pad, sorted_batches
 from compressor.data.texts import TextData, log_notes
 from compressor.errors import UserError
 from compressor.inspection.texts import KnowledgeOptions, load_sets
+from compressor.models.batching import Batch, Encoded, encode, pad, sorted_batches
 from compressor.models.classifier import Classifier, check_pairs, encoder_linears, load_classifier
+from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.manifest import is_artifact
 from compressor.options import ColumnsConfig, RunConfig
 from compressor.system.console import Progress
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 # The outputs of all linear layers of a batch, in both models, are in memory at once: 0.7 GB for BERT-base.
 BATCH_TOKENS = 1024
@@ -82,9 +82,7 @@ def squared_error_sums(dense: Tensor, sparse: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def compare_models(
-    dense: BertForSequenceClassification, sparse: BertForSequenceClassification, batches: Iterable[Batch]
-) -> Comparison:
+def compare_models(dense: PreTrainedModel, sparse: PreTrainedModel, batches: Iterable[Batch]) -> Comparison:
     """Run both models on the same batches, each on its own hidden states, and compare what they hold.
 
     The outputs of the linear layers include the bias, since pruning may change it.
@@ -117,9 +115,9 @@ def compare_models(
     )
 
 
-def _first_tokens(model: BertForSequenceClassification, batch: Batch) -> Tensor:
+def _first_tokens(model: PreTrainedModel, batch: Batch) -> Tensor:
     """[CLS] in each hidden state, `(layers + 1, texts, hidden)`."""
-    hidden = model.bert(**batch, output_hidden_states=True).hidden_states
+    hidden = model.base_model(**batch, output_hidden_states=True).hidden_states
     return torch.stack([state[:, 0] for state in hidden])
 
 
@@ -146,7 +144,7 @@ def _outputs_of(
 
 
 @torch.no_grad()
-def attention_map(model: BertForSequenceClassification, encoded: Encoded, layer: int) -> Tensor:
+def attention_map(model: PreTrainedModel, encoded: Encoded, layer: int) -> Tensor:
     """Mean over the heads of an encoder layer's attention for one text, without padding.
 
     Args:
@@ -157,7 +155,7 @@ def attention_map(model: BertForSequenceClassification, encoded: Encoded, layer:
         `(tokens, tokens)`: row, the token that attends; column, what it attends to. Rows sum to 1.
     """
     batch = pad([encoded], 0, model.device)
-    probabilities: Tensor = model.bert(**batch, output_attentions=True).attentions[layer - 1]
+    probabilities: Tensor = model.base_model(**batch, output_attentions=True).attentions[layer - 1]
     return probabilities[0].mean(dim=0)
 
 
@@ -200,7 +198,7 @@ def compare_directories(
         )
         comparison = compare_models(dense.model, sparse.model, batches)
         linears = list(encoder_linears(dense.model))
-        sets[name] = {"source": texts.sources[name], **_comparison_record(comparison, linears)}
+        sets[name] = {"source": texts.sources[name], **_comparison_record(dense.layout, comparison, linears)}
     maps = {
         name: _maps_record(dense, sparse, sentence, layer, columns.max_length)
         for name, sentence in texts.sentences.items()
@@ -243,7 +241,9 @@ def _batch_size(encoded: Sequence[Encoded]) -> int:
     return max(1, BATCH_TOKENS // max(len(ids) for ids, _ in encoded))
 
 
-def _comparison_record(comparison: Comparison, linears: Sequence[str]) -> dict[str, Any]:
+def _comparison_record(
+    layout: EncoderLayout, comparison: Comparison, linears: Sequence[str]
+) -> dict[str, Any]:
     distances = zip(comparison.cosine, comparison.euclidean, strict=True)
     return {
         "texts": comparison.texts,
@@ -252,20 +252,22 @@ def _comparison_record(comparison: Comparison, linears: Sequence[str]) -> dict[s
             {"layer": layer, "cosine": cosine, "relative_euclidean": euclidean}
             for layer, (cosine, euclidean) in enumerate(distances)
         ],
-        "reconstruction": [_linear_record(name, comparison.squared_errors.get(name)) for name in linears],
+        "reconstruction": [
+            _linear_record(layout, name, comparison.squared_errors.get(name)) for name in linears
+        ],
     }
 
 
-def _linear_record(name: str, sums: tuple[float, float] | None) -> dict[str, Any]:
+def _linear_record(layout: EncoderLayout, name: str, sums: tuple[float, float] | None) -> dict[str, Any]:
     """A linear layer's relative squared error `||Y - Yh||^2 / ||Y||^2`, or why it has none."""
-    found = re.search(r"encoder\.layer\.(\d+)\.(.+)", name)
-    if found is None:
+    place = layout.place_of(name)
+    if place is None:
         raise ValueError(f"{name} is no linear layer of an encoder")
     skipped = WIDTH_DIFFERS if sums is None else DENSE_IS_ZERO if not sums[1] else None
     return {
         "name": name,
-        "layer": int(found[1]) + 1,
-        "matrix": found[2].removeprefix("attention.self.").removesuffix(".dense").replace(".", " "),
+        "layer": place[0] + 1,
+        "matrix": layout.matrix_title(place[1]),
         "relative_error": sums[0] / sums[1] if sums is not None and sums[1] else None,
         "skipped": skipped,
     }

@@ -13,6 +13,7 @@ from compressor.inspection.comparison import compare_directories
 from compressor.inspection.texts import KnowledgeOptions
 from compressor.models.artifact_files import ARTIFACT_GRAPH
 from compressor.models.classifier import encoder_weights, load_classifier, sparsity_of
+from compressor.models.loading import layout_of_source
 from compressor.models.manifest import is_artifact, read_artifact_manifest
 from compressor.models.weight_files import weight_files
 from compressor.options import ColumnsConfig, RunConfig
@@ -83,7 +84,7 @@ def inspect_directory(directory: str) -> dict[str, Any]:
         facts |= {"kind": "artifact", "task": task, "labels": manifest["labels"]}
         facts["parity"] = manifest["parity"]
         facts["lineage"] = manifest["lineage"]
-        weights = encoder_initializers(path / ARTIFACT_GRAPH)
+        weights = encoder_initializers(path / ARTIFACT_GRAPH, layout_of_source(directory))
         size = (path / ARTIFACT_GRAPH).stat().st_size
     else:
         classifier = load_classifier(directory)

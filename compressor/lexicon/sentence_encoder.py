@@ -8,18 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compressor.data.batching import encode_texts, pad, sorted_batches
 from compressor.errors import UserError, first_line
+from compressor.models.batching import encode_texts, pad, sorted_batches
 from compressor.models.checks import (
     fitted,
     key_problems,
     raise_problems,
-    size_of,
     tokenizer_facts,
     tokenizer_problems,
     without_heads,
 )
 from compressor.models.classifier import WEIGHTS, load_tokenizer
+from compressor.models.encoders.registry import layout_of_type
 from compressor.models.loading import load_config, load_weights, read_config
 from compressor.models.onednn import onednn_linears
 from compressor.system.hub import quiet
@@ -40,7 +40,6 @@ class SentenceEncoder:
 
     def __init__(self, directory: Path, device: torch.device) -> None:
         from safetensors import SafetensorError
-        from transformers import BertModel
 
         for name in ("config.json", WEIGHTS):
             if not (directory / name).is_file():
@@ -51,11 +50,12 @@ class SentenceEncoder:
         self.tokenizer = load_tokenizer(source)
         facts = tokenizer_facts(self.tokenizer)
         raise_problems(source, tokenizer_problems(config, facts))
-        self._longest = min(LONGEST_ENCODED, size_of(config, "max_position_embeddings"))
+        layout = layout_of_type(config["model_type"])
+        self._longest = min(LONGEST_ENCODED, layout.longest_input(config))
         try:
             with quiet():
                 content = fitted(without_heads(config), int(self.tokenizer.pad_token_id))
-                self._model = load_weights(BertModel, source, config=load_config(content))
+                self._model = load_weights(layout.encoder_class(), source, config=load_config(content))
         except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
             raise UserError(
                 f"{directory}: cannot be loaded as a sentence encoder: {first_line(error)}"

@@ -9,252 +9,27 @@ run and answer something else than the model's authors meant.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from compressor.errors import UserError, first_line
+from compressor.models.encoders.inputs import IDS, SEGMENTS, WITH_SEGMENTS
+from compressor.models.encoders.keys import MERGE_FIRST, QUANTIZED, SHARED_KEYS, Config, size_problem
+from compressor.models.encoders.registry import find_layout, layout_of_type, missing_family, unknown_family
 from compressor.options import shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Decision = Literal["harmless", "checked", "set", "refused"]
-Config = Mapping[str, Any]
-Check = Callable[[Any, Config], "str | None"]
-
-CLASSIFIER = "BertForSequenceClassification"
 CONFIG = "config.json"
-# Where a configuration does not have a key; those of BertConfig.
-SIZES = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
 DEFAULT_LABELS = 2
-MERGE_FIRST = (
-    "merge it into the model first, with peft: AutoPeftModelForSequenceClassification.from_pretrained(...)"
-    ".merge_and_unload().save_pretrained(...)"
-)
 # Parts of the names of weights that PEFT adds to a model or renames in it.
 ADAPTER_WEIGHTS = ("lora_", ".base_layer.", ".modules_to_save.", ".original_module.", "ia3_", "adapters.")
 # How safetensors names the types that weights of a model that is not quantized have.
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-@dataclass(frozen=True)
-class Key:
-    """What becomes of a key of `config.json`.
-
-    Attributes:
-        decision: "harmless" does not touch a classifier's answers; "checked" is used, and its values are
-            checked; "set" is given the one value that all parts of the program can work with, which leaves
-            the answers as they are; "refused" means another forward pass, and must have its default.
-        reason: why.
-        check: gives the problem with a value in a configuration, or None. An absent key is not checked.
-    """
-
-    decision: Decision
-    reason: str
-    check: Check | None = None
-
-
-def _refused(reason: str, *allowed: Any) -> Key:
-    """A key that may only have one of the values `allowed`, or one that is empty."""
-
-    def check(value: Any, _: Config) -> str | None:
-        if value in allowed or value is None or value == {} or value == []:
-            return None
-        return f"{shown(value)}: {reason}"
-
-    return Key("refused", reason, check)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _size(value: Any, _: Config) -> str | None:
-    return None if _is_whole(value) and value >= 1 else f"{shown(value)} is no whole number above 0"
-
-
-def _share(value: Any, _: Config) -> str | None:
-    if value is None:
-        return None
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return None if is_number and 0 <= value <= 1 else f"{shown(value)} is no number from 0 to 1"
-
-
-def _positive(value: Any, _: Config) -> str | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return None if is_number and 0 < value < math.inf else f"{shown(value)} is no number above 0"
-
-
-def _heads(value: Any, config: Config) -> str | None:
-    width = size_of(config, "hidden_size")
-    if problem := _size(value, config):
-        return problem
-    if _size(width, config) is None and width % value:
-        return f"{value} heads do not share out hidden_size {width} evenly"
-    return None
-
-
-def _activation(value: Any, _: Config) -> str | None:
-    from transformers.activations import ACT2FN
-
-    if isinstance(value, str) and value in ACT2FN:
-        return None
-    return f"{shown(value)} is no activation that is known here; known are {', '.join(sorted(ACT2FN))}"
-
-
-def _pruned_heads(value: Any, config: Config) -> str | None:
-    layers, heads = size_of(config, "num_hidden_layers"), size_of(config, "num_attention_heads")
-    try:
-        removed = {int(layer): [int(head) for head in gone] for layer, gone in (value or {}).items()}
-    except (AttributeError, TypeError, ValueError):
-        return f"{shown(value)} is no list of heads for each layer"
-    for layer, gone in removed.items():
-        if not 0 <= layer < layers or len(set(gone)) != len(gone) or not set(gone) < set(range(heads)):
-            return (
-                f"layer {layer} without heads {gone}: the model has {layers} layers of {heads} heads, of "
-                f"which one at least must stay"
-            )
-    return None
-
-
-def _model_type(value: Any, _: Config) -> str | None:
-    return None if value == "bert" else f"is a {value} model; only BERT models can be used"
-
-
-def _text_task(value: Any, _: Config) -> str | None:
-    """Transformers' pipelines change a configuration by what it has for their task."""
-    for task in ("text-classification", "sentiment-analysis"):
-        if isinstance(value, Mapping) and value.get(task):
-            return f"pipelines would change the model by what it has for {task}; set those keys themselves"
-    return None
-
-
-def _type_name(value: Any, _: Config) -> str | None:
-    import torch
-
-    name = str(value).removeprefix("torch.")
-    if value is None or name == "auto" or isinstance(getattr(torch, name, None), torch.dtype):
-        return None
-    return f"{shown(value)} is no type of PyTorch"
-
-
-_GENERATION = Key("harmless", "is of text generation, which a classifier does not do")
-_TRAINING = "is of training and of new weights; it does not touch answers"
-_OWN_CODE = "the model is defined by code of its own, which never runs here"
-_DECODER = "the model is a decoder, or a part of one, and not an encoder that sees the whole text"
-_ADAPTER = f"the model has adapters, which would be left out; {MERGE_FIRST}"
-_QUANTIZED = (
-    "the weights are quantized; give the model in float32, float16 or bfloat16, and quantize what is "
-    "exported: compress export --precision int8"
-)
-
-# Every key of `BertConfig` and `PretrainedConfig`, and those outside them that change a forward pass.
-# All other keys are a publisher's own, which no code here or in transformers reads.
-KEYS: dict[str, Key] = {
-    # Sizes and shapes.
-    "model_type": Key("checked", "only BERT's layout is known", _model_type),
-    "architectures": Key("checked", "says which head the weights have"),
-    **{name: Key("checked", "a size of the model", _size) for name in SIZES},
-    "num_attention_heads": Key("checked", "heads share out hidden_size", _heads),
-    "pruned_heads": Key("checked", "heads that are gone, by layer", _pruned_heads),
-    "embedding_size": _refused("BERT's embeddings have hidden_size; this key is of another model"),
-    # The forward pass.
-    "hidden_act": Key("checked", "each activation of transformers can be pruned and exported", _activation),
-    "layer_norm_eps": Key("checked", "is part of the layer normalization", _positive),
-    "position_embedding_type": _refused(
-        "such positions cannot be exported; only a model with absolute ones can be used", "absolute"
-    ),
-    "is_decoder": _refused(_DECODER, False),
-    "is_encoder_decoder": _refused(_DECODER, False),
-    "add_cross_attention": _refused(_DECODER, False),
-    "cross_attention_hidden_size": _refused(_DECODER),
-    "chunk_size_feed_forward": Key("set", "to 0: chunks change memory alone, and refuse most lengths"),
-    "output_attentions": Key("set", "to false: answers would come with what nobody reads"),
-    "output_hidden_states": Key("set", "to false: answers would come with what nobody reads"),
-    "return_dict": Key("set", "to true: answers would be tuples without names"),
-    "torchscript": Key("set", "to false: answers would be tuples without names"),
-    "attn_implementation": Key("set", "each caller asks for its own; all compute the same"),
-    "_attn_implementation": Key("set", "each caller asks for its own; all compute the same"),
-    "_attn_implementation_internal": Key("set", "each caller asks for its own; all compute the same"),
-    "gradient_checkpointing": Key("set", "is left out: memory of training alone"),
-    "use_cache": Key("harmless", "is of decoders, which are refused"),
-    "tie_encoder_decoder": Key("harmless", "is of encoder-decoders, which are refused"),
-    "tie_word_embeddings": Key("harmless", "is of heads over the vocabulary, not of a classifier"),
-    # Weights.
-    "dtype": Key("checked", "weights are read as float32, whatever they are stored in", _type_name),
-    "torch_dtype": Key("checked", "weights are read as float32, whatever they are stored in", _type_name),
-    "use_bfloat16": Key("harmless", "was of TPUs; PyTorch's models do not read it"),
-    "quantization_config": _refused(_QUANTIZED),
-    "compression_config": _refused(_QUANTIZED),
-    "auto_map": _refused(_OWN_CODE),
-    "adapters": _refused(_ADAPTER),
-    "peft_config": _refused(_ADAPTER),
-    # Labels: see `label_problems`.
-    "id2label": Key("checked", "names each output"),
-    "label2id": Key("checked", "must say what id2label says"),
-    "num_labels": Key("checked", "must be the number of names in id2label"),
-    "problem_type": Key("checked", "one class of several, or a number"),
-    # The tokenizer, which is checked itself.
-    "pad_token_id": Key("set", "to the tokenizer's: padding is masked, whatever token it is"),
-    "tokenizer_class": Key("harmless", "the tokenizer that it leads to is checked itself"),
-    "bos_token_id": Key("harmless", "the tokenizer's tokens are used"),
-    "eos_token_id": Key("harmless", "the tokenizer's tokens are used"),
-    "sep_token_id": Key("harmless", "the tokenizer's tokens are used"),
-    "decoder_start_token_id": _GENERATION,
-    "prefix": _refused("texts would have to begin with it, and nothing here puts it there", ""),
-    "task_specific_params": Key("checked", "may hold other values for text classification", _text_task),
-    # Training, and new weights.
-    "hidden_dropout_prob": Key("checked", _TRAINING, _share),
-    "attention_probs_dropout_prob": Key("checked", _TRAINING, _share),
-    "classifier_dropout": Key("checked", _TRAINING, _share),
-    "initializer_range": Key("checked", _TRAINING, _positive),
-    "finetuning_task": Key("harmless", "is a name"),
-    "tf_legacy_loss": Key("harmless", "is of TensorFlow"),
-    # Where it is from.
-    "_name_or_path": Key("harmless", "is a name"),
-    "_commit_hash": Key("harmless", "is a name"),
-    "transformers_version": Key("harmless", "is a name"),
-    **dict.fromkeys(
-        (
-            "max_length",
-            "min_length",
-            "do_sample",
-            "early_stopping",
-            "num_beams",
-            "num_beam_groups",
-            "diversity_penalty",
-            "temperature",
-            "top_k",
-            "top_p",
-            "typical_p",
-            "repetition_penalty",
-            "length_penalty",
-            "no_repeat_ngram_size",
-            "encoder_no_repeat_ngram_size",
-            "bad_words_ids",
-            "num_return_sequences",
-            "output_scores",
-            "return_dict_in_generate",
-            "forced_bos_token_id",
-            "forced_eos_token_id",
-            "remove_invalid_values",
-            "exponential_decay_length_penalty",
-            "suppress_tokens",
-            "begin_suppress_tokens",
-        ),
-        _GENERATION,
-    ),
-}
 SET_VALUES: dict[str, Any] = {
     "chunk_size_feed_forward": 0,
     "output_attentions": False,
@@ -273,21 +48,16 @@ LEFT_OUT = (
 OF_HEADS = ("architectures", "id2label", "label2id", "num_labels", "problem_type", "task_specific_params")
 
 
-def size_of(config: Config, key: str) -> int:
-    """One of the `SIZES` as a configuration has it, or BERT's where it has none."""
-    size: int = config.get(key, SIZES[key])
-    return size
-
-
 def key_problems(config: Config) -> list[str]:
     """What keys say that the program cannot do, each with its key."""
     if "model_type" not in config:
-        return [f'{CONFIG}: model_type: missing; add "model_type": "bert" if it is a BERT model']
-    if config["model_type"] != "bert":
+        return [f"{CONFIG}: model_type: missing; {missing_family()}"]
+    layout = find_layout(config["model_type"])
+    if layout is None:
         # Its other keys are of another kind.
-        return [f"{_model_type(config['model_type'], config)} ({CONFIG}: model_type)"]
+        return [f"{unknown_family(config['model_type'])} ({CONFIG}: model_type)"]
     found = []
-    for name, key in KEYS.items():
+    for name, key in layout.keys.items():
         if key.check is not None and name in config:
             problem = key.check(config[name], config)
             if problem:
@@ -299,7 +69,7 @@ def encoder_problems(config: Config) -> list[str]:
     """What a model of any kind that is not a classifier cannot have: adapters and quantized weights."""
     found = []
     for name in ("quantization_config", "compression_config", "adapters", "peft_config"):
-        check = KEYS[name].check
+        check = SHARED_KEYS[name].check
         problem = check(config.get(name), config) if check is not None else None
         if problem:
             found.append(f"{CONFIG}: {name}: {problem}")
@@ -309,19 +79,24 @@ def encoder_problems(config: Config) -> list[str]:
 
 
 def head_problems(config: Config) -> list[str]:
-    """Why the architectures that a configuration names are no BERT classifier's; it may name none."""
+    """Why the architectures that a configuration names are no classifier's of its family; it may name none.
+
+    Raises:
+        UserError: the family is not known.
+    """
+    classifier = layout_of_type(config["model_type"]).classifier_name
     named = config.get("architectures") or []
     if not isinstance(named, Sequence) or isinstance(named, str):
         return [f"{CONFIG}: architectures: {shown(named)} is no list of names"]
     names = [str(name) for name in named]
-    if not names or CLASSIFIER in names:
+    if not names or classifier in names:
         return []
-    if any(name.endswith(CLASSIFIER) for name in names):
+    if any(name.endswith(classifier) for name in names):
         return [
             f"is {', '.join(names)} ({CONFIG}: architectures), whose code is not known here; if it computes "
-            f"what {CLASSIFIER} does, write that in its place"
+            f"what {classifier} does, write that in its place"
         ]
-    return [f"is {', '.join(names)}, not a {CLASSIFIER}; fine-tune it first with: compress finetune"]
+    return [f"is {', '.join(names)}, not a {classifier}; fine-tune it first with: compress finetune"]
 
 
 def label_problems(config: Config) -> list[str]:
@@ -355,7 +130,7 @@ def label_names(config: Config) -> list[str]:
     named = config.get("id2label")
     if named is None:
         count = config.get("num_labels", DEFAULT_LABELS)
-        if problem := _size(count, config):
+        if problem := size_problem(count, config):
             raise UserError(f"{CONFIG}: num_labels: {problem}")
         return [f"LABEL_{index}" for index in range(count)]
     where = f"{CONFIG}: id2label"
@@ -450,16 +225,16 @@ def tokenizer_facts(
     missing = tuple(name for name in needed if getattr(tokenizer, f"{name}_id") is None)
     segments, highest = 2, max(tokenizer.get_vocab().values(), default=-1)
     if not missing:
-        pair = tokenizer("a", "a", return_token_type_ids=True)
-        segments = 1 + max(pair["token_type_ids"], default=0)
+        pair = tokenizer("a", "a", **WITH_SEGMENTS)
+        segments = 1 + max(pair[SEGMENTS], default=0)
         # The ids of special tokens are written in the tokenizer's post-processor as well.
-        highest = max([highest, *pair["input_ids"], *tokenizer("a")["input_ids"]])
+        highest = max([highest, *pair[IDS], *tokenizer("a")[IDS]])
     return TokenizerFacts(
         size=1 + highest,
         missing=missing,
         is_fast=bool(tokenizer.is_fast),
         segments=segments,
-        gives_segments="token_type_ids" in tokenizer.model_input_names,
+        gives_segments=SEGMENTS in tokenizer.model_input_names,
         added=int(tokenizer.num_special_tokens_to_add(pair=True)),
     )
 
@@ -476,7 +251,7 @@ def tokenizing_problem(tokenizer: PreTrainedTokenizerBase) -> str | None:
         return None
     try:
         tokenizer("a")
-        tokenizer("a", "a", truncation=True, max_length=8, return_token_type_ids=True)
+        tokenizer("a", "a", truncation=True, max_length=8, **WITH_SEGMENTS)
     except Exception as error:  # whatever transformers and tokenizers raise
         return first_line(error)
     return None
@@ -500,12 +275,13 @@ def _template_problem(processor: Mapping[str, Any]) -> str | None:
 
 
 def tokenizer_problems(config: Config, facts: TokenizerFacts) -> list[str]:
-    """Why a tokenizer and a configuration do not belong together."""
+    """Why a tokenizer and a configuration, of a model of any family, do not belong together."""
     found = []
     for name in facts.missing:
         found.append(f"the tokenizer has no {name}; set {name} in tokenizer_config.json to one of its tokens")
-    vocabulary = config.get("vocab_size", SIZES["vocab_size"])
-    if _size(vocabulary, config) is None and facts.size > vocabulary:
+    layout = find_layout(config.get("model_type"))
+    vocabulary: Any = config.get("vocab_size") if layout is None else layout.size(config, "vocab_size")
+    if size_problem(vocabulary, config) is None and facts.size > vocabulary:
         found.append(
             f"the tokenizer has {facts.size} tokens, the model {vocabulary} ({CONFIG}: vocab_size); restore "
             f"the tokenizer that was saved with the model, or give added tokens embeddings "
@@ -515,9 +291,13 @@ def tokenizer_problems(config: Config, facts: TokenizerFacts) -> list[str]:
 
 
 def length_problems(config: Config, lengths: Mapping[str, int | None]) -> list[str]:
-    """Lengths in tokens, by the name of their option, that the model does not take."""
-    positions = size_of(config, "max_position_embeddings")
-    if _size(positions, config) is not None:
+    """Lengths in tokens, by the name of their option, that the model does not take.
+
+    Raises:
+        UserError: the model's family is not known.
+    """
+    positions = layout_of_type(config["model_type"]).longest_input(config)
+    if size_problem(positions, config) is not None:
         return []
     return [
         f"{name} {length}: the model takes {positions} tokens at most ({CONFIG}: max_position_embeddings); "
@@ -528,12 +308,16 @@ def length_problems(config: Config, lengths: Mapping[str, int | None]) -> list[s
 
 
 def pair_problems(config: Config, facts: TokenizerFacts) -> list[str]:
-    """Why the model cannot take two texts at once."""
-    known = size_of(config, "type_vocab_size")
+    """Why the model cannot take two texts at once.
+
+    Raises:
+        UserError: the model's family is not known.
+    """
+    known = layout_of_type(config["model_type"]).segments(config)
     if not facts.gives_segments:
         return [
-            "the tokenizer gives no token_type_ids (tokenizer_config.json: model_input_names), so the model "
-            "was trained without them; pairs would get them here"
+            f"the tokenizer gives no {SEGMENTS} (tokenizer_config.json: model_input_names), so the model was "
+            f"trained without them; pairs would get them here"
         ]
     if facts.segments > known:
         return [
@@ -555,7 +339,7 @@ def weight_problems(names: Mapping[str, str]) -> list[str]:
     # Transformers once stored the numbers of positions and segments too, whole numbers.
     other = sorted(name for name, kind in names.items() if kind not in FLOATS and not name.endswith("_ids"))
     if other:
-        return [f"holds weights of type {names[other[0]]} ({other[0]}): {_QUANTIZED}"]
+        return [f"holds weights of type {names[other[0]]} ({other[0]}): {QUANTIZED}"]
     return []
 
 
@@ -601,7 +385,7 @@ def model_problems(
     """
     keys = key_problems(config)
     yield from keys
-    if config.get("model_type") != "bert":
+    if find_layout(config.get("model_type")) is None:
         return
     yield from head_problems(config)
     yield from label_problems(config)

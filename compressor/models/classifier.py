@@ -1,4 +1,4 @@
-"""BERT classifiers: load and save in Hugging Face's layout, safetensors only; encoder layers by name."""
+"""Classifiers: load and save in Hugging Face's layout, safetensors only; encoder layers by name."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from compressor.models.checks import (
     weight_problems,
     without_heads,
 )
+from compressor.models.encoders.layout import EncoderLayout
+from compressor.models.encoders.registry import layout_of, layout_of_type
 from compressor.models.loading import (
     check_adapter,
     load_any_tokenizer,
@@ -33,6 +35,7 @@ from compressor.models.loading import (
     load_weights,
     read_config,
 )
+from compressor.models.structure import classifier_class
 from compressor.models.weight_files import INDEX, VOCABULARIES, digest_of_files, shard_names, weight_files
 from compressor.models.weight_files import WEIGHTS as WEIGHTS
 from compressor.options import TaskName, shown
@@ -40,7 +43,7 @@ from compressor.system.files import sha256_of
 from compressor.system.hub import is_hub_id, quiet
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Attention: TypeAlias = Literal["sdpa", "eager"]
 
@@ -51,13 +54,13 @@ PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
 
 @dataclass
 class Classifier:
-    """A BERT classifier, or a regression with one output, in evaluation mode; with its tokenizer.
+    """A classifier, or a regression with one output, in evaluation mode; with its tokenizer.
 
     Attributes:
         source: directory or hub id that it was loaded from.
     """
 
-    model: BertForSequenceClassification
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     source: str
 
@@ -73,6 +76,11 @@ class Classifier:
         return task_of(self.label_names)
 
     @property
+    def layout(self) -> EncoderLayout:
+        """How models of its family are built."""
+        return layout_of(self.model)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         device: torch.device = self.model.device
@@ -86,16 +94,16 @@ def load_classifier(
     attention: Attention = "sdpa",
     lengths: Mapping[str, int | None] | None = None,
 ) -> Classifier:
-    """Load a fine-tuned `BertForSequenceClassification` from a directory or the hub.
+    """Load a fine-tuned text classifier from a directory or the hub.
 
     Args:
         attention: PyTorch's fused kernel, or "eager" with every operation its own.
         lengths: tokens of the inputs that it is to take, by the name of their option.
 
     Raises:
-        UserError: missing, no BERT classifier, pickle only, incomplete, with weights that are not finite, or
-            with a configuration or tokenizer that the program cannot work with to the end; all that is
-            wrong with these is named at once, before weights are read.
+        UserError: missing, no classifier of a known family, pickle only, incomplete, with weights that are
+            not finite, or with a configuration or tokenizer that the program cannot work with to the end; all
+            that is wrong with these is named at once, before weights are read.
     """
     content, tokenizer = check_checkpoint(source, lengths=lengths)
     return _load(source, content, tokenizer, device, attention, allow_new_head=False)
@@ -110,7 +118,7 @@ def load_for_finetuning(
     lengths: Mapping[str, int | None] | None = None,
     has_pairs: bool = False,
 ) -> Classifier:
-    """Load any BERT checkpoint and give it a head for `label_names`, of which a regression has one.
+    """Load a checkpoint and give it a head for `label_names`, of which a regression has one.
 
     A head of the right size is kept; otherwise a new one is drawn with `seed`. What the checkpoint's
     configuration says of labels and of its task is replaced.
@@ -182,7 +190,7 @@ def model_task(source: str) -> TaskName:
     """What a checkpoint of a directory or the hub does, by its configuration.
 
     Raises:
-        UserError: missing, or no BERT model.
+        UserError: missing, or no model of a known family.
     """
     is_directory(source)
     content = read_config(source)
@@ -194,12 +202,13 @@ def model_labels(source: str) -> list[str] | None:
     """Class names of a fine-tuned classifier, by its configuration; None of what is to be fine-tuned first.
 
     Raises:
-        UserError: missing, or no BERT model.
+        UserError: missing, or no model of a known family.
     """
     is_directory(source)
     content = read_config(source)
     raise_problems(source, key_problems(content))
-    if content.get("architectures") not in (None, ["BertForSequenceClassification"]):
+    layout = layout_of_type(content["model_type"])
+    if content.get("architectures") not in (None, [layout.classifier_name]):
         return None
     return label_names(content)
 
@@ -268,10 +277,8 @@ def _load(
     allow_new_head: bool,
 ) -> Classifier:
     from safetensors import SafetensorError
-    from transformers import BertForSequenceClassification
 
-    from compressor.models.structure import classifier_class
-
+    layout = layout_of_type(content["model_type"])
     config = load_config(fitted(content, int(tokenizer.pad_token_id)))
     try:
         with quiet():
@@ -291,13 +298,13 @@ def _load(
     except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, SafetensorError) as error:
         raise UserError(f"{source}: cannot be loaded: {first_line(error)}") from error
     # A class of its own would be named in the configuration when the model is saved.
-    model.__class__ = BertForSequenceClassification
+    model.__class__ = layout.classifier_class()
     absent = sorted(str(key) for key in report["missing_keys"])
     # Names up to transformers 4.57, and tuples of a name and two shapes in other versions.
     absent += sorted(key if isinstance(key, str) else str(key[0]) for key in report["mismatched_keys"])
     if allow_new_head:
-        absent = [name for name in absent if not name.startswith(("classifier.", "bert.pooler."))]
-    if absent and all(name.startswith(("classifier.", "bert.pooler.")) for name in absent):
+        absent = [name for name in absent if not layout.is_head_weight(name)]
+    if absent and all(layout.is_head_weight(name) for name in absent):
         named = "" if content.get("architectures") else f" (and {source}/config.json names no architectures)"
         raise UserError(
             f"{source}: {len(absent)} weights are missing or of another shape ({', '.join(absent[:3])}): it "
@@ -306,10 +313,10 @@ def _load(
     if absent:
         raise UserError(
             f"{source}: {len(absent)} weights are missing or of another shape ({', '.join(absent[:3])}); "
-            f"it is no complete BERT classifier"
+            f"it is no complete {layout.title} classifier"
         )
     raise_problems(source, weight_problems({str(key): "F32" for key in report["unexpected_keys"]}))
-    surplus = sorted(str(key) for key in report["unexpected_keys"] if _is_of_bert(str(key)))
+    surplus = sorted(str(key) for key in report["unexpected_keys"] if layout.is_own_weight(str(key)))
     if surplus:
         raise UserError(
             f"{source}: holds {len(surplus)} weights that its config.json has no place for "
@@ -320,15 +327,6 @@ def _load(
             raise UserError(f"{source}: weight {name} holds NaN or infinity; the checkpoint is broken")
     model.eval().to(device)
     return Classifier(model, tokenizer, source)
-
-
-def _is_of_bert(name: str) -> bool:
-    """Whether a weight is of the encoder or of a classifier's head, and not of another one's beside it."""
-    parts = ("encoder.", "embeddings.", "pooler.", "classifier.")
-    return f".{name}".replace(".bert.", ".").startswith(tuple(f".{part}" for part in parts)) and (
-        # Transformers once stored the numbers of positions and segments too.
-        not name.endswith(("position_ids", "token_type_ids"))
-    )
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -415,24 +413,17 @@ def weights_bytes(classifier: Classifier) -> int:
     return sum(p.numel() * p.element_size() for p in classifier.model.parameters())
 
 
-def linear_at(module: nn.Module, name: str) -> nn.Linear:
-    """The linear layer of that name below `module`."""
-    linear = module.get_submodule(name)
-    if not isinstance(linear, nn.Linear):
-        raise TypeError(f"{name} is a {type(linear).__name__}, not a linear layer")
-    return linear
-
-
-def encoder_linears(model: nn.Module) -> dict[str, nn.Linear]:
+def encoder_linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
     """The linear layers that are pruned, by name, in the order in which data flows.
 
-    They are the six matrices of each encoder layer: query, key, value, attention output,
-    intermediate and output. Embeddings, pooler and classifier are never pruned.
+    They are the six matrices of each encoder layer: query, key, value and output of the attention, and
+    both of the feed-forward part. Embeddings, pooler and classifier are never pruned.
     """
+    layout = layout_of(model)
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and ".encoder.layer." in f".{name}"
+        if isinstance(module, nn.Linear) and layout.place_of(name) is not None
     }
 
 
@@ -442,6 +433,6 @@ def sparsity_of(weights: Mapping[str, Tensor]) -> float:
     return zeros / sum(weight.numel() for weight in weights.values())
 
 
-def encoder_weights(model: nn.Module) -> dict[str, Tensor]:
+def encoder_weights(model: PreTrainedModel) -> dict[str, Tensor]:
     """Weight of each pruned layer, `(out_features, in_features)`, by the layer's name."""
     return {name: linear.weight.detach() for name, linear in encoder_linears(model).items()}

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import UserError, first_line
-from compressor.models.checks import KEYS, MERGE_FIRST
+from compressor.models.encoders.keys import MERGE_FIRST, SHARED_KEYS
+from compressor.models.encoders.layout import EncoderLayout
+from compressor.models.encoders.registry import find_layout, layout_of_type, unknown_family
 from compressor.system.hub import hub_is_reachable, hub_options, quiet
 
 ADAPTERS = ("adapter_config.json", "adapter_model.*", "adapters.safetensors", "pytorch_adapter.bin")
@@ -40,10 +42,25 @@ def read_config(source: str) -> dict[str, Any]:
 
 
 def load_config(content: dict[str, Any]) -> Any:
-    """BERT's configuration of the content of a `config.json`."""
-    from transformers import BertConfig
+    """The configuration of the content of a `config.json`, of its family's class.
 
-    return BertConfig.from_dict(content)
+    Raises:
+        UserError: the family is not known.
+    """
+    return layout_of_type(content.get("model_type")).config_of(content)
+
+
+def layout_of_source(source: str) -> EncoderLayout:
+    """The layout of the model of a directory, a classifier's or an artifact's, or of a hub id.
+
+    Raises:
+        UserError: as `read_config`, or its family is not known.
+    """
+    model_type = read_config(source).get("model_type")
+    found = find_layout(model_type)
+    if found is None:
+        raise UserError(f"{source}: config.json: model_type: {unknown_family(model_type)}")
+    return found
 
 
 def load_weights(model_class: Any, source: str, **options: Any) -> Any:
@@ -84,7 +101,7 @@ def load_any_tokenizer(source: str) -> Any:
 
 def _check_own_code(source: str, file: str, content: dict[str, Any]) -> None:
     if content.get("auto_map"):
-        raise UserError(f"{source}: {file}: auto_map: {KEYS['auto_map'].reason}")
+        raise UserError(f"{source}: {file}: auto_map: {SHARED_KEYS['auto_map'].reason}")
 
 
 def check_adapter(source: str) -> None:

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compressor.data.batching import Batch, Encoded, encode, pad, sorted_batches
 from compressor.data.texts import TextData
 from compressor.errors import UserError, first_line
-from compressor.models.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN, INPUTS, OUTPUT
+from compressor.models.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN, OUTPUT
+from compressor.models.batching import Batch, Encoded, encode, pad, sorted_batches
 from compressor.models.checks import (
     fitted,
     key_problems,
@@ -28,6 +28,7 @@ from compressor.models.checks import (
     tokenizer_facts,
 )
 from compressor.models.classifier import Classifier, check_pairs, load_classifier, load_tokenizer
+from compressor.models.encoders.inputs import IDS, INPUTS
 from compressor.models.loading import load_config, read_config
 from compressor.models.manifest import check_labels, is_artifact, read_artifact_manifest
 from compressor.models.onednn import onednn_linears
@@ -180,8 +181,8 @@ class GraphValue(Protocol):
 
 def signature_problem(inputs: Sequence[GraphValue], outputs: Sequence[GraphValue], labels: int) -> str | None:
     """Why a graph does not take padded batches of any shape and give logits of `labels` labels; or None."""
-    if INPUTS[0] not in {entry.name for entry in inputs}:
-        return f"it has no input {INPUTS[0]}"
+    if IDS not in {entry.name for entry in inputs}:
+        return f"it has no input {IDS}"
     for entry in inputs:
         if entry.name not in INPUTS:
             return f"its input {entry.name} is not one of {', '.join(INPUTS)}"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import UserError, first_line
-from compressor.models.artifact_files import EXPORT_AGAIN, INPUTS
+from compressor.models.artifact_files import EXPORT_AGAIN
+from compressor.models.encoders.inputs import IDS, INPUTS, SEGMENTS
 from compressor.models.manifest import MANIFEST
 from compressor.system.files import read_json, write_json
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-    from compressor.data.batching import Encoded
+    from compressor.models.batching import Encoded
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -32,7 +33,7 @@ WITHOUT_TRANSFORMERS = "serve.py, Triton's client and other programs without tra
 
 
 def write_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path, max_length: int) -> dict[str, Any]:
-    """Write a tokenizer's files so that they cut and pad as `compressor.data.batching` does.
+    """Write a tokenizer's files so that they cut and pad as `compressor.models.batching` does.
 
     `tokenizer_config.json` has what transformers reads; `tokenizer.json`, which slow tokenizers do not have,
     what the tokenizers library reads.
@@ -123,7 +124,7 @@ def prove_preprocessing(
     Raises:
         UserError: transformers reads another tokenizer from the files than was written.
     """
-    from compressor.data.batching import encode_texts
+    from compressor.models.batching import encode_texts
     from compressor.models.classifier import load_tokenizer
     from compressor.system.hub import quiet
 
@@ -165,7 +166,7 @@ def _by_transformers(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], pairs: list[str] | None
 ) -> list[Encoded]:
     found = tokenizer(texts, pairs, truncation=True)
-    return list(zip(found["input_ids"], found["token_type_ids"], strict=True))
+    return list(zip(found[IDS], found[SEGMENTS], strict=True))
 
 
 def _by_tokenizers(directory: Path, texts: list[str], pairs: list[str] | None) -> list[Encoded]:

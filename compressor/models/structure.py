@@ -1,7 +1,7 @@
-"""Taking attention heads and feed-forward neurons out of a BERT model, so that it gets smaller.
+"""Taking attention heads and feed-forward neurons out of a model, so that it gets smaller.
 
 Hugging Face's own configuration keeps what was done: `pruned_heads` by layer and one
-`intermediate_size`, so that a smaller model loads with transformers 4 wherever a whole one does.
+number of neurons, so that a smaller model loads with transformers 4 wherever a whole one does.
 Transformers 5 keeps `pruned_heads` but does not heed it: `classifier_class` does.
 """
 
@@ -11,17 +11,28 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
+
+from compressor.models.encoders.registry import layout_of, layout_of_type
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 
-def head_size(model: BertForSequenceClassification) -> int:
+def linear_at(module: nn.Module, name: str) -> nn.Linear:
+    """The linear layer of that name below `module`."""
+    linear = module.get_submodule(name)
+    if not isinstance(linear, nn.Linear):
+        raise TypeError(f"{name} is a {type(linear).__name__}, not a linear layer")
+    return linear
+
+
+def head_size(model: PreTrainedModel) -> int:
     """Width of one attention head."""
     return int(model.config.hidden_size // model.config.num_attention_heads)
 
 
-def remove_heads(model: BertForSequenceClassification, index: int, heads: Sequence[int]) -> None:
+def remove_heads(model: PreTrainedModel, index: int, heads: Sequence[int]) -> None:
     """Take heads, numbered as the layer has them now, out of encoder layer `index`."""
     removed = _removed_heads(model.config)
     # Hugging Face numbers heads as the whole layer had them.
@@ -31,17 +42,15 @@ def remove_heads(model: BertForSequenceClassification, index: int, heads: Sequen
     model.config.pruned_heads = {**removed, index: sorted({*gone, *(present[head] for head in heads)})}
 
 
-def classifier_class(config: Any) -> type[BertForSequenceClassification]:
+def classifier_class(config: Any) -> type[PreTrainedModel]:
     """The class whose models lack the heads that a configuration lists as taken out."""
-    from transformers import BertForSequenceClassification
-
-    whole: type[BertForSequenceClassification] = BertForSequenceClassification
+    whole = layout_of_type(config.model_type).classifier_class()
     removed = _removed_heads(config)
     # Where it has this method, transformers takes them out itself.
     if not removed or hasattr(whole, "prune_heads"):
         return whole
 
-    class Narrowed(BertForSequenceClassification):
+    class Narrowed(whole):  # type: ignore[misc, valid-type]
         def __init__(self, config: Any) -> None:
             super().__init__(config)
             for index, heads in removed.items():
@@ -56,42 +65,45 @@ def _removed_heads(config: Any) -> dict[int, list[int]]:
     return {int(index): list(heads) for index, heads in listed.items()}
 
 
-def _cut_heads(model: BertForSequenceClassification, index: int, heads: Collection[int]) -> None:
+def _cut_heads(model: PreTrainedModel, index: int, heads: Collection[int]) -> None:
     """Cut heads, numbered as the layer has them now, out of its matrices."""
     from transformers.pytorch_utils import prune_linear_layer
 
-    attention = model.bert.encoder.layer[index].attention
-    own, width = attention.self, attention.self.attention_head_size
-    kept = [head for head in range(own.num_attention_heads) if head not in heads]
+    layout = layout_of(model)
+    block, names, width = layout.blocks(model)[index], layout.linears, head_size(model)
+    kept = [head for head in range(layout.head_count(block)) if head not in heads]
     rows = torch.tensor([head * width + row for head in kept for row in range(width)], dtype=torch.long)
-    own.query, own.key, own.value = (
-        prune_linear_layer(linear, rows) for linear in (own.query, own.key, own.value)
-    )
-    attention.output.dense = prune_linear_layer(attention.output.dense, rows, dim=1)
-    own.num_attention_heads, own.all_head_size = len(kept), len(rows)
+    for name in (names.query, names.key, names.value):
+        block.set_submodule(name, prune_linear_layer(linear_at(block, name), rows))
+    output = linear_at(block, names.attention_output)
+    block.set_submodule(names.attention_output, prune_linear_layer(output, rows, dim=1))
+    layout.set_head_count(block, len(kept))
 
 
-def remove_neurons(model: BertForSequenceClassification, index: int, neurons: Sequence[int]) -> None:
+def remove_neurons(model: PreTrainedModel, index: int, neurons: Sequence[int]) -> None:
     """Take feed-forward neurons out of encoder layer `index`.
 
-    Once all layers have lost as many, `set_intermediate_size` makes the configuration fit.
+    Once all layers have lost as many, `set_neuron_count` makes the configuration fit.
     """
     from transformers.pytorch_utils import prune_linear_layer
 
-    layer = model.bert.encoder.layer[index]
-    gone = set(neurons)
-    kept = torch.tensor([n for n in range(layer.intermediate.dense.out_features) if n not in gone])
-    layer.intermediate.dense = prune_linear_layer(layer.intermediate.dense, kept)
-    layer.output.dense = prune_linear_layer(layer.output.dense, kept, dim=1)
+    layout = layout_of(model)
+    block, names, gone = layout.blocks(model)[index], layout.linears, set(neurons)
+    inner, outer = linear_at(block, names.neurons_in), linear_at(block, names.neurons_out)
+    kept = torch.tensor([n for n in range(inner.out_features) if n not in gone])
+    block.set_submodule(names.neurons_in, prune_linear_layer(inner, kept))
+    block.set_submodule(names.neurons_out, prune_linear_layer(outer, kept, dim=1))
 
 
-def set_intermediate_size(model: BertForSequenceClassification) -> None:
-    """Make the configuration tell the width that all feed-forward parts have now.
+def set_neuron_count(model: PreTrainedModel) -> None:
+    """Make the configuration tell how many neurons all feed-forward parts have now.
 
     Raises:
         RuntimeError: the layers differ; a configuration has one number (a bug).
     """
-    widths = {layer.intermediate.dense.out_features for layer in model.bert.encoder.layer}
+    layout = layout_of(model)
+    name = layout.linears.neurons_in
+    widths = {linear_at(block, name).out_features for block in layout.blocks(model)}
     if len(widths) != 1:
         raise RuntimeError(f"feed-forward parts differ in their width: {sorted(widths)}")
-    model.config.intermediate_size = widths.pop()
+    setattr(model.config, layout.neurons_key, widths.pop())

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 import torch
 
 from compressor.config.recipe import Recipe
-from compressor.data.batching import encode, pad
 from compressor.data.texts import Role, TextData, load_text_data
+from compressor.models.batching import encode, pad
 from compressor.models.classifier import encoder_linears, load_for_finetuning
 from compressor.options import AttackConfig, AttackName, SoupConfig, SubstitutionConfig, TaskName
 from compressor.pipeline.keys import attack_stage, known_labels, labels_of_run
 from compressor.pruning.adaptive.distillation import BATCH_SIZE as DISTILLATION_BATCH_SIZE
-from compressor.pruning.layerwise import group_names
 from compressor.pruning.patterns import Structured, parse_pattern
 from compressor.system.environment import prepare
 
@@ -143,8 +142,7 @@ def _pace(recipe: Recipe, test: TextData, device: torch.device) -> Pace:
     linears = encoder_linears(model)
     groups = [
         Group(sum(linears[name].out_features for name in names), linears[names[0]].in_features)
-        for index in range(len(model.bert.encoder.layer))
-        for names in group_names(index)
+        for _, names in classifier.layout.groups(model)
     ]
     return Pace(
         forward=_seconds_of(forward) / len(encoded),

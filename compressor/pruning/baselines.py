@@ -14,14 +14,13 @@ from torch import Tensor
 
 from compressor.data.texts import TextData
 from compressor.models.classifier import Classifier, encoder_linears
-from compressor.models.structure import head_size, remove_heads, remove_neurons, set_intermediate_size
+from compressor.models.structure import head_size, linear_at, remove_heads, remove_neurons, set_neuron_count
 from compressor.pruning.interface import LayerRecord, PruningJob, PruningResult
 from compressor.pruning.layerwise import (
     GroupSolver,
     LinearGroup,
     Solution,
     damped_hessian,
-    group_names,
     prune_layerwise,
 )
 from compressor.pruning.patterns import Structured
@@ -49,18 +48,21 @@ def magnitude(classifier: Classifier, data: TextData, job: PruningJob, progress:
 
 def _smallest_structures(classifier: Classifier, pattern: Structured) -> PruningResult:
     """Take out the heads and neurons whose weights, on the way in and out, have the smallest norm."""
-    model, records = classifier.model, []
-    for index, layer in enumerate(model.bert.encoder.layer):
-        attention = layer.attention.self
-        inputs = torch.cat([attention.query.weight, attention.key.weight, attention.value.weight], dim=1)
-        squares = inputs.square().sum(dim=1) + layer.attention.output.dense.weight.square().sum(dim=0)
+    model, layout, records = classifier.model, classifier.layout, []
+    names = layout.linears
+    for index, block in enumerate(layout.blocks(model)):
+        inputs = torch.cat(
+            [linear_at(block, name).weight for name in (names.query, names.key, names.value)], dim=1
+        )
+        outputs = linear_at(block, names.attention_output).weight
+        squares = inputs.square().sum(dim=1) + outputs.square().sum(dim=0)
         heads = squares.reshape(-1, head_size(model)).sum(dim=1)
-        neurons = layer.intermediate.dense.weight.square().sum(dim=1)
-        neurons += layer.output.dense.weight.square().sum(dim=0)
+        neurons = linear_at(block, names.neurons_in).weight.square().sum(dim=1)
+        neurons += linear_at(block, names.neurons_out).weight.square().sum(dim=0)
         remove_heads(model, index, _smallest(heads, pattern))
         remove_neurons(model, index, _smallest(neurons, pattern))
-        records += [LayerRecord(name, pattern.sparsity) for names in group_names(index) for name in names]
-    set_intermediate_size(model)
+        records += [LayerRecord(n, pattern.sparsity) for group in layout.group_names(index) for n in group]
+    set_neuron_count(model)
     return PruningResult({}, records)
 
 

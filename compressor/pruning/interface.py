@@ -200,14 +200,15 @@ def _stacked(masks: list[Tensor]) -> Tensor:
 
 def _check_sizes(classifier: Classifier, before: dict[str, torch.Size], pattern: Structured) -> None:
     """Raise a `RuntimeError` if a layer has not lost its heads or neurons."""
-    width = head_size(classifier.model)
-    for name, linear in encoder_linears(classifier.model).items():
-        if name.endswith("output.dense"):
-            size = width if name.endswith("attention.output.dense") else 1
+    names, linears = classifier.layout.linears, encoder_linears(classifier.model)
+    sizes = {names.attention_output: head_size(classifier.model), names.neurons_out: 1}
+    for index in range(len(classifier.layout.blocks(classifier.model))):
+        for own, size in sizes.items():
+            name = classifier.layout.block_prefix(index) + own
             whole = before[name][1] // size
             expected = (whole - pattern.removed_count(whole)) * size
-            if linear.in_features != expected:
-                raise RuntimeError(f"{name} has {linear.in_features} inputs and not {expected}")
+            if linears[name].in_features != expected:
+                raise RuntimeError(f"{name} has {linears[name].in_features} inputs and not {expected}")
 
 
 @claims_output

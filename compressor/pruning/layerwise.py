@@ -7,7 +7,7 @@ behind the last finished group of a run that was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,19 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Encoded, encode, encode_windows
 from compressor.data.texts import TextData
 from compressor.errors import UserError
-from compressor.models.classifier import Classifier, linear_at
+from compressor.models.batching import Encoded, encode, encode_windows
+from compressor.models.classifier import Classifier
+from compressor.models.encoders.layout import EncoderLayout
+from compressor.models.structure import linear_at
 from compressor.pruning.interface import LayerRecord, PruningJob
 from compressor.pruning.made_texts import fill_up
 from compressor.pruning.solvers.solvers import UnsolvableError, damped
-from compressor.pruning.walk import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
+from compressor.pruning.walk import Moments, SideBySide, calibration_batches
 from compressor.system.checkpoint import Part
 from compressor.system.console import Progress
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 CALIBRATION_BATCH_SIZE = 32
 
@@ -37,28 +39,30 @@ class LinearGroup:
     """Linear layers of one encoder layer that share their input.
 
     Attributes:
+        layout: of the model's family.
         index: of the encoder layer.
         names: of the linear layers in the model.
         linears: the layers themselves, in the model that is pruned.
     """
 
+    layout: EncoderLayout
     index: int
     names: tuple[str, ...]
     linears: tuple[nn.Linear, ...]
 
     @property
     def first(self) -> str:
-        """Name of the first layer within its encoder layer, such as `attention.self.query`."""
-        return self.names[0].removeprefix(block_prefix(self.index))
+        """Name of the first layer within its encoder layer, as the layout has it."""
+        return self.names[0].removeprefix(self.layout.block_prefix(self.index))
 
     @property
     def is_last(self) -> bool:
         """Whether the encoder layer has no group behind this one."""
-        return self.first == LINEAR_GROUPS[-1][0]
+        return self.first == self.layout.linears.groups[-1][0]
 
     @property
     def key(self) -> str:
-        """A name for files: `00-attention.self.query`."""
+        """A name for files: the layer's number in two digits, and the first name."""
         return f"{self.index:02d}-{self.first}"
 
     @property
@@ -190,7 +194,7 @@ def calibration_texts(
 
 
 def start_walk(
-    classifier: Classifier, data: TextData, job: PruningJob, *, dense: BertForSequenceClassification | None
+    classifier: Classifier, data: TextData, job: PruningJob, *, dense: PreTrainedModel | None
 ) -> tuple[SideBySide, int]:
     """The walk over the job's calibration texts, and their number.
 
@@ -207,25 +211,15 @@ def start_walk(
     return walk, min(examples, len(data))
 
 
-def block_prefix(index: int) -> str:
-    """What the names in the model begin with of all that is in encoder layer `index`."""
-    return f"bert.encoder.layer.{index}."
-
-
-def group_names(index: int) -> Sequence[tuple[str, ...]]:
-    """Names in the model of the groups of encoder layer `index`, in the order in which data flows."""
-    return [tuple(block_prefix(index) + name for name in group) for group in LINEAR_GROUPS]
-
-
 def groups_along(
     walk: SideBySide, classifier: Classifier, progress: Progress, description: str
 ) -> Iterator[LinearGroup]:
     """Every group in the order in which data flows; the walk goes on behind the last of a layer."""
-    layers = len(classifier.model.bert.encoder.layer)
-    steps = [(index, names) for index in range(layers) for names in group_names(index)]
-    for index, names in progress.track(steps, description):
+    layout = classifier.layout
+    for index, names in progress.track(layout.groups(classifier.model), description):
         # Looked up only now: a structured step replaces modules.
-        group = LinearGroup(index, names, tuple(linear_at(classifier.model, name) for name in names))
+        linears = tuple(linear_at(classifier.model, name) for name in names)
+        group = LinearGroup(layout, index, names, linears)
         yield group
         if group.is_last:
             walk.advance()
@@ -251,7 +245,7 @@ def prune_layerwise(
     solver: GroupSolver,
     progress: Progress,
     *,
-    dense: BertForSequenceClassification | None,
+    dense: PreTrainedModel | None,
     drifted: bool = True,
 ) -> WalkResult:
     """Solve group after group, each from the inputs that what is pruned already feeds it.
@@ -263,7 +257,7 @@ def prune_layerwise(
         drifted: if not, each group gets the dense model's inputs in place of the drifted ones.
     """
     walk, examples = start_walk(classifier, data, job, dense=dense)
-    layers = len(classifier.model.bert.encoder.layer)
+    layers = len(classifier.layout.blocks(classifier.model))
     masks: dict[str, Tensor] = {}
     records: list[LayerRecord] = []
     for group in groups_along(walk, classifier, progress, f"Pruning {layers} encoder layers"):

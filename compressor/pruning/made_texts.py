@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compressor.data.batching import Encoded
+from compressor.models.batching import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -20,21 +20,14 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Batch, Encoded, pad, sorted_batches
 from compressor.errors import UserError
-from compressor.models.classifier import linear_at
+from compressor.models.batching import Batch, Encoded, pad, sorted_batches
+from compressor.models.encoders.layout import EncoderLayout
+from compressor.models.encoders.registry import layout_of
+from compressor.models.structure import linear_at
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
-
-# The linear layers of an encoder layer in the order in which data flows; those of a group share
-# their input. Names as in BertLayer.
-LINEAR_GROUPS = (
-    ("attention.self.query", "attention.self.key", "attention.self.value"),
-    ("attention.output.dense",),
-    ("intermediate.dense",),
-    ("output.dense",),
-)
+    from transformers import PreTrainedModel
 
 
 class _Captured(Exception):
@@ -248,11 +241,12 @@ class SideBySide:
 
     def __init__(
         self,
-        dense: BertForSequenceClassification,
-        pruned: BertForSequenceClassification,
+        dense: PreTrainedModel,
+        pruned: PreTrainedModel,
         batches: Sequence[Batch],
     ) -> None:
         self._models = (dense, pruned)
+        self._layout = layout_of(dense)
         self._batches = [_CompactBatch(batch) for batch in batches]
         self._index = 0
         self._device = dense.device
@@ -260,10 +254,10 @@ class SideBySide:
         self._pruned_states = self._dense_states if dense is pruned else self._new_states()
         # All is written here, so that a disk without room for it shows before anything is solved.
         for i, batch in enumerate(batches):
-            self._dense_states[i] = _enter_encoder(dense, batch)[0]
+            self._dense_states[i] = _enter_encoder(self._layout, dense, batch)[0]
             if pruned is not dense:
                 # Embeddings are never pruned, but those of the pruned model may have been trained.
-                self._pruned_states[i] = _enter_encoder(pruned, batch)[0]
+                self._pruned_states[i] = _enter_encoder(self._layout, pruned, batch)[0]
 
     def _new_states(self) -> _States:
         width = self.dense.config.hidden_size
@@ -275,14 +269,14 @@ class SideBySide:
         return [batch.whole() for batch in self._batches]
 
     @property
-    def dense(self) -> BertForSequenceClassification:
+    def dense(self) -> PreTrainedModel:
         """The model to reproduce."""
         return self._models[0]
 
     @property
     def blocks(self) -> tuple[nn.Module, nn.Module]:
         """The encoder layer that is next, in the dense and in the pruned model."""
-        dense, pruned = (model.bert.encoder.layer[self._index] for model in self._models)
+        dense, pruned = (self._layout.blocks(model)[self._index] for model in self._models)
         return dense, pruned
 
     def _arguments(self, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -290,14 +284,14 @@ class SideBySide:
 
         Made anew each time: an attention mask over all pairs of tokens is larger than the states are.
         """
-        return _enter_encoder(self.dense, self._batches[index].whole())[1]
+        return _enter_encoder(self._layout, self.dense, self._batches[index].whole())[1]
 
     @torch.no_grad()
     def moments(self, linear_name: str, *, drifted: bool = True) -> Moments:
         """Moments of the inputs of a linear layer of the next encoder layer, over real tokens.
 
         Args:
-            linear_name: as in BertLayer.
+            linear_name: within an encoder layer, as the model's layout has it.
             drifted: if not, the dense model's inputs stand for the pruned model's as well.
         """
         dense_block, pruned_block = self.blocks
@@ -353,7 +347,7 @@ class SideBySide:
         firsts = []
         for i, state in enumerate(self._dense_states):
             hidden, arguments = state.to(self._device), self._arguments(i)
-            for block in self.dense.bert.encoder.layer[self._index :]:
+            for block in self._layout.blocks(self.dense)[self._index :]:
                 hidden = _run(block, hidden, arguments)
             # A copy: a view would keep the states of all tokens.
             firsts.append(hidden[:, 0].clone())
@@ -370,7 +364,7 @@ class SideBySide:
 
 @torch.no_grad()
 def _enter_encoder(
-    model: BertForSequenceClassification, batch: Batch
+    layout: EncoderLayout, model: PreTrainedModel, batch: Batch
 ) -> tuple[Tensor, tuple[tuple[Any, ...], dict[str, Any]]]:
     """Hidden states that enter the first encoder layer, and the other arguments of its call.
 
@@ -383,7 +377,7 @@ def _enter_encoder(
         caught.append((args, kwargs))
         raise _Captured
 
-    handle = model.bert.encoder.layer[0].register_forward_pre_hook(catch, with_kwargs=True)
+    handle = layout.blocks(model)[0].register_forward_pre_hook(catch, with_kwargs=True)
     try:
         model(**batch)
     except _Captured:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from compressor.data.batching import encode
 from compressor.data.labels import NUMBER_NAMES
 from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.lexicon.word_vectors import WordVectors
+from compressor.models.batching import encode
 from compressor.models.classifier import (
     Classifier,
     load_for_finetuning,

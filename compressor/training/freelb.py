@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Batch
+from compressor.models.batching import Batch
 from compressor.options import AdversarialConfig
 
 # A gradient that vanishes gives a step of no length instead of one of infinite length.
@@ -54,7 +54,7 @@ def adversarial_backward(
 
     Args:
         embed: the model's word embeddings, on the device of `inputs`.
-        inputs: of `compressor.data.batching.pad`.
+        inputs: of `compressor.models.batching.pad`.
         loss: a scalar, of these inputs with `inputs_embeds` in place of `input_ids`.
     """
     rest = {key: value for key, value in inputs.items() if key != "input_ids"}

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Encoded, encode_texts, pad
+from compressor.models.batching import Encoded, encode_texts, pad
 from compressor.training.losses import example_losses, without_dropout
 from compressor.training.substitution import Substitution
 from compressor.training.word_substitution import WORD, written_as
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 
 class Replacement(NamedTuple):
@@ -60,9 +60,7 @@ class GradientSubstitution(Substitution):
 
     _word_pieces: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def seen(
-        self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
-    ) -> list[Encoded]:
+    def seen(self, places: Sequence[int], step: int, model: PreTrainedModel, labels: Tensor) -> list[Encoded]:
         """Of each text one with the words replaced that raise its loss most, without dropout."""
         sides = [[texts[place] for place in places] for texts in self._sides]
         encodings = self.tokenizer(*sides, truncation=True, max_length=self.max_length).encodings
@@ -150,7 +148,7 @@ class GradientSubstitution(Substitution):
 
 
 def embedding_gradient(
-    model: BertForSequenceClassification, inputs: dict[str, Tensor], labels: Tensor
+    model: PreTrainedModel, inputs: dict[str, Tensor], labels: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The word embeddings of texts and the gradient of each one's loss on them, without dropout.
 

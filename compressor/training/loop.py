@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.data.batching import Encoded, pad, shuffled_batches
 from compressor.errors import UserError
-from compressor.models.classifier import Classifier, linear_at
+from compressor.models.batching import Encoded, pad, shuffled_batches
+from compressor.models.classifier import Classifier
 from compressor.models.onednn import onednn_linears
+from compressor.models.structure import linear_at
 from compressor.options import Precision
 from compressor.training.checkpoint import TrainingCheckpoint
 from compressor.training.early_stopping import BestWeights, EarlyStopping
@@ -23,7 +24,7 @@ from compressor.training.losses import answers_of, distillation_loss, hidden_dis
 from compressor.training.schedule import Schedule, learning_rate_factor, perturbation_at
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
     from compressor.training.substitution import Substitution
 
@@ -52,7 +53,7 @@ class TrainingSet:
     adversarial: Substitution | None = None
 
     def texts_at(
-        self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
+        self, places: Sequence[int], step: int, model: PreTrainedModel, labels: Tensor
     ) -> list[Encoded]:
         """The texts at those places as the step sees them; `labels` are theirs, on the model's device."""
         if self.substitution is None:
@@ -86,7 +87,7 @@ def train(
     *,
     seed: int,
     masks: Mapping[str, Tensor] | None = None,
-    teacher: BertForSequenceClassification | None = None,
+    teacher: PreTrainedModel | None = None,
     best: BestWeights | None = None,
     checkpoint: TrainingCheckpoint | None = None,
     track: Callable[[Sequence[int]], Iterator[int]] = iter,
@@ -169,7 +170,7 @@ def _backward(
     batch: list[int],
     step: int,
     schedule: Schedule,
-    teacher: BertForSequenceClassification | None,
+    teacher: PreTrainedModel | None,
 ) -> None:
     """Add a batch's share of a step's gradient to the parameters'.
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from compressor.data.batching import Encoded
 from compressor.data.texts import TextData
+from compressor.models.batching import Encoded
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class Substitution(ABC):
     seed: int
 
     @abstractmethod
-    def seen(
-        self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
-    ) -> list[Encoded]:
+    def seen(self, places: Sequence[int], step: int, model: PreTrainedModel, labels: Tensor) -> list[Encoded]:
         """What a step trains on: the tokenised texts (or pairs) at those places, words replaced.
 
         Args:

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.data.batching import Encoded, encode_texts, pad
 from compressor.errors import UserError
 from compressor.lexicon.stopwords import STOPWORDS
 from compressor.lexicon.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
+from compressor.models.batching import Encoded, encode_texts, pad
 from compressor.options import SubstitutionConfig, SubstitutionResourcesConfig
 from compressor.system.assets import encoder_directory
 from compressor.system.console import Progress
@@ -29,7 +29,7 @@ from compressor.training.losses import example_losses, without_dropout
 from compressor.training.substitution import Substitution
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 # Cosine from which one word may stand for another: TextFooler's.
 LEAST_COSINE = 0.5
@@ -59,9 +59,7 @@ class DrawnSubstitution(Substitution):
         pairs = None if self.data.pairs is None else drawn(self.data.pairs)
         return encode_texts(self.tokenizer, drawn(self.data.texts), pairs, self.max_length)
 
-    def seen(
-        self, places: Sequence[int], step: int, model: BertForSequenceClassification, labels: Tensor
-    ) -> list[Encoded]:
+    def seen(self, places: Sequence[int], step: int, model: PreTrainedModel, labels: Tensor) -> list[Encoded]:
         """Of each text the draw with the largest loss, without dropout."""
         draws = [self.encoded(places, step, draw) for draw in range(self.draws)]
         if len(draws) == 1:

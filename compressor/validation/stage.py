@@ -10,12 +10,12 @@ from typing import Any
 
 from compressor.attacks.records import ROBUSTNESS_RECORD, read_examples
 from compressor.attacks.stage import attack_decides, attack_directory
-from compressor.data.batching import Encoded, encode
 from compressor.data.labels import task_of
 from compressor.data.overlap import check_made_with
 from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.batching import Encoded, encode
 from compressor.models.manifest import check_labels, read_artifact_manifest
 from compressor.models.predictors import OnnxPredictor, Predictor, check_finite, predict_encoded
 from compressor.models.preprocessing import check_measured_as_proven

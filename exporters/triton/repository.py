@@ -22,7 +22,9 @@ from google.protobuf.message import DecodeError
 
 from compressor.display.pages import page_templates
 from compressor.errors import UserError, first_line
-from compressor.models.artifact_files import ARTIFACT_GRAPH, EXPORT_AGAIN, INPUTS
+from compressor.models.artifact_files import ARTIFACT_GRAPH, EXPORT_AGAIN
+from compressor.models.encoders.inputs import INPUTS
+from compressor.models.loading import layout_of_source
 from compressor.models.manifest import read_manifest, write_manifest
 from compressor.models.preprocessing import (
     TOKENIZER,
@@ -106,7 +108,7 @@ def write_repository(artifact: Path, output: Path, config: TritonConfig, *, forc
     signature = read_signature(graph)
     check_labels(labels, signature.output, artifact)
     check_config(config)
-    positions = int(read_json(artifact / "config.json")["max_position_embeddings"])
+    positions = layout_of_source(str(artifact)).longest_input(read_json(artifact / "config.json"))
     lengths = served_lengths(config, preprocessing["max_length"], positions, artifact)
     needed = graph.stat().st_size + (artifact / TOKENIZER).stat().st_size
     with atomic_directory(output, force=force, needed_bytes=needed) as working:

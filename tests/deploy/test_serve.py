@@ -16,7 +16,7 @@ import pytest
 import torch
 from project import ROOT
 
-from compressor.data.batching import encode_texts, pad
+from compressor.models.batching import encode_texts, pad
 from compressor.models.classifier import load_classifier
 from compressor.models.predictors import TorchPredictor
 

@@ -12,6 +12,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from cli import execute
 from compressor.errors import UserError
+from compressor.models.encoders.bert import BERT
 from compressor.models.manifest import read_manifest
 from compressor.system.files import MARKER, sha256_of
 from exporters.bill_of_materials import BILL_OF_MATERIALS, bill_of_materials, write_bill_of_materials
@@ -65,14 +66,14 @@ def properties_of(part):
 
 @pytest.mark.parametrize("timestamp", [None, "2026-01-02T03:04:05+00:00"])
 def test_meets_the_schema(manifest, timestamp):
-    assert problem_of(bill_of_materials(manifest, timestamp)) is None
+    assert problem_of(bill_of_materials(manifest, BERT, timestamp)) is None
 
 
 def test_the_exported_artifacts_meets_the_schema_and_is_that_of_its_manifest(small_artifact_dir):
     manifest = read_manifest(small_artifact_dir)
     written = json.loads((small_artifact_dir / BILL_OF_MATERIALS).read_text(encoding="utf-8"))
     assert problem_of(written) is None
-    assert written == bill_of_materials(manifest)
+    assert written == bill_of_materials(manifest, BERT)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_the_exported_artifacts_meets_the_schema_and_is_that_of_its_manifest(sma
     ],
 )
 def test_the_schema_finds_a_wrong_field(manifest, place, key, value):
-    bom = bill_of_materials(manifest)
+    bom = bill_of_materials(manifest, BERT)
     part = bom
     for step in place:
         part = part[step]
@@ -135,13 +136,13 @@ def test_the_manifest_lists_the_bill_and_finds_it_changed(small_artifact_dir, tm
 
 
 def test_pedigree_names_the_exported_and_the_dense_model(manifest):
-    ancestors = bill_of_materials(manifest)["metadata"]["component"]["pedigree"]["ancestors"]
+    ancestors = bill_of_materials(manifest, BERT)["metadata"]["component"]["pedigree"]["ancestors"]
     found = [(ancestor["name"], ancestor["hashes"][0]["content"]) for ancestor in ancestors]
     assert found == [("pruned", "c" * 64), ("dense", DENSE)]
 
 
 def test_the_card_says_what_the_manifest_says(manifest):
-    component = bill_of_materials(manifest)["metadata"]["component"]
+    component = bill_of_materials(manifest, BERT)["metadata"]["component"]
     assert component["name"] == "pruned"
     properties = properties_of(component)
     assert properties["algorithm"] == "adaptive"
@@ -171,7 +172,7 @@ def test_the_card_says_what_the_manifest_says(manifest):
 def test_accuracy_and_precision_are_told_where_the_manifest_has_them(manifest):
     manifest["precision"] = "int8"
     manifest["parity"] |= {"accuracy": 0.75, "reference_accuracy": 0.8, "tolerance": None}
-    bom = bill_of_materials(manifest)
+    bom = bill_of_materials(manifest, BERT)
     assert problem_of(bom) is None
     component = bom["metadata"]["component"]
     assert properties_of(component)["precision"] == "int8"
@@ -183,7 +184,7 @@ def test_accuracy_and_precision_are_told_where_the_manifest_has_them(manifest):
 
 
 def test_tools_have_their_versions(manifest):
-    tools = bill_of_materials(manifest)["metadata"]["tools"]["components"]
+    tools = bill_of_materials(manifest, BERT)["metadata"]["tools"]["components"]
     assert [(tool["type"], tool["name"], tool["version"], tool.get("purl")) for tool in tools] == [
         ("application", "compress", "1.0", None),
         ("library", "onnx", "1.23.2", "pkg:pypi/onnx@1.23.2"),
@@ -194,7 +195,7 @@ def test_tools_have_their_versions(manifest):
 @pytest.mark.parametrize("model", ["..", "textattack/bert-base-uncased-SST-2"])
 def test_a_model_of_others_without_record_has_a_bill_as_well(manifest, model):
     manifest["lineage"] = {"weights_sha256": None, "masks_sha256": "e" * 64, "model": model}
-    bom = bill_of_materials(manifest)
+    bom = bill_of_materials(manifest, BERT)
     assert problem_of(bom) is None
     [ancestor] = bom["metadata"]["component"]["pedigree"]["ancestors"]
     assert ancestor["name"] == ("classifier" if model == ".." else "bert-base-uncased-SST-2")
@@ -206,23 +207,23 @@ def test_same_manifest_same_bill_whatever_the_order(manifest):
     other["files"] = dict(reversed(other["files"].items()))
     packages = other["environment"]["packages"]
     other["environment"]["packages"] = dict(reversed(packages.items()))
-    first, second = bill_of_materials(manifest), bill_of_materials(other)
+    first, second = bill_of_materials(manifest, BERT), bill_of_materials(other, BERT)
     assert json.dumps(first) == json.dumps(second)
     assert uuid.UUID(first["serialNumber"]).version == 5
     other["files"]["model.onnx"]["sha256"] = "9" * 64
-    assert bill_of_materials(other)["serialNumber"] != first["serialNumber"]
+    assert bill_of_materials(other, BERT)["serialNumber"] != first["serialNumber"]
 
 
 def test_the_time_is_that_of_the_environment_or_none(manifest, tmp_path, monkeypatch):
     (tmp_path / "model.onnx").write_bytes(b"graph")
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    write_bill_of_materials(tmp_path, manifest)
+    write_bill_of_materials(tmp_path, manifest, BERT)
     plain = (tmp_path / BILL_OF_MATERIALS).read_bytes()
     assert "timestamp" not in json.loads(plain)["metadata"]
-    write_bill_of_materials(tmp_path, manifest)
+    write_bill_of_materials(tmp_path, manifest, BERT)
     assert (tmp_path / BILL_OF_MATERIALS).read_bytes() == plain
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    write_bill_of_materials(tmp_path, manifest)
+    write_bill_of_materials(tmp_path, manifest, BERT)
     dated = json.loads((tmp_path / BILL_OF_MATERIALS).read_text())
     assert problem_of(dated) is None
     assert datetime.fromisoformat(dated["metadata"]["timestamp"]).timestamp() == 86400
@@ -233,5 +234,5 @@ def test_the_time_is_that_of_the_environment_or_none(manifest, tmp_path, monkeyp
 def test_a_time_that_is_none_is_an_error(manifest, tmp_path, monkeypatch, epoch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
     with pytest.raises(UserError, match=r"SOURCE_DATE_EPOCH=.*: is no time in seconds since 1970; unset it"):
-        write_bill_of_materials(tmp_path, manifest)
+        write_bill_of_materials(tmp_path, manifest, BERT)
     assert not any(tmp_path.iterdir())

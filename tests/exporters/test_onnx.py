@@ -12,9 +12,10 @@ import torch
 from onnx import TensorProto, numpy_helper
 from project import ROOT
 
-from compressor.data.batching import pad
 from compressor.errors import UserError
+from compressor.models.batching import pad
 from compressor.models.classifier import encoder_weights, load_classifier
+from compressor.models.encoders.bert import BERT
 from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from exporters import onnx as onnx_export
 from exporters.onnx import encoder_initializers, export_graph
@@ -94,7 +95,7 @@ def test_every_weight_of_the_graph_is_pytorchs_bit_for_bit(graph, pruned):
 
 
 def test_zeros_of_the_graph_are_those_of_the_model(graph_path, pruned):
-    expected, found = encoder_weights(pruned.model), encoder_initializers(graph_path)
+    expected, found = encoder_weights(pruned.model), encoder_initializers(graph_path, BERT)
     assert sorted(found) == sorted(expected)
     for name, weight in expected.items():
         assert torch.equal(found[name], weight), name
@@ -196,7 +197,7 @@ def test_export_of_twin_layers_keeps_each_layers_name(pruned, tmp_path):
     blocks = twin.model.bert.encoder.layer
     blocks[1].load_state_dict(blocks[0].state_dict())
     export_graph(twin, tmp_path / "twin.onnx")
-    found, expected = encoder_initializers(tmp_path / "twin.onnx"), encoder_weights(twin.model)
+    found, expected = encoder_initializers(tmp_path / "twin.onnx", BERT), encoder_weights(twin.model)
     assert sorted(found) == sorted(expected)
     for name, weight in expected.items():
         assert torch.equal(found[name], weight), name

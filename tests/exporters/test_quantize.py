@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from compressor.data.batching import encode
+from compressor.models.batching import encode
 from compressor.models.classifier import encoder_linears, load_classifier
+from compressor.models.encoders.bert import BERT
 from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.system.console import SilentProgress
 from exporters.onnx import encoder_initializers
@@ -99,7 +100,7 @@ def test_the_same_seed_gives_the_same_scales(classifier, encoded, scales):
 
 @pytest.mark.parametrize("kind", ["static_dir", "dynamic_dir"])
 def test_zeros_stay_zero_and_matrices_are_int8(kind, classifier, request):
-    weights = encoder_initializers(request.getfixturevalue(kind) / "model.onnx")
+    weights = encoder_initializers(request.getfixturevalue(kind) / "model.onnx", BERT)
     assert {weight.dtype for weight in weights.values()} == {torch.int8}
     linears = encoder_linears(classifier.model)
     check_zeros({name: linear.weight for name, linear in linears.items()}, weights, exact=False)
@@ -128,7 +129,7 @@ def test_residuals_stay_float_and_readers_share_one_quantized_input(static_dir):
     for node in residuals:
         assert not any(name.endswith("_dequantized") for name in node.input), node.name
     # Query, key and value read one tensor, so a layer has four inputs to quantize.
-    layers = sum(name.endswith("query") for name in encoder_initializers(static_dir / "model.onnx"))
+    layers = sum(name.endswith("query") for name in encoder_initializers(static_dir / "model.onnx", BERT))
     assert sum(node.op_type == "QuantizeLinear" for node in graph.node) == 4 * layers
 
 

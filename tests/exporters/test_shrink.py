@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 from compressor.models.classifier import Classifier, encoder_weights
+from compressor.models.encoders.bert import BERT
 from exporters.onnx import encoder_initializers, export_graph
 from exporters.shrink import LayerWidths, layer_widths, shrink
 
@@ -156,7 +157,7 @@ def test_the_smaller_graph_gives_the_whole_models_logits(tmp_path):
     classifier.model.float()
     shrunk = shrink(classifier)
     export_graph(shrunk, tmp_path / "model.onnx")
-    shapes = {name: tuple(w.shape) for name, w in encoder_initializers(tmp_path / "model.onnx").items()}
+    shapes = {name: tuple(w.shape) for name, w in encoder_initializers(tmp_path / "model.onnx", BERT).items()}
     assert shapes == {name: tuple(w.shape) for name, w in encoder_weights(shrunk.model).items()}
     assert shapes["bert.encoder.layer.0.attention.self.query"] == (2 * 2, HEADS * WIDTH)
     assert shapes["bert.encoder.layer.0.attention.self.value"] == (2 * 3, HEADS * WIDTH)

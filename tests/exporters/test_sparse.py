@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper, numpy_helper
 
+from compressor.models.encoders.bert import BERT
 from compressor.models.predictors import OnnxPredictor
 from exporters.onnx import encoder_initializers
 from exporters.sparse import sparse_bytes, store_sparse
@@ -43,7 +44,7 @@ def test_a_weight_comes_back_as_it_was_and_products_too(weight, tmp_path_factory
     stored = store_sparse(path)
     pays = bool(weight.any()) and sparse_bytes(weight) < weight.nbytes
     assert list(stored) == ([NAME] if pays else [])
-    found = encoder_initializers(path)[NAME.removesuffix(".weight")]
+    found = encoder_initializers(path, BERT)[NAME.removesuffix(".weight")]
     # Zeros of either sign are zeros.
     assert torch.equal(found, torch.from_numpy(weight).T)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -75,7 +76,7 @@ def test_a_real_graph_gives_the_same_logits(small_artifact_dir, tmp_path):
             value[:, ::4] = value[:, 1::4] = value[::2] = 0
             entry.CopyFrom(numpy_helper.from_array(value, entry.name))
     (folder / "model.onnx").write_bytes(model.SerializeToString())
-    dense = encoder_initializers(folder / "model.onnx")
+    dense = encoder_initializers(folder / "model.onnx", BERT)
     ids = torch.tensor([[101, 2023, 2003, 2307, 102]])
     batch = {
         "input_ids": ids,
@@ -86,7 +87,7 @@ def test_a_real_graph_gives_the_same_logits(small_artifact_dir, tmp_path):
     stored = store_sparse(folder / "model.onnx")
     assert len(stored) == 6
     assert all(".layer.0." in name for name in stored)
-    found = encoder_initializers(folder / "model.onnx")
+    found = encoder_initializers(folder / "model.onnx", BERT)
     check_zeros(dense, found, exact=True)
     for name, weight in dense.items():
         assert torch.equal(found[name], weight), name

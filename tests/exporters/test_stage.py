@@ -17,6 +17,7 @@ from compressor.models.classifier import (
     save_classifier,
     weights_fingerprint,
 )
+from compressor.models.encoders.bert import BERT
 from compressor.models.manifest import read_manifest
 from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
@@ -197,7 +198,7 @@ def test_smaller_graphs_of_every_precision_are_proven(
     if precision in ("fp16", "bf16"):
         assert onnx.TensorProto.FLOAT not in kinds
     if precision == "fp32":
-        found = encoder_initializers(tmp_path / "artifact" / "model.onnx")
+        found = encoder_initializers(tmp_path / "artifact" / "model.onnx", BERT)
         nonzero = sum(int(weight.count_nonzero()) for weight in found.values())
         expected = 1 - nonzero / manifest["encoder_weights"]["model"]
         assert manifest["sparsity"] == pytest.approx(expected)

@@ -19,7 +19,7 @@ from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.models.classifier import Classifier
 from compressor.pruning.interface import PruningJob
-from compressor.pruning.layerwise import LinearGroup, damped_hessian, group_names, groups_along, start_walk
+from compressor.pruning.layerwise import LinearGroup, damped_hessian, groups_along, start_walk
 from compressor.pruning.patterns import MaskPattern, Unstructured
 from compressor.pruning.solvers.solvers import greedy
 from compressor.system.console import Progress
@@ -42,8 +42,7 @@ def by_layer(pattern: Unstructured) -> Unstructured:
 def uniform_patterns(classifier: Classifier, pattern: MaskPattern) -> dict[tuple[str, ...], MaskPattern]:
     """The same pattern for each group of layers that share their input; they share their zeros as well."""
     own = by_layer(pattern) if isinstance(pattern, Unstructured) else pattern
-    layers = len(classifier.model.bert.encoder.layer)
-    return {names: own for index in range(layers) for names in group_names(index)}
+    return {names: own for _, names in classifier.layout.groups(classifier.model)}
 
 
 def allocate(

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.data.batching import Encoded
 from compressor.data.texts import TextData
+from compressor.models.batching import Encoded
 from compressor.models.classifier import Classifier
 from compressor.models.predictors import TorchPredictor, predict_encoded
 from compressor.system.checkpoint import NoCheckpoint
@@ -32,7 +32,7 @@ from compressor.training.losses import answer_divergence
 from compressor.training.schedule import Schedule
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from compressor.training.substitution import Substitution
 
@@ -89,7 +89,7 @@ def split_texts(data: TextData, count: int, seed: int) -> tuple[TextData, TextDa
 
 def distill(
     classifier: Classifier,
-    dense: BertForSequenceClassification,
+    dense: PreTrainedModel,
     texts: Sequence[Encoded],
     masks: Mapping[str, Tensor],
     *,
@@ -129,7 +129,7 @@ def distill(
     kept = checkpoint or NoCheckpoint()
     interval = max(1, -(-steps // EVALUATIONS))
     best = BestWeights(_divergence(classifier, dense, held_out), interval, kept, BEST_PART)
-    embeddings = classifier.model.bert.embeddings
+    embeddings = classifier.layout.embeddings(classifier.model)
     embeddings.requires_grad_(False)
     try:
         with torch.enable_grad():
@@ -150,11 +150,11 @@ def distill(
 
 
 def _divergence(
-    classifier: Classifier, dense: BertForSequenceClassification, held_out: Sequence[Encoded]
+    classifier: Classifier, dense: PreTrainedModel, held_out: Sequence[Encoded]
 ) -> Callable[[], float]:
     """A function that measures how far the classifier, as it is then, is from the dense model's answers."""
 
-    def logits(model: BertForSequenceClassification) -> Tensor:
+    def logits(model: PreTrainedModel) -> Tensor:
         predictor = TorchPredictor(replace(classifier, model=model))
         return torch.from_numpy(predict_encoded(predictor, held_out, BATCH_SIZE))
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.models.classifier import Classifier
+from compressor.models.encoders.registry import layout_of
 from compressor.models.structure import remove_heads, remove_neurons
 from compressor.options import AdaptiveConfig
 from compressor.pruning.adaptive.reconstruction import reconstruct_block
@@ -22,7 +23,6 @@ from compressor.pruning.layerwise import (
     GroupSolver,
     LinearGroup,
     Solution,
-    block_prefix,
     damped_hessian,
     set_linears,
 )
@@ -80,7 +80,7 @@ class _AdaptiveSolver(GroupSolver, Protocol):
     def refine(self, walk: SideBySide, index: int, masks: Mapping[str, Tensor]) -> bool:
         if not self.options.reconstruction_passes:
             return False
-        prefix = block_prefix(index)
+        prefix = layout_of(walk.dense).block_prefix(index)
         own = {
             f"{name.removeprefix(prefix)}.weight": mask
             for name, mask in masks.items()
@@ -150,9 +150,9 @@ class StructuredSolver(_AdaptiveSolver):
 
     def _removable_size(self, group: LinearGroup) -> int | None:
         """Columns that go together in front of a group, or None where nothing goes."""
-        if group.names[0].endswith("attention.output.dense"):
+        if group.first == group.layout.linears.attention_output:
             return self.head_size
-        return 1 if group.names[0].endswith("output.dense") else None
+        return 1 if group.first == group.layout.linears.neurons_out else None
 
     def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
         if solution.removed and self._removable_size(group) == 1:
@@ -189,12 +189,11 @@ def _split(group: LinearGroup, problem: LinearProblem, solved: Tensor, mask: Ten
 
 def resolve_heads(classifier: Classifier, walk: SideBySide, damping: float) -> None:
     """Re-solve pooler and classifier (eq. 5) for the [CLS] states that the pruned encoder yields."""
-    dense, model = walk.dense, classifier.model
+    layout = classifier.layout
     dense_input, pruned_input = walk.first_tokens()
-    _resolve("bert.pooler.dense", model.bert.pooler.dense, dense_input, pruned_input, damping)
-    dense_input = dense.bert.pooler.activation(dense.bert.pooler.dense(dense_input))
-    pruned_input = model.bert.pooler.activation(model.bert.pooler.dense(pruned_input))
-    _resolve("classifier", model.classifier, dense_input, pruned_input, damping)
+    for dense, own in zip(layout.head(walk.dense), layout.head(classifier.model), strict=True):
+        _resolve(own.name, own.linear, dense_input, pruned_input, damping)
+        dense_input, pruned_input = dense.output(dense_input), own.output(pruned_input)
 
 
 def _resolve(name: str, linear: nn.Linear, dense_input: Tensor, pruned_input: Tensor, damping: float) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from compressor.data.batching import encode
 from compressor.data.texts import TextData
 from compressor.errors import UserError
+from compressor.models.batching import encode
 from compressor.models.classifier import Classifier
-from compressor.models.structure import head_size, set_intermediate_size
+from compressor.models.structure import head_size, set_neuron_count
 from compressor.pruning.adaptive.allocation import allocate, by_layer, uniform_patterns
 from compressor.pruning.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
 from compressor.pruning.adaptive.distillation import distill, readable, split_texts
@@ -27,7 +27,7 @@ from compressor.training.gradient_substitution import GradientSubstitution
 from compressor.training.word_substitution import close_words
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
         classifier, data, job, solver, progress, dense=dense, drifted=options.adaptive_hessian
     )
     if isinstance(job.pattern, Structured):
-        set_intermediate_size(classifier.model)
+        set_neuron_count(classifier.model)
     if options.resolve_heads:
         resolve_heads(classifier, found.walk, options.damping)
     if options.distillation_steps:
@@ -69,7 +69,7 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
 
 def _distill(
     classifier: Classifier,
-    dense: BertForSequenceClassification,
+    dense: PreTrainedModel,
     data: TextData,
     job: PruningJob,
     masks: Mapping[str, Tensor],

@@ -21,13 +21,13 @@ from compressor.system.checkpoint import NoCheckpoint
 from compressor.system.console import Progress
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 
 @torch.no_grad()
 def rectify(
     classifier: Classifier,
-    dense: BertForSequenceClassification,
+    dense: PreTrainedModel,
     masks: Mapping[str, Tensor],
     data: TextData,
     job: PruningJob,
@@ -54,7 +54,7 @@ def rectify(
 @torch.no_grad()
 def redraw(
     classifier: Classifier,
-    dense: BertForSequenceClassification,
+    dense: PreTrainedModel,
     pattern: MaskPattern,
     draw: Callable[[Tensor, MaskPattern], Tensor],
     data: TextData,
@@ -86,7 +86,7 @@ def redraw(
 
 def _solve_on(
     classifier: Classifier,
-    dense: BertForSequenceClassification,
+    dense: PreTrainedModel,
     choose: MaskChoice,
     data: TextData,
     job: PruningJob,

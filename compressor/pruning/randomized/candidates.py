@@ -33,7 +33,7 @@ from compressor.training.loop import TrainingSet, train
 from compressor.training.schedule import Schedule
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 Masks: TypeAlias = dict[str, Tensor]
 
@@ -160,7 +160,7 @@ class Trials:
         config: RandomizedConfig,
         seed: int,
         *,
-        teacher: BertForSequenceClassification,
+        teacher: PreTrainedModel,
         keep: bool,
     ) -> None:
         self._classifier = classifier

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compressor.data.batching import Encoded, encode
 from compressor.data.texts import TextData
+from compressor.models.batching import Encoded, encode
 from compressor.models.classifier import Classifier
 from compressor.models.metrics import measure_task
 from compressor.models.predictors import TorchPredictor, predict_encoded

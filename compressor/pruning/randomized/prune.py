@@ -12,8 +12,9 @@ from torch import Tensor
 
 from compressor.data.texts import TextData
 from compressor.errors import UserError
-from compressor.models.classifier import Classifier, encoder_weights, linear_at
+from compressor.models.classifier import Classifier, encoder_weights
 from compressor.models.metrics import check_metric
+from compressor.models.structure import linear_at
 from compressor.options import RandomizedConfig, TaskName
 from compressor.pruning.adaptive.allocation import uniform_patterns
 from compressor.pruning.adaptive.rectification import rectify, redraw
@@ -39,7 +40,7 @@ from compressor.training.early_stopping import EarlyStopping
 from compressor.training.loop import TrainingSet, apply_masks, train
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Shared:
     """
 
     classifier: Classifier
-    dense: BertForSequenceClassification
+    dense: PreTrainedModel
     data: TextData
     training: TrainingSet
     holdout: Holdout
@@ -183,9 +184,7 @@ def begin(
     return masks
 
 
-def _reference(
-    shared: Shared, own: StepJob, index: int, classifier: Classifier
-) -> BertForSequenceClassification:
+def _reference(shared: Shared, own: StepJob, index: int, classifier: Classifier) -> PreTrainedModel:
     """Whose outputs a candidate's re-solved weights reproduce; in the first step it is the dense model's."""
     chosen = own.config.reference
     previous = chosen == "previous" or (chosen == "both" and index % 2 == 1)
@@ -234,9 +233,7 @@ def _choose(shared: Shared, alive: Masks, own: StepJob, name: str) -> tuple[Mask
     return masks, record | {"early_costs": costs, "chosen": best}
 
 
-def _revive(
-    classifier: Classifier, dense: BertForSequenceClassification, alive: Mapping[str, Tensor]
-) -> None:
+def _revive(classifier: Classifier, dense: PreTrainedModel, alive: Mapping[str, Tensor]) -> None:
     """Give the weights that were zeroed the dense model's values, so that a mask may choose them."""
     with torch.no_grad():
         for name, mask in alive.items():

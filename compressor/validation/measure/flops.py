@@ -6,18 +6,20 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from compressor.models.encoders.layout import EncoderLayout
 from compressor.validation.schema import FlopsFigures
 
-_QUERY = ".query"
 
-
-def encoder_flops(weights: Mapping[str, Tensor], batch_size: int, sequence_length: int) -> FlopsFigures:
+def encoder_flops(
+    layout: EncoderLayout, weights: Mapping[str, Tensor], batch_size: int, sequence_length: int
+) -> FlopsFigures:
     """Operations of the encoder's matrix products at one shape; a multiplication and its addition are two.
 
     These are the products with each weight, and in each layer those of queries with keys and of attention
     with values. Embeddings, normalizations, pooler and head are not counted; pruning leaves them alone.
 
     Args:
+        layout: of the model's family.
         weights: of the encoder's linear layers by name, `(out_features, in_features)`.
 
     Returns:
@@ -25,7 +27,9 @@ def encoder_flops(weights: Mapping[str, Tensor], batch_size: int, sequence_lengt
         would be left with.
     """
     tokens = batch_size * sequence_length
-    widths = [weight.shape[0] for name, weight in weights.items() if name.endswith(_QUERY)]
+    places = {name: layout.place_of(name) for name in weights}
+    queries = [name for name, place in places.items() if place and place[1] == layout.linears.query]
+    widths = [weights[name].shape[0] for name in queries]
     attention = sum(2 * tokens * sequence_length * width for width in widths)
     every = sum(weight.numel() for weight in weights.values())
     nonzero = sum(int(weight.count_nonzero()) for weight in weights.values())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from compressor.data.batching import Batch, pad
 from compressor.errors import UserError
+from compressor.models.batching import Batch, pad
+from compressor.models.loading import layout_of_source
 from compressor.options import RunConfig
 from compressor.system.environment import prepare
 from compressor.system.processes import ProcessEndedError, in_own_process, peak_memory_bytes
@@ -36,7 +37,7 @@ def measure_footprint(name: str, directory: str, run: RunConfig, batch: Batch) -
 
 
 def _measure(name: str, directory: str, run: RunConfig, rows: list[list[int]]) -> FootprintFigures:
-    _import_libraries()
+    _import_libraries(directory)
     device = prepare(run)
     before = peak_memory_bytes()
     start = time.perf_counter()
@@ -55,6 +56,8 @@ def _measure(name: str, directory: str, run: RunConfig, rows: list[list[int]]) -
     )
 
 
-def _import_libraries() -> None:
+def _import_libraries(directory: str) -> None:
     import onnxruntime  # noqa: F401
-    from transformers import AutoTokenizer, BertForSequenceClassification  # noqa: F401
+    from transformers import AutoTokenizer  # noqa: F401
+
+    layout_of_source(directory).classifier_class()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compressor.data.batching import Batch, Encoded, pad
+from compressor.models.batching import Batch, Encoded, pad
 from compressor.models.predictors import Predictor
 from compressor.system.console import Progress
 from compressor.validation.schema import LatencyFigures

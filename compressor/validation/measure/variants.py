@@ -19,6 +19,7 @@ from compressor.models.classifier import (
     weights_bytes,
     weights_fingerprint,
 )
+from compressor.models.loading import layout_of_source
 from compressor.models.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.models.weight_files import weight_files
 from compressor.options import RunConfig
@@ -87,14 +88,15 @@ def load_variants(
         if name == ARTIFACT:
             predictors[name] = load_predictor(name, directory, run, device, lengths)
             graph = Path(directory) / ARTIFACT_GRAPH
-            size, weights = graph.stat().st_size, encoder_initializers(graph)
+            layout = layout_of_source(directory)
+            size, weights = graph.stat().st_size, encoder_initializers(graph, layout)
             sparsity = artifact_sparsity
         else:
             classifier = load_classifier(directory, device, lengths=lengths)
-            predictors[name] = TorchPredictor(classifier)
+            predictors[name], layout = TorchPredictor(classifier), classifier.layout
             size, weights = _stored_bytes(classifier), encoder_weights(classifier.model)
             sparsity = sparsity_of(weights)
-        contents[name] = Contents(size, sparsity, encoder_flops(weights, 1, sequence_length))
+        contents[name] = Contents(size, sparsity, encoder_flops(layout, weights, 1, sequence_length))
     return predictors, contents
 
 

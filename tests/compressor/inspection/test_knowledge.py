@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from compressor.attacks.records import AttackedExample
-from compressor.data.batching import encode, pad
 from compressor.errors import UserError
 from compressor.inspection.comparison import (
     attention_map,
@@ -23,6 +22,7 @@ from compressor.inspection.comparison import (
 )
 from compressor.inspection.plots import knowledge_plots
 from compressor.inspection.texts import KnowledgeOptions, knowledge_options, load_sets
+from compressor.models.batching import encode, pad
 from compressor.models.classifier import encoder_linears, load_classifier, save_classifier
 from compressor.options import ColumnsConfig, RunConfig
 from compressor.system.console import SilentProgress

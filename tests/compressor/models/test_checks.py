@@ -13,8 +13,6 @@ from transformers.activations import ACT2FN
 from compressor.data.texts import load_text_data
 from compressor.errors import UserError
 from compressor.models.checks import (
-    CLASSIFIER,
-    KEYS,
     TokenizerFacts,
     fitted,
     head_problems,
@@ -27,10 +25,12 @@ from compressor.models.checks import (
     weight_problems,
 )
 from compressor.models.classifier import check_pairs, load_classifier, load_for_finetuning, model_task
+from compressor.models.encoders import bert
 from compressor.options import ColumnsConfig, ExportConfig, PruneConfig, RunConfig
 from compressor.pruning.interface import prune_directory
 from exporters.stage import export_directory
 
+CLASSIFIER, KEYS = bert.BERT.classifier_name, bert.BERT.keys
 BERT = BertConfig(architectures=[CLASSIFIER]).to_dict()
 FACTS = TokenizerFacts(size=30522)
 

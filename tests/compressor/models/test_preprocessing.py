@@ -23,10 +23,10 @@ from tokenizers import Tokenizer, normalizers
 from triton_server import Server, read_config
 
 from cli import execute
-from compressor.data.batching import encode_texts
 from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.models import preprocessing
+from compressor.models.batching import encode_texts
 from compressor.models.classifier import Classifier, load_classifier, load_tokenizer, save_classifier
 from compressor.models.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
 from compressor.models.predictors import TorchPredictor, predict

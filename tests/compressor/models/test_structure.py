@@ -15,7 +15,7 @@ from compressor.models.structure import (
     head_size,
     remove_heads,
     remove_neurons,
-    set_intermediate_size,
+    set_neuron_count,
 )
 from compressor.options import AdaptiveConfig, ColumnsConfig, ExportConfig, PruneConfig, RunConfig
 from compressor.pruning.interface import PruningJob, prune_classifier, prune_directory
@@ -65,7 +65,7 @@ def test_a_model_without_heads_and_neurons_is_the_one_with_their_outputs_zeroed(
         remove_neurons(small_classifier.model, index, neurons)
         zero_heads(zeroed.model, index, heads)
         zeroed.model.bert.encoder.layer[index].output.dense.weight.data[:, neurons] = 0.0
-    set_intermediate_size(small_classifier.model)
+    set_neuron_count(small_classifier.model)
     assert small_classifier.model.config.intermediate_size == NEURONS - 2
     expected = logits(zeroed, few_quotes)
     assert np.abs(expected - logits(small_classifier, few_quotes)).max() < 1e-4
@@ -103,14 +103,14 @@ def test_taking_nothing_out_changes_nothing(small_classifier_dir, small_classifi
     before = logits(small_classifier, few_quotes)
     remove_heads(small_classifier.model, 0, [])
     remove_neurons(small_classifier.model, 0, [])
-    set_intermediate_size(small_classifier.model)
+    set_neuron_count(small_classifier.model)
     assert np.array_equal(logits(small_classifier, few_quotes), before)
 
 
 def test_layers_of_unlike_width_have_no_configuration(small_classifier):
     remove_neurons(small_classifier.model, 1, [7])
     with pytest.raises(RuntimeError, match=r"differ in their width: \[255, 256\]"):
-        set_intermediate_size(small_classifier.model)
+        set_neuron_count(small_classifier.model)
 
 
 def test_the_size_of_a_head_stays_when_heads_go(small_classifier):

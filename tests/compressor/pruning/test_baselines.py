@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.data.batching import encode, pad
+from compressor.models.batching import encode, pad
 from compressor.models.classifier import encoder_linears, load_classifier, save_classifier
 from compressor.options import PruneConfig
 from compressor.pruning.interface import PruningJob, prune_classifier

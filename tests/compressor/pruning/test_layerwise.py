@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from compressor.models.classifier import encoder_linears, load_classifier
+from compressor.models.encoders.bert import BERT
 from compressor.options import AdaptiveConfig, PruneConfig
 from compressor.pruning.interface import LayerRecord, PruningJob, prune_classifier
 from compressor.pruning.layerwise import (
     GroupSolver,
     Solution,
-    group_names,
     groups_along,
     prune_layerwise,
     start_walk,
@@ -80,7 +80,7 @@ def test_groups_hold_all_layers_in_the_order_of_the_data(classifier, quotes):
     groups = list(groups_along(steps, classifier, SilentProgress(), "groups"))
     linears = encoder_linears(classifier.model)
     assert [name for group in groups for name in group.names] == list(linears)
-    assert [names for index in range(2) for names in group_names(index)] == [g.names for g in groups]
+    assert [names for index in range(2) for names in BERT.group_names(index)] == [g.names for g in groups]
     assert [group.key for group in groups] == KEYS
     for group in groups:
         assert torch.equal(group.weight, torch.cat([linears[name].weight for name in group.names]).double())

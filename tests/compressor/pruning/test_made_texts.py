@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.data.batching import encode_texts
+from compressor.models.batching import encode_texts
 from compressor.models.classifier import load_tokenizer
 from compressor.pruning.made_texts import REPLACED_SHARE, fill_up
 

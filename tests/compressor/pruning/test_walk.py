@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.data.batching import encode, pad
-from compressor.models.classifier import linear_at
-from compressor.pruning.walk import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
+from compressor.models.batching import encode, pad
+from compressor.models.encoders.bert import BERT
+from compressor.models.structure import linear_at
+from compressor.pruning.walk import Moments, SideBySide, calibration_batches
 
 LENGTH = 48
-FIRSTS = [group[0] for group in LINEAR_GROUPS]
+FIRSTS = [group[0] for group in BERT.linears.groups]
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_moments_are_those_of_single_texts_in_float64(small_classifier, drifted,
     found = all_moments(small_classifier.model, drifted, batches_of(small_classifier, encoded, 8))
     dense_inputs = inputs_text_by_text(small_classifier.model, small_classifier, encoded)
     drifted_inputs = inputs_text_by_text(drifted, small_classifier, encoded)
-    assert len(found) == len(dense_inputs) == 2 * len(LINEAR_GROUPS)
+    assert len(found) == len(dense_inputs) == 2 * len(BERT.linears.groups)
     for moments, dense, pruned in zip(found, dense_inputs, drifted_inputs, strict=True):
         assert moments.count == len(dense) == sum(len(ids) for ids, _ in encoded)
         centred = pruned - pruned.mean(axis=0)
@@ -100,7 +101,7 @@ def test_moments_are_those_of_single_texts_in_float64(small_classifier, drifted,
 
 def test_layers_of_a_group_share_their_input(small_classifier, drifted, encoded):
     walk = SideBySide(small_classifier.model, drifted, batches_of(small_classifier, encoded, 8))
-    first, *others = (walk.moments(name) for name in LINEAR_GROUPS[0])
+    first, *others = (walk.moments(name) for name in BERT.linears.groups[0])
     for other in others:
         assert torch.equal(first.square, other.square)
         assert torch.equal(first.cross, other.cross)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressor.data.batching import encode, pad
+from compressor.models.batching import encode, pad
 from compressor.models.classifier import encoder_linears, load_classifier
 from compressor.pruning.patterns import Unstructured
 from compressor.training.loop import GRADIENT_NORM, TrainingSet, apply_masks, train

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from compressor.data.batching import encode, pad
+from compressor.models.batching import encode, pad
 from compressor.options import AdversarialConfig
 from compressor.training.freelb import (
     Perturbation,

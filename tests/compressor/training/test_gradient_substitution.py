@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.data.batching import encode_texts, pad
 from compressor.data.texts import TextData
 from compressor.errors import UserError
+from compressor.models.batching import encode_texts, pad
 from compressor.options import FinetuneConfig, SoupConfig
 from compressor.training.gradient_substitution import (
     GradientSubstitution,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from compressor.data.batching import encode
 from compressor.data.texts import load_text_data
+from compressor.models.batching import encode
 from compressor.models.classifier import encoder_linears, load_classifier, load_for_finetuning
 from compressor.models.metrics import correlation
 from compressor.models.predictors import TorchPredictor, predict, predict_encoded

@@ -4,8 +4,8 @@ import pytest
 import torch
 from stopping import StopBefore, StoppedError
 
-from compressor.data.batching import encode
 from compressor.errors import UserError
+from compressor.models.batching import encode
 from compressor.models.classifier import encoder_linears, load_classifier
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
 from compressor.pruning.patterns import Unstructured

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stopping import StopBefore, StoppedError
 
-from compressor.data.batching import encode, pad
 from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.lexicon.word_vectors import WordVectors
+from compressor.models.batching import encode, pad
 from compressor.models.classifier import weights_fingerprint
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SubstitutionResourcesConfig
 from compressor.system.console import SilentProgress

@@ -15,8 +15,8 @@ from onnx import helper
 from tokenizers import Tokenizer
 from triton_server import OPTIONS, ModelConfig, read_config
 
-from compressor.data.batching import encode_texts, pad
 from compressor.errors import UserError
+from compressor.models.batching import encode_texts, pad
 from compressor.models.classifier import load_classifier
 from compressor.models.manifest import MANIFEST, artifact_problems, write_manifest
 from compressor.models.preprocessing import write_tokenizer

@@ -13,7 +13,7 @@ import tritonclient.http
 from tokenizers import Tokenizer
 from triton_server import OPTIONS, Server
 
-from compressor.data.batching import encode_texts, pad
+from compressor.models.batching import encode_texts, pad
 from compressor.models.classifier import load_classifier
 from compressor.models.predictors import TorchPredictor, predict
 from exporters.triton import client as triton_client

@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressor.errors import UserError
-from compressor.models.classifier import encoder_linears, linear_at, load_classifier
+from compressor.models.classifier import encoder_linears, load_classifier
+from compressor.models.encoders.bert import BERT
+from compressor.models.structure import linear_at
 from compressor.options import AdaptiveConfig, PruneConfig
 from compressor.pruning.adaptive import allocation
 from compressor.pruning.adaptive.allocation import GRID_STEP, MEASURED, MOST, allocate, cheapest, grid
 from compressor.pruning.interface import PruningJob, prune_classifier
-from compressor.pruning.layerwise import group_names, start_walk
+from compressor.pruning.layerwise import start_walk
 from compressor.pruning.patterns import Unstructured, parse_pattern
 from compressor.pruning.solvers.solvers import damped, greedy
 from compressor.system.console import SilentProgress
@@ -125,7 +127,7 @@ def job(pattern="unstructured", sparsity=None, **options):
 def test_what_a_group_costs_is_what_it_does_to_the_last_cls(small_classifier_dir, quotes, monkeypatch):
     monkeypatch.setattr(allocation, "MEASURED", (0.5,))
     classifier = load_classifier(str(small_classifier_dir))
-    last = list(group_names(1))[-1]
+    last = list(BERT.group_names(1))[-1]
     with torch.no_grad():
         curves, sizes = allocation._measured_curves(
             classifier, quotes, job(), Unstructured(0.5, "layer"), SilentProgress()

@@ -9,10 +9,10 @@ import pytest
 import torch
 from stopping import StopBefore, StoppedError
 
-from compressor.data.batching import encode, encode_windows, pad
 from compressor.data.texts import TextData, load_text_data
 from compressor.errors import UserError
 from compressor.lexicon.word_vectors import load_word_vectors
+from compressor.models.batching import encode, encode_windows, pad
 from compressor.models.classifier import encoder_linears, load_classifier
 from compressor.models.predictors import TorchPredictor, predict
 from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig

@@ -5,17 +5,18 @@ import copy
 import pytest
 import torch
 
-from compressor.data.batching import encode
+from compressor.models.batching import encode
 from compressor.models.classifier import encoder_linears, load_classifier
+from compressor.models.encoders.bert import BERT
 from compressor.options import AdaptiveConfig, PruneConfig
 from compressor.pruning.adaptive.reconstruction import reconstruct_block
 from compressor.pruning.interface import PruningJob, prune_classifier
 from compressor.pruning.patterns import Unstructured
-from compressor.pruning.walk import LINEAR_GROUPS, SideBySide, calibration_batches
+from compressor.pruning.walk import SideBySide, calibration_batches
 from compressor.system.checkpoint import Checkpoint
 from compressor.system.console import SilentProgress
 
-NAMES = [name for group in LINEAR_GROUPS for name in group]
+NAMES = [name for group in BERT.linears.groups for name in group]
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 from quick_runs import QUICK, prune
 
-from compressor.data.batching import encode
 from compressor.errors import UserError
+from compressor.models.batching import encode
 from compressor.models.classifier import load_classifier
 from compressor.options import PruneConfig
 from compressor.pruning.interface import PruningJob

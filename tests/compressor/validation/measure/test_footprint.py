@@ -1,6 +1,6 @@
 import numpy as np
 
-from compressor.data.batching import pad
+from compressor.models.batching import pad
 from compressor.models.classifier import WEIGHTS
 from compressor.options import RunConfig
 from compressor.system.processes import peak_memory_bytes

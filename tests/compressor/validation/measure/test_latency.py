@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from compressor.data.batching import encode_texts
+from compressor.models.batching import encode_texts
 from compressor.models.predictors import TorchPredictor
 from compressor.system.console import SilentProgress
 from compressor.validation.measure import latency

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.data.batching import (
+from compressor.data.texts import TextData
+from compressor.models.batching import (
     encode,
     encode_texts,
     encode_windows,
@@ -14,7 +15,6 @@ from compressor.data.batching import (
     shuffled_batches,
     sorted_batches,
 )
-from compressor.data.texts import TextData
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=60)
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from compressor.data.texts import TextData
+from compressor.models.encoders.inputs import IDS, MASK, SEGMENTS, WITH_SEGMENTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Token ids and segment ids of one text, without padding.
 Encoded: TypeAlias = tuple[list[int], list[int]]
-# input_ids, attention_mask and token_type_ids, each (batch, sequence) int64.
+# Token ids, mask and segment ids by the names of a model's inputs, each (batch, sequence) int64.
 Batch: TypeAlias = dict[str, Tensor]
 
 # Batches are grouped by length within this many of them, so that their order stays random.
@@ -62,11 +63,11 @@ def _tokenised(
             None if pairs is None else list(pairs[start : start + CHUNK]),
             truncation=True,
             max_length=max_length,
-            return_token_type_ids=True,
             return_attention_mask=False,
+            **WITH_SEGMENTS,
             **options,
         )
-        found += zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
+        found += zip(encoded[IDS], encoded[SEGMENTS], strict=True)
     return found
 
 
@@ -81,15 +82,15 @@ def pad(
     shape = (len(encoded), max(longest, length or 0))
     input_ids = np.full(shape, pad_token_id, dtype=np.int64)
     attention_mask = np.zeros(shape, dtype=np.int64)
-    token_type_ids = np.zeros(shape, dtype=np.int64)
+    segment_ids = np.zeros(shape, dtype=np.int64)
     for row, (ids, types) in enumerate(encoded):
         input_ids[row, : len(ids)] = ids
         attention_mask[row, : len(ids)] = 1
-        token_type_ids[row, : len(ids)] = types
+        segment_ids[row, : len(ids)] = types
     return {
-        "input_ids": torch.from_numpy(input_ids).to(device),
-        "attention_mask": torch.from_numpy(attention_mask).to(device),
-        "token_type_ids": torch.from_numpy(token_type_ids).to(device),
+        IDS: torch.from_numpy(input_ids).to(device),
+        MASK: torch.from_numpy(attention_mask).to(device),
+        SEGMENTS: torch.from_numpy(segment_ids).to(device),
     }
 
 

@@ -1,0 +1,1 @@
+"""Layouts of model families: where their layers are, what they are called, and what their inputs are."""
