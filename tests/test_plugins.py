@@ -17,7 +17,7 @@ from compressor.errors import UserError
 from compressor.models.classifier import encoder_weights, load_classifier
 from compressor.models.manifest import MANIFEST
 from compressor.models.reuse import predictor_content
-from compressor.models.runtimes import RUNTIMES, load_predictor, runtime_named
+from compressor.models.runtimes import RUNTIMES, load_predictor, loader_of, runtime_named
 from compressor.options import (
     ALGORITHM_REGISTRY,
     ATTACK_REGISTRY,
@@ -119,6 +119,7 @@ def test_commands_take_all_three(site, made, tmp_path, capsys):
     assert json.loads((artifact / MANIFEST).read_text())["runtime"] == "one-by-one"
     predictor = load_predictor(str(artifact), RunConfig(device="cpu", threads=1), LENGTH)
     assert type(predictor) is runtime_named("one-by-one")
+    assert type(loader_of(str(artifact), RunConfig(device="cpu", threads=1))()) is type(predictor)
     command = ["attack", str(artifact), "--attack", "swaps", "--attack-examples", "8", *data]
     assert cli.execute([*command, "--output", str(attack)]) == 0
     record = read_json(attack / "robustness.json")
@@ -147,6 +148,7 @@ def recipe_text(made):
                     "sequence_lengths": [LENGTH],
                     "batch_sizes": [1],
                     "latency_rounds": 3,
+                    "footprint": False,
                     "gates": ["sparsity >= 0.4"],
                 },
             }
