@@ -32,8 +32,9 @@ from compressor.models.classifier import (
     weights_bytes,
 )
 from compressor.models.manifest import write_manifest
-from compressor.models.predictors import OnnxPredictor, TorchPredictor
+from compressor.models.predictors import TorchPredictor
 from compressor.models.preprocessing import prove_preprocessing, write_tokenizer
+from compressor.models.runtimes import runtime_named
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.options.export import GraphPrecision, precision_of
 from compressor.system.console import Progress
@@ -127,6 +128,7 @@ def export_directory(
         parity = _prove(classifier, working, precision, data, columns, config, run, progress)
         facts = {
             "format": "onnx",
+            "runtime": config.runtime,
             "opset": OPSET,
             "precision": precision,
             "labels": classifier.label_names,
@@ -204,7 +206,7 @@ def _prove(
     with _runnable(artifact, precision) as directory:
         parity = measure_parity(
             TorchPredictor(classifier),
-            OnnxPredictor(directory, thread_count(run)),
+            runtime_named(config.runtime)(directory, thread_count(run)),
             data,
             columns.max_length,
             progress,

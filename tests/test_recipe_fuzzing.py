@@ -29,6 +29,8 @@ KNOWN = {
     "calibration": st.just(DATA),
     "test": st.just(DATA),
     "encoding": st.sampled_from(["auto", "utf-8", "cp1252", "Latin-1"]),
+    "algorithm_options": st.just({}),
+    "attack_options": st.just({}),
     "label_map": st.none()
     | st.dictionaries(
         TEXTS.map(str.strip).filter(bool),

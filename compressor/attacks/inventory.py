@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 
 from compressor.attacks.resources import (
-    NEEDS,
     attack_resources,
     import_textattack,
     sentence_encoder_directory,
@@ -18,7 +17,7 @@ from compressor.attacks.resources import (
 from compressor.lexicon.stopwords import STOPWORDS
 from compressor.lexicon.word_vectors import cached_vectors, checksum_file, encoded_key, encoded_words
 from compressor.models.classifier import WEIGHTS, load_tokenizer
-from compressor.options import AttackConfig, AttackName, ResourcesConfig
+from compressor.options import ATTACK_REGISTRY, AttackConfig, AttackName, ResourcesConfig, attack_named
 from compressor.system.assets import (
     ENCODER_FOLDER,
     ENCODER_PACKAGE,
@@ -142,7 +141,7 @@ def build(config: ResourcesConfig, progress: Progress) -> None:
 
 
 def _attacks_with(need: str) -> tuple[AttackName, ...]:
-    return tuple(name for name, needs in NEEDS.items() if need in needs)
+    return tuple(name for name in ATTACK_REGISTRY.names if need in attack_named(name).needs)
 
 
 def _packaged(package: str, file: str) -> Path | None:

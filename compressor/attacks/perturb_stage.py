@@ -16,7 +16,8 @@ from compressor.attacks.runner import check_classes, example_at
 from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.errors import UserError
 from compressor.intervals import paired_difference, wilson_interval
-from compressor.models.predictors import load_predictor, predict
+from compressor.models.predictors import predict
+from compressor.models.runtimes import load_predictor
 from compressor.options import ColumnsConfig, PerturbationName, PerturbConfig, RunConfig
 from compressor.system.console import Progress
 from compressor.system.environment import describe_environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ import torch
 
 from compressor.attacks.resources import AttackResources, attack_resources, import_textattack
 from compressor.attacks.victims import Victim
+from compressor.errors import UserError, first_line
 from compressor.lexicon.sentence_encoder import SentenceEncoder
 from compressor.lexicon.synonyms import Synonyms
 from compressor.lexicon.word_vectors import WordVectors
-from compressor.options import AttackConfig, AttackName
+from compressor.options import AttackConfig, attack_named
 from compressor.system.console import Progress
 
 if TYPE_CHECKING:
@@ -38,25 +40,16 @@ UNIVERSAL_TAGS = {
     "X": "X",
 }
 _EMBEDDING_SLOT = "textattack_counterfitted_GLOVE_embedding"
-RECIPES: dict[AttackName, str] = {
-    "deepwordbug": "DeepWordBugGao2018",
-    "textfooler": "TextFoolerJin2019",
-    "textbugger": "TextBuggerLi2018",
-    "bertattack": "BERTAttackLi2020",
-    "pwws": "PWWSRen2019",
-    "pruthi": "Pruthi2019",
-    "inputreduction": "InputReductionFeng2018",
-}
 
 
 def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tuple[Attack, dict[str, str]]:
     """The attack of that name on `victim`, and a description of the resources it uses.
 
     The recipes are TextAttack's, with their published constraints. What they would download is
-    replaced by parts of the same settings on local resources.
+    replaced by parts of the same settings on local resources. So it is with recipes that packages register.
 
     Raises:
-        UserError: a resource is missing or broken.
+        UserError: a resource is missing or broken, or the recipe that a package registers cannot be imported.
     """
     if "textattack" not in sys.modules:
         progress.log("Loading TextAttack")
@@ -65,9 +58,9 @@ def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tu
     _compute_on(textattack, victim.device if resources.masked_language_model else torch.device("cpu"))
     if resources.word_vectors is not None:
         _provide_word_vectors(textattack, resources.word_vectors)
-    recipe = getattr(textattack.attack_recipes, RECIPES[config.attack])
+    recipe = _recipe_of(config.attack)
     with _local_transformations(textattack, recipe, resources):
-        attack = recipe.build(victim)
+        attack = recipe.build(victim, **config.attack_options)
     attack.constraints = [_localized(c, resources.encoder) for c in attack.constraints]
     attack.pre_transformation_constraints.append(_words_seen(victim.max_length))
     if config.max_words_changed is not None:
@@ -76,6 +69,19 @@ def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tu
     if config.query_budget is not None:
         attack.goal_function.query_budget = config.query_budget
     return attack, resources.description
+
+
+def _recipe_of(name: str) -> Any:
+    """The recipe of an attack: a class of TextAttack's, or of the package that registers the attack."""
+    place = attack_named(name).recipe
+    module, _, attribute = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a package's module may raise anything
+        raise UserError(
+            f"attack: recipe {place} of {name!r} cannot be imported: {type(error).__name__}: "
+            f"{first_line(error)}; repair or remove the package that registers it"
+        ) from error
 
 
 def _words_seen(max_length: int) -> Any:

@@ -30,19 +30,13 @@ from compressor.lexicon.word_vectors import WordVectors, encoded_word_vectors, l
 from compressor.models.checks import encoder_problems, raise_problems, tokenizer_facts, tokenizer_problems
 from compressor.models.classifier import load_tokenizer
 from compressor.models.loading import load_weights, read_config
-from compressor.options import AttackConfig, AttackName, ResourcesConfig, SynonymsConfig
+from compressor.options import AttackConfig, ResourcesConfig, SynonymsConfig, attack_named
 from compressor.system.assets import encoder_directory
 from compressor.system.cache import cache_folder, cache_note, unwritable
 from compressor.system.console import Progress
 from compressor.system.files import sha256_of, write_whole
 from compressor.system.hub import quiet
 
-NEEDS: dict[AttackName, frozenset[str]] = {
-    "textfooler": frozenset({"word_vectors", "sentence_encoder", "part_of_speech"}),
-    "textbugger": frozenset({"word_vectors", "sentence_encoder"}),
-    "bertattack": frozenset({"sentence_encoder", "masked_language_model"}),
-    "pwws": frozenset({"synonyms"}),
-}
 _TEXTATTACK_READY = "post_install_check_3"
 
 
@@ -168,21 +162,20 @@ def attack_resources(config: AttackConfig, device: torch.device, progress: Progr
     Raises:
         UserError: a resource is missing or broken.
     """
-    needs = NEEDS.get(config.attack, frozenset())
+    needs = attack_named(config.attack).needs
     note = cache_note()
     if note:
         progress.log(note)
     vectors = encoder = masked = synonyms = None
     description = {}
+    if "word_vectors" in needs:
+        if config.word_vectors:
+            vectors = load_word_vectors(Path(config.word_vectors), progress)
+        else:
+            vectors = encoded_word_vectors(sentence_encoder_directory(config), progress)
+        description["word_vectors"] = vectors.description
     if "sentence_encoder" in needs:
-        directory = sentence_encoder_directory(config)
-        encoder = SentenceEncoder(directory, device)
-        if "word_vectors" in needs:
-            if config.word_vectors:
-                vectors = load_word_vectors(Path(config.word_vectors), progress)
-            else:
-                vectors = encoded_word_vectors(directory, progress)
-            description["word_vectors"] = vectors.description
+        encoder = SentenceEncoder(sentence_encoder_directory(config), device)
         description["sentence_encoder"] = describe_sentence_encoder(config)
     if "part_of_speech" in needs:
         description["part_of_speech"] = f"TextBlob {version('textblob')}"

@@ -16,7 +16,8 @@ from compressor.attacks.victims import Victim
 from compressor.data.labels import task_of
 from compressor.data.texts import TextData
 from compressor.errors import UserError
-from compressor.models.predictors import Predictor, load_predictor
+from compressor.models.predictors import Predictor
+from compressor.models.runtimes import load_predictor
 from compressor.options import AttackConfig, RunConfig
 from compressor.system.cache import VARIABLE, cache_directory
 from compressor.system.checkpoint import NoCheckpoint

@@ -23,8 +23,8 @@ from compressor.attacks.runner import attack_model, check_classes
 from compressor.attacks.victims import Victim
 from compressor.data.texts import load_text_data, log_notes
 from compressor.lexicon.sentence_encoder import SentenceEncoder
-from compressor.models.predictors import load_predictor
 from compressor.models.reuse import decides, predictor_content
+from compressor.models.runtimes import load_predictor
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.system.checkpoint import open_shared_checkpoint, remove_checkpoint
 from compressor.system.console import Progress

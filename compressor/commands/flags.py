@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from compressor.errors import raise_problems
-from compressor.options import describe, fields_of
+from compressor.options import Registry, describe, fields_of
 from compressor.options.section import flag_name
 
 
@@ -84,14 +84,28 @@ def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     names = [flag_name(name)]
     if field.annotation is bool:
         names = [f"{flag_name(name)}/--no-{name.replace('_', '-')}"]
-    option = typer.Option(*names, help=field.description, rich_help_panel=panel)
+    option = typer.Option(*names, help=field.description, rich_help_panel=panel, **_choices(field))
     default = field.get_default(call_default_factory=True)
+    if isinstance(default, dict):
+        default = [f"{key}={value}" for key, value in default.items()]
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
         annotation=Annotated[_plain(field.annotation), option],
     )
+
+
+def _choices(field: FieldInfo) -> dict[str, Any]:
+    """What help and completion say of a name that is registered; pydantic checks it."""
+    registry = next((entry for entry in field.metadata if isinstance(entry, Registry)), None)
+    if registry is None:
+        return {}
+    names = registry.names
+    return {
+        "metavar": f"<{'|'.join(names)}>",
+        "autocompletion": lambda incomplete: [name for name in names if name.startswith(incomplete)],
+    }
 
 
 def build_sections(sections: Mapping[str, type[BaseModel]], values: dict[str, Any]) -> dict[str, BaseModel]:

@@ -9,6 +9,7 @@ from typing import Any
 from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN
 from compressor.models.weight_files import VOCABULARIES
+from compressor.options import RUNTIME_REGISTRY, shown
 from compressor.system.files import MARKER, read_json, sha256_of, write_json
 from compressor.system.links import is_own_file
 
@@ -78,6 +79,30 @@ def read_artifact_manifest(directory: Path) -> dict[str, Any]:
                 f"restored with: compress unpack); {EXPORT_AGAIN}"
             )
     return manifest
+
+
+def runtime_name(directory: Path, manifest: Mapping[str, Any]) -> str:
+    """Return the name of the runtime that an artifact was exported for.
+
+    Args:
+        manifest: of the artifact in `directory`; early versions wrote no runtime, and had one alone.
+
+    Raises:
+        UserError: it is no name.
+    """
+    name = manifest.get("runtime", RUNTIME_REGISTRY.built_in[0])
+    if not isinstance(name, str):
+        raise UserError(f"{directory / MANIFEST}: runtime: is {shown(name)}, not a name; {EXPORT_AGAIN}")
+    return name
+
+
+def read_runtime(directory: Path) -> str:
+    """As `runtime_name`, of an artifact whose files were checked before.
+
+    Raises:
+        UserError: no readable manifest.
+    """
+    return runtime_name(directory, _load(directory))
 
 
 def check_labels(directory: Path, manifest: Mapping[str, Any], label_names: Sequence[str]) -> None:

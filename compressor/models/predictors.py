@@ -27,15 +27,11 @@ from compressor.models.checks import (
     raise_problems,
     tokenizer_facts,
 )
-from compressor.models.classifier import Classifier, check_pairs, load_classifier, load_tokenizer
+from compressor.models.classifier import Classifier, check_pairs, load_tokenizer
 from compressor.models.encoders.inputs import IDS, INPUTS
 from compressor.models.loading import load_config, read_config
-from compressor.models.manifest import check_labels, is_artifact, read_artifact_manifest
 from compressor.models.onednn import onednn_linears
-from compressor.models.preprocessing import check_measured_as_proven
-from compressor.options import RunConfig
 from compressor.system.console import Progress
-from compressor.system.environment import prepare, thread_count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -270,23 +266,3 @@ def predict(
     logits = predict_encoded(predictor, encoded, batch_size, progress, description)
     check_finite(logits, predictor.source)
     return logits
-
-
-def load_predictor(directory: str, run: RunConfig, max_length: int) -> Predictor:
-    """A predictor for a classifier (directory or hub id) or for an exported artifact (directory).
-
-    Args:
-        max_length: longest input in tokens that it is to be given.
-
-    Raises:
-        UserError: neither of the two, broken, or an artifact that was proven with shorter inputs.
-    """
-    path = Path(directory)
-    device = prepare(run)
-    if is_artifact(path):
-        manifest = read_artifact_manifest(path)
-        predictor = OnnxPredictor(path, thread_count(run), device.type, lengths={"max_length": max_length})
-        check_labels(path, manifest, predictor.label_names)
-        check_measured_as_proven(path, manifest, max_length)
-        return predictor
-    return TorchPredictor(load_classifier(directory, device, lengths={"max_length": max_length}))

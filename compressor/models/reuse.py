@@ -1,10 +1,11 @@
 """What decides a stage's result, and what does not: the one rule by which finished work is taken again.
 
 What decides it: the content of the model, of the data and of every resource that an option names, the
-options, the seed, the type of the device, the versions of the packages that compute, and our code (see
-`code_version`). Names of files and folders do not. Nor do the machine, its kernel, its cores and the number
-of threads: float sums may differ in their last bits with these, so they are recorded, and a stage that goes
-on elsewhere says so, but hours of work are not thrown away for them.
+options, the seed, the type of the device, the versions of the packages that compute, our code (see
+`code_version`), and the packages that register what an option names. Names of files and folders do not. Nor
+do the machine, its kernel, its cores and the number of threads: float sums may differ in their last bits
+with these, so they are recorded, and a stage that goes on elsewhere says so, but hours of work are not
+thrown away for them.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ from typing import Any, Literal, TypeAlias
 from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_GRAPH
 from compressor.models.classifier import CONTENT, WEIGHTS, files_content, is_directory, model_content
+from compressor.models.manifest import read_runtime
 from compressor.options import (
+    RUNTIME_REGISTRY,
     AttackConfig,
+    Registry,
     ResourcesConfig,
     RunConfig,
     Section,
     SubstitutionResourcesConfig,
+    attack_named,
     shown,
 )
 from compressor.system.assets import ENCODER_PACKAGE, QUOTES_PACKAGE, THESAURUS_FILE, asset_file
-from compressor.system.code_version import code_version
+from compressor.system.code_version import code_version, plugin_version
 from compressor.system.environment import package_versions, resolve_device
-from compressor.system.files import sha256_of
+from compressor.system.files import json_sha256, sha256_of
 from compressor.system.hub import is_hub_id
 
 Kind: TypeAlias = Literal["finetune", "soup", "prune", "export", "attack", "validate"]
@@ -73,14 +78,17 @@ def decides(
     """
     given = {name: section for name, section in options.items() if section is not None}
     resources: dict[str, Any] = {}
+    registered: dict[str, Any] = {}
     for name, section in given.items():
         resources |= resource_contents(name, section)
+        registered |= registered_versions(name, section)
     return {
         "code": code_version(MODULES[kind], is_shown=kind in SHOWN),
         "packages": package_versions(PACKAGES[kind]),
         "run": {"seed": run.seed, "device": resolve_device(run.device).type},
         **{name: without_places(section.model_dump(mode="json")) for name, section in given.items()},
         "resources": resources,
+        "registered": registered,
         **inputs,
     }
 
@@ -112,16 +120,39 @@ def resource_contents(name: str, section: Section) -> dict[str, dict[str, str]]:
             content = _place_content(option, value)
             if content is not None:
                 found[option] = {"content": content}
-    if isinstance(section, AttackConfig) and section.attack == "pwws" and not section.wordnet:
+    if isinstance(section, AttackConfig) and "synonyms" in _needs(section) and not section.wordnet:
         found[f"{name}.wordnet"] = {"content": sha256_of(asset_file(QUOTES_PACKAGE, THESAURUS_FILE))}
+    return found
+
+
+def registered_versions(name: str, section: Section) -> dict[str, dict[str, str]]:
+    """What changes if a package does that registers what an option of a section names, at any depth.
+
+    Args:
+        name: of the section.
+
+    Raises:
+        UserError: the package's sources are missing.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for key, field in type(section).model_fields.items():
+        value, option = getattr(section, key), f"{name}.{key}"
+        if isinstance(value, Section):
+            found |= registered_versions(option, value)
+        for registry in field.metadata:
+            entry = registry.entry_point(value) if isinstance(registry, Registry) else None
+            if entry is not None:
+                found[option] = plugin_version(entry)
     return found
 
 
 def _is_used(section: Section, key: str) -> bool:
     """Whether a resource counts: all that are given do, but for the one that has a default."""
-    return key != "masked_language_model" or (
-        isinstance(section, AttackConfig) and section.attack == "bertattack"
-    )
+    return key != "masked_language_model" or (isinstance(section, AttackConfig) and key in _needs(section))
+
+
+def _needs(section: AttackConfig) -> frozenset[str]:
+    return attack_named(section.attack).needs
 
 
 def _place_content(option: str, source: str) -> str | None:
@@ -159,6 +190,8 @@ def predictor_content(source: str) -> str:
     """
     path = Path(source)
     if (path / ARTIFACT_GRAPH).is_file():
-        return files_content(path, (*CONTENT, ARTIFACT_GRAPH))
+        content = files_content(path, (*CONTENT, ARTIFACT_GRAPH))
+        runtime = RUNTIME_REGISTRY.entry_point(read_runtime(path))
+        return content if runtime is None else json_sha256({"files": content, **plugin_version(runtime)})
     is_directory(source)
     return model_content(source)

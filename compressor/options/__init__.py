@@ -4,8 +4,17 @@ A recipe (YAML) is made of these sections, and `compressor.commands.flags` makes
 them. Light on imports, since `compress --help` loads it.
 """
 
-from compressor.options.export import ExportConfig, TritonConfig
+from compressor.options.attacks import (
+    ATTACK_REGISTRY,
+    ATTACKS,
+    Attack,
+    AttackName,
+    attack_named,
+    with_word_budgets,
+)
+from compressor.options.export import RUNTIME_REGISTRY, ExportConfig, RuntimeName, TritonConfig
 from compressor.options.pruning import (
+    ALGORITHM_REGISTRY,
     AdaptiveConfig,
     AlgorithmName,
     CandidateRatios,
@@ -20,10 +29,9 @@ from compressor.options.pruning import (
     SamplingSchedule,
     Scope,
 )
+from compressor.options.registry import Registry, package_of
 from compressor.options.robustness import (
-    ONE_WORD_AFTER_THE_OTHER,
     AttackConfig,
-    AttackName,
     PerturbationName,
     PerturbConfig,
     ResourcesConfig,
@@ -57,10 +65,14 @@ from compressor.options.training import (
 from compressor.options.validation import KnowledgeConfig, ValidateConfig
 
 __all__ = [
-    "ONE_WORD_AFTER_THE_OTHER",
+    "ALGORITHM_REGISTRY",
+    "ATTACKS",
+    "ATTACK_REGISTRY",
+    "RUNTIME_REGISTRY",
     "AdaptiveConfig",
     "AdversarialConfig",
     "AlgorithmName",
+    "Attack",
     "AttackConfig",
     "AttackName",
     "BatchSize",
@@ -84,9 +96,11 @@ __all__ = [
     "Precision",
     "PruneConfig",
     "RandomizedConfig",
+    "Registry",
     "ResourcesConfig",
     "RobustnessFigure",
     "RunConfig",
+    "RuntimeName",
     "Saliency",
     "SamplingSchedule",
     "Scope",
@@ -102,8 +116,11 @@ __all__ = [
     "TritonConfig",
     "ValidateConfig",
     "WarmupShare",
+    "attack_named",
     "describe",
     "fields_of",
     "keys_of",
+    "package_of",
     "shown",
+    "with_word_budgets",
 ]

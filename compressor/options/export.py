@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
 from compressor.errors import UserError
+from compressor.options.registry import Registry
 from compressor.options.section import Section
 
 GraphPrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-static"]
 Storage = Literal["dense", "sparse"]
 Target = Literal["onnx", "tensorrt"]
 BackendName = Literal["onnxruntime", "tensorrt"]
+
+RUNTIME_REGISTRY = Registry("runtime", "compress.runtimes", ("onnxruntime",))
+
+RuntimeName = Annotated[str, RUNTIME_REGISTRY]
 
 
 class ExportConfig(Section):
@@ -22,6 +27,10 @@ class ExportConfig(Section):
         "onnx",
         description="onnx: a graph for ONNX Runtime; tensorrt: also checked for TensorRT node by node, with "
         "the script that builds an engine of it.",
+    )
+    runtime: RuntimeName = Field(
+        "onnxruntime",
+        description="What runs the artifact: in the proof of its parity, in attacks and in validation.",
     )
     precision: GraphPrecision | None = Field(
         None,

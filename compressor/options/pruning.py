@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from compressor.options.registry import PluginOptions, Registry
 from compressor.options.section import Section
 from compressor.options.training import SubstitutionResourcesConfig, TrainingConfig
 
-AlgorithmName = Literal["adaptive", "randomized", "magnitude", "wanda", "sparsegpt"]
+ALGORITHM_REGISTRY = Registry(
+    "algorithm", "compress.algorithms", ("adaptive", "randomized", "magnitude", "wanda", "sparsegpt")
+)
+
+AlgorithmName = Annotated[str, ALGORITHM_REGISTRY]
 
 Scope = Literal["row", "layer"]
 
@@ -240,6 +245,12 @@ class PruneConfig(Section):
     algorithm: AlgorithmName = Field(
         "adaptive", description="adaptive and randomized are the published methods, the others baselines."
     )
+    algorithm_options: PluginOptions = Field(
+        {},
+        validate_default=True,
+        description="Options of an algorithm that a package registers, by their names; on the command line "
+        "NAME=VALUE, repeated.",
+    )
     pattern: str = Field(
         "unstructured",
         description="unstructured; N:M (N of M stay) such as 2:4; or structured (heads and neurons go).",
@@ -264,12 +275,9 @@ class PruneConfig(Section):
     adaptive: AdaptiveConfig = AdaptiveConfig()
     randomized: RandomizedConfig = RandomizedConfig()
 
-    @property
-    def trains(self) -> bool:
-        """Whether the algorithm trains, and so needs labels."""
-        return self.algorithm == "randomized"
-
-    @property
-    def distills(self) -> bool:
-        """Whether adaptive pruning ends with a distillation of the whole model."""
-        return self.algorithm == "adaptive" and self.adaptive.distillation_steps > 0
+    @field_validator("algorithm_options")
+    @classmethod
+    def _of_the_algorithm(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        # Of an unknown algorithm no options are known.
+        known = info.data.get("algorithm")
+        return given if known is None else ALGORITHM_REGISTRY.checked_options(known, given)

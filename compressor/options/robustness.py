@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from compressor.options.attacks import ATTACK_REGISTRY, AttackName, attack_named
+from compressor.options.registry import PluginOptions
 from compressor.options.section import Section
 from compressor.options.training import (
     BatchSize,
@@ -14,14 +16,6 @@ from compressor.options.training import (
     SubstitutionConfig,
     WarmupShare,
 )
-
-AttackName = Literal[
-    "deepwordbug", "textfooler", "textbugger", "bertattack", "pwws", "pruthi", "inputreduction"
-]
-
-# They put one word in another's place, each once at most, in an order that is fixed before the first change.
-# DeepWordBug does not: it can delete a word of one letter, and TextAttack counts all behind it as changed.
-ONE_WORD_AFTER_THE_OTHER: frozenset[AttackName] = frozenset({"textfooler", "bertattack", "pwws"})
 
 # Beyond it a text is hardly the same.
 LONGEST_WORD_BUDGET = 0.3
@@ -81,6 +75,12 @@ class AttackConfig(ResourcesConfig):
         description="Recipe of TextAttack. inputreduction removes words as long as the class stays, and "
         "succeeds if one word is left; all others look for another class.",
     )
+    attack_options: PluginOptions = Field(
+        {},
+        validate_default=True,
+        description="Options of an attack that a package registers, by their names; on the command line "
+        "NAME=VALUE, repeated.",
+    )
     attack_examples: int = Field(200, ge=1, description="Texts that are attacked, drawn with the seed.")
     max_words_changed: float | None = Field(
         None, gt=0, le=1, description="Largest share of a text's words that may change, one word at least."
@@ -94,10 +94,17 @@ class AttackConfig(ResourcesConfig):
         None, ge=1, description="Most texts of an example that the attack may have scored."
     )
 
+    @field_validator("attack_options")
+    @classmethod
+    def _of_the_attack(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        # Of an unknown attack no options are known.
+        known = info.data.get("attack")
+        return given if known is None else ATTACK_REGISTRY.checked_options(known, given)
+
     @property
     def exact_word_budgets(self) -> list[float]:
         """Shares of words for which a run tells exactly what an attack bounded so would come to."""
-        if self.attack not in ONE_WORD_AFTER_THE_OTHER:
+        if not attack_named(self.attack).replaces_in_order:
             return []
         limit = self.max_words_changed or 1.0
         return [share for share in self.word_budgets if share <= limit]
@@ -105,7 +112,7 @@ class AttackConfig(ResourcesConfig):
     @property
     def longest_word_budget(self) -> float | None:
         """End of the word budgets that the mean accuracy under attack is over; None if it is not told."""
-        if self.attack not in ONE_WORD_AFTER_THE_OTHER:
+        if not attack_named(self.attack).replaces_in_order:
             return None
         return min(LONGEST_WORD_BUDGET, self.max_words_changed or 1.0)
 

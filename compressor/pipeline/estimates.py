@@ -20,6 +20,7 @@ from compressor.models.classifier import encoder_linears, load_for_finetuning
 from compressor.options import AttackConfig, AttackName, SoupConfig, SubstitutionConfig, TaskName
 from compressor.pipeline.keys import attack_stage, known_labels, labels_of_run
 from compressor.pruning.adaptive.distillation import BATCH_SIZE as DISTILLATION_BATCH_SIZE
+from compressor.pruning.interface import algorithm_named
 from compressor.pruning.patterns import Structured, parse_pattern
 from compressor.system.environment import prepare
 
@@ -111,7 +112,9 @@ def measure(recipe: Recipe, task: TaskName) -> tuple[Pace, Sizes]:
         return load_text_data(source, recipe.data, role, label_names=own, needs_labels=needs_labels)
 
     test = load(recipe.data.test, "test")
-    calibration = load(recipe.data.calibration, "calibration", recipe.prune.trains)
+    calibration = load(
+        recipe.data.calibration, "calibration", algorithm_named(recipe.prune.algorithm).needs_labels
+    )
     train = None if recipe.data.train is None else load(recipe.data.train, "train")
     sizes = Sizes(0 if train is None else len(train), len(calibration), len(test))
     return _pace(recipe, test, device), sizes
@@ -220,7 +223,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _attack(config: AttackConfig, pace: Pace, texts: int, loading: float = 0.0) -> Estimate:
-    measured = QUERIES[config.attack]
+    measured = QUERIES.get(config.attack)
     queries = UNMEASURED_QUERIES if measured is None else measured
     if config.query_budget is not None:
         queries = min(queries, config.query_budget)

@@ -18,6 +18,7 @@ from compressor.errors import UserError
 from compressor.models.classifier import model_content, model_labels, model_task
 from compressor.models.reuse import Kind, decides
 from compressor.options import ColumnsConfig, Section, TaskName, shown
+from compressor.pruning.interface import algorithm_named
 from compressor.system.console import Progress
 from compressor.system.environment import processor_name, thread_count
 from compressor.system.files import json_sha256, sha256_of
@@ -171,7 +172,7 @@ def _data_content(recipe: Recipe, task: TaskName, role: Role) -> dict[str, str]:
     try:
         if Path(source).is_file():
             return {"content": sha256_of(Path(source))}
-        needs_labels = role != "calibration" or recipe.prune.trains
+        needs_labels = role != "calibration" or algorithm_named(recipe.prune.algorithm).needs_labels
         names = known_labels(task)
         data = load_text_data(source, recipe.data, role, label_names=names, needs_labels=needs_labels)
     except OSError as error:

@@ -32,7 +32,7 @@ from compressor.pipeline.keys import (
     training_texts,
     trains_dense,
 )
-from compressor.pruning.interface import check_pruning
+from compressor.pruning.interface import algorithm_named, check_pruning
 from compressor.pruning.patterns import parse_pattern
 from compressor.system.checkpoint import remove_leftovers
 from compressor.system.console import Progress
@@ -142,7 +142,7 @@ def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
         recipe.data,
         "calibration",
         label_names=names,
-        needs_labels=recipe.prune.trains,
+        needs_labels=algorithm_named(recipe.prune.algorithm).needs_labels,
     )
     allowed = recipe.data.allow_test_texts
     return {

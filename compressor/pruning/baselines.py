@@ -6,44 +6,47 @@ do; none re-solves for the dense model's outputs, and none trains.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from compressor.data.texts import TextData
-from compressor.models.classifier import Classifier, encoder_linears
+from compressor.models.classifier import Classifier
 from compressor.models.structure import head_size, linear_at, remove_heads, remove_neurons, set_neuron_count
-from compressor.pruning.interface import LayerRecord, PruningJob, PruningResult
-from compressor.pruning.layerwise import (
-    GroupSolver,
-    LinearGroup,
-    Solution,
-    damped_hessian,
-    prune_layerwise,
-)
+from compressor.pruning.interface import Algorithm, LayerRecord, PruningJob, PruningResult
+from compressor.pruning.layerwise import damped_hessian
 from compressor.pruning.patterns import Structured
-from compressor.pruning.solvers.solvers import column_sweep, reconstruction_error
-from compressor.pruning.walk import Moments
+from compressor.pruning.scores import Inputs, InputScores, WeightScores, prune_from_inputs
+from compressor.pruning.solvers.solvers import column_sweep
 from compressor.system.console import Progress
-from compressor.training.loop import apply_masks
 
 SPARSEGPT_DAMPING = 0.01
 
 
-@torch.no_grad()
-def magnitude(classifier: Classifier, data: TextData, job: PruningJob, progress: Progress) -> PruningResult:
-    """Zero the smallest weights of each matrix, or take out heads and neurons of small norm; no data."""
-    del data
-    if isinstance(job.pattern, Structured):
-        return _smallest_structures(classifier, job.pattern)
-    masks, records = {}, []
-    for name, linear in progress.track(encoder_linears(classifier.model).items(), "Pruning by magnitude"):
-        masks[name] = job.mask_pattern.mask(linear.weight.abs(), scope="layer")
-        records.append(LayerRecord(name, 1.0 - float(masks[name].double().mean())))
-    apply_masks(classifier.model, masks)
-    return PruningResult(masks, records)
+def magnitude(weight: Tensor) -> Tensor:
+    """Score by `|w|`."""
+    return weight.abs()
+
+
+def wanda(weight: Tensor, inputs: Inputs) -> Tensor:
+    """Score by `|w| * ||x||` (Sun et al., ICLR 2024, eq. 1)."""
+    return weight.abs() * inputs.norms
+
+
+@dataclass(frozen=True)
+class _Magnitude(WeightScores):
+    """Zeroes the smallest weights of each matrix, or takes out heads and neurons of small norm; no data."""
+
+    takes_structured = True
+
+    @torch.no_grad()
+    def prune(
+        self, classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
+    ) -> PruningResult:
+        if isinstance(job.pattern, Structured):
+            return _smallest_structures(classifier, job.pattern)
+        return super().prune(classifier, data, job, progress)
 
 
 def _smallest_structures(classifier: Classifier, pattern: Structured) -> PruningResult:
@@ -71,56 +74,21 @@ def _smallest(squares: Tensor, pattern: Structured) -> list[int]:
     return chosen
 
 
-def wanda(classifier: Classifier, data: TextData, job: PruningJob, progress: Progress) -> PruningResult:
-    """Zero the smallest `|w| * ||x||` of each output row (Sun et al., ICLR 2024, eq. 1)."""
-
-    pattern = job.mask_pattern
-
-    def solve(name: str, weight: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
-        del name
-        mask = pattern.mask(weight.abs() * square.diagonal().sqrt())
-        return weight * mask, mask
-
-    return _layer_by_layer(classifier, data, job, progress, solve)
-
-
-def sparsegpt(classifier: Classifier, data: TextData, job: PruningJob, progress: Progress) -> PruningResult:
+class _SparseGpt(Algorithm):
     """One pass over the columns with optimal-brain-surgeon updates (Frantar & Alistarh, ICML 2023)."""
 
-    pattern = job.mask_pattern
+    def prune(
+        self, classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
+    ) -> PruningResult:
+        pattern = job.mask_pattern
 
-    def solve(name: str, weight: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
-        hessian, _ = damped_hessian(name, square, SPARSEGPT_DAMPING)
-        return column_sweep(weight, hessian, pattern)
+        def solve(name: str, weight: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
+            hessian, _ = damped_hessian(name, inputs.square, SPARSEGPT_DAMPING)
+            return column_sweep(weight, hessian, pattern)
 
-    return _layer_by_layer(classifier, data, job, progress, solve)
-
-
-@dataclass(frozen=True)
-class _FromSquare(GroupSolver):
-    """Solves each layer on its own by a function of its weight and `Xh^T Xh`, float64; biases stay."""
-
-    solve_weight: Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]]
-
-    def solve(self, group: LinearGroup, moments: Moments) -> Solution:
-        weights, masks, records = [], [], []
-        for name, linear in zip(group.names, group.linears, strict=True):
-            weight = linear.weight.double()
-            pruned, mask = self.solve_weight(name, weight, moments.square)
-            error_share = reconstruction_error(pruned, weight, moments.square)
-            weights.append(pruned.to(linear.weight.dtype))
-            masks.append(mask)
-            records.append(LayerRecord(name, 1.0 - float(mask.double().mean()), error_share))
-        return Solution(weights, [linear.bias.clone() for linear in group.linears], masks, records)
+        return prune_from_inputs(classifier, data, job, progress, solve)
 
 
-def _layer_by_layer(
-    classifier: Classifier,
-    data: TextData,
-    job: PruningJob,
-    progress: Progress,
-    solve_weight: Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]],
-) -> PruningResult:
-    """Prune each linear layer from the second moments of its inputs behind the pruned part."""
-    found = prune_layerwise(classifier, data, job, _FromSquare(solve_weight), progress, dense=None)
-    return PruningResult(found.masks, found.records, {"calibration_examples": found.examples})
+MAGNITUDE = _Magnitude(magnitude, scope="layer")
+WANDA = InputScores(wanda)
+SPARSEGPT = _SparseGpt()

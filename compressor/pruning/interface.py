@@ -1,17 +1,18 @@
 """One interface for all pruning algorithms, and the stage that runs one on a directory.
 
-An algorithm is a function `prune(classifier, data, job, progress) -> PruningResult` that
-prunes `classifier.model` in place. Adding one takes a module and an entry in `ALGORITHMS`.
+An algorithm is an `Algorithm`, whose `prune` prunes `classifier.model` in place and which says what the rest
+must know of it; or a function that scores weights, see `compressor.pruning.scores`. Built in are those of
+`ALGORITHMS`; packages register others as entry points in the group `compress.algorithms`.
 """
 
 from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,15 @@ from compressor.models.classifier import (
 )
 from compressor.models.reuse import decides
 from compressor.models.structure import head_size
-from compressor.options import AlgorithmName, ColumnsConfig, PruneConfig, RunConfig
+from compressor.options import (
+    ALGORITHM_REGISTRY,
+    AlgorithmName,
+    ColumnsConfig,
+    PruneConfig,
+    RunConfig,
+    Section,
+    package_of,
+)
 from compressor.pruning.patterns import MaskPattern, Pattern, Structured, parse_pattern
 from compressor.system.checkpoint import NoCheckpoint, open_shared_checkpoint, remove_checkpoint
 from compressor.system.console import Progress
@@ -41,10 +50,7 @@ from compressor.system.environment import describe_environment, prepare
 from compressor.system.files import atomic_directory, check_space, claims_output, read_json, write_json
 from compressor.system.jobs import Job, describe_machine
 from compressor.system.ranks import join_ranks, ranks_of_environment
-from compressor.training import early_stopping
-from compressor.training.checkpoint import DISK_SHARE
 from compressor.training.loop import apply_masks
-from compressor.training.word_substitution import substitution_vectors
 
 PRUNING_RECORD = "pruning.json"
 
@@ -77,9 +83,10 @@ class PruningJob:
             UserError: it is structured.
         """
         if isinstance(self.pattern, Structured):
+            able = [name for name in ALGORITHMS if algorithm_named(name).takes_structured]
             raise UserError(
                 f"pattern structured: algorithm {self.config.algorithm} cannot take heads and neurons out; "
-                f"use --algorithm adaptive or magnitude, or another --pattern"
+                f"use --algorithm {' or '.join(able)}, or another --pattern"
             )
         return self.pattern
 
@@ -117,32 +124,89 @@ class PruningResult:
     patterns: dict[tuple[str, ...], MaskPattern] = field(default_factory=dict)
 
 
-Algorithm: TypeAlias = Callable[[Classifier, TextData, PruningJob, Progress], PruningResult]
+class Algorithm(ABC):
+    """A pruning algorithm, and what the rest must know of it before it runs.
 
-ALGORITHMS: dict[AlgorithmName, str] = {
-    "adaptive": "compressor.pruning.adaptive.prune:prune",
-    "randomized": "compressor.pruning.randomized.prune:prune",
-    "magnitude": "compressor.pruning.baselines:magnitude",
-    "wanda": "compressor.pruning.baselines:wanda",
-    "sparsegpt": "compressor.pruning.baselines:sparsegpt",
+    Attributes:
+        options: section of what the recipe has under `algorithm_options`; algorithms that are built in have
+            sections of their own in `PruneConfig` instead.
+        needs_labels: whether the calibration texts must have labels.
+        takes_structured: whether it can take heads and neurons out, and not zero weights alone.
+        shares_work: whether the ranks of torchrun can share out its work.
+    """
+
+    options: type[Section] = Section
+    needs_labels: bool = False
+    takes_structured: bool = False
+    shares_work: bool = False
+
+    @abstractmethod
+    def prune(
+        self, classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
+    ) -> PruningResult:
+        """Prune `classifier.model` in place."""
+
+    def check(self, config: PruneConfig) -> None:
+        """Raise a `UserError` if options contradict each other."""
+        del config
+
+    def disk_bytes(self, weights: int, config: PruneConfig) -> int:
+        """Return the bytes that it keeps beside the output until that is whole: those of finished layers.
+
+        Args:
+            weights: bytes of the model's weights.
+        """
+        return weights
+
+    def word_vectors(self, config: PruneConfig, progress: Progress) -> WordVectors | None:
+        """Load the vectors whose neighbours replace words; None where words stay.
+
+        Raises:
+            UserError: they are missing or broken.
+        """
+        return None
+
+
+ALGORITHMS: dict[str, str] = {
+    "adaptive": "compressor.pruning.adaptive.prune:ADAPTIVE",
+    "randomized": "compressor.pruning.randomized.prune:RANDOMIZED",
+    "magnitude": "compressor.pruning.baselines:MAGNITUDE",
+    "wanda": "compressor.pruning.baselines:WANDA",
+    "sparsegpt": "compressor.pruning.baselines:SPARSEGPT",
 }
+# What makes an algorithm of a function that scores weights.
+SCORING = "compressor.pruning.scores:InputScores"
 
 
-def algorithm(name: AlgorithmName) -> Algorithm:
-    """The function behind a name."""
-    module, function = ALGORITHMS[name].split(":")
-    found: Algorithm = getattr(importlib.import_module(module), function)
-    return found
+def algorithm_named(name: AlgorithmName) -> Algorithm:
+    """Return the algorithm of a name, built in or registered by a package.
+
+    Raises:
+        UserError: no such name, or what a package registered under it is no algorithm.
+    """
+    entry = ALGORITHM_REGISTRY.entry_point(name)
+    found = _at(ALGORITHMS[name]) if entry is None else ALGORITHM_REGISTRY.load(name)
+    if isinstance(found, Algorithm):
+        return found
+    if isinstance(found, type) or not callable(found):
+        owner = "compress" if entry is None else f"{entry.value} of {package_of(entry)}"
+        raise UserError(
+            f"algorithm: {name!r}, {owner}, is no object of a subclass of "
+            f"compressor.pruning.interface.Algorithm, and no function that scores weights"
+        )
+    scored: Algorithm = _at(SCORING)(found)
+    return scored
+
+
+def _at(place: str) -> Any:
+    """The object at `module:name`."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def check_pruning(config: PruneConfig) -> None:
     """Raise a `UserError` if options contradict each other."""
-    share = config.adaptive.distillation_substituted_share
-    if config.algorithm == "adaptive" and share and not config.distills:
-        raise UserError(
-            f"distillation_substituted_share: {share:g} of the words are to be replaced in a distillation, "
-            f"and there is none; add --distillation-steps, such as 1000"
-        )
+    algorithm_named(config.algorithm).check(config)
 
 
 def prune_classifier(
@@ -157,7 +221,7 @@ def prune_classifier(
     """
     before = {name: linear.weight.shape for name, linear in encoder_linears(classifier.model).items()}
     _check_shapes(classifier, job.pattern)
-    result = algorithm(job.config.algorithm)(classifier, data, job, progress)
+    result = algorithm_named(job.config.algorithm).prune(classifier, data, job, progress)
     linears = encoder_linears(classifier.model)
     for name, linear in linears.items():
         if not torch.isfinite(linear.weight).all():
@@ -236,12 +300,14 @@ def prune_directory(
     Raises:
         UserError: bad model, data, pattern or output.
     """
-    if ranks_of_environment().world > 1 and config.algorithm != "randomized":
+    algorithm = algorithm_named(config.algorithm)
+    if ranks_of_environment().world > 1 and not algorithm.shares_work:
+        able = [name for name in ALGORITHMS if algorithm_named(name).shares_work]
         raise UserError(
             f"algorithm {config.algorithm}: has nothing that torchrun could share out; start it without, or "
-            f"use --algorithm randomized"
+            f"use --algorithm {' or '.join(able)}"
         )
-    check_pruning(config)
+    algorithm.check(config)
     # First of all: it says on which GPU a model is loaded.
     ranks = join_ranks()
     pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
@@ -253,12 +319,11 @@ def prune_directory(
         columns,
         "calibration",
         label_names=classifier.label_names,
-        needs_labels=config.trains,
+        needs_labels=algorithm.needs_labels,
     )
-    log_notes(data, progress, labels=config.trains)
+    log_notes(data, progress, labels=algorithm.needs_labels)
     check_pairs(model, classifier.model.config, classifier.tokenizer, data.pairs is not None)
-    replaces_words = config.distills and config.adaptive.distillation_substituted_share
-    vectors = substitution_vectors(config.adaptive, progress) if replaces_words else None
+    vectors = algorithm.word_vectors(config, progress)
     facts = {
         "options": config.model_dump(),
         "seed": run.seed,
@@ -267,9 +332,8 @@ def prune_directory(
         "substitution_vectors": vectors and vectors.description,
         "environment": describe_environment(run),
     }
-    # The model, and beside it until it is whole its layers and a distillation's state and best weights.
-    shares = 2 + (DISK_SHARE + early_stopping.DISK_SHARE if config.distills else 0)
-    check_space(output, shares * weights_bytes(classifier))
+    weights = weights_bytes(classifier)
+    check_space(output, weights + algorithm.disk_bytes(weights, config))
     decisive = decides(
         "prune",
         run,

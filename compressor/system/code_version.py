@@ -4,6 +4,9 @@ They are the stage's module and every module of ours that it imports, directly o
 the import stands: at the top of a file, in a function, or as `package.module:function` in a string. With
 them go the word lists (`*.txt`) in their folders. Left out is what only shows a result: progress, tables,
 pages and plots. A stage whose result is to be read needs that too, with templates and styles.
+
+Of what another package registers, the version of that package decides, and the sources of the top package
+that the entry point names.
 """
 
 from __future__ import annotations
@@ -12,9 +15,12 @@ import ast
 import functools
 import hashlib
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 
+from compressor.errors import UserError
+from compressor.options import package_of
 from compressor.system.files import sha256_of
 
 PACKAGES = ("compressor", "exporters")
@@ -37,6 +43,26 @@ def code_version(module: str, *, is_shown: bool = False) -> str:
     for name, path in sorted(sources_of(module, is_shown=is_shown).items()):
         digest.update(f"{sha256_of(path)}  {name}\n".encode())
     return digest.hexdigest()
+
+
+def plugin_version(entry: EntryPoint) -> dict[str, str]:
+    """Version of the package that registers an object, and a SHA-256 over the sources that it is of.
+
+    Raises:
+        UserError: the sources are missing.
+    """
+    top = entry.module.partition(".")[0]
+    spec = find_spec(top)
+    if spec is None:
+        raise UserError(f"{entry.name}: there is no module {top}, though {package_of(entry)} registers it")
+    digest = hashlib.sha256()
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    files = {path.relative_to(folder).as_posix(): path for folder in folders for path in folder.rglob("*.py")}
+    if not folders and spec.origin is not None:
+        files[Path(spec.origin).name] = Path(spec.origin)
+    for name, path in sorted(files.items()):
+        digest.update(f"{sha256_of(path)}  {name}\n".encode())
+    return {"package": package_of(entry), "code": digest.hexdigest()}
 
 
 def sources_of(module: str, *, is_shown: bool = False) -> dict[str, Path]:

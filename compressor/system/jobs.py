@@ -52,6 +52,9 @@ def _in_words(key: str, before: Any, now: Any, sources: Mapping[str, str]) -> st
     """What changed, as people name it."""
     if key == "code":
         return "the code of compress changed"
+    if key.startswith("registered.") and key.endswith(".code"):
+        option = key.removeprefix("registered.").removesuffix(".code")
+        return f"the code of the package that registers {option} changed"
     name = key.removesuffix(".content").removeprefix("resources.")
     if key.endswith(".content"):
         place = f" ({sources[name]})" if name in sources else ""

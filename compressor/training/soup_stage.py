@@ -36,12 +36,12 @@ from compressor.models.classifier import (
 )
 from compressor.models.predictors import Predictor, TorchPredictor
 from compressor.options import (
-    ONE_WORD_AFTER_THE_OTHER,
     ColumnsConfig,
     FinetuneConfig,
     RobustnessFigure,
     RunConfig,
     SoupConfig,
+    with_word_budgets,
 )
 from compressor.options.training import training_in_words
 from compressor.system.checkpoint import Checkpoint, checkpoint_folder, remove_checkpoint
@@ -176,7 +176,7 @@ def check_soup(config: SoupConfig) -> None:
     if config.chosen_by == "mean_accuracy_under_attack" and config.attack.longest_word_budget is None:
         raise UserError(
             f"chosen_by: {config.attack.attack} tells no {config.chosen_by}; choose by "
-            f"accuracy_under_attack, or attack with one of {', '.join(sorted(ONE_WORD_AFTER_THE_OTHER))}"
+            f"accuracy_under_attack, or attack with one of {', '.join(with_word_budgets())}"
         )
 
 

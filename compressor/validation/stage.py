@@ -17,8 +17,9 @@ from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_GRAPH
 from compressor.models.batching import Encoded, encode
 from compressor.models.manifest import check_labels, read_artifact_manifest
-from compressor.models.predictors import OnnxPredictor, Predictor, check_finite, predict_encoded
+from compressor.models.predictors import Predictor, check_finite, predict_encoded
 from compressor.models.preprocessing import check_measured_as_proven
+from compressor.models.runtimes import Runtime, runtime_of
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.pruning.interface import PRUNING_RECORD
 from compressor.system.checkpoint import STAGES, Checkpoint, open_checkpoint, remove_checkpoint
@@ -163,12 +164,11 @@ def validate_into(
     graph_sha256 = manifest["files"][ARTIFACT_GRAPH]["sha256"]
     engine = None if job.engine is None else read_build_of(graph_sha256, job.engine)
     pruned = job.pruned or pruned_directory(job.artifact, manifest)
-    directories = {"dense": job.dense, "pruned": str(pruned), "artifact": str(job.artifact)}
-    if pruned is None:
-        del directories["pruned"]
+    classifiers = {"dense": job.dense} | ({} if pruned is None else {"pruned": str(pruned)})
+    directories = {**classifiers, "artifact": str(job.artifact)}
     longest = max(job.config.sequence_lengths)
     lengths = {"max_length": job.columns.max_length, "sequence_lengths": longest}
-    predictors, contents = load_variants(directories, manifest["sparsity"], job.run, longest, lengths)
+    predictors, contents = load_variants(classifiers, job.artifact, manifest, job.run, longest, lengths)
     check_labels(job.artifact, manifest, predictors["artifact"].label_names)
     check_measured_as_proven(job.artifact, manifest, job.columns.max_length)
     check_same_labels(predictors, directories)
@@ -196,7 +196,7 @@ def validate_into(
     answers = _answers(predictors, data, job, progress)
     sample = data.sample(SPEED_TEXTS, job.run.seed)
     encoded = encode(predictors["dense"].tokenizer, sample, job.columns.max_length)
-    latency = _latency(predictors, encoded, job, progress)
+    latency = _latency(predictors, encoded, job, runtime_of(job.artifact, manifest), progress)
     footprints = _footprints(directories, encoded, predictors["dense"], job, progress)
     if kept is not None and has_classes:
         checkpoint.open()
@@ -313,7 +313,11 @@ def _answers(
 
 
 def _latency(
-    predictors: Mapping[str, Predictor], encoded: Sequence[Encoded], job: ValidationJob, progress: Progress
+    predictors: Mapping[str, Predictor],
+    encoded: Sequence[Encoded],
+    job: ValidationJob,
+    runtime: Runtime,
+    progress: Progress,
 ) -> dict[str, list[LatencyFigures]]:
     """Latency of each variant, with the threads of the served artifact; it is loaded once more for that."""
     config, threads = job.config, _latency_threads(job)
@@ -321,7 +325,7 @@ def _latency(
         config.batch_sizes, config.sequence_lengths, config.latency_rounds, config.latency_seconds
     )
     device = resolve_device(job.run.device).type
-    served = OnnxPredictor(job.artifact, threads, device, spinning=config.latency_spinning)
+    served = runtime(job.artifact, threads, device, spinning=config.latency_spinning)
     with torch_threads(threads):
         return measure_latency({**predictors, "artifact": served}, encoded, plan, progress)
 
@@ -343,7 +347,7 @@ def _footprints(
     shape = max(job.config.batch_sizes), max(job.config.sequence_lengths)
     batch = batch_of_length(encoded, *shape, int(dense.tokenizer.pad_token_id))
     return {
-        name: measure_footprint(name, path, job.run, batch)
+        name: measure_footprint(path, job.run, batch)
         for name, path in progress.track(directories.items(), "Load time and memory")
     }
 

@@ -30,6 +30,10 @@ NOT_RUN = {
     ".serve/bin/python deploy/docker/serve.py": "runs until it is stopped; see tests/deploy/test_serve.py",
     "curl ": "asks the server above",
     "compress run deploy/recipes/glue-sst2.yaml": "takes model and data from the hub",
+    "pip install ./compress-extras": "makes an environment; see tests/test_plugins.py",
+    "compress prune runs/quickstart/dense --algorithm tempered": "needs that package",
+    "compress attack runs/quickstart/artifact --attack swaps": "needs that package",
+    "compress export runs/quickstart/pruned --runtime one-by-one": "needs that package",
 }
 
 

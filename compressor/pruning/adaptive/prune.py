@@ -12,19 +12,23 @@ from torch import Tensor
 
 from compressor.data.texts import TextData
 from compressor.errors import UserError
+from compressor.lexicon.word_vectors import WordVectors
 from compressor.models.batching import encode
 from compressor.models.classifier import Classifier
 from compressor.models.structure import head_size, set_neuron_count
+from compressor.options import PruneConfig
 from compressor.pruning.adaptive.allocation import allocate, by_layer, uniform_patterns
 from compressor.pruning.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
 from compressor.pruning.adaptive.distillation import distill, readable, split_texts
 from compressor.pruning.adaptive.group_solvers import SparseSolver, StructuredSolver, resolve_heads
-from compressor.pruning.interface import PruningJob, PruningResult
+from compressor.pruning.interface import Algorithm, PruningJob, PruningResult
 from compressor.pruning.layerwise import GroupSolver, calibration_texts, prune_layerwise
 from compressor.pruning.patterns import MaskPattern, Structured, Unstructured
 from compressor.system.console import Progress
+from compressor.training import early_stopping
+from compressor.training.checkpoint import DISK_SHARE
 from compressor.training.gradient_substitution import GradientSubstitution
-from compressor.training.word_substitution import close_words
+from compressor.training.word_substitution import close_words, substitution_vectors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -120,3 +124,35 @@ def _group_patterns(
     if isinstance(job.pattern, Unstructured) and job.config.adaptive.allocation == "error":
         return allocate(classifier, data, job, by_layer(job.pattern), progress)
     return uniform_patterns(classifier, job.mask_pattern)
+
+
+class _Adaptive(Algorithm):
+    """Adaptive pruning, and what the stage must know of it."""
+
+    takes_structured = True
+
+    def prune(
+        self, classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
+    ) -> PruningResult:
+        return prune(classifier, data, job, progress)
+
+    def check(self, config: PruneConfig) -> None:
+        share = config.adaptive.distillation_substituted_share
+        if share and not config.adaptive.distillation_steps:
+            raise UserError(
+                f"distillation_substituted_share: {share:g} of the words are to be replaced in a "
+                f"distillation, and there is none; add --distillation-steps, such as 1000"
+            )
+
+    def disk_bytes(self, weights: int, config: PruneConfig) -> int:
+        # Finished layers, and a distillation's state and best weights.
+        distillation = DISK_SHARE + early_stopping.DISK_SHARE if config.adaptive.distillation_steps else 0
+        return (1 + distillation) * weights
+
+    def word_vectors(self, config: PruneConfig, progress: Progress) -> WordVectors | None:
+        options = config.adaptive
+        replaces_words = options.distillation_steps and options.distillation_substituted_share
+        return substitution_vectors(options, progress) if replaces_words else None
+
+
+ADAPTIVE = _Adaptive()

@@ -18,7 +18,7 @@ from compressor.models.structure import linear_at
 from compressor.options import RandomizedConfig, TaskName
 from compressor.pruning.adaptive.allocation import uniform_patterns
 from compressor.pruning.adaptive.rectification import rectify, redraw
-from compressor.pruning.interface import LayerRecord, PruningJob, PruningResult
+from compressor.pruning.interface import Algorithm, LayerRecord, PruningJob, PruningResult
 from compressor.pruning.patterns import MaskPattern, Unstructured
 from compressor.pruning.randomized.candidates import (
     Masks,
@@ -301,3 +301,18 @@ def _finished(classifier: Classifier, job: PruningJob, steps: int) -> tuple[Mask
             masks = {name: found["mask"][name] for name in encoder_weights(classifier.model)}
             return masks, part.facts
     return all_alive(encoder_weights(classifier.model)), []
+
+
+class _Randomized(Algorithm):
+    """Randomized pruning, and what the stage must know of it."""
+
+    needs_labels = True
+    shares_work = True
+
+    def prune(
+        self, classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
+    ) -> PruningResult:
+        return prune(classifier, data, job, progress)
+
+
+RANDOMIZED = _Randomized()

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from compressor.errors import UserError, check_all
 from compressor.models.metrics import check_metric
-from compressor.options import ONE_WORD_AFTER_THE_OTHER, AttackConfig, TaskName, ValidateConfig, describe
+from compressor.options import AttackConfig, TaskName, ValidateConfig, describe, with_word_budgets
+from compressor.system.differences import leaves
 from compressor.system.files import read_json
 from compressor.validation.gates.gates import Gate, parse_gates
 from compressor.validation.gates.metric import Basis
@@ -58,7 +59,7 @@ def read_report(path: Path) -> Report:
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any], basis: Basis) -> list[str]:
     """Names of the entries on that basis in which two environments differ; unknown on one side differs."""
-    return [name for name in RESTS_ON[basis] if _entry(first, name) != _entry(second, name)]
+    return [name for name in RESTS_ON[basis] if _facts(first, name) != _facts(second, name)]
 
 
 def prepare_gates(config: ValidateConfig, attack: AttackConfig) -> tuple[list[Gate], Report | None]:
@@ -121,7 +122,7 @@ def _check_one(gate: Gate, baseline: Report | None, config: ValidateConfig, atta
 
 
 def _check_budgets(gate: Gate, attack: AttackConfig) -> None:
-    known = ", ".join(sorted(ONE_WORD_AFTER_THE_OTHER))
+    known = ", ".join(with_word_budgets())
     if attack.longest_word_budget is None:
         raise UserError(
             f"gate {str(gate)!r}: {attack.attack} has no figures within word budgets; these are read off "
@@ -172,6 +173,14 @@ def doubts(baseline: Report, environment: Mapping[str, Any]) -> dict[Basis, str]
             listed = ", ".join(name.replace(".", " ").replace("_", " ") for name in names)
             found[basis] = f"the baseline has another {listed}"
     return found
+
+
+def _facts(environment: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What is told at a dotted name: its leaves, among which what is empty has none.
+
+    Reports of earlier versions lack the options of attacks that packages register.
+    """
+    return dict(leaves(_entry(environment, name)))
 
 
 def _entry(environment: Mapping[str, Any], name: str) -> Any:

@@ -7,21 +7,20 @@ import time
 from compressor.errors import UserError
 from compressor.models.batching import Batch, pad
 from compressor.models.loading import layout_of_source
+from compressor.models.runtimes import loader_of
 from compressor.options import RunConfig
-from compressor.system.environment import prepare
 from compressor.system.processes import ProcessEndedError, in_own_process, peak_memory_bytes
-from compressor.validation.measure.variants import load_predictor
 from compressor.validation.schema import FootprintFigures
 
 
-def measure_footprint(name: str, directory: str, run: RunConfig, batch: Batch) -> FootprintFigures:
+def measure_footprint(directory: str, run: RunConfig, batch: Batch) -> FootprintFigures:
     """Load a variant in a fresh process and run it once.
 
     The libraries are imported before anything is measured, and the files come from the system's cache if
     they were read lately. On a GPU the memory is the host's.
 
     Args:
-        name: of the variant, which tells what runs it.
+        directory: of the variant, or its hub id; an artifact's files were checked before.
         batch: the largest that is to be run, without padding.
 
     Raises:
@@ -29,19 +28,19 @@ def measure_footprint(name: str, directory: str, run: RunConfig, batch: Batch) -
     """
     rows = batch["input_ids"].tolist()
     try:
-        return in_own_process(_measure, name, directory, run, rows)
+        return in_own_process(_measure, directory, run, rows)
     except ProcessEndedError as error:
         raise UserError(
             f"{directory}: cannot measure load time and memory: {error}; --no-footprint leaves these out"
         ) from error
 
 
-def _measure(name: str, directory: str, run: RunConfig, rows: list[list[int]]) -> FootprintFigures:
+def _measure(directory: str, run: RunConfig, rows: list[list[int]]) -> FootprintFigures:
     _import_libraries(directory)
-    device = prepare(run)
+    load = loader_of(directory, run)
     before = peak_memory_bytes()
     start = time.perf_counter()
-    predictor = load_predictor(name, directory, run, device)
+    predictor = load()
     seconds = time.perf_counter() - start
     pad_token_id = int(predictor.tokenizer.pad_token_id)
     predictor.logits(pad([(row, [0] * len(row)) for row in rows], pad_token_id))

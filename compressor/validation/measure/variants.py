@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_GRAPH
 from compressor.models.classifier import (
@@ -20,7 +18,8 @@ from compressor.models.classifier import (
     weights_fingerprint,
 )
 from compressor.models.loading import layout_of_source
-from compressor.models.predictors import OnnxPredictor, Predictor, TorchPredictor
+from compressor.models.predictors import Predictor, TorchPredictor
+from compressor.models.runtimes import runtime_of
 from compressor.models.weight_files import weight_files
 from compressor.options import RunConfig
 from compressor.system.environment import prepare, thread_count
@@ -46,35 +45,19 @@ class Contents:
     flops: FlopsFigures
 
 
-def load_predictor(
-    name: str,
-    directory: str,
-    run: RunConfig,
-    device: torch.device,
-    lengths: Mapping[str, int | None] | None = None,
-) -> Predictor:
-    """What classifies with a variant: ONNX Runtime with the artifact, PyTorch with the others.
-
-    Raises:
-        UserError: it cannot be loaded.
-    """
-    if name == ARTIFACT:
-        return OnnxPredictor(Path(directory), thread_count(run), device.type, lengths=lengths)
-    return TorchPredictor(load_classifier(directory, device))
-
-
 def load_variants(
-    directories: Mapping[str, str],
-    artifact_sparsity: float,
+    classifiers: Mapping[str, str],
+    artifact: Path,
+    manifest: Mapping[str, Any],
     run: RunConfig,
     sequence_length: int,
     lengths: Mapping[str, int | None] | None = None,
 ) -> tuple[dict[str, Predictor], dict[str, Contents]]:
-    """Predictor and contents of each variant.
+    """Predictor and contents of each variant; PyTorch runs classifiers, its own runtime the artifact.
 
     Args:
-        directories: directory or hub id of each variant, the dense model's first.
-        artifact_sparsity: as its manifest says: it counts what was cut out of the graph as zeros too.
+        classifiers: directory or hub id of each variant that is a classifier, the dense model's first.
+        manifest: of the artifact; its sparsity counts what was cut out of the graph as zeros too.
         sequence_length: tokens of the text whose operations are counted.
         lengths: tokens of the inputs that all are to take, by the name of their option.
 
@@ -84,19 +67,17 @@ def load_variants(
     device = prepare(run)
     predictors: dict[str, Predictor] = {}
     contents = {}
-    for name, directory in directories.items():
-        if name == ARTIFACT:
-            predictors[name] = load_predictor(name, directory, run, device, lengths)
-            graph = Path(directory) / ARTIFACT_GRAPH
-            layout = layout_of_source(directory)
-            size, weights = graph.stat().st_size, encoder_initializers(graph, layout)
-            sparsity = artifact_sparsity
-        else:
-            classifier = load_classifier(directory, device, lengths=lengths)
-            predictors[name], layout = TorchPredictor(classifier), classifier.layout
-            size, weights = _stored_bytes(classifier), encoder_weights(classifier.model)
-            sparsity = sparsity_of(weights)
-        contents[name] = Contents(size, sparsity, encoder_flops(layout, weights, 1, sequence_length))
+    for name, directory in classifiers.items():
+        classifier = load_classifier(directory, device, lengths=lengths)
+        predictors[name] = TorchPredictor(classifier)
+        weights = encoder_weights(classifier.model)
+        flops = encoder_flops(classifier.layout, weights, 1, sequence_length)
+        contents[name] = Contents(_stored_bytes(classifier), sparsity_of(weights), flops)
+    runtime, graph = runtime_of(artifact, manifest), artifact / ARTIFACT_GRAPH
+    predictors[ARTIFACT] = runtime(artifact, thread_count(run), device.type, lengths=lengths)
+    layout = layout_of_source(str(artifact))
+    flops = encoder_flops(layout, encoder_initializers(graph, layout), 1, sequence_length)
+    contents[ARTIFACT] = Contents(graph.stat().st_size, manifest["sparsity"], flops)
     return predictors, contents
 
 

@@ -1,10 +1,8 @@
 """Every attack, offline, on a small real model and on its artifact; odd texts; budgets."""
 
-from typing import get_args
-
 import pytest
 
-from compressor.attacks.recipes import RECIPES, build_attack
+from compressor.attacks.recipes import build_attack
 from compressor.attacks.records import summarize, under_word_budgets
 from compressor.attacks.resources import import_textattack
 from compressor.attacks.runner import attack_victim
@@ -12,7 +10,7 @@ from compressor.attacks.victims import Victim
 from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.models.predictors import OnnxPredictor, TorchPredictor
-from compressor.options import ONE_WORD_AFTER_THE_OTHER, AttackConfig, AttackName
+from compressor.options import ATTACKS, AttackConfig, AttackName, with_word_budgets
 from compressor.system.console import SilentProgress
 
 EXAMPLES = 8
@@ -64,11 +62,7 @@ def data_of(victim, texts):
     return TextData(texts, None, labels, ["0", "1"], "here")
 
 
-def test_each_attack_of_the_recipe_has_one_of_textattack():
-    assert set(RECIPES) == set(get_args(AttackName))
-
-
-@pytest.mark.parametrize("name", get_args(AttackName))
+@pytest.mark.parametrize("name", ATTACKS)
 def test_pytorch_and_the_artifact_are_attacked_alike(
     name, config_of, torch_victim, small_artifact_dir, test_quotes
 ):
@@ -85,7 +79,7 @@ def test_pytorch_and_the_artifact_are_attacked_alike(
         )
 
 
-@pytest.mark.parametrize("name", get_args(AttackName))
+@pytest.mark.parametrize("name", ATTACKS)
 def test_odd_texts_have_an_outcome(name, config_of, torch_victim):
     # Fewer words to try: each costs a copy of ten thousand.
     victim = Victim(torch_victim.model, 16)
@@ -121,7 +115,7 @@ def test_no_more_words_change_than_may(name, config_of, torch_victim, test_quote
     assert held[0] >= held[1]
 
 
-@pytest.mark.parametrize("name", sorted(ONE_WORD_AFTER_THE_OTHER))
+@pytest.mark.parametrize("name", with_word_budgets())
 def test_what_is_read_off_for_a_word_budget_is_what_an_attack_within_it_finds(
     name, config_of, torch_victim, test_quotes
 ):

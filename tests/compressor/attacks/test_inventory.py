@@ -9,8 +9,8 @@ import torch
 from cli import execute
 from compressor.attacks import inventory as module
 from compressor.attacks.inventory import build, examine, inventory, is_broken
-from compressor.attacks.resources import NEEDS, attack_resources
-from compressor.options import AttackConfig, ResourcesConfig
+from compressor.attacks.resources import attack_resources
+from compressor.options import ATTACKS, AttackConfig, ResourcesConfig
 from compressor.system.assets import encoder_directory
 from compressor.system.console import SilentProgress
 
@@ -33,12 +33,12 @@ def findings(config):
 
 def test_every_need_of_an_attack_is_in_the_inventory():
     resources = {resource.name: resource for resource in inventory(ResourcesConfig())}
-    needs = {need for needs in NEEDS.values() for need in needs}
+    needs = {need for attack in ATTACKS.values() for need in attack.needs}
     assert {name.replace(" ", "_") for name in resources} == needs | {"stop_words"}
     for name, resource in resources.items():
         if name != "stop words":
             need = name.replace(" ", "_")
-            assert set(resource.attacks) == {attack for attack, own in NEEDS.items() if need in own}
+            assert set(resource.attacks) == {attack for attack, own in ATTACKS.items() if need in own.needs}
         assert resource.source
         assert resource.licence
         assert resource.instead_of

@@ -31,7 +31,8 @@ from compressor.errors import UserError
 from compressor.lexicon.sentence_encoder import SentenceEncoder
 from compressor.lexicon.stopwords import STOPWORDS
 from compressor.lexicon.word_vectors import load_word_vectors
-from compressor.models.predictors import OnnxPredictor, TorchPredictor, load_predictor
+from compressor.models.predictors import OnnxPredictor, TorchPredictor
+from compressor.models.runtimes import load_predictor
 from compressor.options import AttackConfig, ColumnsConfig, ExportConfig, RunConfig
 from compressor.system.assets import encoder_directory
 from compressor.system.console import SilentProgress

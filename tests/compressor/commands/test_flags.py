@@ -88,6 +88,15 @@ def test_lists_are_given_by_repeating_a_flag():
     ("section", "arguments", "start"),
     [
         (PruneConfig, ("--sparsity", "1.0"), "--sparsity: "),
+        (
+            PruneConfig,
+            ("--algorithm", "wandda"),
+            "--algorithm: 'wandda' is not registered; did you mean 'wanda'?",
+        ),
+        (PruneConfig, ("--algorithm-options", "keep"), "--algorithm-options: write NAME=VALUE"),
+        (PruneConfig, ("--algorithm-options", "keep=1"), "--algorithm-options: adaptive has no such options"),
+        (AttackConfig, ("--attack", "textbuger"), "--attack: 'textbuger' is not registered; did you mean"),
+        (ExportConfig, ("--runtime", "x"), "--runtime: 'x' is not registered; known here: onnxruntime"),
         (PruneConfig, ("--damping", "0"), "--damping: "),
         (PruneConfig, ("--candidates", "0"), "--candidates: "),
         (ColumnsConfig, ("--max-length", "3"), "--max-length: "),
@@ -103,7 +112,7 @@ def test_a_value_out_of_bounds_is_a_user_error_that_names_the_flag(section, argu
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("arguments", [("--algorithm", "obs"), ("--seed", "x"), ("--no-such-flag",)])
+@pytest.mark.parametrize("arguments", [("--scope", "obs"), ("--seed", "x"), ("--no-such-flag",)])
 def test_a_value_of_another_kind_is_a_usage_error(arguments):
     app, _ = application(RunConfig if "--seed" in arguments else PruneConfig)
     assert CliRunner().invoke(app, list(arguments)).exit_code == 2

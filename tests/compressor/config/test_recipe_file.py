@@ -68,7 +68,7 @@ def test_an_unknown_key_suggests_the_near_one_with_its_line(tmp_path, text, line
 
 def test_an_unknown_key_like_no_other_lists_those_that_are_known(tmp_path):
     problem = problem_of(tmp_path, MINIMAL + "attack:\n  zzzz: 1\n")
-    assert problem.startswith("6: attack.zzzz: unknown key; known here: attack, attack_examples")
+    assert problem.startswith("6: attack.zzzz: unknown key; known here: attack, attack_options, ")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_unknown_key_like_no_other_lists_those_that_are_known(tmp_path):
     [
         (MINIMAL + "prune:\n  sparsity: 1.0\n", "6: prune.sparsity: ", "1.0"),
         (MINIMAL + "prune: {sparsity: half}\n", "5: prune.sparsity: ", "'half'"),
-        (MINIMAL + "prune: {algorithm: obs}\n", "5: prune.algorithm: ", "'obs'"),
+        (MINIMAL + "prune: {scope: obs}\n", "5: prune.scope: ", "'obs'"),
         (MINIMAL + "run: {seed: -1}\n", "5: run.seed: ", "-1"),
         (MINIMAL + "run: {seed: 1.5}\n", "5: run.seed: ", "1.5"),
         (MINIMAL + "prune: 3\n", "5: prune: ", "3"),

@@ -32,7 +32,8 @@ def test_without_the_comment_signs_the_other_sections_load_to_theirs(tmp_path):
 
 def leaves(value, path=""):
     for key, inner in value.items():
-        if isinstance(inner, dict):
+        # An option may be a mapping that is empty.
+        if isinstance(inner, dict) and inner:
             yield from leaves(inner, f"{path}{key}.")
         else:
             yield f"{path}{key}"

@@ -12,7 +12,7 @@ def test_a_classifier_takes_its_weights_and_nothing_of_what_its_parent_holds(sma
     weights = (small_classifier_dir / WEIGHTS).stat().st_size
     held = np.ones(2**26)
     batch = pad([([101, 7, 102], [0, 0, 0])] * 2, 0)
-    found = measure_footprint("dense", str(small_classifier_dir), RunConfig(device="cpu", threads=1), batch)
+    found = measure_footprint(str(small_classifier_dir), RunConfig(device="cpu", threads=1), batch)
     assert 0.5 * weights < found.model_memory_bytes < 8 * weights
     assert found.model_memory_bytes < found.peak_memory_bytes
     assert held.nbytes < peak_memory_bytes()
@@ -27,5 +27,5 @@ def test_a_reading_that_falls_behind_the_one_before_is_no_negative_memory(small_
     monkeypatch.setattr(footprint, "peak_memory_bytes", lambda: next(readings))
     monkeypatch.setattr(footprint, "in_own_process", lambda work, *arguments: work(*arguments))
     batch = pad([([101, 7, 102], [0, 0, 0])], 0)
-    found = measure_footprint("dense", str(small_classifier_dir), RunConfig(device="cpu", threads=1), batch)
+    found = measure_footprint(str(small_classifier_dir), RunConfig(device="cpu", threads=1), batch)
     assert (found.model_memory_bytes, found.peak_memory_bytes) == (0, 900_000)
