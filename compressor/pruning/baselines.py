@@ -15,7 +15,7 @@ from torch import Tensor
 from compressor.data.texts import TextData
 from compressor.models.classifier import Classifier, encoder_linears
 from compressor.models.structure import head_size, remove_heads, remove_neurons, set_intermediate_size
-from compressor.pruning.interface import LayerRecord, PruningJob, PruningResult
+from compressor.pruning.interface import PruningJob, PruningResult
 from compressor.pruning.layerwise import (
     GroupSolver,
     LinearGroup,
@@ -25,6 +25,7 @@ from compressor.pruning.layerwise import (
     prune_layerwise,
 )
 from compressor.pruning.patterns import Structured
+from compressor.pruning.record import LayerRecord
 from compressor.pruning.solvers.solvers import column_sweep, reconstruction_error
 from compressor.pruning.walk import Moments
 from compressor.system.console import Progress

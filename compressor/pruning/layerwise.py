@@ -19,8 +19,9 @@ from compressor.data.batching import Encoded, encode, encode_windows
 from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.models.classifier import Classifier, linear_at
-from compressor.pruning.interface import LayerRecord, PruningJob
+from compressor.pruning.interface import PruningJob
 from compressor.pruning.made_texts import fill_up
+from compressor.pruning.record import LayerRecord
 from compressor.pruning.solvers.solvers import UnsolvableError, damped
 from compressor.pruning.walk import LINEAR_GROUPS, Moments, SideBySide, calibration_batches
 from compressor.system.checkpoint import Part
