@@ -41,7 +41,9 @@ def test_the_signature_and_the_docstring_have_every_option():
     assert list(parameters)[:2] == ["model", "force"]
     fields = [entry for section in (PruneConfig, ColumnsConfig, RunConfig) for entry in options_of(section)]
     assert list(parameters)[2:] == [name for name, _, _ in fields]
-    assert make.__doc__.startswith("Make something.\n\nOptions, each a keyword:\n\nWhat is zeroed, and how:\n")
+    assert make.__doc__.startswith(
+        "Make something.\n\nOptions, each a keyword:\n\nWhat is zeroed, and how:\n"
+    )
     for name, field, _ in fields:
         assert parameters[name].default == field.get_default(call_default_factory=True)
         assert f"\n    {name}: {field.description}" in make.__doc__
@@ -68,7 +70,7 @@ def test_all_values_out_of_bounds_are_named_at_once():
 
 
 def test_a_person_reads_the_name_as_it_is_written():
-    with pytest.raises(UserError, match="^<seed>: "):
+    with pytest.raises(UserError, match=r"^<seed>: "):
         sort_options([RunConfig], {"seed": -1}, written="<{}>".format)
 
 
