@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 import random
 import subprocess
 import sys
@@ -59,7 +58,6 @@ def state():
         np.random.get_state()[1].tolist(),
         random.getstate(),
         transformers_logging.is_progress_bar_enabled(),
-        dict(os.environ),
     )
 
 
