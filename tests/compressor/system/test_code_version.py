@@ -23,6 +23,7 @@ FILES = {
     "compressor/above.py": "if TYPE_CHECKING:\n import compressor.typed\nelse:\n import compressor.run\n",
     "compressor/typed.py": "",
     "compressor/run.py": "",
+    "compressor/display/__init__.py": "",
     "compressor/display/pages.py": "import compressor.only_shown\n",
     "compressor/only_shown.py": "",
     "compressor/display/templates/page.css": "a",
