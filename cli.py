@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from compressor import __version__
 from compressor.commands.lazy import Lazy, lazy_group
 from compressor.commands.printing import print_result
 from compressor.errors import GateFailed, SeveralUserErrors, UserError, first_line
@@ -27,6 +26,7 @@ from compressor.system.terminal import (
     write_error,
     write_out,
 )
+from compressor.version import __version__
 
 # The summaries are those of the docstrings, which are imported with the commands.
 COMMANDS = {

@@ -25,6 +25,7 @@ from compressor.models.weight_files import WEIGHTS, weight_files
 from compressor.system.files import MARKER, atomic_directory, claims_output, read_tensors, sha256_of
 from compressor.system.links import is_own_file
 from exporters.lineage import model_lineage
+from exporters.records import PackRecord, UnpackRecord
 from exporters.safetensors_layout import layout_sha256, read_header, write_layout
 
 PACKED = "packed.safetensors"
@@ -77,7 +78,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 @claims_output
-def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
+def pack_directory(model: Path, output: Path, *, force: bool) -> PackRecord:
     """Pack a model directory's weights, in one file or in shards. Returns the manifest.
 
     All its other files come along as they are, also from folders in it; hidden folders such as `.git` do not,
@@ -122,11 +123,12 @@ def pack_directory(model: Path, output: Path, *, force: bool) -> dict[str, Any]:
             "packed_tensors_bytes": sizes,
             "weights_bytes": {"before": stored, "after": (working / PACKED).stat().st_size},
         }
-        return {**write_manifest(working, facts), "path": str(output)}
+        manifest = write_manifest(working, facts)
+    return PackRecord(**manifest, path=output)
 
 
 @claims_output
-def unpack_directory(packed: Path, output: Path, *, force: bool) -> dict[str, Any]:
+def unpack_directory(packed: Path, output: Path, *, force: bool) -> UnpackRecord:
     """The model directory that was packed, every file in it byte for byte the same.
 
     Raises:
@@ -156,7 +158,7 @@ def unpack_directory(packed: Path, output: Path, *, force: bool) -> dict[str, An
         _copy(packed, working, others)
         for name, layout in layouts.items():
             write_layout(working / name, layout, tensors)
-    return {"path": str(output), "tensors": len(tensors), "sha256": header["sha256"]}
+    return UnpackRecord(path=output, tensors=len(tensors), sha256=header["sha256"])
 
 
 def _checked_layouts(

@@ -18,7 +18,6 @@ import onnx
 import torch
 from torch import Tensor
 
-from compressor import __version__
 from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_GRAPH
@@ -40,12 +39,14 @@ from compressor.options.export import GraphPrecision, precision_of
 from compressor.system.console import Progress
 from compressor.system.environment import describe_environment, prepare, thread_count
 from compressor.system.files import atomic_directory, claims_output
+from compressor.version import __version__
 from exporters.bfloat16 import widen
 from exporters.bill_of_materials import write_bill_of_materials
 from exporters.cpu_kernels import suit_cpu_kernels
 from exporters.lineage import model_lineage, stage_record
 from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.records import ExportRecord
 from exporters.shrink import layer_widths, shrink
 from exporters.sparse import store_sparse
 from exporters.tensorrt.profile import Profile
@@ -69,7 +70,7 @@ def export_directory(
     calibration: str | None = None,
     force: bool,
     progress: Progress,
-) -> dict[str, Any]:
+) -> ExportRecord:
     """Export a classifier to ONNX and prove that it is the same.
 
     Writes `model.onnx`, tokenizer, `config.json`, `bom.cdx.json` and `manifest.json`, whose content is
@@ -152,7 +153,7 @@ def export_directory(
             facts["tensorrt"] = _prepare_engine(graph, profile, positions, half=precision == "fp16")
         write_bill_of_materials(working, facts, classifier.layout)
         manifest = write_manifest(working, facts)
-    return {**manifest, "path": str(output)}
+    return ExportRecord(**manifest, path=output)
 
 
 def _profile(config: ExportConfig, positions: int) -> Profile | None:

@@ -59,7 +59,7 @@ MEASURED = ValidateConfig(
 def pruned(regression_dir, data, output, **options):
     config = PruneConfig(sparsity=0.3, **options)
     record = prune_directory(str(regression_dir), str(data), COLUMNS, config, RUN, output, **STAGE)
-    return output, record
+    return output, record.model_dump()
 
 
 @pytest.fixture(scope="module")

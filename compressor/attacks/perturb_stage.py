@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from compressor.attacks.perturbations import changed_share, perturbed_texts
+from compressor.attacks.results import PerturbRecord
 from compressor.attacks.runner import check_classes, example_at
 from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.errors import UserError
@@ -49,7 +50,7 @@ def perturb_directory(
     against: Path | None = None,
     force: bool,
     progress: Progress,
-) -> dict[str, Any]:
+) -> PerturbRecord:
     """Score texts and their perturbed forms; a classifier or artifact in, figures and texts out.
 
     Writes `perturbations.json`, whose content is returned, and `perturbed.jsonl`, one line a text.
@@ -92,7 +93,7 @@ def perturb_directory(
     with atomic_directory(output, force=force) as working:
         write_json(working / PERTURBATIONS_RECORD, record)
         write_json_lines(working / PERTURBED_TEXTS, lines)
-    return {**record, "path": str(output)}
+    return PerturbRecord(**record, path=output)
 
 
 def _forms(data: TextData, perturbed: Mapping[PerturbationName, TextData]) -> dict[str, TextData]:

@@ -19,6 +19,7 @@ from compressor.attacks.records import (
     under_word_budgets,
 )
 from compressor.attacks.resources import describe_sentence_encoder, sentence_encoder_directory
+from compressor.attacks.results import AttackRecord
 from compressor.attacks.runner import attack_model, check_classes
 from compressor.attacks.victims import Victim
 from compressor.data.texts import load_text_data, log_notes
@@ -57,7 +58,7 @@ def attack_directory(
     resume: bool = False,
     force: bool,
     progress: Progress,
-) -> dict[str, Any]:
+) -> AttackRecord:
     """The attack stage: a classifier or artifact and labelled texts in, figures and examples out.
 
     Writes `robustness.json`, whose content is returned, `examples.jsonl`, one line an example, and
@@ -100,7 +101,7 @@ def attack_directory(
     examples, resources = attack_model(model, victim, sample, config, run, processes, progress, checkpoint)
     if not ranks.is_first:
         ranks.wait()
-        return {**read_json(output / ROBUSTNESS_RECORD), "path": str(output)}
+        return AttackRecord(**read_json(output / ROBUSTNESS_RECORD), path=output)
     examples = with_cosines(examples, encoder)
     word_budgets, longest = config.exact_word_budgets, config.longest_word_budget
     record = {
@@ -124,7 +125,7 @@ def attack_directory(
         (working / EXAMPLES_PAGE).write_text(page, encoding="utf-8")
     remove_checkpoint(checkpoint)
     ranks.wait()
-    return {**record, "path": str(output)}
+    return AttackRecord(**record, path=output)
 
 
 def attack_decides(

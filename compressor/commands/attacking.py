@@ -53,7 +53,8 @@ def attack(
             force=force,
             progress=terminal_progress(),
         )
-    print_result(as_json, record, "" if as_json else attack_table(record))
+    facts = record.model_dump()
+    print_result(as_json, facts, "" if as_json else attack_table(facts))
     if not as_json:
         print_result(False, None, f"Records: {output}")
 
@@ -88,7 +89,8 @@ def perturb(
             force=force,
             progress=terminal_progress(),
         )
-    print_result(as_json, record, "" if as_json else perturbations_table(record))
+    facts = record.model_dump()
+    print_result(as_json, facts, "" if as_json else perturbations_table(facts))
     if not as_json:
         print_result(False, None, f"Records: {output}")
 

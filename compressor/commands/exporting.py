@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from compressor.commands.printing import print_result, results_only
 from compressor.errors import GateFailed
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig, TritonConfig
 from compressor.system.console import terminal_progress
+
+if TYPE_CHECKING:
+    from exporters.records import ExportRecord
 
 
 @section_flags
@@ -45,7 +48,7 @@ def export(
     from exporters.stage import export_directory
 
     with results_only(as_json):
-        manifest = export_directory(
+        record = export_directory(
             model,
             data,
             columns,
@@ -56,27 +59,27 @@ def export(
             force=force,
             progress=terminal_progress(),
         )
-    print_result(as_json, manifest, _summary(manifest, output))
-    reason = manifest["preprocessing"]["needs_transformers"]
+    print_result(as_json, record.model_dump(), _summary(record))
+    reason = record.preprocessing["needs_transformers"]
     if reason is not None:
         print(f"warning: {output}: {reason}; {WITHOUT_TRANSFORMERS}", file=sys.stderr)
-    if "tensorrt" in manifest and not as_json:
+    if record.tensorrt is not None and not as_json:
         from compressor.commands.export_tables import tensorrt_tables
 
-        print_result(False, None, tensorrt_tables(manifest["tensorrt"]))
-        script = output / manifest["tensorrt"]["script"]
+        print_result(False, None, tensorrt_tables(record.tensorrt))
+        script = output / record.tensorrt["script"]
         print_result(False, None, f"On the GPU that will serve it: {script} ENGINE_DIRECTORY")
 
 
-def _summary(manifest: dict[str, Any], output: Path) -> str:
+def _summary(record: ExportRecord) -> str:
     """One line on an artifact: what is in it, and how near it is to PyTorch."""
-    parity, counts = manifest["parity"], manifest["encoder_weights"]
-    parts = [f"model.onnx, opset {manifest['opset']}, {manifest['precision']}"]
+    parity, counts = record.parity, record.encoder_weights
+    parts = [f"model.onnx, opset {record.opset}, {record.precision}"]
     if counts["graph"] < counts["model"]:
         parts[0] += f", {1 - counts['graph'] / counts['model']:.2%} of the encoder cut out"
-    parts[0] += f", {manifest['sparsity']:.2%} zeros in the encoder"
-    if manifest["stored_sparsely"]:
-        parts.append(f"{len(manifest['stored_sparsely'])} matrices stored sparsely")
+    parts[0] += f", {record.sparsity:.2%} zeros in the encoder"
+    if record.stored_sparsely:
+        parts.append(f"{len(record.stored_sparsely)} matrices stored sparsely")
     same = ""
     if parity["label_agreement"] is not None:
         same = f" and {parity['label_agreement']:.1%} of labels the same"
@@ -85,9 +88,9 @@ def _summary(manifest: dict[str, Any], output: Path) -> str:
     parts.append(
         f"logits within {parity['max_difference']:.1e} of PyTorch's{same} on {parity['examples']} texts"
     )
-    if parity["accuracy"] is not None and manifest["precision"] != "fp32":
+    if parity["accuracy"] is not None and record.precision != "fp32":
         parts.append(f"accuracy there {parity['reference_accuracy']:.2%}, now {parity['accuracy']:.2%}")
-    return "; ".join([*parts, f"artifact in {output}"])
+    return "; ".join([*parts, f"artifact in {record.path}"])
 
 
 def pack(
@@ -101,13 +104,13 @@ def pack(
     """Pack a pruned classifier for shipping: only the weights that are not zero, bit for bit."""
     from exporters.packed import pack_directory
 
-    manifest = pack_directory(model, output, force=force)
-    own, whole = manifest["packed_tensors_bytes"], manifest["weights_bytes"]
-    left_out = f"; left out: {', '.join(manifest['left_out'])}" if manifest["left_out"] else ""
+    record = pack_directory(model, output, force=force)
+    own, whole = record.packed_tensors_bytes, record.weights_bytes
+    left_out = f"; left out: {', '.join(record.left_out)}" if record.left_out else ""
     print_result(
         as_json,
-        manifest,
-        f"{manifest['packed_tensors']} tensors: {own['before'] / 1e6:.1f} MB to {own['after'] / 1e6:.1f}; "
+        record.model_dump(),
+        f"{record.packed_tensors} tensors: {own['before'] / 1e6:.1f} MB to {own['after'] / 1e6:.1f}; "
         f"all weights from {whole['before'] / 1e6:.1f} MB to {whole['after'] / 1e6:.1f}; "
         f"packed in {output}{left_out}",
     )
@@ -123,7 +126,9 @@ def unpack(
     from exporters.packed import unpack_directory
 
     record = unpack_directory(packed, output, force=force)
-    print_result(as_json, record, f"{record['tensors']} tensors, as they were packed; classifier in {output}")
+    print_result(
+        as_json, record.model_dump(), f"{record.tensors} tensors, as they were packed; classifier in {output}"
+    )
 
 
 def verify(
@@ -134,13 +139,13 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that an artifact is, file by file, what was written."""
-    from compressor.models.manifest import artifact_problems
+    from compressor.models.manifest import verify_directory
 
-    problems = artifact_problems(artifact)
-    text = "\n".join(problems) or f"{artifact}: every file is as it was exported"
-    print_result(as_json, {"ok": not problems, "problems": problems}, text)
-    if problems:
-        raise GateFailed(f"{artifact}: is not what was exported; problems: {len(problems)}")
+    record = verify_directory(artifact)
+    text = "\n".join(record.problems) or f"{artifact}: every file is as it was exported"
+    print_result(as_json, record.model_dump(), text)
+    if not record.ok:
+        raise GateFailed(f"{artifact}: is not what was exported; problems: {len(record.problems)}")
 
 
 @section_flags

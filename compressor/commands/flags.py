@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from compressor.errors import raise_problems
-from compressor.options import Registry, describe, fields_of
+from compressor.options import Registry
+from compressor.options.keywords import is_section, options_of, repeated, sort_options
 from compressor.options.section import flag_name
 
 
@@ -29,37 +29,29 @@ def section_flags(command: Callable[..., None]) -> Callable[..., None]:
     name of a field must be unique in a command.
     """
     signature = inspect.signature(command, eval_str=True)
-    sections = {
+    sections: dict[str, type[BaseModel]] = {
         name: parameter.annotation
         for name, parameter in signature.parameters.items()
-        if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, BaseModel)
+        if is_section(parameter.annotation)
     }
     parameters = [p for name, p in signature.parameters.items() if name not in sections]
     for section in sections.values():
-        parameters += [_flag(name, field, panel) for name, field, panel in _fields(section)]
+        parameters += [_flag(name, field, panel) for name, field, panel in options_of(section)]
     names = [parameter.name for parameter in parameters]
-    if len(set(names)) != len(names):
+    if repeated(names):
         raise TypeError(f"{command.__name__}: a flag is defined twice: {sorted(names)}")
 
     @functools.wraps(command)
     def with_flags(**values: Any) -> None:
-        built = build_sections(sections, values)
-        command(**values, **built)
+        found = sort_options(sections.values(), values, flag_name)
+        plain = {name: value for name, value in values.items() if name in signature.parameters}
+        command(**plain, **{name: found.of(section) for name, section in sections.items()})
 
     with_flags.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     )
     with_flags.__annotations__ = {p.name: p.annotation for p in parameters}
     return with_flags
-
-
-def _fields(section: type[BaseModel], panel: str | None = None) -> Iterator[tuple[str, FieldInfo, str]]:
-    heading = panel or (section.__doc__ or "").split("\n")[0].rstrip(".")
-    for name, field in fields_of(section).items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _fields(field.annotation)
-        else:
-            yield name, field, heading
 
 
 def _plain(annotation: Any) -> Any:
@@ -106,48 +98,3 @@ def _choices(field: FieldInfo) -> dict[str, Any]:
         "metavar": f"<{'|'.join(names)}>",
         "autocompletion": lambda incomplete: [name for name in names if name.startswith(incomplete)],
     }
-
-
-def build_sections(sections: Mapping[str, type[BaseModel]], values: dict[str, Any]) -> dict[str, BaseModel]:
-    """Take the fields of sections out of `values` and check them.
-
-    Raises:
-        UserError: values that are not allowed; all of them.
-    """
-    built: dict[str, BaseModel] = {}
-    problems: list[str] = []
-    for name, section in sections.items():
-        try:
-            built[name] = section.model_validate(_taken(section, values))
-        except ValidationError as error:
-            problems += [_flag_problem(problem, section) for problem in error.errors()]
-    if problems:
-        raise_problems("the options", problems)
-    return built
-
-
-def _taken(section: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
-    """The section's fields out of `values`; those of a section in it as a mapping."""
-    given: dict[str, Any] = {}
-    for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            given[name] = _taken(field.annotation, values)
-        else:
-            given[name] = values.pop(name)
-    return given
-
-
-def _flag_problem(problem: Any, section: type[BaseModel]) -> str:
-    """One line on one of pydantic's errors, by the flag that is to blame."""
-    path, inner = list(problem["loc"]), section
-    while path:
-        field = inner.model_fields.get(str(path[0]))
-        annotation = field and field.annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        # A flag has the name of a field alone, not of the section that it is in.
-        path, inner = path[1:], annotation
-    if not path:
-        return describe(problem, section)
-    line = describe({**problem, "loc": tuple(path)}, inner)
-    return flag_name(str(path[0])) + line.removeprefix(str(path[0]))

@@ -42,8 +42,8 @@ def finetune(
         )
     print_result(
         as_json,
-        record,
-        f"{record['steps']} training steps in {record['seconds']:.0f} s; classifier in {output}",
+        record.model_dump(),
+        f"{record.steps} training steps in {record.seconds:.0f} s; classifier in {output}",
     )
 
 
@@ -79,7 +79,8 @@ def soup(
             force=force,
             progress=terminal_progress(),
         )
-    print_result(as_json, record, "" if as_json else soup_table(record))
+    facts = record.model_dump()
+    print_result(as_json, facts, "" if as_json else soup_table(facts))
     if not as_json:
         print_result(False, None, f"Classifier: {output}")
 
@@ -120,7 +121,7 @@ def prune(
         )
     print_result(
         as_json,
-        record,
-        f"{record['algorithm']}, {record['pattern']}: {record['sparsity']:.2%} of the encoder is zero; "
-        f"{record['seconds']:.0f} s; classifier in {output}",
+        record.model_dump(),
+        f"{record.algorithm}, {record.pattern}: {record.sparsity:.2%} of the encoder is zero; "
+        f"{record.seconds:.0f} s; classifier in {output}",
     )

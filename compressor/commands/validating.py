@@ -73,11 +73,9 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Hold the artifact against the dense classifier: accuracy, robustness, latency, size, gates."""
-    from compressor.validation.stage import ValidationJob, validate_directories
+    from compressor.validation.stage import ValidationJob, report_directory, validate_directories
 
-    # The name that `.` and `..` stand for.
-    named = artifact if artifact.name not in ("", "..") else artifact.resolve()
-    output = output or named.with_name(f"{named.name}-validation")
+    output = output or report_directory(artifact)
     job = ValidationJob(
         dense,
         artifact,
@@ -133,9 +131,10 @@ def inspect(
 
     with results_only(as_json):
         knowledge = knowledge_options(compared.against, columns, compared.model_dump(exclude={"against"}))
-        facts = inspect_stage(
+        record = inspect_stage(
             model, knowledge, columns, run, output, force=force, progress=terminal_progress()
         )
+    facts = record.model_dump()
     print_result(as_json, facts, "" if as_json else inspection_table(facts))
 
 

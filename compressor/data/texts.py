@@ -218,7 +218,58 @@ def load_text_data(
             know or that is no number, one class or number only, no connection to the hub.
     """
     path = Path(source)
-    table = read_file(path, columns) if is_data_file(path) else read_dataset(source, _load_hub(source, role))
+    from_hub = not is_data_file(path)
+    table = read_dataset(source, _load_hub(source, role)) if from_hub else read_file(path, columns)
+    learns = needs_labels and role != "test"
+    return _text_data(
+        table, columns, label_names, needs_labels=needs_labels, learns=learns, from_hub=from_hub
+    )
+
+
+def text_data(
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    labels: Sequence[Any] | None,
+    columns: ColumnsConfig,
+    *,
+    label_names: Sequence[str],
+    needs_labels: bool,
+) -> TextData:
+    """Check texts that are in memory, by the rules of those that are read from a file.
+
+    Args:
+        texts: one text an example.
+        pairs: the second text of each example; None for single texts.
+        labels: names or indices of the model's classes, or numbers of a regression; None for no labels.
+        columns: its label map is used, and nothing else of it.
+        label_names: the model's classes.
+        needs_labels: whether labels must be there.
+
+    Raises:
+        UserError: no texts, another number of pairs or labels, a value that is no text, or a label that the
+            model does not know.
+    """
+    given = {"text": texts, "text_pair": pairs, "label": labels}
+    found = {name: list(values) for name, values in given.items() if values is not None}
+    for name, values in found.items():
+        if len(values) != len(texts):
+            raise UserError(f"texts: {len(texts)} examples, and {len(values)} of {name}; give one to each")
+    table = Table("texts", list(found), len(texts), found.__getitem__)
+    own = ColumnsConfig(label_map=columns.label_map)
+    return _text_data(table, own, label_names, needs_labels=needs_labels, learns=needs_labels)
+
+
+def _text_data(
+    table: Table,
+    columns: ColumnsConfig,
+    label_names: Sequence[str] | None,
+    *,
+    needs_labels: bool,
+    learns: bool,
+    from_hub: bool = False,
+) -> TextData:
+    """Find and read the columns of texts and labels of a table; see `load_text_data`."""
+    source = table.source
     if not table.rows:
         raise UserError(f"{source}: is empty; it must hold at least one example")
     text_column, pair_column = _text_columns(table, columns)
@@ -232,10 +283,10 @@ def load_text_data(
         Column(source, label_column),
         table.labels(label_column),
         table.class_names.get(label_column),
-        from_hub=not is_data_file(path),
+        from_hub=from_hub,
     )
     try:
-        return _labelled(data, values, columns, learns=needs_labels and role != "test")
+        return _labelled(data, values, columns, learns=learns)
     except UserError as error:
         if needs_labels:
             raise

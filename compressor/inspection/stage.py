@@ -10,6 +10,7 @@ from torch import Tensor
 from compressor.data.labels import task_of
 from compressor.errors import UserError, first_line
 from compressor.inspection.comparison import compare_directories
+from compressor.inspection.record import InspectRecord
 from compressor.inspection.texts import KnowledgeOptions
 from compressor.models.artifact_files import ARTIFACT_GRAPH
 from compressor.models.classifier import encoder_weights, load_classifier, sparsity_of
@@ -38,7 +39,7 @@ def inspect_stage(
     *,
     force: bool,
     progress: Progress,
-) -> dict[str, Any]:
+) -> InspectRecord:
     """The inspect stage: a classifier or artifact in, facts out; with options, held against a dense model.
 
     Returns the facts and, where asked for, under `knowledge` the record of `compare_directories`.
@@ -56,7 +57,7 @@ def inspect_stage(
             write_json(working / INSPECTION_RECORD, facts)
             for name, svg in _plots(facts).items():
                 (working / name).write_text(svg, encoding="utf-8")
-    return facts
+    return InspectRecord(**facts)
 
 
 def _plots(facts: dict[str, Any]) -> dict[str, str]:

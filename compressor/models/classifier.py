@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from compressor.data.labels import task_of
 from compressor.errors import UserError, first_line
 from compressor.models.checks import (
+    SET_VALUES,
     fitted,
     key_problems,
     label_names,
@@ -322,11 +324,47 @@ def _load(
             f"{source}: holds {len(surplus)} weights that its config.json has no place for "
             f"({', '.join(surplus[:3])}); the two do not belong together"
         )
+    _check_finite(source, model)
+    model.eval().to(device)
+    return Classifier(model, tokenizer, source)
+
+
+def _check_finite(source: str, model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise UserError(f"{source}: weight {name} holds NaN or infinity; the checkpoint is broken")
-    model.eval().to(device)
-    return Classifier(model, tokenizer, source)
+
+
+def copied_classifier(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    lengths: Mapping[str, int | None] | None = None,
+    has_pairs: bool = False,
+) -> Classifier:
+    """Copy a model that is in memory into a classifier of its own, after the checks of a loaded one.
+
+    The copy is in float32 and in evaluation mode, on the device of the model, which stays as it is.
+
+    Args:
+        lengths: tokens of the inputs that it is to take, by the name of their option.
+        has_pairs: whether it is to take two texts at once.
+
+    Raises:
+        UserError: as `load_classifier`, of what is not about files.
+    """
+    source = "model"
+    layout = layout_of(model)
+    if not isinstance(model, layout.classifier_class()):
+        raise UserError(f"{source}: is a {type(model).__name__}, not a {layout.classifier_name}")
+    content = json.loads(model.config.to_json_string(use_diff=False))
+    facts = tokenizer_facts(tokenizer)
+    raise_problems(source, list(model_problems(content, facts, lengths=lengths, has_pairs=has_pairs)))
+    _check_finite(source, model)
+    own = copy.deepcopy(model).float().eval()
+    for name, value in SET_VALUES.items():
+        setattr(own.config, name, value)
+    return Classifier(own, tokenizer, source)
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN
 from compressor.models.weight_files import VOCABULARIES
 from compressor.options import RUNTIME_REGISTRY, shown
 from compressor.system.files import MARKER, read_json, sha256_of, write_json
 from compressor.system.links import is_own_file
+from compressor.system.results import StageRecord
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -112,6 +115,30 @@ def check_labels(directory: Path, manifest: Mapping[str, Any], label_names: Sequ
             f"{directory / ARTIFACT_CONFIG}: has the labels {', '.join(label_names)}, and {MANIFEST} has "
             f"{', '.join(map(str, manifest['labels']))}; {EXPORT_AGAIN}"
         )
+
+
+class VerifyRecord(StageRecord):
+    """Whether an artifact is what was written.
+
+    Attributes:
+        ok: whether there is no problem.
+        problems: what is changed, missing or added, a line each.
+        path: the directory that was read.
+    """
+
+    ok: bool
+    problems: list[str]
+    path: Path = Field(exclude=True)
+
+
+def verify_directory(directory: Path) -> VerifyRecord:
+    """Check an artifact or a packed classifier file by file; see `artifact_problems`.
+
+    Raises:
+        UserError: no directory, or no readable manifest in it.
+    """
+    problems = artifact_problems(directory)
+    return VerifyRecord(ok=not problems, problems=problems, path=directory)
 
 
 def artifact_problems(directory: Path) -> list[str]:

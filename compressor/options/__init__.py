@@ -1,7 +1,7 @@
 """Every option of every stage: its name, default, bounds and meaning, in one place.
 
 A recipe (YAML) is made of these sections, and `compressor.commands.flags` makes the command line's flags from
-them. Light on imports, since `compress --help` loads it.
+them, `compressor.api` its keywords. Light on imports, since `compress --help` loads it.
 """
 
 from compressor.options.attacks import (

@@ -14,9 +14,10 @@ from torch import Tensor
 from compressor.data.texts import TextData
 from compressor.models.classifier import Classifier
 from compressor.models.structure import head_size, linear_at, remove_heads, remove_neurons, set_neuron_count
-from compressor.pruning.interface import Algorithm, LayerRecord, PruningJob, PruningResult
+from compressor.pruning.interface import Algorithm, PruningJob, PruningResult
 from compressor.pruning.layerwise import damped_hessian
 from compressor.pruning.patterns import Structured
+from compressor.pruning.record import LayerRecord
 from compressor.pruning.scores import Inputs, InputScores, WeightScores, prune_from_inputs
 from compressor.pruning.solvers.solvers import column_sweep
 from compressor.system.console import Progress

@@ -44,6 +44,7 @@ from compressor.options import (
     package_of,
 )
 from compressor.pruning.patterns import MaskPattern, Pattern, Structured, parse_pattern
+from compressor.pruning.record import LayerRecord, PruneRecord
 from compressor.system.checkpoint import NoCheckpoint, open_shared_checkpoint, remove_checkpoint
 from compressor.system.console import Progress
 from compressor.system.environment import describe_environment, prepare
@@ -89,21 +90,6 @@ class PruningJob:
                 f"use --algorithm {' or '.join(able)}, or another --pattern"
             )
         return self.pattern
-
-
-@dataclass(frozen=True)
-class LayerRecord:
-    """What was done to one linear layer.
-
-    Attributes:
-        relative_error: reconstruction error relative to the output's energy, where it is measured.
-        ridge: what was added to the Hessian's diagonal, where there is one.
-    """
-
-    name: str
-    sparsity: float
-    relative_error: float | None = None
-    ridge: float | None = None
 
 
 @dataclass(frozen=True)
@@ -287,11 +273,11 @@ def prune_directory(
     force: bool,
     progress: Progress,
     resume: bool = False,
-) -> dict[str, Any]:
+) -> PruneRecord:
     """The prune stage: a classifier and calibration texts in, a pruned classifier out.
 
-    Writes the classifier and `pruning.json`, and returns the latter's content. Finished layers are
-    kept beside `output` until it is whole: a run that was stopped goes on after them if it is started again.
+    Writes the classifier and `pruning.json`, whose content is returned. Finished layers are kept
+    beside `output` until it is whole: a run that was stopped goes on after them if it is started again.
 
     Args:
         force: replace `output`, and what a stopped run of another job left.
@@ -367,7 +353,7 @@ def prune_directory(
     return _written(output)
 
 
-def _written(output: Path) -> dict[str, Any]:
-    """The record of a finished stage, with what is known of the result since."""
+def _written(output: Path) -> PruneRecord:
+    """Return the record of a finished stage, with what is known of the result since."""
     record = read_json(output / PRUNING_RECORD)
-    return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}
+    return PruneRecord(**record, path=output, sha256=weights_fingerprint(str(output)))

@@ -21,8 +21,9 @@ from compressor.models.batching import Encoded, encode, encode_windows
 from compressor.models.classifier import Classifier
 from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.structure import linear_at
-from compressor.pruning.interface import LayerRecord, PruningJob
+from compressor.pruning.interface import PruningJob
 from compressor.pruning.made_texts import fill_up
+from compressor.pruning.record import LayerRecord
 from compressor.pruning.solvers.solvers import UnsolvableError, damped
 from compressor.pruning.walk import Moments, SideBySide, calibration_batches
 from compressor.system.checkpoint import Part

@@ -15,8 +15,9 @@ from torch import Tensor
 from compressor.data.texts import TextData
 from compressor.models.classifier import Classifier, encoder_linears
 from compressor.options import Scope, Section
-from compressor.pruning.interface import Algorithm, LayerRecord, PruningJob, PruningResult
+from compressor.pruning.interface import Algorithm, PruningJob, PruningResult
 from compressor.pruning.layerwise import GroupSolver, LinearGroup, Solution, prune_layerwise
+from compressor.pruning.record import LayerRecord
 from compressor.pruning.solvers.solvers import reconstruction_error
 from compressor.pruning.walk import Moments
 from compressor.system.console import Progress

@@ -1,9 +1,10 @@
 """Which of this program's sources decide a stage's result, and a checksum of them.
 
 They are the stage's module and every module of ours that it imports, directly or through others, wherever
-the import stands: at the top of a file, in a function, or as `package.module:function` in a string. With
-them go the word lists (`*.txt`) in their folders. Left out is what only shows a result: progress, tables,
-pages and plots. A stage whose result is to be read needs that too, with templates and styles.
+the import stands: at the top of a file, in a function, or as `package.module:function` in a string; what is
+imported for type checkers alone never runs and does not count. With them go the word lists (`*.txt`) in their
+folders. Left out is what only shows a result: progress, tables, pages and plots. A stage whose result is to
+be read needs that too, with templates and styles.
 
 Of what another package registers, the version of that package decides, and the sources of the top package
 that the entry point names.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,7 +95,7 @@ def _imports(module: str) -> frozenset[str]:
 
 def _named(tree: ast.Module) -> Iterator[str]:
     """All that may be a module's name: of `from a import b`, where b may be a module, a and a.b."""
-    for node in ast.walk(tree):
+    for node in _that_run(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -104,6 +105,16 @@ def _named(tree: ast.Module) -> Iterator[str]:
             module, colon, _ = node.value.partition(":")
             if colon:
                 yield module
+
+
+def _that_run(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all below it, without what stands under `if TYPE_CHECKING`."""
+    yield node
+    below: Iterable[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        below = node.orelse
+    for child in below:
+        yield from _that_run(child)
 
 
 @functools.cache

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor import __version__
 from compressor.errors import UserError
 from compressor.options import DeviceName, RunConfig
 from compressor.system.ranks import local_world
+from compressor.version import __version__
 
 if TYPE_CHECKING:
     import torch
@@ -91,10 +91,15 @@ def resolve_device(name: DeviceName) -> torch.device:
 
 def prepare(run: RunConfig) -> torch.device:
     """Fix the number of threads of this process and return its device."""
+    set_threads(run)
+    return resolve_device(run.device)
+
+
+def set_threads(run: RunConfig) -> None:
+    """Fix the number of PyTorch's threads in this process."""
     import torch
 
     torch.set_num_threads(thread_count(run))
-    return resolve_device(run.device)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,12 +85,20 @@ def hub_data() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence loading reports and retries: what they say is checked by the caller and raised as an error."""
+    """Silence loading reports and retries: what they say is checked by the caller and raised as an error.
+
+    Levels of logging and progress bars are as before after it.
+    """
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()
     loggers = [logging.getLogger(name) for name in ("huggingface_hub", "urllib3")]
     levels = [logger.level for logger in loggers]
+    shows_bars, hub_shows_bars = (
+        transformers_logging.is_progress_bar_enabled(),
+        not are_progress_bars_disabled(),
+    )
     transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     for logger in loggers:
@@ -100,3 +109,10 @@ def quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        if shows_bars:
+            with warnings.catch_warnings():
+                # Of bars that an environment variable turns off.
+                warnings.simplefilter("ignore")
+                transformers_logging.enable_progress_bar()
+            if not hub_shows_bars:
+                disable_progress_bars()

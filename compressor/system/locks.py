@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from compressor import __version__
 from compressor.errors import UserError
 from compressor.system.signals import uninterrupted
+from compressor.version import __version__
 
 WRITTEN_BY = "compress"
 _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN}

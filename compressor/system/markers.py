@@ -17,9 +17,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from compressor import __version__
 from compressor.system.durable import write_whole
 from compressor.system.locks import WRITTEN_BY, is_lock
+from compressor.version import __version__
 
 MARKER = ".compress-output"
 FORMAT = 1

@@ -33,6 +33,7 @@ from compressor.training.checkpoint import DISK_SHARE, TrainingCheckpoint
 from compressor.training.freelb import perturbation_of
 from compressor.training.gradient_substitution import GradientSubstitution
 from compressor.training.loop import TrainingSet, train
+from compressor.training.records import FinetuneRecord
 from compressor.training.schedule import Schedule
 from compressor.training.substitution import Substitution
 from compressor.training.word_substitution import (
@@ -136,10 +137,10 @@ def finetune_directory(
     force: bool,
     progress: Progress,
     resume: bool = False,
-) -> dict[str, Any]:
+) -> FinetuneRecord:
     """The finetune stage: a BERT checkpoint and labelled texts in, a dense classifier out.
 
-    Writes the classifier and `training.json`, and returns the latter's content. The training's state is
+    Writes the classifier and `training.json`, whose content is returned. The training's state is
     kept beside `output` until that is whole: a run that was stopped goes on from there if it is started
     again.
 
@@ -196,4 +197,4 @@ def finetune_directory(
         save_classifier(classifier, working)
         write_json(working / TRAINING_RECORD, record)
     remove_checkpoint(checkpoint)
-    return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}
+    return FinetuneRecord(**record, path=output, sha256=weights_fingerprint(str(output)))

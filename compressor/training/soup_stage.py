@@ -60,6 +60,7 @@ from compressor.system.files import (
 )
 from compressor.training.checkpoint import DISK_SHARE
 from compressor.training.finetune_stage import TRAINING_RECORD, finetune_classifier, training_decides
+from compressor.training.records import SoupRecord
 from compressor.training.soup import Score, average_weights, greedy_soup, grid_runs
 from compressor.training.word_substitution import check_substitution, substitution_vectors
 
@@ -96,7 +97,7 @@ def soup_directory(
     processes: int = 1,
     force: bool,
     progress: Progress,
-) -> dict[str, Any]:
+) -> SoupRecord:
     """The soup stage: a BERT checkpoint and labelled texts in, a robust dense classifier out.
 
     The texts that runs are compared on are drawn from `train_data` and not trained on. Writes the
@@ -162,7 +163,7 @@ def soup_directory(
     with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
         save_classifier(classifier, working)
         write_json(working / SOUP_RECORD, record)
-    return {**record, "path": str(output), "sha256": weights_fingerprint(str(output))}
+    return SoupRecord(**record, path=output, sha256=weights_fingerprint(str(output)))
 
 
 def check_soup(config: SoupConfig) -> None:

@@ -6,9 +6,10 @@ The JSON schema beside this file is made from these models; a test keeps the two
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from compressor.options import MetricName
 from exporters.tensorrt.engine_log import EngineBuild
@@ -271,6 +272,27 @@ class Report(_Part):
     )
     environment: dict[str, Any]
     seed: int
+    _path: Path | None = PrivateAttr(None)
+
+    def written_to(self, path: Path) -> Report:
+        """Return the report with the directory that it was written to, which is no part of its content."""
+        report = self.model_copy()
+        report._path = path
+        return report
+
+    @property
+    def path(self) -> Path:
+        """The directory of `report.json` and the pages.
+
+        Raises:
+            ValueError: the report was not written.
+        """
+        if self._path is None:
+            raise ValueError("this report was not written to a directory")
+        return self._path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
 
 @dataclass(frozen=True)

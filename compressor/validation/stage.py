@@ -89,6 +89,13 @@ class ValidationJob:
     engine: Path | None = None
 
 
+def report_directory(artifact: Path) -> Path:
+    """Return the directory of an artifact's report where none is given: `ARTIFACT-validation` beside it."""
+    # The name that `.` and `..` stand for.
+    named = artifact if artifact.name not in ("", "..") else artifact.resolve()
+    return named.with_name(f"{named.name}-validation")
+
+
 class KeptAttacks:
     """Where attacks are kept until the report is whole.
 
@@ -268,7 +275,7 @@ def _attacked(
             return dict(read_json(record))
         except UserError as error:
             progress.log(f"{error}; attacked again")
-    return attack_directory(
+    found = attack_directory(
         path,
         job.data,
         job.columns,
@@ -280,6 +287,7 @@ def _attacked(
         force=True,
         progress=progress,
     )
+    return found.model_dump()
 
 
 def _answers(

@@ -115,7 +115,7 @@ def test_shards_have_a_digest_that_follows_their_content(model, tmp_path):
     in_shards(model)
     first = weights_fingerprint(str(model))
     assert re.fullmatch("[0-9a-f]{64}", first)
-    manifest = pack_directory(model, tmp_path / "packed", force=False)
+    manifest = pack_directory(model, tmp_path / "packed", force=False).model_dump()
     assert manifest["lineage"]["weights_sha256"] == first
     assert inspect_directory(str(model))["size_bytes"] == sum(f.stat().st_size for f in weight_files(model))
     shard = weight_files(model)[1]

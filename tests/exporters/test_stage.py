@@ -36,7 +36,7 @@ def export(model, output, data=None, **options):
     data = None if data is None else str(data)
     return export_directory(
         str(model), data, COLUMNS, config, RUN, output, force=False, progress=SilentProgress()
-    )
+    ).model_dump()
 
 
 def test_the_artifact_holds_graph_config_tokenizer_and_a_true_manifest(small_artifact_dir):

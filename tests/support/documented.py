@@ -1,4 +1,4 @@
-"""What the pages tell people to type: the lines of their blocks of shell, in order."""
+"""What the pages tell people to type: the lines of their blocks of shell, and blocks of Python, in order."""
 
 import re
 import shlex
@@ -13,6 +13,8 @@ BENCHMARKS = ROOT / "benchmarks" / "README.md"
 GUIDES = sorted({*(ROOT / "docs").rglob("*.md")} - {REFERENCE})
 
 PROGRAM = ("compress ", "python -m cli ", "torchrun ")
+# Blocks of Python that begin so are run as well; others load an artifact that is there.
+API = "import compressor\n"
 FAILS = "# exit code 1"
 # The command whose output is an argument elsewhere, with what stands for it.
 ENCODER = "$(python -c 'from compressor.system.assets import encoder_directory as e; print(e())')"
@@ -39,7 +41,7 @@ NOT_RUN = {
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a page's shell, its continuation and its here-document with it.
+    """One line of a page's shell, its continuation and its here-document with it; or a block of Python.
 
     Attributes:
         code: that it must exit with, as the page says.
@@ -50,6 +52,10 @@ class Line:
     @property
     def code(self) -> int:
         return 1 if FAILS in self.text else 0
+
+    @property
+    def is_python(self) -> bool:
+        return self.text.startswith(API)
 
     @property
     def is_ours(self) -> bool:
@@ -67,9 +73,15 @@ class Line:
 
 
 def lines_of(page: Path) -> list[Line]:
-    """The lines of shell in a page's blocks without a language."""
+    """The lines of shell in a page's blocks without a language, and its blocks of Python that use the API."""
     found = []
-    for block in re.findall(r"^```\n(.*?)^```$", _languages_closed(page), re.S | re.M):
+    for language, block in re.findall(
+        r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M
+    ):
+        if language == "python" and block.startswith(API):
+            found.append(Line(block))
+        if language:
+            continue
         rest = block.replace("\\\n", " ").splitlines()
         while rest:
             line = rest.pop(0)
@@ -79,11 +91,6 @@ def lines_of(page: Path) -> list[Line]:
             if line.strip():
                 found.append(Line(re.sub(r" {2,}", " ", line.strip()) if not here else line))
     return found
-
-
-def _languages_closed(page: Path) -> str:
-    """The page without its blocks that name a language, whose ends look like the beginnings of others."""
-    return re.sub(r"^```\w+\n.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
 
 
 def inline_commands(page: Path, start: str) -> list[str]:

@@ -18,7 +18,6 @@ from compressor.models.encoders.registry import layout_of
 from compressor.models.structure import remove_heads, remove_neurons
 from compressor.options import AdaptiveConfig
 from compressor.pruning.adaptive.reconstruction import reconstruct_block
-from compressor.pruning.interface import LayerRecord
 from compressor.pruning.layerwise import (
     GroupSolver,
     LinearGroup,
@@ -27,6 +26,7 @@ from compressor.pruning.layerwise import (
     set_linears,
 )
 from compressor.pruning.patterns import MaskPattern, Structured
+from compressor.pruning.record import LayerRecord
 from compressor.pruning.solvers.solvers import adapted_weight, reconstruction_error, solve
 from compressor.pruning.solvers.structured import remove_columns
 from compressor.pruning.walk import Moments, SideBySide

@@ -18,7 +18,7 @@ from compressor.models.structure import linear_at
 from compressor.options import RandomizedConfig, TaskName
 from compressor.pruning.adaptive.allocation import uniform_patterns
 from compressor.pruning.adaptive.rectification import rectify, redraw
-from compressor.pruning.interface import Algorithm, LayerRecord, PruningJob, PruningResult
+from compressor.pruning.interface import Algorithm, PruningJob, PruningResult
 from compressor.pruning.patterns import MaskPattern, Unstructured
 from compressor.pruning.randomized.candidates import (
     Masks,
@@ -33,6 +33,7 @@ from compressor.pruning.randomized.candidates import (
 )
 from compressor.pruning.randomized.holdout import Holdout, holdout_loss, split
 from compressor.pruning.randomized.masks import step_patterns
+from compressor.pruning.record import LayerRecord
 from compressor.system.checkpoint import Part
 from compressor.system.console import Progress, SilentProgress
 from compressor.system.ranks import join_ranks

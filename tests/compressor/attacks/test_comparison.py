@@ -135,7 +135,7 @@ def attacked(small_classifier_dir, critic_quotes, tmp_path_factory):
             against=against,
             force=True,
             progress=SilentProgress(),
-        )
+        ).model_dump()
 
     output = tmp_path_factory.mktemp("attacked") / "dense"
     attack(small_classifier_dir, output)

@@ -93,7 +93,7 @@ def stage(critic_quotes, config, tmp_path_factory):
         data = str(critic_quotes / "test.tsv")
         record = perturb_directory(
             str(model), data, COLUMNS, config, RUN, output, force=False, progress=SilentProgress(), **options
-        )
+        ).model_dump()
         return output, record
 
     return run

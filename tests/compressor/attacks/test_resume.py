@@ -44,7 +44,7 @@ def attack(small_classifier_dir, critic_quotes):
             force=False,
             progress=SilentProgress(),
             **options,
-        )
+        ).model_dump()
 
     return attack
 

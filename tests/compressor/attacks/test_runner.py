@@ -142,7 +142,7 @@ def test_the_stage_writes_figures_that_its_own_examples_give(artifact, critic_qu
         tmp_path / "out",
         force=False,
         progress=SilentProgress(),
-    )
+    ).model_dump()
     lines = (tmp_path / "out" / "examples.jsonl").read_text(encoding="utf-8").splitlines()
     examples = [json.loads(line) for line in lines]
     right = [e for e in examples if e["outcome"] != "skipped"]

@@ -131,7 +131,7 @@ def export(source, output, texts):
         output,
         force=False,
         progress=SilentProgress(),
-    )
+    ).model_dump()
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def prune(model, texts, output, progress=None, **options):
         str(model), str(texts), ColumnsConfig(max_length=24),
         PruneConfig(algorithm="wanda", sparsity=0.8), RunConfig(device="cpu", threads=2), output,
         **{"force": False, "progress": progress or SilentProgress()} | options,
-    )  # fmt: skip
+    ).model_dump()  # fmt: skip
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ def test_the_smaller_model_is_exported_with_parity(small_classifier_dir, critic_
     record = prune_directory(
         str(small_classifier_dir), str(critic_quotes / "small.tsv"), columns, config, RUN, pruned,
         force=False, progress=SilentProgress(),
-    )  # fmt: skip
+    ).model_dump()  # fmt: skip
     assert record["pattern"] == "structured"
     written = json.loads((pruned / "config.json").read_text())
     assert written["intermediate_size"] == NEURONS // 2
@@ -218,7 +218,7 @@ def test_the_smaller_model_is_exported_with_parity(small_classifier_dir, critic_
     manifest = export_directory(
         str(pruned), None, columns, ExportConfig(parity_examples=20), RUN, artifact,
         force=False, progress=SilentProgress(),
-    )  # fmt: skip
+    ).model_dump()  # fmt: skip
     assert manifest["parity"]["max_difference"] <= 1e-4
     expected = logits(load_classifier(str(pruned)), few_quotes)
     found = predict(OnnxPredictor(artifact, threads=2), few_quotes, LENGTH, batch_size=7)

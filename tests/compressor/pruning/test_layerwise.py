@@ -9,7 +9,7 @@ import torch
 from compressor.models.classifier import encoder_linears, load_classifier
 from compressor.models.encoders.bert import BERT
 from compressor.options import AdaptiveConfig, PruneConfig
-from compressor.pruning.interface import LayerRecord, PruningJob, prune_classifier
+from compressor.pruning.interface import PruningJob, prune_classifier
 from compressor.pruning.layerwise import (
     GroupSolver,
     Solution,
@@ -18,6 +18,7 @@ from compressor.pruning.layerwise import (
     start_walk,
 )
 from compressor.pruning.patterns import parse_pattern
+from compressor.pruning.record import LayerRecord
 from compressor.system.checkpoint import NoCheckpoint, Part
 from compressor.system.console import SilentProgress
 

@@ -35,7 +35,7 @@ def stage(model, texts, output, *, resume=False, force=False, **options):
         str(model), str(texts), ColumnsConfig(max_length=24), PruneConfig(**options),
         RunConfig(device="cpu", threads=2), output,
         force=force, progress=SilentProgress(), resume=resume,
-    )  # fmt: skip
+    ).model_dump()  # fmt: skip
 
 
 def stop_after(monkeypatch, parts):

@@ -20,7 +20,10 @@ FILES = {
     "compressor/inner/__init__.py": "import compressor.above\n",
     "compressor/inner/deep.py": "from compressor.display.pages import show\n",
     "compressor/inner/unused.py": "",
-    "compressor/above.py": "",
+    "compressor/above.py": "if TYPE_CHECKING:\n import compressor.typed\nelse:\n import compressor.run\n",
+    "compressor/typed.py": "",
+    "compressor/run.py": "",
+    "compressor/display/__init__.py": "",
     "compressor/display/pages.py": "import compressor.only_shown\n",
     "compressor/only_shown.py": "",
     "compressor/display/templates/page.css": "a",
@@ -32,7 +35,7 @@ SHOWN_ONLY = {
     "compressor/only_shown.py",
     "compressor/display/templates/page.css",
 }
-UNUSED = {"compressor/text.py", "compressor/inner/unused.py"}
+UNUSED = {"compressor/text.py", "compressor/inner/unused.py", "compressor/typed.py"}
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def soup(data, encoder, output, config=CONFIG, progress=None, **options):
         force=True,
         progress=progress or SilentProgress(),
         **options,
-    )
+    ).model_dump()
 
 
 def training_record(own):

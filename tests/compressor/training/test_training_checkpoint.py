@@ -128,7 +128,7 @@ def finetuned(encoder, texts, output, stop=NEVER, rate=1e-3, **options):
         output,
         progress=StopBefore(stop),
         **{"force": False} | options,
-    )
+    ).model_dump()
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def finetuned(encoder, quotes_folder, output, vectors_file, progress=None, resum
         force=False,
         resume=resume,
         progress=progress or SilentProgress(),
-    )
+    ).model_dump()
 
 
 @pytest.mark.parametrize("choice", ["drawn", "gradient"])

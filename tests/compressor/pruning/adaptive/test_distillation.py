@@ -349,7 +349,7 @@ def test_the_stage_tells_whose_neighbours_replaced_words(
         tmp_path / "pruned",
         force=False,
         progress=SilentProgress(),
-    )
+    ).model_dump()
     if told:
         assert record["substitution_vectors"].startswith("words.npz (sha256 ")
     else:

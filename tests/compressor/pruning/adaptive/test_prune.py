@@ -219,7 +219,7 @@ def stage(model, data, output, force=False, **options):
     return prune_directory(
         str(model), str(data), ColumnsConfig(max_length=LENGTH), config, RUN, output,
         force=force, progress=SilentProgress(),
-    )  # fmt: skip
+    ).model_dump()  # fmt: skip
 
 
 def test_the_stage_returns_what_it_wrote(small_classifier_dir, critic_quotes, tmp_path):

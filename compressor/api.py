@@ -1,0 +1,568 @@
+"""The stages as functions of Python: the same options, results and files as the commands.
+
+Options are keywords; each function's docstring lists them. Where a path is taken, the result of an earlier
+stage is taken as well. Progress is silent unless one is given. PyTorch's threads and the random state of the
+calling program are as before when a function returns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from compressor.errors import GateFailed, UserError
+from compressor.options import (
+    AttackConfig,
+    ColumnsConfig,
+    ExportConfig,
+    FinetuneConfig,
+    KnowledgeConfig,
+    PerturbConfig,
+    PruneConfig,
+    RunConfig,
+    SoupConfig,
+    TestTextsConfig,
+    ValidateConfig,
+)
+from compressor.options.keywords import KeywordOptions
+from compressor.system.console import Progress, SilentProgress, terminal_progress
+from compressor.system.host import host_unchanged
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from compressor.attacks.results import AttackRecord, PerturbRecord
+    from compressor.inspection.record import InspectRecord
+    from compressor.models.manifest import VerifyRecord
+    from compressor.pruning.in_memory import PrunedModel
+    from compressor.pruning.record import PruneRecord
+    from compressor.training.records import FinetuneRecord, SoupRecord
+    from compressor.validation.schema import Report
+    from exporters.records import ExportRecord, PackRecord, UnpackRecord
+
+__all__ = [
+    "GateFailed",
+    "UserError",
+    "attack",
+    "export",
+    "finetune",
+    "inspect",
+    "pack",
+    "perturb",
+    "prune",
+    "prune_model",
+    "run",
+    "soup",
+    "terminal_progress",
+    "unpack",
+    "validate",
+    "verify",
+]
+
+StrPath: TypeAlias = str | os.PathLike[str]
+
+_FINETUNE = KeywordOptions(FinetuneConfig, ColumnsConfig, RunConfig)
+_SOUP = KeywordOptions(SoupConfig, ColumnsConfig, RunConfig)
+_PRUNE = KeywordOptions(PruneConfig, ColumnsConfig, RunConfig)
+_PRUNE_MODEL = KeywordOptions(
+    PruneConfig,
+    ColumnsConfig,
+    RunConfig,
+    left_out=("device", "text_column", "text_pair_column", "label_column", "encoding", "delimiter"),
+)
+_ATTACK = KeywordOptions(AttackConfig, ColumnsConfig, RunConfig)
+_PERTURB = KeywordOptions(PerturbConfig, ColumnsConfig, RunConfig)
+_EXPORT = KeywordOptions(ExportConfig, ColumnsConfig, RunConfig)
+_VALIDATE = KeywordOptions(ValidateConfig, AttackConfig, ColumnsConfig, TestTextsConfig, RunConfig)
+_INSPECT = KeywordOptions(KnowledgeConfig, ColumnsConfig, RunConfig)
+
+
+@_FINETUNE.taken_by
+def finetune(
+    model: StrPath,
+    *,
+    data: StrPath,
+    output: StrPath,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> FinetuneRecord:
+    """Fine-tune a BERT checkpoint into a dense classifier.
+
+    Args:
+        model: directory or hub id of the checkpoint.
+        data: labelled texts: file or hub id.
+        output: directory of the classifier; must not exist.
+        resume: never throw away what a stopped run left.
+        force: replace `output`, and what a stopped run of other options or input left.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model, data or output.
+    """
+    given = _FINETUNE.sort(options)
+    from compressor.training.finetune_stage import finetune_directory
+
+    with host_unchanged():
+        return finetune_directory(
+            os.fspath(model),
+            os.fspath(data),
+            given.of(ColumnsConfig),
+            given.of(FinetuneConfig),
+            given.of(RunConfig),
+            Path(output),
+            force=force,
+            progress=progress or SilentProgress(),
+            resume=resume,
+        )
+
+
+@_SOUP.taken_by
+def soup(
+    model: StrPath,
+    *,
+    data: StrPath,
+    output: StrPath,
+    processes: int = 1,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> SoupRecord:
+    """Make a robust dense classifier: fine-tune several times, average by accuracy under attack.
+
+    Args:
+        model: directory or hub id of the checkpoint.
+        data: labelled texts, of which some are held out and attacked: file or hub id.
+        output: directory of the classifier; must not exist. The runs are kept in `OUTPUT.runs`.
+        processes: among which attacked examples are shared out.
+        force: replace `output`.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model, data, resources or output.
+    """
+    given = _SOUP.sort(options)
+    from compressor.training.soup_stage import soup_directory
+
+    with host_unchanged():
+        return soup_directory(
+            os.fspath(model),
+            os.fspath(data),
+            given.of(ColumnsConfig),
+            given.of(SoupConfig),
+            given.of(RunConfig),
+            Path(output),
+            processes=processes,
+            force=force,
+            progress=progress or SilentProgress(),
+        )
+
+
+@_PRUNE.taken_by
+def prune(
+    model: StrPath,
+    *,
+    calibration: StrPath,
+    output: StrPath,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> PruneRecord:
+    """Prune the encoder of a classifier with one of the published methods, or a baseline.
+
+    Args:
+        model: directory or hub id of the dense classifier.
+        calibration: texts to prune with (randomized: labelled): file or hub id; never the test data.
+        output: directory of the pruned classifier; must not exist.
+        resume: never throw away what a stopped run left.
+        force: replace `output`, and what a stopped run of other options or input left.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model, data or output.
+    """
+    given = _PRUNE.sort(options)
+    from compressor.pruning.interface import prune_directory
+
+    with host_unchanged():
+        return prune_directory(
+            os.fspath(model),
+            os.fspath(calibration),
+            given.of(ColumnsConfig),
+            given.of(PruneConfig),
+            given.of(RunConfig),
+            Path(output),
+            force=force,
+            progress=progress or SilentProgress(),
+            resume=resume,
+        )
+
+
+@_PRUNE_MODEL.taken_by
+def prune_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    text_pairs: Sequence[str] | None = None,
+    labels: Sequence[Any] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> PrunedModel:
+    """Prune a copy of a model in memory; `model` stays as it is, and no file is written.
+
+    The copy is on the model's device. Word vectors that `distillation_substituted_share` needs are the only
+    thing that may be read from, or computed into, the cache.
+
+    Args:
+        model: a fine-tuned classifier.
+        tokenizer: that the model was trained with.
+        texts: to prune with; never the test data.
+        text_pairs: the second text of each example.
+        labels: name or index of each text's class, or its number; randomized pruning needs them.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model or texts.
+    """
+    given = _PRUNE_MODEL.sort(options)
+    config, columns, run_options = given.of(PruneConfig), given.of(ColumnsConfig), given.of(RunConfig)
+    from compressor.data.texts import text_data
+    from compressor.models.classifier import copied_classifier
+    from compressor.pruning.in_memory import prune_in_memory
+    from compressor.pruning.interface import algorithm_named
+    from compressor.system.environment import set_threads
+
+    needs_labels = algorithm_named(config.algorithm).needs_labels
+    if needs_labels and labels is None:
+        raise UserError(f"labels: algorithm {config.algorithm} needs them; give the class of each text")
+    lengths = {"max_length": columns.max_length}
+    with host_unchanged():
+        set_threads(run_options)
+        classifier = copied_classifier(model, tokenizer, lengths=lengths, has_pairs=text_pairs is not None)
+        names = classifier.label_names
+        data = text_data(texts, text_pairs, labels, columns, label_names=names, needs_labels=needs_labels)
+        shown = progress or SilentProgress()
+        return prune_in_memory(classifier, data, config, columns.max_length, run_options.seed, shown)
+
+
+@_EXPORT.taken_by
+def export(
+    model: StrPath,
+    *,
+    output: StrPath,
+    data: StrPath | None = None,
+    calibration: StrPath | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> ExportRecord:
+    """Export a classifier to ONNX and prove its parity with PyTorch.
+
+    Args:
+        model: directory or hub id of the classifier.
+        output: directory of the artifact; must not exist.
+        data: real texts for the proof of parity; those that the model was made with if not given.
+        calibration: texts that int8-static is fitted on; those that the model was made with if not given.
+        force: replace `output`.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model, data or output, or parity that does not hold.
+    """
+    given = _EXPORT.sort(options)
+    from exporters.stage import export_directory
+
+    with host_unchanged():
+        return export_directory(
+            os.fspath(model),
+            _text(data),
+            given.of(ColumnsConfig),
+            given.of(ExportConfig),
+            given.of(RunConfig),
+            Path(output),
+            calibration=_text(calibration),
+            force=force,
+            progress=progress or SilentProgress(),
+        )
+
+
+@_ATTACK.taken_by
+def attack(
+    model: StrPath,
+    *,
+    data: StrPath,
+    output: StrPath,
+    against: StrPath | None = None,
+    processes: int = 1,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> AttackRecord:
+    """Attack a classifier or an exported artifact with TextAttack, on local resources.
+
+    Args:
+        model: classifier (directory or hub id) or exported artifact.
+        data: labelled texts: file or hub id.
+        output: directory of the records; must not exist.
+        against: the same attack on another model, to compare with.
+        processes: among which attacked examples are shared out.
+        resume: never throw away what a stopped run left.
+        force: replace `output`, and what a stopped run of other options or input left.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model, data, resources or output.
+    """
+    given = _ATTACK.sort(options)
+    from compressor.attacks.stage import attack_directory
+
+    with host_unchanged():
+        return attack_directory(
+            os.fspath(model),
+            os.fspath(data),
+            given.of(ColumnsConfig),
+            given.of(AttackConfig),
+            given.of(RunConfig),
+            Path(output),
+            against=_path(against),
+            processes=processes,
+            resume=resume,
+            force=force,
+            progress=progress or SilentProgress(),
+        )
+
+
+@_PERTURB.taken_by
+def perturb(
+    model: StrPath,
+    *,
+    data: StrPath,
+    output: StrPath,
+    against: StrPath | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> PerturbRecord:
+    """Score typos, synonyms and casing not made for the model: seconds where an attack takes minutes.
+
+    Args:
+        model: classifier (directory or hub id) or exported artifact.
+        data: labelled texts: file or hub id.
+        output: directory of the records; must not exist.
+        against: the same call on another model, to compare with.
+        force: replace `output`.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model, data, resources or output.
+    """
+    given = _PERTURB.sort(options)
+    from compressor.attacks.perturb_stage import perturb_directory
+
+    with host_unchanged():
+        return perturb_directory(
+            os.fspath(model),
+            os.fspath(data),
+            given.of(ColumnsConfig),
+            given.of(PerturbConfig),
+            given.of(RunConfig),
+            Path(output),
+            against=_path(against),
+            force=force,
+            progress=progress or SilentProgress(),
+        )
+
+
+@_VALIDATE.taken_by
+def validate(
+    dense: StrPath,
+    artifact: StrPath,
+    *,
+    data: StrPath,
+    output: StrPath | None = None,
+    pruned: StrPath | None = None,
+    engine: StrPath | None = None,
+    processes: int = 1,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Report:
+    """Hold the artifact against the dense classifier: accuracy, robustness, latency, size, gates.
+
+    A broken gate is no error: the report's `verdict` is `fail`, and its `gates` say why.
+
+    Args:
+        dense: directory or hub id of the dense classifier.
+        artifact: directory of the exported artifact.
+        data: labelled test texts: file or hub id.
+        output: directory of the report; `ARTIFACT-validation` beside the artifact if not given.
+        pruned: the pruned classifier; found through the artifact's manifest if not given.
+        engine: directory that the artifact's `build_engine.sh` filled; its figures join the report.
+        processes: among which attacked examples are shared out.
+        resume: never throw away what a stopped run left.
+        force: replace `output`, and what a stopped run of other options or input left.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, models, data or output.
+    """
+    given = _VALIDATE.sort(options)
+    from compressor.validation.stage import ValidationJob, report_directory, validate_directories
+
+    job = ValidationJob(
+        dense=os.fspath(dense),
+        artifact=Path(artifact),
+        pruned=_path(pruned),
+        data=os.fspath(data),
+        columns=given.of(ColumnsConfig),
+        config=given.of(ValidateConfig),
+        attack=given.of(AttackConfig),
+        run=given.of(RunConfig),
+        processes=processes,
+        allow_test_texts=given.of(TestTextsConfig).allow_test_texts,
+        engine=_path(engine),
+    )
+    directory = report_directory(job.artifact) if output is None else Path(output)
+    with host_unchanged():
+        report = validate_directories(
+            job, directory, force=force, progress=progress or SilentProgress(), resume=resume
+        )
+    return report.written_to(directory)
+
+
+@_INSPECT.taken_by
+def inspect(
+    model: StrPath,
+    *,
+    output: StrPath | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> InspectRecord:
+    """Return what a classifier or an artifact holds, and what it keeps of a dense model's knowledge.
+
+    Args:
+        model: classifier (directory or hub id) or exported artifact.
+        output: directory for the facts and plots; none is written if not given.
+        force: replace `output`.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, models, texts or output.
+    """
+    given = _INSPECT.sort(options)
+    from compressor.inspection.stage import inspect_stage
+    from compressor.inspection.texts import knowledge_options
+
+    columns, compared = given.of(ColumnsConfig), given.of(KnowledgeConfig)
+    knowledge = knowledge_options(compared.against, columns, compared.model_dump(exclude={"against"}))
+    with host_unchanged():
+        return inspect_stage(
+            os.fspath(model),
+            knowledge,
+            columns,
+            given.of(RunConfig),
+            _path(output),
+            force=force,
+            progress=progress or SilentProgress(),
+        )
+
+
+def pack(model: StrPath, *, output: StrPath, force: bool = False) -> PackRecord:
+    """Pack a pruned classifier for shipping: only the weights that are not zero, bit for bit.
+
+    Args:
+        model: directory of a classifier.
+        output: directory of the packed classifier; must not exist.
+        force: replace `output`.
+
+    Raises:
+        UserError: bad model or output.
+    """
+    from exporters.packed import pack_directory
+
+    return pack_directory(Path(model), Path(output), force=force)
+
+
+def unpack(packed: StrPath, *, output: StrPath, force: bool = False) -> UnpackRecord:
+    """Restore a packed classifier, bit for bit.
+
+    Args:
+        packed: directory that `pack` wrote.
+        output: directory of the classifier; must not exist.
+        force: replace `output`.
+
+    Raises:
+        UserError: no packed classifier, or bad output.
+    """
+    from exporters.packed import unpack_directory
+
+    return unpack_directory(Path(packed), Path(output), force=force)
+
+
+def verify(artifact: StrPath) -> VerifyRecord:
+    """Check that an artifact or a packed classifier is, file by file, what was written.
+
+    Args:
+        artifact: its directory.
+
+    Raises:
+        UserError: no directory, or no readable manifest in it. A changed file is no error: `ok` is False.
+    """
+    from compressor.models.manifest import verify_directory
+
+    return verify_directory(Path(artifact))
+
+
+def run(
+    recipe: StrPath,
+    *,
+    output: StrPath,
+    settings: Mapping[str, Any] | None = None,
+    processes: int = 1,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Run a whole recipe: fine-tune, prune, export, attack, validate; what `output` holds is reused.
+
+    A broken gate is no error: the report's `verdict` is `fail`, and its `gates` say why.
+
+    Args:
+        recipe: a YAML file.
+        output: directory of the run.
+        settings: values in place of the recipe's, by their keys such as `prune.sparsity`.
+        processes: among which attacked examples are shared out.
+        force: begin anew, without what is in `output`.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad recipe, model, data or output.
+    """
+    from compressor.config.overrides import Override
+    from compressor.config.recipe import load_recipe
+    from compressor.pipeline.run import run_recipe
+
+    overrides = [
+        Override(tuple(key.split(".")), value, f"settings: {key}") for key, value in (settings or {}).items()
+    ]
+    loaded = load_recipe(Path(recipe), overrides)
+    with host_unchanged():
+        report = run_recipe(
+            loaded, Path(output), processes=processes, force=force, progress=progress or SilentProgress()
+        )
+    return report.written_to(Path(output))
+
+
+def _text(path: StrPath | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+def _path(path: StrPath | None) -> Path | None:
+    return None if path is None else Path(path)

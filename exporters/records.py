@@ -1,0 +1,91 @@
+"""What export and packing return."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from compressor.options.export import GraphPrecision
+from compressor.system.results import StageRecord
+from exporters.shrink import LayerWidths
+
+
+class ExportRecord(StageRecord):
+    """An exported artifact: the content of `manifest.json` and its directory.
+
+    Attributes:
+        format: `onnx`.
+        opset: version of ONNX's operators.
+        labels: class names, by index.
+        max_length: longest input, in tokens.
+        preprocessing: how texts are cut and padded.
+        sparsity: share of the model's encoder weights that the graph does not compute with, from 0 to 1.
+        layers: share of zeros of each matrix of the graph.
+        encoder_weights: numbers of weights, of the model and of the graph.
+        widths: what each layer is left with.
+        stored_sparsely: matrices that are stored as sparse initializers.
+        parity: how far the answers are from PyTorch's.
+        lineage: what the artifact was made of.
+        environment: machine and versions.
+        tensorrt: what was found for TensorRT, where that is the target.
+        files: size and SHA-256 of each file.
+        path: the directory of the artifact.
+    """
+
+    schema_version: int
+    format: str
+    opset: int
+    precision: GraphPrecision
+    labels: list[str]
+    max_length: int
+    preprocessing: dict[str, Any]
+    sparsity: float
+    layers: dict[str, float]
+    encoder_weights: dict[str, int]
+    widths: list[LayerWidths]
+    stored_sparsely: dict[str, Any]
+    parity: dict[str, Any]
+    lineage: dict[str, Any]
+    seed: int
+    environment: dict[str, Any]
+    tensorrt: dict[str, Any] | None = None
+    files: dict[str, dict[str, Any]]
+    path: Path
+
+
+class PackRecord(StageRecord):
+    """A packed classifier: the content of its `manifest.json` and its directory.
+
+    Attributes:
+        lineage: what it was made of.
+        left_out: what of the classifier's directory was not packed.
+        packed_tensors: number of tensors that are stored as a bitmask and values.
+        packed_tensors_bytes: their size, before and after.
+        weights_bytes: size of all weights, before and after.
+        files: size and SHA-256 of each file.
+        path: the directory.
+    """
+
+    schema_version: int
+    format: str
+    lineage: dict[str, Any]
+    left_out: list[str]
+    packed_tensors: int
+    packed_tensors_bytes: dict[str, int]
+    weights_bytes: dict[str, int]
+    files: dict[str, dict[str, Any]]
+    path: Path
+
+
+class UnpackRecord(StageRecord):
+    """A classifier that was unpacked.
+
+    Attributes:
+        path: its directory.
+        tensors: their number.
+        sha256: over all of them.
+    """
+
+    path: Path
+    tensors: int
+    sha256: str
