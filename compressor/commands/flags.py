@@ -19,14 +19,20 @@ from pydantic.fields import FieldInfo
 
 from compressor.errors import raise_problems
 from compressor.options import describe, fields_of
-from compressor.options.section import flag_name
+from compressor.options.section import flag_name, is_common
+
+ADVANCED = "Advanced: "
 
 
 def section_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter of `command` that is a recipe section by the section's flags.
 
-    Fields that are sections themselves give their own flags, under a heading of their own. The
-    name of a field must be unique in a command.
+    The flags of common fields are in the first panel of the help, between the command's required and
+    optional parameters. All others are in one advanced panel for each section, also for a section within
+    a section. The name of a field must be unique in a command.
+
+    Raises:
+        TypeError: two parameters of the same name.
     """
     signature = inspect.signature(command, eval_str=True)
     sections = {
@@ -34,9 +40,10 @@ def section_flags(command: Callable[..., None]) -> Callable[..., None]:
         for name, parameter in signature.parameters.items()
         if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, BaseModel)
     }
-    parameters = [p for name, p in signature.parameters.items() if name not in sections]
-    for section in sections.values():
-        parameters += [_flag(name, field, panel) for name, field, panel in _fields(section)]
+    plain = [p for name, p in signature.parameters.items() if name not in sections]
+    flags = [_flag(*found) for section in sections.values() for found in _fields(section)]
+    required = [p for p in plain if p.default is inspect.Parameter.empty]
+    parameters = [*required, *flags, *(p for p in plain if p not in required)]
     names = [parameter.name for parameter in parameters]
     if len(set(names)) != len(names):
         raise TypeError(f"{command.__name__}: a flag is defined twice: {sorted(names)}")
@@ -53,13 +60,14 @@ def section_flags(command: Callable[..., None]) -> Callable[..., None]:
     return with_flags
 
 
-def _fields(section: type[BaseModel], panel: str | None = None) -> Iterator[tuple[str, FieldInfo, str]]:
-    heading = panel or (section.__doc__ or "").split("\n")[0].rstrip(".")
+def _fields(section: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, str | None]]:
+    """The name of each flag's field, the field, and its panel in the help: None is the first one."""
+    heading = ADVANCED + (section.__doc__ or "").split("\n")[0].rstrip(".")
     for name, field in fields_of(section).items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _fields(field.annotation)
         else:
-            yield name, field, heading
+            yield name, field, None if is_common(field) else heading
 
 
 def _plain(annotation: Any) -> Any:
@@ -80,7 +88,7 @@ def _plain(annotation: Any) -> Any:
     return list[first] if get_origin(item) is Annotated else list[type(first)]  # type: ignore[misc,valid-type]
 
 
-def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
+def _flag(name: str, field: FieldInfo, panel: str | None) -> inspect.Parameter:
     names = [flag_name(name)]
     if field.annotation is bool:
         names = [f"{flag_name(name)}/--no-{name.replace('_', '-')}"]
