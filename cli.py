@@ -254,7 +254,7 @@ def _stopped(arguments: list[str], stopped: Stopped) -> int:
     command = arguments[0] if arguments else ""
     way_on = "start it again"
     if command in GOING_ON:
-        way_on += ", and it goes on after what is finished"
+        way_on += ", and it resumes after the finished parts"
     line = f"stopped by {stopped}: its output is as it was before; {way_on}"
     write_error(line)
     _as_json(arguments, {"error": line})
@@ -270,7 +270,7 @@ def _unexpected(arguments: list[str], error: BaseException) -> int:
     if is_disk_full(error):
         return _bad_input(arguments, [f"no space left on a disk: {first_line(error)}"], error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        way_out = "free some, or take smaller batches or shorter texts"
+        way_out = "free some, or use smaller batches or shorter texts"
         return _bad_input(arguments, [f"out of memory: {first_line(error)}; {way_out}"], error)
     write_error(printable("".join(traceback.format_exception(error)).rstrip()))
     line = (

@@ -82,10 +82,10 @@ def precision_of(config: ExportConfig) -> GraphPrecision:
         return config.precision or "fp32"
     if config.precision == "int8":
         raise UserError(
-            "precision int8: TensorRT cannot parse scales that are found at run time; take int8-static"
+            "precision int8: TensorRT cannot parse scales that are computed at run time; use int8-static"
         )
     if config.storage == "sparse":
-        raise UserError("storage sparse: TensorRT wants dense initializers; take storage dense")
+        raise UserError("storage sparse: TensorRT requires dense initializers; use storage dense")
     return config.precision or "fp16"
 
 

@@ -78,7 +78,7 @@ class PruningJob:
         """
         if isinstance(self.pattern, Structured):
             raise UserError(
-                f"pattern structured: algorithm {self.config.algorithm} cannot take heads and neurons out; "
+                f"pattern structured: algorithm {self.config.algorithm} cannot remove heads and neurons; "
                 f"use --algorithm adaptive or magnitude, or another --pattern"
             )
         return self.pattern
