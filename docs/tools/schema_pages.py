@@ -49,10 +49,15 @@ def _table(schema: Schema, definitions: Schema) -> str:
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for key, field in schema["properties"].items():
         default = "required" if key in required else _default(field.get("default"))
-        of_section = _summary(definitions.get(field.get("$ref", "").rsplit("/", 1)[-1], {}))
-        meaning = field.get("description") or attributes.get(key) or of_section
+        meaning = field.get("description") or attributes.get(key) or _of_section(field, definitions)
         rows.append(f"| `{key}` | {type_of(field)} | {default} | {_cell(meaning)} |")
     return "\n".join(rows)
+
+
+def _of_section(field: Schema, definitions: Schema) -> str:
+    """The summary of the definition that a field refers to, also where it may be null."""
+    references = [choice["$ref"] for choice in (field, *field.get("anyOf", ())) if "$ref" in choice]
+    return _summary(definitions[references[0].rsplit("/", 1)[-1]]) if references else ""
 
 
 def _summary(definition: Schema) -> str:

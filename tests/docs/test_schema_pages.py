@@ -44,6 +44,7 @@ def test_meanings_come_from_the_field_its_docstring_or_its_section():
             "own": {"type": "string", "description": "one | two <b>"},
             "listed": {"type": "integer", "default": 2},
             "section": {"$ref": "#/$defs/Part", "default": {"x": 1}},
+            "optional": {"anyOf": [{"$ref": "#/$defs/Part"}, {"type": "null"}]},
         },
         "required": ["own"],
         "description": "Whole.\n\nAttributes:\n    listed: of the\n        docstring.\n",
@@ -54,5 +55,6 @@ def test_meanings_come_from_the_field_its_docstring_or_its_section():
     assert "| `own` | string | required | one \\| two &lt;b> |" in page
     assert "| `listed` | integer | `2` | of the docstring. |" in page
     assert "| `section` | [Part](#part) | its defaults | A part. |" in page
+    assert "| `optional` | [Part](#part) or null | `null` | A part. |" in page
     assert "## Part\n\nA part.\n\n| key |" in page
     assert page.endswith("| `x` | number | `null` |  |\n")
