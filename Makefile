@@ -18,18 +18,21 @@ test: check ## all tests, in two processes
 test-fast: check ## linters, and the tests that need no trained model: about a minute
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not model and not slow"
 
-check: .venv/installed-dev ## lint, format, layers, types
+check: .venv/installed-dev ## lint, format, layers, types, documentation site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports pyproject.toml
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --strict --quiet
 
 format: .venv/installed-dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: .venv/installed-dev ## write the reference of the command line anew
-	$(BIN)/python -m typer cli.py utils docs --name compress --output docs/cli.md
+docs: .venv/installed-dev ## write the reference pages and the site anew; the site is in site/
+	$(BIN)/python -m typer cli.py utils docs --name compress --output docs/reference/cli.md
+	$(BIN)/python docs/tools/schema_pages.py
+	$(BIN)/mkdocs build --strict --quiet
 
 # torch comes first and alone, so that its pinned build is what everything else finds.
 .venv/installed: pyproject.toml constraints.txt requirements-assets.txt

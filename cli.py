@@ -28,86 +28,103 @@ from compressor.system.terminal import (
 )
 from compressor.version import __version__
 
-# The summaries are those of the docstrings, which are imported with the commands.
+# Headings of the help, by what a person wants to do.
+START = "Run all stages"
+TRAIN = "Train and prune"
+TEST = "Test and compare"
+DEPLOY = "Export and deploy"
+
+# The summaries repeat the docstrings, so that the help imports no command.
 COMMANDS = {
-    "finetune": Lazy("making.finetune", "Fine-tune a BERT checkpoint into a dense classifier."),
+    "quickstart": Lazy(
+        "running.quickstart",
+        "Run all stages on packaged data: fine-tune MiniLM on critic quotes, prune, attack, validate.",
+        START,
+    ),
+    "run": Lazy(
+        "running.run_command", "Run a whole recipe: fine-tune, prune, export, attack, validate.", START
+    ),
+    "doctor": Lazy("validating.doctor", "Check whether this machine can run all stages.", START),
+    "finetune": Lazy("making.finetune", "Fine-tune a BERT checkpoint into a dense classifier.", TRAIN),
     "soup": Lazy(
         "making.soup",
-        "Make a robust dense classifier: fine-tune several times, average by accuracy under attack.",
+        "Fine-tune several times and average the runs that are most robust under attack (model soup).",
+        TRAIN,
     ),
     "prune": Lazy(
-        "making.prune", "Prune the encoder of a classifier with one of the published methods, or a baseline."
+        "making.prune", "Prune the encoder of a classifier with a published method or a baseline.", TRAIN
     ),
     "attack": Lazy(
-        "attacking.attack", "Attack a classifier or an exported artifact with TextAttack, on local resources."
+        "attacking.attack",
+        "Attack a classifier or an exported artifact with TextAttack, using local resources only.",
+        TEST,
     ),
     "perturb": Lazy(
         "attacking.perturb",
-        "Score typos, synonyms and casing not made for the model: seconds where an attack takes minutes.",
-    ),
-    "export": Lazy("exporting.export", "Export a classifier to ONNX and prove its parity with PyTorch."),
-    "pack": Lazy(
-        "exporting.pack",
-        "Pack a pruned classifier for shipping: only the weights that are not zero, bit for bit.",
-    ),
-    "unpack": Lazy("exporting.unpack", "Restore a packed classifier, bit for bit."),
-    "verify": Lazy("exporting.verify", "Check that an artifact is, file by file, what was written."),
-    "triton": Lazy(
-        "exporting.triton",
-        "Make a model repository for Triton Inference Server of an artifact, and a client beside it.",
-    ),
-    "engine": Lazy(
-        "exporting.engine",
-        "Read what TensorRT made of a graph: sparse kernels, latency; exit 1 if the build failed.",
+        "Measure accuracy under random typos, synonyms and casing: takes seconds, an attack takes minutes.",
+        TEST,
     ),
     "validate": Lazy(
         "validating.validate",
-        "Hold the artifact against the dense classifier: accuracy, robustness, latency, size, gates.",
-    ),
-    "compare": Lazy(
-        "validating.compare",
-        "Set two reports side by side: their artifacts' figures, differences, and what does not compare.",
+        "Compare the artifact with the dense classifier: accuracy, robustness, latency, size, gates.",
+        TEST,
     ),
     "inspect": Lazy(
         "validating.inspect",
-        "Show what a classifier or an artifact holds, and what it keeps of a dense model's knowledge.",
+        "Show layers, sparsity and patterns of a model, and its differences from a dense one (--against).",
+        TEST,
+    ),
+    "compare": Lazy(
+        "validating.compare",
+        "Compare two reports: the metrics of both artifacts, their differences, and what is not comparable.",
+        TEST,
     ),
     "track": Lazy(
         "tracking.track",
-        "Log a report as one run of MLflow: options, figures, gates, files. A failed gate is no error.",
+        "Log a report to MLflow as one run: options, metrics, gates, files. A failed gate is not an error.",
+        TEST,
     ),
-    "run": Lazy("running.run_command", "Run a whole recipe: fine-tune, prune, export, attack, validate."),
-    "quickstart": Lazy(
-        "running.quickstart",
-        "The main job on real input: MiniLM on critic quotes, fine-tuned, pruned, attacked, validated.",
+    "export": Lazy(
+        "exporting.export", "Export a classifier to ONNX and check its parity with PyTorch.", DEPLOY
     ),
-    "doctor": Lazy("validating.doctor", "Check whether this machine can do the main job."),
+    "engine": Lazy(
+        "exporting.engine",
+        "Report the TensorRT engine of a graph: sparse kernels, latency; exit code 1 if its build failed.",
+        DEPLOY,
+    ),
+    "triton": Lazy(
+        "exporting.triton",
+        "Create a model repository for Triton Inference Server from an artifact, and a client.",
+        DEPLOY,
+    ),
+    "pack": Lazy(
+        "exporting.pack", "Pack a pruned classifier losslessly: a bitmask and the nonzero weights.", DEPLOY
+    ),
+    "unpack": Lazy("exporting.unpack", "Restore a packed classifier, bit for bit the same.", DEPLOY),
+    "verify": Lazy("exporting.verify", "Check every file of an artifact against its manifest.", DEPLOY),
 }
 RESOURCES = {
     "list": Lazy(
         "attacking.resources_list",
-        "List what attacks need besides a victim: source, licence, checksum, what TextAttack would fetch.",
+        "List the attack resources: source, licence, checksum, and the download that each replaces.",
     ),
     "build": Lazy(
         "attacking.resources_build",
-        "Make what is made of other resources and is not there, so that the first attack need not.",
+        "Build the attack resources that are computed from others, before the first attack needs them.",
     ),
     "verify": Lazy(
         "attacking.resources_verify",
-        "Read all resources; exit 1 if one is missing, or is not what was pinned or built.",
+        "Check all attack resources; exit code 1 if one is missing or has changed.",
     ),
 }
 RECIPES = {
-    "show": Lazy(
-        "recipes.show",
-        "Print the complete recipe as it would run: every option that the file leaves out has its default.",
-    ),
+    "show": Lazy("recipes.show", "Print the complete recipe as it would run, with all defaults filled in."),
     "init": Lazy(
         "recipes.init",
-        "Write a starter recipe: every option with its default, and what it means as a comment.",
+        "Write a starter recipe: every option with its default, and its description as a comment.",
     ),
     "schema": Lazy(
-        "recipes.schema", "Print the JSON schema of recipes, with which editors complete and check them."
+        "recipes.schema", "Print the JSON schema of recipes, for completion and checks in editors."
     ),
 }
 
@@ -117,18 +134,18 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Prune a BERT classifier, attack it, export it to ONNX, and prove what the artifact does. "
+    help="Prune a BERT classifier, attack it, export it to ONNX, and validate the exported artifact. "
     "Exit codes: 0 done, 1 a gate failed, 2 bad input, 70 a bug, 130 or 143 stopped by a signal.",
 )
 resources_app = typer.Typer(
     cls=lazy_group(RESOURCES),
     no_args_is_help=True,
-    help="What attacks need besides a victim: list, build, verify.",
+    help="Attack resources: list, build, verify.",
 )
 recipes_app = typer.Typer(
     cls=lazy_group(RECIPES),
     no_args_is_help=True,
-    help="Recipes of whole runs: show one complete, start one, their schema.",
+    help="Recipes of whole runs: show, init, schema.",
 )
 
 PROGRAM = "compress"
@@ -153,8 +170,8 @@ def root(
         )
 
 
-app.add_typer(resources_app, name="resources")
-app.add_typer(recipes_app, name="recipe")
+app.add_typer(resources_app, name="resources", rich_help_panel=TEST)
+app.add_typer(recipes_app, name="recipe", rich_help_panel=START)
 
 # What libraries would print besides; a user's own settings win. No telemetry.
 QUIET = {
@@ -237,7 +254,7 @@ def _stopped(arguments: list[str], stopped: Stopped) -> int:
     command = arguments[0] if arguments else ""
     way_on = "start it again"
     if command in GOING_ON:
-        way_on += ", and it goes on after what is finished"
+        way_on += ", and it resumes after the finished parts"
     line = f"stopped by {stopped}: its output is as it was before; {way_on}"
     write_error(line)
     _as_json(arguments, {"error": line})
@@ -253,7 +270,7 @@ def _unexpected(arguments: list[str], error: BaseException) -> int:
     if is_disk_full(error):
         return _bad_input(arguments, [f"no space left on a disk: {first_line(error)}"], error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        way_out = "free some, or take smaller batches or shorter texts"
+        way_out = "free some, or use smaller batches or shorter texts"
         return _bad_input(arguments, [f"out of memory: {first_line(error)}; {way_out}"], error)
     write_error(printable("".join(traceback.format_exception(error)).rstrip()))
     line = (

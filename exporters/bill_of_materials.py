@@ -47,7 +47,8 @@ def _timestamp(epoch: str) -> str:
         return datetime.fromtimestamp(int(epoch), UTC).isoformat()
     except (ValueError, OverflowError, OSError) as error:
         raise UserError(
-            f"{SOURCE_DATE}={epoch}: is no time in seconds since 1970; unset it, or set it to a whole number"
+            f"{SOURCE_DATE}={epoch}: is not a time in seconds since 1970; unset it, "
+            f"or set it to a whole number"
         ) from error
 
 

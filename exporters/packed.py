@@ -96,7 +96,7 @@ def pack_directory(model: Path, output: Path, *, force: bool) -> PackRecord:
         raise UserError(f"{model / WEIGHTS}: no such file; a directory with {WEIGHTS} is needed")
     others, left_out = _other_files(model, files)
     for name in absent_files(others):
-        raise UserError(f"{model}: has no {name}; it is no whole classifier")
+        raise UserError(f"{model}: has no {name}; it is not a complete classifier")
     tensors, layouts = _load_all(files)
     packed: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
@@ -198,7 +198,7 @@ def _load_all(files: Sequence[Path]) -> tuple[dict[str, Tensor], dict[str, dict[
             raise UserError(f"{file}: holds {twice[0]}, which another shard holds as well")
         layout = {"header": read_header(file), "sha256": sha256_of(file)}
         if layout_sha256(layout["header"], found) != layout["sha256"]:
-            raise UserError(f"{file}: has a layout that cannot be restored byte for byte; save it anew")
+            raise UserError(f"{file}: has a layout that cannot be restored byte for byte; save it again")
         tensors |= found
         layouts[file.name] = layout
     return tensors, layouts

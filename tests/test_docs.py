@@ -36,9 +36,11 @@ import cli
 PAGES = [README, *GUIDES]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 HOW_TO = ROOT / "docs" / "how-to"
-# Pages that go on from another one; all others begin after `make quickstart`.
-GOES_ON_FROM = {ROOT / "docs" / "exporting.md": README} | {
-    page: TUTORIAL for page in GUIDES if page.parent == HOW_TO
+STAGES = HOW_TO / "stages.md"
+# Pages that continue from another one; all others start after `make quickstart`.
+GOES_ON_FROM = {page: TUTORIAL for page in GUIDES if page.parent == HOW_TO} | {
+    STAGES: None,
+    HOW_TO / "exporting.md": STAGES,
 }
 # Of a model of microseconds a time is chance; its gates are tested in tests/compressor/validation.
 TIMED_GATE = "latency_ratio"
@@ -75,7 +77,7 @@ def folder_after(tmp_path_factory: pytest.TempPathFactory, programs: None):
                 shutil.copytree(after(GOES_ON_FROM.get(page)), folder, symlinks=True)
                 lines = [line for line in lines_of(page) if line.is_run]
             patch.chdir(folder)
-            if page == ROOT / "docs" / "recipes.md":
+            if page == ROOT / "docs" / "reference" / "recipes.md":
                 fill_in_starter(folder)
             for line in lines:
                 run(line, str(encoder))

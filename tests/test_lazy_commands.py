@@ -26,6 +26,7 @@ def test_a_command_is_what_its_summary_says(group, name, lazy):
     command = commands[group].commands[name] if group else commands[name]
     assert command.name == name
     assert command.help.startswith(summary)
+    assert command.rich_help_panel == lazy.panel
 
 
 @pytest.mark.parametrize("arguments", [["--help"], [], ["recipe", "--help"], ["--version"]], ids=" ".join)
@@ -39,11 +40,18 @@ def test_help_imports_no_command(arguments):
         assert "Usage: compress" in done.stdout
 
 
-def test_help_lists_each_command_once_and_in_its_order(capsys):
+def test_help_lists_each_command_once_in_the_panel_of_its_purpose(capsys):
     assert cli.execute(["--help"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    listed = [words[1] for words in lines if len(words) > 2 and words[1] in {**cli.COMMANDS, **GROUPS}]
-    assert listed == [*cli.COMMANDS, "resources", "recipe"]
+    listed, panel = {}, None
+    for words in map(str.split, capsys.readouterr().out.splitlines()):
+        if words[:1] == ["╭─"]:
+            panel = " ".join(words[1:-1])
+        elif len(words) > 2 and words[1] in {**cli.COMMANDS, **GROUPS}:
+            assert words[1] not in listed
+            listed[words[1]] = panel
+    panels = {name: lazy.panel for name, lazy in cli.COMMANDS.items()}
+    assert listed == panels | {"resources": cli.TEST, "recipe": cli.START}
+    assert [*dict.fromkeys(listed.values())] == [cli.START, cli.TRAIN, cli.TEST, cli.DEPLOY]
 
 
 def test_an_unknown_command_is_named_with_one_that_is_close(capsys):

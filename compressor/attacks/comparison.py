@@ -111,7 +111,7 @@ def load_attack(directory: Path, options: Mapping[str, Any], seed: int, data: Te
         raise UserError(f"{directory}: holds no {ROBUSTNESS_RECORD}; give the output of compress attack")
     record = read_json(path)
     if not isinstance(record, dict) or not isinstance(record.get("resources"), dict):
-        raise UserError(f"{path}: is no record of an attack; give the output of compress attack")
+        raise UserError(f"{path}: is not a record of an attack; give the output of compress attack")
     found = FinishedAttack(directory, record, read_examples(directory))
     found.check("options", dict(options))
     found.check("seed", seed)

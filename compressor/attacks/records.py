@@ -207,7 +207,7 @@ def read_example(entry: object) -> AttackedExample:
     """The example of an object that was read from JSON.
 
     Raises:
-        ValueError: it is no record of an attacked example.
+        ValueError: it is not a record of an attacked example.
     """
     return _EXAMPLE.validate_python(entry)
 

@@ -21,23 +21,24 @@ Data = Annotated[
     ),
 ]
 Output = Annotated[
-    Path, typer.Option("--output", help="Directory for the result; must not exist.", show_default=False)
+    Path, typer.Option("--output", help="Directory for the result; must not exist yet.", show_default=False)
 ]
 RunOutput = Annotated[
     Path,
     typer.Option(
         "--output",
-        help="Directory of the run; stages of an earlier run in it are reused.",
+        help="Directory of the run; stages of an earlier run are reused if they are up to date.",
         show_default=False,
     ),
 ]
 OptionalOutput = Annotated[
-    Path | None, typer.Option("--output", help="Directory for the result as JSON; must not exist.")
+    Path | None, typer.Option("--output", help="Directory for the result as JSON; must not exist yet.")
 ]
 Processes = Annotated[
     int,
     typer.Option(
-        min=1, help="Processes that share out the attacked examples, and the threads; same outcomes."
+        min=1,
+        help="Number of processes for attacks; they split texts and threads. The results are the same.",
     ),
 ]
 Set = Annotated[
@@ -45,7 +46,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="A value in place of the recipe's, such as prune.sparsity=0.75; may be repeated.",
+        help="Override a value of the recipe, such as prune.sparsity=0.75; can be repeated.",
         show_default=False,
     ),
 ]
@@ -53,18 +54,18 @@ Force = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="Replace an output that an earlier command wrote, and what a stopped one of other options or "
-        "input left.",
+        help="Replace an existing output of compress, and the partial results of an interrupted run with "
+        "other options or input.",
     ),
 ]
 Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Never throw away what a stopped run left, also with --force. To go on with it, start the same "
-        "command again: it needs no option.",
+        help="Keep the partial results of an interrupted run, even with --force. This option is not needed "
+        "to resume: the same command resumes by itself.",
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")
+    bool, typer.Option("--json", help="Print one JSON object to stdout; everything else goes to stderr.")
 ]

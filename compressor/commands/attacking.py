@@ -26,8 +26,8 @@ def attack(
     against: Annotated[
         Path | None,
         typer.Option(
-            help="Output of the same attack on another model, to compare with: the difference with its "
-            "interval, and how many of the texts that fooled the other one fool this one."
+            help="Output of the same attack on another model to compare with: reports the paired difference "
+            "with its interval, and the transfer rate of the other model's adversarial texts."
         ),
     ] = None,
     processes: Processes = 1,
@@ -35,7 +35,7 @@ def attack(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Attack a classifier or an exported artifact with TextAttack, on local resources."""
+    """Attack a classifier or an exported artifact with TextAttack, using local resources only."""
     from compressor.attacks.stage import attack_directory
     from compressor.commands.tables import attack_table
 
@@ -68,12 +68,12 @@ def perturb(
     columns: ColumnsConfig,
     run: RunConfig,
     against: Annotated[
-        Path | None, typer.Option(help="Output of the same command on another model, to compare with.")
+        Path | None, typer.Option(help="Output of the same command on another model to compare with.")
     ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Score typos, synonyms and casing not made for the model: seconds where an attack takes minutes."""
+    """Measure accuracy under random typos, synonyms and casing: takes seconds, an attack takes minutes."""
     from compressor.attacks.perturb_stage import perturb_directory
     from compressor.commands.tables import perturbations_table
 
@@ -97,13 +97,13 @@ def perturb(
 
 @section_flags
 def resources_list(options: ResourcesConfig, as_json: Json = False) -> None:
-    """List what attacks need besides a victim: source, licence, checksum, what TextAttack would fetch."""
+    """List the attack resources: source, licence, checksum, and the download that each replaces."""
     _print_resources(options, as_json)
 
 
 @section_flags
 def resources_build(options: ResourcesConfig, as_json: Json = False) -> None:
-    """Make what is made of other resources and is not there, so that the first attack need not."""
+    """Build the attack resources that are computed from others, before the first attack needs them."""
     from compressor.attacks.inventory import build
 
     with results_only(as_json):
@@ -113,14 +113,14 @@ def resources_build(options: ResourcesConfig, as_json: Json = False) -> None:
 
 @section_flags
 def resources_verify(options: ResourcesConfig, as_json: Json = False) -> None:
-    """Read all resources; exit 1 if one is missing, or is not what was pinned or built."""
+    """Check all attack resources; exit code 1 if one is missing or has changed."""
     broken = _print_resources(options, as_json)
     if broken:
         raise GateFailed(f"resources are not as they must be: {', '.join(broken)}")
 
 
 def _print_resources(options: ResourcesConfig, as_json: bool) -> list[str]:
-    """Print what is found of the resources; return those that attacks cannot do with."""
+    """Print the state of the resources; return those that attacks cannot use."""
     from compressor.attacks.inventory import examine, inventory, is_broken
     from compressor.commands.tables import resources_json, resources_table
 

@@ -30,20 +30,20 @@ def export(
         str | None,
         typer.Option(
             "--data",
-            help="Real texts for the proof of parity; those that the model was made with if not given.",
+            help="Texts for the parity check; by default those that the model was made with.",
         ),
     ] = None,
     calibration: Annotated[
         str | None,
         typer.Option(
             "--calibration",
-            help="Texts that int8-static is fitted on; those that the model was made with if not given.",
+            help="Texts that calibrate int8-static; by default those that the model was made with.",
         ),
     ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Export a classifier to ONNX and prove its parity with PyTorch."""
+    """Export a classifier to ONNX and check its parity with PyTorch."""
     from compressor.models.preprocessing import WITHOUT_TRANSFORMERS
     from exporters.stage import export_directory
 
@@ -101,7 +101,7 @@ def pack(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Pack a pruned classifier for shipping: only the weights that are not zero, bit for bit."""
+    """Pack a pruned classifier losslessly: a bitmask and the nonzero weights."""
     from exporters.packed import pack_directory
 
     record = pack_directory(model, output, force=force)
@@ -122,7 +122,7 @@ def unpack(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Restore a packed classifier, bit for bit."""
+    """Restore a packed classifier, bit for bit the same."""
     from exporters.packed import unpack_directory
 
     record = unpack_directory(packed, output, force=force)
@@ -138,7 +138,7 @@ def verify(
     ],
     as_json: Json = False,
 ) -> None:
-    """Check that an artifact is, file by file, what was written."""
+    """Check every file of an artifact against its manifest."""
     from compressor.models.manifest import verify_directory
 
     record = verify_directory(artifact)
@@ -150,13 +150,13 @@ def verify(
 
 @section_flags
 def triton(
-    artifact: Annotated[Path, typer.Argument(help="The exported artifact's directory.", show_default=False)],
+    artifact: Annotated[Path, typer.Argument(help="Directory of the exported artifact.", show_default=False)],
     output: Output,
     options: TritonConfig,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Make a model repository for Triton Inference Server of an artifact, and a client beside it."""
+    """Create a model repository for Triton Inference Server from an artifact, and a client."""
     from exporters.triton.repository import CLIENT, REPOSITORY, write_repository
 
     with results_only(as_json):
@@ -172,11 +172,11 @@ def triton(
 
 def engine(
     directory: Annotated[
-        Path, typer.Argument(help="Directory that build_engine.sh filled.", show_default=False)
+        Path, typer.Argument(help="Output directory of build_engine.sh.", show_default=False)
     ],
     as_json: Json = False,
 ) -> None:
-    """Read what TensorRT made of a graph: sparse kernels, latency; exit 1 if the build failed."""
+    """Report the TensorRT engine of a graph: sparse kernels, latency; exit code 1 if its build failed."""
     from dataclasses import asdict
 
     from compressor.commands.export_tables import engine_table

@@ -19,14 +19,20 @@ from pydantic.fields import FieldInfo
 
 from compressor.options import Registry
 from compressor.options.keywords import is_section, options_of, repeated, sort_options
-from compressor.options.section import flag_name
+from compressor.options.section import flag_name, is_common
+
+ADVANCED = "Advanced: "
 
 
 def section_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter of `command` that is a recipe section by the section's flags.
 
-    Fields that are sections themselves give their own flags, under a heading of their own. The
-    name of a field must be unique in a command.
+    The flags of common fields are in the first panel of the help, between the command's required and
+    optional parameters. All others are in one advanced panel for each section, also for a section within
+    a section. The name of a field must be unique in a command.
+
+    Raises:
+        TypeError: two parameters of the same name.
     """
     signature = inspect.signature(command, eval_str=True)
     sections: dict[str, type[BaseModel]] = {
@@ -34,9 +40,10 @@ def section_flags(command: Callable[..., None]) -> Callable[..., None]:
         for name, parameter in signature.parameters.items()
         if is_section(parameter.annotation)
     }
-    parameters = [p for name, p in signature.parameters.items() if name not in sections]
-    for section in sections.values():
-        parameters += [_flag(name, field, panel) for name, field, panel in options_of(section)]
+    plain = [p for name, p in signature.parameters.items() if name not in sections]
+    flags = [_flag(*found) for section in sections.values() for found in options_of(section)]
+    required = [p for p in plain if p.default is inspect.Parameter.empty]
+    parameters = [*required, *flags, *(p for p in plain if p not in required)]
     names = [parameter.name for parameter in parameters]
     if repeated(names):
         raise TypeError(f"{command.__name__}: a flag is defined twice: {sorted(names)}")
@@ -72,7 +79,8 @@ def _plain(annotation: Any) -> Any:
     return list[first] if get_origin(item) is Annotated else list[type(first)]  # type: ignore[misc,valid-type]
 
 
-def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
+def _flag(name: str, field: FieldInfo, heading: str) -> inspect.Parameter:
+    panel = None if is_common(field) else ADVANCED + heading
     names = [flag_name(name)]
     if field.annotation is bool:
         names = [f"{flag_name(name)}/--no-{name.replace('_', '-')}"]

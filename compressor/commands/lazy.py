@@ -21,10 +21,12 @@ class Lazy:
     Attributes:
         place: the module and the function, as `making.prune`.
         summary: the first line of the function's docstring, which help lists without importing the module.
+        panel: heading in the help of its group; None is the heading that Typer gives.
     """
 
     place: str
     summary: str
+    panel: str | None = None
 
     def function(self) -> Callable[..., None]:
         """Import what the command runs."""
@@ -42,7 +44,8 @@ class LazyCommands(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self._made:
             app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
-            app.command(name)(self._lazy[name].function())
+            lazy = self._lazy[name]
+            app.command(name, rich_help_panel=lazy.panel)(lazy.function())
             self._made[name] = typer.main.get_command(app)
         return self._made[name]
 
@@ -60,10 +63,11 @@ class LazyCommands(MutableMapping[str, Any]):
         return len(self._lazy.keys() | self._made.keys())
 
     def summarized(self, name: str) -> Any:
-        """Return a command that has its name and its summary, and no more if it was not made yet."""
+        """Return a command that has its name, summary and panel, and no more if it was not made yet."""
         if name in self._made or name not in self._lazy:
             return self._made.get(name)
-        return TyperCommand(name, help=self._lazy[name].summary, rich_markup_mode="markdown")
+        lazy = self._lazy[name]
+        return TyperCommand(name, help=lazy.summary, rich_markup_mode="markdown", rich_help_panel=lazy.panel)
 
 
 def lazy_group(lazy: Mapping[str, Lazy]) -> type[TyperGroup]:

@@ -59,10 +59,10 @@ def soup(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Make a robust dense classifier: fine-tune several times, average by accuracy under attack.
+    """Fine-tune several times and average the runs that are most robust under attack (model soup).
 
-    The texts that are attacked are drawn from the data and not trained on. Runs and attacks are kept in
-    OUTPUT.runs: the same command goes on where it was stopped, and another one takes what it needs of them.
+    The attacked texts are held out of the training data. Runs and attacks are kept in OUTPUT.runs: the same
+    command resumes after an interruption, and a command with other options reuses what it shares.
     """
     from compressor.commands.tables import soup_table
     from compressor.training.soup_stage import soup_directory
@@ -92,7 +92,7 @@ def prune(
         str,
         typer.Option(
             "--calibration",
-            help="Texts to prune with (randomized: labelled): file or hub id.",
+            help="Calibration texts (labelled for randomized): file or hub id.",
             show_default=False,
         ),
     ],
@@ -104,7 +104,7 @@ def prune(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Prune the encoder of a classifier with one of the published methods, or a baseline."""
+    """Prune the encoder of a classifier with a published method or a baseline."""
     from compressor.pruning.interface import prune_directory
 
     with results_only(as_json):

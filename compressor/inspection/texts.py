@@ -140,7 +140,7 @@ def _attack_record(directory: Path) -> dict[str, Any]:
     try:
         return {"attack": record["attack"], "victim": record["model"]}
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: is no record of an attack; run compress attack again") from error
+        raise UserError(f"{path}: is not a record of an attack; run compress attack again") from error
 
 
 def _successes(directory: Path) -> tuple[TextData, TextData]:

@@ -61,7 +61,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     manifest = _load(directory)
     for problem in _problems_of_listed(directory, manifest["files"]):
-        raise UserError(f"{problem}; restore it, or make the artifact anew")
+        raise UserError(f"{problem}; restore it, or create the artifact again")
     return manifest
 
 
@@ -161,7 +161,7 @@ def artifact_problems(directory: Path) -> list[str]:
     added = sorted(present - set(listed) - {MANIFEST, MARKER})
     absent = absent_files(listed) if manifest.get("format") == PACKED_FORMAT else []
     return [
-        *(f"{directory / MANIFEST}: lists no {name}; it is no whole classifier" for name in absent),
+        *(f"{directory / MANIFEST}: lists no {name}; it is not a complete classifier" for name in absent),
         *_problems_of_listed(directory, listed),
         *(f"{directory / name}: is not in the manifest" for name in added),
     ]

@@ -141,7 +141,7 @@ def prove_preprocessing(
         if found != expected:
             raise UserError(
                 f"export failed: the tokenizer {type(tokenizer).__name__} that was saved encodes texts "
-                f"otherwise than the one that was loaded; save it anew with transformers "
+                f"differently from the one that was loaded; save it again with transformers "
                 f"and export the model again"
             )
         if reason is None and _by_tokenizers(directory, first, second) != expected:

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt
 
 from compressor.errors import UserError
 from compressor.options.registry import Registry
-from compressor.options.section import Section
+from compressor.options.section import Common, Section
 
 GraphPrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-static"]
 Storage = Literal["dense", "sparse"]
@@ -23,59 +23,61 @@ RuntimeName = Annotated[str, RUNTIME_REGISTRY]
 class ExportConfig(Section):
     """Export to ONNX."""
 
-    target: Target = Field(
+    target: Annotated[Target, Common()] = Field(
         "onnx",
-        description="onnx: a graph for ONNX Runtime; tensorrt: also checked for TensorRT node by node, with "
-        "the script that builds an engine of it.",
+        description="Runtime of the artifact. onnx: a graph for ONNX Runtime. tensorrt: every node is also "
+        "checked against TensorRT, and a script that builds the engine is written.",
     )
     runtime: RuntimeName = Field(
         "onnxruntime",
         description="What runs the artifact: in the proof of its parity, in attacks and in validation.",
     )
-    precision: GraphPrecision | None = Field(
+    precision: Annotated[GraphPrecision | None, Common()] = Field(
         None,
-        description="Numbers of the graph; fp32 if not given, or fp16 for tensorrt. fp16 and bf16 are for "
-        "GPUs; int8, whose inputs' scales are found as they come, for ONNX Runtime on CPUs; int8-static, "
-        "whose scales are fitted on texts, for TensorRT as well.",
+        description="Precision of the graph; by default fp32, or fp16 with --target tensorrt. fp16 and "
+        "bf16 are for GPUs. int8 (dynamic quantization) is for ONNX Runtime on CPUs. int8-static (scales "
+        "calibrated on texts) also works in TensorRT.",
     )
     quantization_examples: int = Field(
-        256, ge=1, description="Texts that the scales of int8-static are fitted on."
+        256, ge=1, description="Number of texts that calibrate the scales of int8-static."
     )
     shrink: bool = Field(
         True,
-        description="Cut out neurons and dimensions of heads that have no effect since all their weights are "
-        "zero; not done for N:M patterns, which it would break.",
+        description="Remove neurons and head dimensions that have no effect because all their weights are "
+        "zero. Not applied to N:M patterns, which it would break.",
     )
     storage: Storage = Field(
         "dense",
-        description="sparse: matrices whose zeros make it worth while as sparse_initializer; a smaller file, "
-        "for ONNX Runtime only, and no faster.",
+        description="sparse: store a matrix as sparse_initializer where that makes the file smaller; ONNX "
+        "Runtime only, and no faster.",
     )
-    parity_examples: int = Field(256, ge=1, description="Real texts on which parity with PyTorch is proven.")
+    parity_examples: int = Field(
+        256, ge=1, description="Number of real texts on which parity with PyTorch is checked."
+    )
     parity_tolerance: float | None = Field(
         None,
         gt=0,
-        description="Largest difference of a logit; if not given, 1e-4 for fp32, 2e-2 for fp16, and none "
-        "for bf16 and int8.",
+        description="Maximum absolute difference of a logit from PyTorch; by default 1e-4 for fp32, 2e-2 "
+        "for fp16, and no limit for bf16 and int8.",
     )
     parity_agreement: float = Field(
         0.98,
         ge=0,
         le=1,
-        description="Least share of texts with PyTorch's label; of a regression, least share of its answers' "
-        "variance that the graph keeps.",
+        description="Minimum fraction of texts with the same label as in PyTorch. For regression, the "
+        "minimum fraction of the variance of the predictions that is preserved.",
     )
     engine_batch_sizes: list[PositiveInt] = Field(
         [1, 8, 32],
         min_length=3,
         max_length=3,
-        description="tensorrt: smallest, best and largest batch size of the engine.",
+        description="tensorrt: minimum, optimum and maximum batch size of the engine.",
     )
     engine_lengths: list[PositiveInt] = Field(
         [1, 128, 512],
         min_length=3,
         max_length=3,
-        description="tensorrt: shortest, best and longest input of the engine, in tokens.",
+        description="tensorrt: minimum, optimum and maximum input length of the engine, in tokens.",
     )
 
 
@@ -89,50 +91,57 @@ def precision_of(config: ExportConfig) -> GraphPrecision:
         return config.precision or "fp32"
     if config.precision == "int8":
         raise UserError(
-            "precision int8: TensorRT cannot parse scales that are found at run time; take int8-static"
+            "precision int8: TensorRT cannot parse scales that are computed at run time; use int8-static"
         )
     if config.storage == "sparse":
-        raise UserError("storage sparse: TensorRT wants dense initializers; take storage dense")
+        raise UserError("storage sparse: TensorRT requires dense initializers; use storage dense")
     return config.precision or "fp16"
 
 
 class TritonConfig(Section):
     """Model repository for Triton Inference Server."""
 
-    model_name: str = Field("classifier", description="Name of the model: letters, digits, _ and -.")
-    model_version: int = Field(1, ge=1, description="Version under which the graph is filed.")
-    served_versions: int = Field(1, ge=1, description="Latest versions that are served at the same time.")
-    backends: list[BackendName] = Field(
+    model_name: Annotated[str, Common()] = Field(
+        "classifier", description="Name of the model: letters, digits, _ and -."
+    )
+    model_version: int = Field(1, ge=1, description="Version number of the model in the repository.")
+    served_versions: int = Field(1, ge=1, description="Number of latest versions to serve at the same time.")
+    backends: Annotated[list[BackendName], Common()] = Field(
         ["onnxruntime"],
         min_length=1,
-        description="onnxruntime serves the graph as it is; tensorrt, as a model of its own with _tensorrt "
-        "after its name, an engine that you build on the serving machine.",
+        description="onnxruntime serves the graph as it is. tensorrt adds a second model, with the suffix "
+        "_tensorrt, whose engine you build on the serving machine.",
     )
-    max_batch_size: int = Field(32, ge=1, le=4096, description="Most texts that run at once.")
+    max_batch_size: Annotated[int, Common()] = Field(32, ge=1, le=4096, description="Maximum batch size.")
     preferred_batch_sizes: list[PositiveInt] = Field(
         [],
-        description="Batch sizes that run at once when they are full; if not given, whatever waits runs as "
-        "soon as an instance is free.",
+        description="Batch sizes to run as soon as they are full; by default any waiting texts run as soon "
+        "as an instance is free.",
     )
     queue_delay: int = Field(
-        500, ge=0, description="Most microseconds that a text waits for others to share its batch."
+        500, ge=0, description="Maximum time in microseconds that a text waits for a batch to fill."
     )
-    max_length: int | None = Field(
+    max_length: Annotated[int | None, Common()] = Field(
         None,
         ge=4,
         le=512,
-        description="Longest input in tokens, longer ones are cut; no more than the max_length that the "
-        "artifact was exported with, which is taken if not given.",
+        description="Maximum input length in tokens; longer inputs are truncated. At most, and by default, "
+        "the max_length of the artifact.",
     )
     padding_multiple: int = Field(
         16,
         ge=1,
-        description="Clients pad to a multiple of so many tokens: only inputs of equal length share a batch.",
+        description="Clients pad to a multiple of this number of tokens: only inputs of equal length share "
+        "a batch.",
     )
     instance_kind: Literal["auto", "cpu", "gpu"] = Field(
-        "auto", description="Where onnxruntime runs; auto takes GPUs if there are any. tensorrt needs a GPU."
+        "auto",
+        description="Device of the onnxruntime backend; auto uses GPUs if there are any. tensorrt needs a "
+        "GPU.",
     )
-    instances: int = Field(1, ge=1, description="Copies of the model that run side by side, on each GPU.")
+    instances: int = Field(
+        1, ge=1, description="Number of copies of the model that run in parallel, on each GPU."
+    )
     operator_threads: int = Field(
-        0, ge=0, le=1024, description="onnxruntime: threads of one instance; 0 takes all cores."
+        0, ge=0, le=1024, description="onnxruntime: number of threads of one instance; 0 uses all cores."
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from compressor.options.registry import PluginOptions, Registry
-from compressor.options.section import Section
+from compressor.options.section import Common, Section
 from compressor.options.training import SubstitutionResourcesConfig, TrainingConfig
 
 ALGORITHM_REGISTRY = Registry(
@@ -39,211 +39,238 @@ class AdaptiveConfig(SubstitutionResourcesConfig):
 
     solver: Literal["fast", "exact", "greedy"] = Field(
         "fast",
-        description="fast: ADMM mask search, swaps and exact least squares; exact: the paper's elimination, "
-        "cubic in the layer's width and very slow past small models; greedy: one pass, the least exact.",
+        description="fast: ADMM mask search, weight swaps and exact least squares. exact: the paper's "
+        "elimination, cubic in the layer's width and very slow beyond small models. greedy: one pass, the "
+        "least accurate.",
     )
     allocation: Literal["uniform", "error"] = Field(
         "uniform",
-        description="uniform: the same sparsity everywhere, as in the paper; error: more zeros where the "
-        "measured error is cheapest, the same number in all (unstructured only).",
+        description="uniform: the same sparsity in every layer, as in the paper. error: more zeros where "
+        "the measured error is smallest, with the same total (unstructured only).",
     )
     adaptive_hessian: bool = Field(
-        True, description="Second moments of the drifted inputs; if not, of the dense model's."
+        True,
+        description="Compute the Hessian from the inputs that the pruned layers before produce. Without "
+        "it, from the dense model's inputs.",
     )
     resolve_weight: bool = Field(
-        True, description="Re-solve each dense weight for the drifted inputs before it is pruned."
+        True,
+        description="Before a layer is pruned, re-solve its dense weight by least squares for the inputs "
+        "that the pruned layers before produce.",
     )
     calibration_tokens: int = Field(
         0,
         ge=0,
         le=100_000_000,
-        description="Tokens to calibrate with: where the calibration texts have fewer, texts made of their "
-        "pieces fill up; 0 takes the texts alone.",
+        description="Minimum number of calibration tokens. If the calibration texts have fewer, texts "
+        "synthesized from their pieces are added; 0 uses the texts alone.",
     )
     damping: float = Field(
         0.01,
         gt=0,
         le=10,
-        description="Ridge towards the dense weight, as a share of the Hessian's mean diagonal.",
+        description="Ridge penalty towards the dense weight, as a fraction of the mean diagonal of the "
+        "Hessian.",
     )
     reconstruction_passes: int = Field(
         0,
         ge=0,
         le=10_000,
-        description="Passes over the calibration texts in which each pruned encoder layer is tuned, "
-        "zeros fixed and without labels, to the dense layer's output.",
+        description="Passes over the calibration texts that tune each pruned encoder layer to the dense "
+        "layer's output, with fixed masks and without labels.",
     )
-    reconstruction_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of these passes.")
+    reconstruction_rate: float = Field(
+        3e-4, gt=0, le=1, description="Peak learning rate of the reconstruction passes."
+    )
     distillation_steps: int = Field(
         0,
         ge=0,
         le=1_000_000,
-        description="Training steps at the end in which the whole pruned model learns the dense model's "
-        "logits and hidden states, zeros fixed and without labels, on the calibration texts, longer ones in "
-        "windows of --max-length, and on made ones.",
+        description="Training steps at the end that distill the dense model's logits and hidden states "
+        "into the pruned model, with fixed masks and without labels. They use the calibration texts, with "
+        "texts longer than --max-length split into windows, and synthesized texts.",
     )
     distillation_examples: int = Field(
         0,
         ge=0,
-        description="Calibration texts that these steps see, drawn with the seed; 0 takes as many as "
-        "--calibration-examples.",
+        description="Number of calibration texts for the distillation, drawn with the seed; 0 uses as many "
+        "as --calibration-examples.",
     )
-    distillation_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate of these steps.")
+    distillation_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate of the distillation.")
     distillation_substituted_share: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Share of the words of these texts that each step also replaces, by the close ones that "
-        "move the pruned model most from the dense model's answer, which it learns to give all the same: for "
-        "a robust dense model; more than doubles the time of a step.",
+        description="Fraction of words that each distillation step also substitutes. The substitutes are "
+        "the neighbours that move the pruned model's output most; the target stays the dense model's "
+        "output on the original text. For robust dense models; more than doubles the time of a step.",
     )
     resolve_heads: bool = Field(
-        True, description="Re-solve pooler and classifier for the inputs that the pruned encoder feeds them."
+        True, description="Re-solve pooler and classifier for the inputs that the pruned encoder produces."
     )
-    iterations: int = Field(60, ge=1, le=10_000, description="Most ADMM iterations of the fast solver.")
+    iterations: int = Field(
+        60, ge=1, le=10_000, description="Maximum number of ADMM iterations of the fast solver."
+    )
 
 
 class RandomizedConfig(TrainingConfig):
     """Randomized mask generation and selection (algorithm 2)."""
 
-    steps: int = Field(3, ge=1, le=1000, description="Pruning steps over which the sparsity rises.")
+    steps: int = Field(3, ge=1, le=1000, description="Number of pruning steps over which the sparsity rises.")
     schedule: Literal["cubic", "geometric"] = Field(
-        "cubic", description="How the sparsity rises: cubic, or the same share of live weights each step."
+        "cubic",
+        description="How the sparsity rises. cubic: by a cubic function of the step. geometric: each step "
+        "keeps the same fraction of the remaining weights.",
     )
     step_sparsities: list[Annotated[float, Field(gt=0, lt=1)]] | None = Field(
         None,
         min_length=1,
-        description="Sparsity of each step, rising to that of the run, in place of --steps and --schedule.",
+        description="Sparsity after each step, rising to --sparsity; replaces --steps and --schedule.",
     )
-    candidates: int = Field(3, ge=1, le=1000, description="Masks drawn in a step; the first is by magnitude.")
+    candidates: int = Field(
+        3, ge=1, le=1000, description="Number of candidate masks in a step; the first is by magnitude alone."
+    )
     candidate_schedule: CandidateSchedule = Field(
         "constant",
-        description="The number of candidates over the steps: the same, or rising to it by equal parts, "
-        "since a choice matters most where few weights are left.",
+        description="Number of candidates over the steps. constant: the same. rising: grows linearly to "
+        "--candidates, because selection matters most where few weights remain.",
     )
     score: CandidateScore = Field(
         "loss",
-        description="What candidates are compared by on held-out texts: the training loss, or a metric; f1 "
-        "is of the second class, or the mean over classes if there are more; pearson and spearman are for a "
+        description="Score of a candidate on held-out texts: the training loss, or a metric. f1 is of the "
+        "second class, or the macro average for more than two classes; pearson and spearman are for "
         "regression.",
     )
     shift_weight: float = Field(
         0.0,
         ge=0,
         le=1000,
-        description="What a candidate's score loses for each unit of divergence (in nats; of a regression, "
-        "of squared difference) between its answers to held-out texts and to the same texts with typos and "
-        "synonyms.",
+        description="Weight in the score of the output shift under typos and synonyms: the divergence "
+        "(nats) between the outputs on held-out texts and on their perturbed copies; for regression, the "
+        "squared difference.",
     )
     attack_weight: float = Field(
         0.0,
         ge=0,
         le=1000,
-        description="What a candidate's score loses if DeepWordBug leaves no attacked held-out text with the "
-        "right answer; in proportion if it leaves some.",
+        description="Weight in the score of the fraction of attacked held-out texts that DeepWordBug "
+        "leaves with a wrong prediction.",
     )
     attacked_examples: int = Field(
-        16, ge=1, description="Held-out texts that are attacked, if --attack-weight is given."
+        16, ge=1, description="Number of held-out texts to attack if --attack-weight is given."
     )
     sampling_ratio: float = Field(
-        0.05, ge=0, le=1, description="Share of the kept weights that is drawn and not ranked."
+        0.05,
+        ge=0,
+        le=1,
+        description="Fraction of the kept weights that is sampled at random instead of ranked.",
     )
     sampling_schedule: SamplingSchedule = Field(
         "constant",
-        description="The sampling ratio over the steps: the same, or falling to a last small part.",
+        description="Sampling ratio over the steps. constant: the same. falling: decreases to a small "
+        "value in the last step.",
     )
     candidate_ratios: CandidateRatios = Field(
         "same",
-        description="The sampling ratio over the candidates of a step: the same for all but the first, or "
-        "spread from 0 to it, so that they differ by how much is drawn as well as by what.",
+        description="Sampling ratio over the candidates of a step. same: equal for all but the first. "
+        "spread: from 0 to --sampling-ratio.",
     )
     temperature: float = Field(
         1.0,
         gt=0,
         le=100,
-        description="Weights are drawn with probability proportional to |w|^(1/temperature).",
+        description="Weights are sampled with probability proportional to |w|^(1/temperature).",
     )
     saliency: Saliency = Field(
         "magnitude",
-        description="What weights are ranked and drawn by: their magnitude, as published; or adaptive: what "
-        "algorithm 1 keeps of all of the dense model's weights at the sparsity of the step, ahead of what it "
-        "leaves out. Adaptive also re-solves what the mask keeps.",
+        description="Importance of a weight, by which weights are ranked and sampled. magnitude: as "
+        "published. adaptive: weights that algorithm 1 keeps at the sparsity of the step rank before those "
+        "that it prunes; the kept weights are also re-solved.",
     )
     mask_scope: Literal["layer", "global"] = Field(
-        "layer", description="Where unstructured zeros are counted: in each matrix, or over all of them."
+        "layer", description="Scope of the unstructured sparsity: each matrix, or all matrices together."
     )
     revive: bool = Field(
-        False, description="Weights that a step zeroed may come back in a later one, with the dense value."
+        False, description="Let pruned weights return in a later step, with their value in the dense model."
     )
     halving: bool = Field(
         False,
-        description="Score candidates in rounds, each of which trains them on and drops the worse half; "
-        "otherwise once.",
+        description="Successive halving: score candidates in several rounds of training and drop the worse "
+        "half after each. Otherwise score once.",
     )
     rectify: Literal["none", "adaptive"] = Field(
         "none",
-        description="adaptive: before a candidate is scored and before the recovery, re-solve what the mask "
-        "keeps for the dense model's outputs, layer by layer as in algorithm 1.",
+        description="adaptive: re-solve the kept weights for the dense model's outputs, layer by layer as "
+        "in algorithm 1, before a candidate is scored and before the recovery.",
     )
     reference: Literal["dense", "previous", "both"] = Field(
         "dense",
-        description="Whose outputs re-solved weights reproduce: the dense model's, those of the model behind "
-        "the previous step, or of both, candidates taking turns.",
+        description="Model whose outputs re-solved weights reproduce: the dense model, the model after the "
+        "previous step, or both in turn over the candidates.",
     )
     early_steps: int = Field(
-        6, ge=0, le=100_000, description="Training steps of a candidate before it is scored."
+        6, ge=0, le=100_000, description="Number of training steps of a candidate before it is scored."
     )
-    early_learning_rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of these steps.")
+    early_learning_rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of the early steps.")
     recovery_steps: int = Field(
-        60, ge=0, le=1_000_000, description="Training steps of the chosen mask in each pruning step."
+        60,
+        ge=0,
+        le=1_000_000,
+        description="Number of training steps with the selected mask in each pruning step.",
     )
     learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of the recovery.")
     step_learning_rates: list[Annotated[float, Field(gt=0, le=1)]] | None = Field(
         None,
         min_length=1,
-        description="Peak learning rate of each pruning step's recovery, in place of --learning-rate, to "
-        "which the early rate keeps its proportion: the best rate rises with the sparsity.",
+        description="Peak learning rate of each step's recovery; replaces --learning-rate. The early "
+        "learning rate keeps its ratio to it. The best rate rises with the sparsity.",
     )
     patience: int = Field(
         0,
         ge=0,
         le=10_000,
-        description="Evaluations in a row without a lower held-out loss after which a recovery ends; it then "
-        "takes the best weights. 0 trains to the end and takes the last.",
+        description="Early stopping: the number of evaluations without a lower held-out loss after which a "
+        "recovery ends and restores the best weights. 0 trains to the end and keeps the last weights.",
     )
     evaluation_interval: int = Field(
-        20, ge=1, le=1_000_000, description="Training steps between evaluations, if --patience is given."
+        20,
+        ge=1,
+        le=1_000_000,
+        description="Number of training steps between evaluations if --patience is given.",
     )
     holdout_examples: int = Field(
-        256, ge=1, description="Calibration texts kept out of training, on which candidates are scored."
+        256,
+        ge=1,
+        description="Number of calibration texts that are held out of training to score the candidates.",
     )
     distillation_weight: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="Weight of the dense model's logits in the loss; the labels have the rest.",
+        description="Weight of the distillation from the dense model's logits in the loss; the labels have "
+        "the rest.",
     )
     distillation_temperature: float = Field(
-        2.0, gt=0, le=100, description="Temperature of the softmax of both models in the distillation."
+        2.0, gt=0, le=100, description="Softmax temperature of both models in the distillation."
     )
     hidden_weight: float = Field(
         0.0,
         ge=0,
         le=1000,
-        description="Weight of the distance to the dense model's hidden states, which is added to the loss.",
+        description="Weight in the loss of the distance to the dense model's hidden states.",
     )
     dropout: bool = Field(
         False,
-        description="Drop entries out in early and recovery steps, as the model's configuration says. A "
-        "sparse model recovers faster without.",
+        description="Use the dropout of the model's configuration in early and recovery steps. A sparse "
+        "model recovers faster without it.",
     )
 
 
 class PruneConfig(Section):
-    """What is zeroed, and how."""
+    """Pruning."""
 
-    algorithm: AlgorithmName = Field(
-        "adaptive", description="adaptive and randomized are the published methods, the others baselines."
+    algorithm: Annotated[AlgorithmName, Common()] = Field(
+        "adaptive", description="adaptive and randomized are the published methods; the others are baselines."
     )
     algorithm_options: PluginOptions = Field(
         {},
@@ -251,26 +278,27 @@ class PruneConfig(Section):
         description="Options of an algorithm that a package registers, by their names; on the command line "
         "NAME=VALUE, repeated.",
     )
-    pattern: str = Field(
+    pattern: Annotated[str, Common()] = Field(
         "unstructured",
-        description="unstructured; N:M (N of M stay) such as 2:4; or structured (heads and neurons go).",
+        description="unstructured; N:M such as 2:4 (N of M weights are kept); or structured (attention "
+        "heads and feed-forward neurons are removed).",
     )
-    sparsity: float | None = Field(
+    sparsity: Annotated[float | None, Common()] = Field(
         None,
         ge=0,
         lt=1,
-        description="Share of zeros in the encoder, or of heads and neurons that go; 0.5 if not given, "
-        "N:M implies its own.",
+        description="Fraction of zeros in the encoder, or of heads and neurons to remove; by default 0.5, "
+        "or what N:M implies.",
     )
     scope: Scope | None = Field(
         None,
-        description="Where unstructured weights are ranked: each row (as in the paper), or the layer (query, "
-        "key and value as one in adaptive); the algorithm's own if not given.",
+        description="Scope in which unstructured weights are ranked: each row (as in the paper), or the "
+        "layer (adaptive ranks query, key and value together). The default depends on the algorithm.",
     )
     calibration_examples: int = Field(
         512,
         ge=1,
-        description="Calibration texts that are used, drawn with the seed; randomized trains on all.",
+        description="Number of calibration texts, drawn with the seed; randomized trains on all.",
     )
     adaptive: AdaptiveConfig = AdaptiveConfig()
     randomized: RandomizedConfig = RandomizedConfig()

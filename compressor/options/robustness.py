@@ -1,4 +1,4 @@
-"""Options of attacks, perturbations, and of the robust dense start."""
+"""Options of attacks, perturbations and soups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from compressor.options.attacks import ATTACK_REGISTRY, AttackName, attack_named
 from compressor.options.registry import PluginOptions
-from compressor.options.section import Section
+from compressor.options.section import Common, Section
 from compressor.options.training import (
     BatchSize,
     OptimizerName,
@@ -26,41 +26,44 @@ PerturbationName = Literal["typos", "synonyms", "casing"]
 
 
 class SynonymsConfig(Section):
-    """Where synonyms come from."""
+    """Source of synonyms."""
 
     wordnet: str | None = Field(
         None,
         description="pwws, synonyms: directory of WordNet's database files, such as /usr/share/wordnet of "
-        "Debian's wordnet-base; a thesaurus and MiniLM's word vectors from their packages if not given.",
+        "Debian's wordnet-base. By default a thesaurus and MiniLM word vectors from their packages.",
     )
 
 
 class PerturbConfig(SynonymsConfig):
-    """Perturbations that are drawn once and replayed on any model."""
+    """Perturbations, drawn once and scored on any model."""
 
-    perturbations: list[PerturbationName] = Field(
-        ["typos", "synonyms", "casing"], min_length=1, description="Kinds: typos, synonyms, casing."
+    perturbations: Annotated[list[PerturbationName], Common()] = Field(
+        ["typos", "synonyms", "casing"], min_length=1, description="Perturbations: typos, synonyms, casing."
     )
-    perturbed_examples: int = Field(
-        500, ge=1, description="Test texts that are perturbed, drawn with the seed."
+    perturbed_examples: Annotated[int, Common()] = Field(
+        500, ge=1, description="Number of test texts to perturb, drawn with the seed."
     )
     perturbed_share: float = Field(
-        0.15, gt=0, le=1, description="Share of a text's words with a typo or a synonym, one word at least."
+        0.15,
+        gt=0,
+        le=1,
+        description="Fraction of a text's words with a typo or a synonym; at least one word.",
     )
 
 
 class ResourcesConfig(SynonymsConfig):
-    """What attacks need besides a victim; what is not given comes from packages."""
+    """Attack resources; by default they come from packages."""
 
     word_vectors: str | None = Field(
         None,
-        description="textfooler, textbugger: word vectors, an .npz file with arrays words and vectors, "
-        "or text with a word and its numbers on each line; computed with the sentence encoder if not given.",
+        description="textfooler, textbugger: word vectors, as an .npz file with arrays words and vectors, "
+        "or as text with a word and its vector on each line. By default computed with the sentence encoder.",
     )
     sentence_encoder: str | None = Field(
         None,
-        description="textfooler, textbugger, bertattack: directory of a BERT sentence encoder; MiniLM from "
-        "its package if not given.",
+        description="textfooler, textbugger, bertattack: directory of a BERT sentence encoder; by default "
+        "MiniLM from its package.",
     )
     masked_language_model: str = Field(
         "bert-base-uncased", description="bertattack: directory or hub id of a masked language model."
@@ -70,10 +73,13 @@ class ResourcesConfig(SynonymsConfig):
 class AttackConfig(ResourcesConfig):
     """Adversarial attack with TextAttack."""
 
-    attack: AttackName = Field(
+    attack: Annotated[AttackName, Common()] = Field(
         "deepwordbug",
-        description="Recipe of TextAttack. inputreduction removes words as long as the class stays, and "
-        "succeeds if one word is left; all others look for another class.",
+        description="TextAttack recipe. inputreduction removes words as long as the predicted class stays "
+        "the same, and succeeds when one word is left; all others try to change the predicted class.",
+    )
+    attack_examples: Annotated[int, Common()] = Field(
+        200, ge=1, description="Number of texts to attack, drawn with the seed."
     )
     attack_options: PluginOptions = Field(
         {},
@@ -81,18 +87,15 @@ class AttackConfig(ResourcesConfig):
         description="Options of an attack that a package registers, by their names; on the command line "
         "NAME=VALUE, repeated.",
     )
-    attack_examples: int = Field(200, ge=1, description="Texts that are attacked, drawn with the seed.")
     max_words_changed: float | None = Field(
-        None, gt=0, le=1, description="Largest share of a text's words that may change, one word at least."
+        None, gt=0, le=1, description="Maximum fraction of a text's words that may change; at least one word."
     )
     word_budgets: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         [0.05, 0.1, 0.15, 0.2],
-        description="Shares of words for which accuracy under attack is read off the same run, for "
-        "textfooler, bertattack and pwws: it is exactly that of an attack with --max-words-changed.",
+        description="Fractions of words at which accuracy under attack is also reported, for textfooler, "
+        "bertattack and pwws. The values equal those of separate runs with --max-words-changed.",
     )
-    query_budget: int | None = Field(
-        None, ge=1, description="Most texts of an example that the attack may have scored."
-    )
+    query_budget: int | None = Field(None, ge=1, description="Maximum number of model queries for one text.")
 
     @field_validator("attack_options")
     @classmethod
@@ -118,14 +121,14 @@ class AttackConfig(ResourcesConfig):
 
 
 class SoupConfig(PerturbationConfig, SubstitutionConfig):
-    """A robust dense start: fine-tuning runs of a grid, averaged greedily by accuracy under attack."""
+    """Greedy model soup of fine-tuning runs, selected by accuracy under attack."""
 
-    runs: int = Field(
+    runs: Annotated[int, Common()] = Field(
         6,
         ge=2,
         le=1000,
-        description="Fine-tuning runs. Each value of each list below is taken by as many of them as any "
-        "other, in combinations drawn with the seed.",
+        description="Number of fine-tuning runs. Each value of a list below is used by equally many runs, "
+        "in combinations drawn with the seed.",
     )
     learning_rates: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         [2e-5, 5e-5, 1e-4], min_length=1, description="Peak learning rates of the grid."
@@ -134,38 +137,38 @@ class SoupConfig(PerturbationConfig, SubstitutionConfig):
         ["adamw", "adam"], min_length=1, description="Optimizers of the grid: adamw, adam, sgd."
     )
     epoch_counts: list[Annotated[int, Field(ge=1, le=100)]] = Field(
-        [2, 3], min_length=1, description="Passes over the training data, of the grid."
+        [2, 3], min_length=1, description="Numbers of epochs of the grid."
     )
     weight_decays: list[Annotated[float, Field(ge=0, le=1)]] = Field(
         [0.01, 0.001], min_length=1, description="Weight decays of the grid."
     )
     adversarial_step_counts: list[Annotated[int, Field(ge=0, le=100)]] = Field(
-        [0, 3], min_length=1, description="Steps of adversarial training (FreeLB) of the grid; 0 has none."
+        [0, 3],
+        min_length=1,
+        description="Numbers of adversarial training steps (FreeLB) of the grid; 0 trains without.",
     )
     substituted_shares: list[Annotated[float, Field(ge=0, le=1)]] = Field(
         [0.0, 0.3],
         min_length=1,
-        description="Shares of the words that are replaced by close ones at each step, of the grid; 0 trains "
-        "on the texts as they are.",
+        description="Fractions of substituted words of the grid; 0 trains on the original texts.",
     )
     holdout_examples: int = Field(
         1000,
         ge=1,
-        description="Texts of the training data that are not trained on: runs are compared by their accuracy "
-        "on all of them, and by an attack on the first --attack-examples.",
+        description="Number of training texts to hold out. Runs are compared by their accuracy on all of "
+        "them, and by an attack on the first --attack-examples.",
     )
     accuracy_tolerance: float = Field(
         0.02,
         ge=0,
         le=1,
-        description="Runs and averages that lose more than this of the most accurate run's accuracy are left "
-        "out: a constant answer is robust.",
+        description="Maximum accuracy loss, relative to the most accurate run, of a run or an average. It "
+        "excludes models that are robust because they always predict the same class.",
     )
-    chosen_by: RobustnessFigure = Field(
+    chosen_by: Annotated[RobustnessFigure, Common()] = Field(
         "accuracy_under_attack",
-        description="Figure of the attack that runs and averages are compared by. The accuracy under attack "
-        "is the paper's; its mean over word budgets tells runs apart on far fewer texts, for textfooler, "
-        "bertattack and pwws.",
+        description="Metric by which runs and averages are compared. accuracy_under_attack is the paper's. "
+        "Its mean over word budgets needs far fewer texts; for textfooler, bertattack and pwws.",
     )
     batch_size: BatchSize = 32
     warmup_share: WarmupShare = 0.1

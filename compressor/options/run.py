@@ -1,4 +1,4 @@
-"""Options of where a command runs and how its texts are read."""
+"""Options of the device, the seed and the data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from compressor.options.label_map import LabelMap
-from compressor.options.section import Section
+from compressor.options.section import Common, Section
 
 # No BERT has more positions; a model that has fewer is refused with its own number.
 MOST_TOKENS = 65536
@@ -31,61 +31,66 @@ def _text_encoding(name: str) -> str:
 
 
 class RunConfig(Section):
-    """Where and how a command runs."""
+    """Device, seed and threads."""
 
-    device: DeviceName = Field("auto", description="Where models run; auto takes CUDA if it is there.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything that is drawn.")
+    device: Annotated[DeviceName, Common()] = Field(
+        "auto", description="Device of the models; auto uses CUDA if available."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of all random numbers.")
     threads: int = Field(
-        0, ge=0, le=1024, description="Processor threads of PyTorch and ONNX Runtime; 0 takes all cores."
+        0, ge=0, le=1024, description="Number of CPU threads of PyTorch and ONNX Runtime; 0 uses all cores."
     )
 
 
 class ColumnsConfig(Section):
-    """How texts are read from a data set."""
+    """Reading of data sets."""
 
-    text_column: str | None = Field(None, description="Column of the text; found by convention if not given.")
-    text_pair_column: str | None = Field(
-        None, description="Column of the second text of a pair; found by convention if not given."
+    text_column: Annotated[str | None, Common()] = Field(
+        None, description="Column of the text; by default found by its usual names."
     )
-    label_column: str | None = Field(
-        None, description="Column of the label, a number or a name; found by convention if not given."
+    text_pair_column: str | None = Field(
+        None, description="Column of the second text of a pair; by default found by its usual names."
+    )
+    label_column: Annotated[str | None, Common()] = Field(
+        None, description="Column of the label, a number or a name; by default found by its usual names."
     )
     encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
         "auto",
-        description="Encoding of csv, tsv and json files, such as cp1252; auto is UTF-8, or what a mark at "
-        "the file's start says.",
+        description="Encoding of csv, tsv and json files, such as cp1252; auto is UTF-8, or the encoding "
+        "of the byte order mark.",
     )
     delimiter: DelimiterName = Field(
         "auto",
-        description="What separates the fields of a csv file; auto is a comma, or what sep= says there.",
+        description="Delimiter of a csv file; auto is a comma, or the one in the file's sep= line.",
     )
     label_map: LabelMap = Field(
         None,
-        description="Class of each label of the data, where names and indices do not tell: LABEL=CLASS, with "
-        "commas between them, or a JSON file of an object; a recipe may have a mapping. In training it "
-        "renames labels.",
+        description="Class of each label of the data, if neither names nor indices match: LABEL=CLASS, "
+        "separated by commas, or a JSON file with one object; a recipe also accepts a mapping. In training "
+        "it renames labels.",
     )
-    max_length: int = Field(
+    max_length: Annotated[int, Common()] = Field(
         128,
         ge=4,
         le=MOST_TOKENS,
-        description="Longest input in tokens; longer ones are cut. The model must take so many.",
+        description="Maximum input length in tokens; longer inputs are truncated. The model must have as "
+        "many positions.",
     )
 
 
 class TestTextsConfig(Section):
-    """What is tested on."""
+    """Test texts."""
 
     allow_test_texts: bool = Field(
         False,
-        description="Let models be made with test texts, whose number is then in the report; by default they "
-        "are refused, since figures on them say little about new texts.",
+        description="Allow training and calibration texts that are also test texts, and report their "
+        "number. By default they are an error, because metrics on them do not generalize.",
     )
 
 
 class DataConfig(ColumnsConfig, TestTextsConfig):
     """The data of a whole run."""
 
-    train: str | None = Field(None, description="Texts to fine-tune on: file or hub id.")
-    calibration: str = Field(description="Texts to prune with: file or hub id; never the test data.")
-    test: str = Field(description="Labelled texts that nothing was trained or chosen on: file or hub id.")
+    train: str | None = Field(None, description="Texts for fine-tuning: file or hub id.")
+    calibration: str = Field(description="Texts for pruning: file or hub id; never the test data.")
+    test: str = Field(description="Labelled texts that are used for nothing but testing: file or hub id.")

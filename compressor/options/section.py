@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -12,6 +13,14 @@ from pydantic.fields import FieldInfo
 MOST_SHOWN = 100
 # Type of errors whose message says all: what is wrong, the value, the way out.
 SAID = "said"
+
+
+@dataclass(frozen=True)
+class Common:
+    """Mark a field that many users set, as in `sparsity: Annotated[float, Common()]`.
+
+    Help lists the flags of such fields in its first panel and all others in the advanced panels.
+    """
 
 
 class Section(BaseModel):
@@ -50,6 +59,11 @@ def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields of a section, its own in front of those that it shares with others."""
     own = inspect.get_annotations(model)
     return dict(sorted(model.model_fields.items(), key=lambda entry: entry[0] not in own))
+
+
+def is_common(field: FieldInfo) -> bool:
+    """Return whether a field is marked as one that many users set."""
+    return Common() in field.metadata
 
 
 def flag_name(field_name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from compressor.options.section import Section
+from compressor.options.section import Common, Section
 
 OptimizerName = Literal["adamw", "adam", "sgd"]
 
@@ -17,105 +17,112 @@ TaskName = Literal["classification", "regression"]
 
 BatchSize = Annotated[
     int,
-    Field(ge=1, le=4096, description="Texts of a training step, or of each of its accumulated parts."),
+    Field(
+        ge=1,
+        le=4096,
+        description="Batch size of training; with --accumulation-steps, of each accumulated batch.",
+    ),
 ]
 
 WarmupShare = Annotated[
-    float, Field(ge=0, le=1, description="Share of the steps in which the learning rate rises.")
+    float, Field(ge=0, le=1, description="Fraction of the training steps for the learning-rate warm-up.")
 ]
 
 SubstitutionChoice = Literal["drawn", "gradient"]
 
 
 class PerturbationConfig(Section):
-    """How adversarial training (FreeLB) moves the word embeddings; norms are of a whole text's."""
+    """Perturbation of adversarial training (FreeLB); norms are over all embeddings of a text."""
 
     adversarial_step_size: float = Field(
         0.3, gt=0, le=100, description="Norm of each ascent step of the perturbation."
     )
     adversarial_initial_norm: float = Field(
-        0.05, ge=0, le=100, description="Norm that bounds the random perturbation of the start."
+        0.05, ge=0, le=100, description="Maximum norm of the random initial perturbation."
     )
     adversarial_bound: float | None = Field(
-        None, gt=0, le=1000, description="Largest norm of the perturbation; none if not given."
+        None, gt=0, le=1000, description="Maximum norm of the perturbation; no limit by default."
     )
     adversarial_start: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Share of the training steps that come before without perturbation: perturbed from its "
-        "first step on, a small model may never learn more than a constant answer.",
+        description="Fraction of the training steps before the perturbation starts. A small model that is "
+        "perturbed from the first step may only learn to predict one class.",
     )
 
 
 class AdversarialConfig(PerturbationConfig):
-    """Adversarial training, or none."""
+    """Adversarial training."""
 
     adversarial_steps: int = Field(
         0,
         ge=0,
         le=100,
-        description="Forward and backward passes of a training step on perturbed word embeddings (FreeLB); "
-        "0 trains without perturbation.",
+        description="Number of adversarial passes in a training step, on perturbed word embeddings "
+        "(FreeLB); 0 trains without.",
     )
 
 
 class TrainingConfig(AdversarialConfig):
-    """What fine-tuning and recovery have in common."""
+    """Options that fine-tuning and recovery share."""
 
     batch_size: BatchSize = 32
     accumulation_steps: int = Field(
         1,
         ge=1,
         le=10_000,
-        description="Batches whose gradients make one training step, where memory does not hold a large one.",
+        description="Number of batches whose gradients are accumulated for one training step.",
     )
     precision: Precision = Field(
-        "fp32", description="Arithmetic of the model's passes; weights and optimizer stay in fp32."
+        "fp32",
+        description="Precision of forward and backward passes; weights and optimizer state stay in fp32.",
     )
 
 
 class SubstitutionResourcesConfig(Section):
-    """What word substitution needs besides texts."""
+    """Resources of word substitution."""
 
     substitution_vectors: str | None = Field(
         None,
-        description="Word vectors whose neighbours replace words of training texts: an .npz file with arrays "
-        "words and vectors, or text with a word and its numbers on each line; computed with MiniLM if not "
-        "given.",
+        description="Word vectors whose nearest neighbours substitute words of training texts: an .npz "
+        "file with arrays words and vectors, or text with a word and its vector on each line. By default "
+        "computed with MiniLM.",
     )
 
 
 class SubstitutionConfig(SubstitutionResourcesConfig):
-    """How words of texts that are trained on are replaced."""
+    """Word substitution in training texts."""
 
     substitution_choice: SubstitutionChoice = Field(
         "drawn",
-        description="Which words are replaced, and by what. drawn: by chance. gradient: those whose "
-        "replacement raises the loss most, by its gradient on the embeddings; adds half a step.",
+        description="How substitutions are chosen. drawn: at random. gradient: those that raise the loss "
+        "most to first order, by the gradient on the embeddings; a step takes half as long again.",
     )
     substitution_draws: int = Field(
         1,
         ge=1,
         le=64,
-        description="How many times a step draws what replaces the words of a text, to train on the draw "
-        "that the model does worst on; each takes a third of a step.",
+        description="Number of random substitutions of a text in a step; the step trains on the one with "
+        "the largest loss. Each draw adds a third of a step.",
     )
 
 
 class FinetuneConfig(TrainingConfig, SubstitutionConfig):
     """Fine-tuning of a dense classifier."""
 
-    task: TaskName = Field(
+    task: Annotated[TaskName, Common()] = Field(
         "classification",
-        description="classification: labels are classes; regression: labels are numbers, of which the model "
-        "gives one, trained by mean squared error.",
+        description="classification: labels are classes. regression: labels are numbers; the model has one "
+        "output and trains with mean squared error.",
     )
-    epochs: int = Field(2, ge=1, le=100, description="Passes over the training data.")
-    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate.")
+    epochs: Annotated[int, Common()] = Field(
+        2, ge=1, le=100, description="Number of passes over the training data."
+    )
+    learning_rate: Annotated[float, Common()] = Field(5e-5, gt=0, le=1, description="Peak learning rate.")
     optimizer: OptimizerName = Field(
         "adamw",
-        description="adamw decouples the weight decay, adam adds it to the gradient; sgd has momentum.",
+        description="adamw has decoupled weight decay, adam adds it to the gradient; sgd uses momentum.",
     )
     weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay.")
     warmup_share: WarmupShare = 0.1
@@ -123,8 +130,8 @@ class FinetuneConfig(TrainingConfig, SubstitutionConfig):
         0.0,
         ge=0,
         le=1,
-        description="Share of a text's words that are replaced by close ones, chosen anew at each step; 0 "
-        "trains on the texts as they are.",
+        description="Fraction of a text's words that are substituted by nearest neighbours, drawn anew at "
+        "each step; 0 trains on the original texts.",
     )
 
 

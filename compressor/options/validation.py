@@ -9,43 +9,44 @@ from pydantic import Field
 
 from compressor.options.pruning import MetricName
 from compressor.options.run import MOST_TOKENS
-from compressor.options.section import Section
+from compressor.options.section import Common, Section
 
 
 class KnowledgeConfig(Section):
-    """Knowledge kept of a dense model."""
+    """Comparison with a dense model."""
 
-    against: str | None = Field(
-        None, description="Dense classifier to compare with on texts: directory or hub id."
+    against: Annotated[str | None, Common()] = Field(
+        None, description="Dense classifier to compare with: directory or hub id."
     )
-    data: str | None = Field(
+    data: Annotated[str | None, Common()] = Field(
         None,
-        description="Clean texts, labels not needed: file or hub id; the originals of --attacked if not "
-        "given.",
+        description="Clean texts, without labels: file or hub id; by default the original texts of "
+        "--attacked.",
     )
-    attacked: Path | None = Field(
+    attacked: Annotated[Path | None, Common()] = Field(
         None,
-        description="Directory from `compress attack`, whose successful attacks are the attacked texts.",
+        description="Directory from `compress attack`; its successful attacks are the adversarial texts.",
     )
     examples: int | None = Field(
         None,
         ge=1,
-        description="Most texts of a kind that are compared, drawn with the seed; 256 if not given.",
+        description="Maximum number of clean, and of adversarial, texts to compare, drawn with the seed; "
+        "256 by default.",
     )
-    sentence: str | None = Field(None, description="Text of the attention maps; the first one if not given.")
-    attacked_sentence: str | None = Field(None, description="What an attack made of --sentence.")
+    sentence: str | None = Field(None, description="Text of the attention maps; by default the first one.")
+    attacked_sentence: str | None = Field(None, description="Adversarial version of --sentence.")
     attention_layer: int | None = Field(
-        None, description="Encoder layer of the attention maps, from 1; the last if not given."
+        None, description="Encoder layer of the attention maps, from 1; by default the last."
     )
 
 
 class ValidateConfig(Section):
     """Measurement and gates."""
 
-    task_metric: MetricName = Field(
+    task_metric: Annotated[MetricName, Common()] = Field(
         "accuracy",
-        description="The task's own metric, beside accuracy: accuracy, f1 (of class 1, or the mean over more "
-        "than two classes), matthews; of a regression pearson or spearman.",
+        description="Metric of the task besides accuracy: accuracy, f1 (of class 1, or the macro average "
+        "for more than two classes) or matthews; for regression pearson or spearman.",
     )
     batch_sizes: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         [1, 8], min_length=1, description="Batch sizes of the latency table."
@@ -57,43 +58,43 @@ class ValidateConfig(Section):
         20,
         ge=3,
         le=100_000,
-        description="Timed runs of each variant at each batch size and length; up to twice as many where the "
-        "times do not settle.",
+        description="Timed runs of each variant at each shape; up to twice as many until the times are "
+        "stable.",
     )
     latency_seconds: float = Field(
         120.0,
         gt=0,
         le=86_400,
-        description="Longest time of a batch size and length, in seconds; where the times have not settled "
-        "by then, they are marked so.",
+        description="Maximum time for one shape, in seconds. Times that are not stable by then are marked.",
     )
     latency_threads: int = Field(
         0,
         ge=0,
         le=1024,
-        description="Processor threads that latency is measured with: what the artifact is to be served with "
-        "(--threads of serve.py, intra_op_thread_count of Triton); 0 takes --threads.",
+        description="Number of CPU threads for latency, the same as in serving (--threads of serve.py, "
+        "intra_op_thread_count of Triton); 0 uses --threads.",
     )
     latency_spinning: bool = Field(
         True,
-        description="Measure latency with threads of ONNX Runtime that spin while they wait for work, as "
-        "serve.py and Triton do unless told otherwise.",
+        description="Measure latency with ONNX Runtime threads that spin while they wait for work, as "
+        "serve.py and Triton do by default.",
     )
     footprint: bool = Field(
         True,
-        description="Measure load time and memory, each variant in a process of its own: some seconds each.",
+        description="Measure load time and memory, each variant in its own process; takes some seconds each.",
     )
-    gates: list[str] = Field(
+    gates: Annotated[list[str], Common()] = Field(
         [
             "dense_over_majority >= 0.05",
             "accuracy_drop <= 0.01",
             "accuracy_under_attack_drop <= 0.05",
         ],
-        description="Bounds on the result, such as 'accuracy_drop <= 0.01', 'accuracy >= 0.99 * dense' or "
-        "'latency_p50 <= 1.1 * baseline'; a broken one gives exit code 1, unless it begins with 'warn:'.",
+        description="Bounds on metrics, such as 'accuracy_drop <= 0.01', 'accuracy >= 0.99 * dense' or "
+        "'latency_p50 <= 1.1 * baseline'. A failed gate gives exit code 1, unless it starts with 'warn:'.",
     )
-    baseline: str | None = Field(
-        None, description="Report of an earlier validation (report.json or its folder) for gates to refer to."
+    baseline: Annotated[str | None, Common()] = Field(
+        None,
+        description="Report of an earlier validation (report.json or its directory) that gates refer to.",
     )
 
     @property

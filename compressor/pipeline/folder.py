@@ -109,7 +109,7 @@ class RunFolder:
             self._record = Record.model_validate(read_json(path / STAGES))
         except ValidationError as error:
             raise UserError(
-                f"{path / STAGES}: is not what compress run writes; start anew with --force"
+                f"{path / STAGES}: is not what compress run writes; start again with --force"
             ) from error
         self._on_disk = self._record
         begun = self._record.begun

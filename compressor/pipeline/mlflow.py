@@ -285,7 +285,7 @@ def _prepare_mlflow(uri: str) -> None:
         raise UserError("MLflow is not installed; add it with: pip install mlflow-skinny") from error
     if uri.startswith(DATABASES) and find_spec("sqlalchemy") is None:
         raise UserError(
-            f"{_without_credentials(uri)}: databases need the whole of MLflow: pip install mlflow"
+            f"{_without_credentials(uri)}: databases need the complete MLflow: pip install mlflow"
         )
 
 

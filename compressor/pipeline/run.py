@@ -207,4 +207,4 @@ def _read_report(path: Path) -> Report:
     try:
         return Report.model_validate(read_json(path))
     except ValidationError as error:
-        raise UserError(f"{path}: is not what compress run writes; start anew with --force") from error
+        raise UserError(f"{path}: is not what compress run writes; start again with --force") from error

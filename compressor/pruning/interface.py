@@ -86,7 +86,7 @@ class PruningJob:
         if isinstance(self.pattern, Structured):
             able = [name for name in ALGORITHMS if algorithm_named(name).takes_structured]
             raise UserError(
-                f"pattern structured: algorithm {self.config.algorithm} cannot take heads and neurons out; "
+                f"pattern structured: algorithm {self.config.algorithm} cannot remove heads and neurons; "
                 f"use --algorithm {' or '.join(able)}, or another --pattern"
             )
         return self.pattern

@@ -261,8 +261,8 @@ def open_checkpoint(
             return _gone_on(folder, job, machines, log)
         if resume or not force:
             raise UserError(
-                f"{folder}: what a stopped run left is kept there, but {other}, so this run cannot go on "
-                f"with it; give the same command as before, or start anew with --force"
+                f"{folder}: the partial results of an interrupted run are kept there, but {other}, so this "
+                f"run cannot resume it; give the same command as before, or start again with --force"
                 + (" and without --resume" if resume and force else "")
             )
         log(f"{folder}: what a stopped run left is thrown away: {other}")

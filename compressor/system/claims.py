@@ -468,8 +468,8 @@ def _put_in_place(held: Claim, working: Path, force: bool) -> None:
     except _AppearedError as appeared:
         kept = _keep(place, working)
         raise UserError(
-            f"{place.shown}: {appeared} while the command worked, and is not replaced; the result is whole, "
-            f"and kept in {kept}"
+            f"{place.shown}: {appeared} while the command worked, and is not replaced; the result is "
+            f"complete and kept in {kept}"
         ) from appeared
     held.found = identity(place.path)
     sync_folder(place.path.parent)

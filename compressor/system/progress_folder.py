@@ -46,8 +46,8 @@ class ProgressFolder:
             self._run = found if self.path.exists() else None
         elif found != self._run:
             raise UserError(
-                f"{self.path}: was removed while this command worked, or another one began anew there; this "
-                f"one cannot go on"
+                f"{self.path}: was removed while this command worked, or another one was started there; this "
+                f"one cannot continue"
             )
 
 

@@ -176,7 +176,7 @@ def check_soup(config: SoupConfig) -> None:
     check_substitution(config)
     if config.chosen_by == "mean_accuracy_under_attack" and config.attack.longest_word_budget is None:
         raise UserError(
-            f"chosen_by: {config.attack.attack} tells no {config.chosen_by}; choose by "
+            f"chosen_by: {config.attack.attack} does not report {config.chosen_by}; use --chosen-by "
             f"accuracy_under_attack, or attack with one of {', '.join(with_word_budgets())}"
         )
 

@@ -198,7 +198,9 @@ def read_build(directory: Path) -> EngineBuild:
     """
     log = directory / BUILD_LOG
     if not log.is_file():
-        raise UserError(f"{log}: no such file; build_engine.sh writes it, give the directory it was told")
+        raise UserError(
+            f"{log}: no such file; build_engine.sh writes it, give the directory that it was given"
+        )
     layers, digest = directory / LAYER_INFO, directory / GRAPH_DIGEST
     found = _read(layers, read_layer_info) if layers.is_file() else None
     run = _read(log, read_engine_log)

@@ -177,7 +177,7 @@ def check_labels(labels: Sequence[str], output: Tensor, artifact: Path) -> None:
         if "\n" in label or "\r" in label:
             raise UserError(
                 f"{artifact}: the label {label!r} has a line break; Triton reads one label a line, so rename "
-                f"it in the config.json of the model and export it anew"
+                f"it in the config.json of the model and export it again"
             )
 
 
@@ -207,8 +207,8 @@ def served_lengths(config: TritonConfig, proven: int, positions: int, artifact: 
     cut = config.max_length or proven
     if cut > proven:
         raise UserError(
-            f"max_length {cut}: {artifact} was proven with {proven} tokens at most; give no more, or export "
-            f"it again with --max-length {cut}"
+            f"max_length {cut}: {artifact} was exported with at most {proven} tokens; use a "
+            f"smaller value, or export it again with --max-length {cut}"
         )
     if cut > positions:
         raise UserError(f"max_length {cut}: the model takes {positions} tokens at most")

@@ -233,6 +233,8 @@ def test_the_time_is_that_of_the_environment_or_none(manifest, tmp_path, monkeyp
 @pytest.mark.parametrize("epoch", ["", "today", "1.5", "9" * 30])
 def test_a_time_that_is_none_is_an_error(manifest, tmp_path, monkeypatch, epoch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
-    with pytest.raises(UserError, match=r"SOURCE_DATE_EPOCH=.*: is no time in seconds since 1970; unset it"):
+    with pytest.raises(
+        UserError, match=r"SOURCE_DATE_EPOCH=.*: is not a time in seconds since 1970; unset it"
+    ):
         write_bill_of_materials(tmp_path, manifest, BERT)
     assert not any(tmp_path.iterdir())

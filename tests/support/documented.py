@@ -7,7 +7,7 @@ from pathlib import Path
 
 from project import ROOT
 
-REFERENCE = ROOT / "docs" / "cli.md"
+REFERENCE = ROOT / "docs" / "reference" / "cli.md"
 README = ROOT / "README.md"
 BENCHMARKS = ROOT / "benchmarks" / "README.md"
 GUIDES = sorted({*(ROOT / "docs").rglob("*.md")} - {REFERENCE})

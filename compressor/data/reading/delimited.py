@@ -153,7 +153,7 @@ def _long_fields() -> Iterator[None]:
 def _check_no_nul(path: Path, text: str, line: int) -> None:
     if "\0" in text:
         raise UserError(
-            f"{path}: line {line}: has a NUL byte, which no text has; take it out, or save it anew"
+            f"{path}: line {line}: has a NUL byte, which no text has; remove it, or save it again"
         )
 
 
@@ -179,7 +179,7 @@ def _check_quotes(path: Path, row: _Row, text: str, delimiter: str) -> None:
     for value in _unquoted(text, delimiter):
         if value.lstrip().startswith('"'):
             raise UserError(
-                f"{path}: {row}: has a space before a quote mark: {shown(value)}; take the space out, or put "
+                f"{path}: {row}: has a space before a quote mark: {shown(value)}; remove the space, or put "
                 f"the whole field between quote marks"
             )
         if '\\"' in value:
@@ -190,7 +190,7 @@ def _check_quotes(path: Path, row: _Row, text: str, delimiter: str) -> None:
     swallowed = re.compile(rf'\\"{re.escape(delimiter)}[^\r\n]*[\r\n]')
     if any(swallowed.search(value) for value in row.fields):
         raise UserError(
-            f'{path}: {row}: a field with \\" goes on over the end of a row; write a quote mark within a '
+            f'{path}: {row}: a field with \\" continues past the end of a row; write a quote mark within a '
             f'field as two, not as \\"'
         )
 
@@ -223,7 +223,7 @@ def _table(path: Path, kind: str, delimiter: str, rows: Iterator[_Row]) -> Table
         if len(row.fields) != len(names):
             raise UserError(_miscounted(path, kind, delimiter, names, row))
         if len(names) > 1 and row.fields == header.fields:
-            raise UserError(f"{path}: {row}: repeats the header; were files joined? Take the line out")
+            raise UserError(f"{path}: {row}: repeats the header; were files joined? Remove the line")
         for values, value in zip(columns, row.fields, strict=True):
             values.append(value)
         last = row.line

@@ -131,5 +131,5 @@ def _declared_classes(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, 
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: the classes that its metadata declares cannot be read ({first_line(error)}); write the "
-            f"file anew"
+            f"file again"
         ) from error

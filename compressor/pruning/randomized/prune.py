@@ -140,8 +140,8 @@ def _checked_pattern(job: PruningJob) -> MaskPattern:
     pattern, config = job.mask_pattern, job.config.randomized
     if config.revive and config.reference != "dense":
         raise UserError(
-            f"reference {config.reference}: with revived weights the model is not the one behind the "
-            f"previous step; leave --revive out, or --reference"
+            f"reference {config.reference}: with revived weights the model is not the one after the "
+            f"previous step; omit --revive, or --reference"
         )
     if _is_global(config) and config.saliency == "adaptive":
         raise UserError(

@@ -257,5 +257,5 @@ def test_a_record_of_the_other_that_is_no_object_is_named(attacked, small_classi
     attack, dense = attacked
     shutil.copytree(dense, tmp_path / "other")
     (tmp_path / "other" / "robustness.json").write_text("[]")
-    with pytest.raises(UserError, match=r"robustness\.json: is no record of an attack"):
+    with pytest.raises(UserError, match=r"robustness\.json: is not a record of an attack"):
         attack(small_classifier_dir, tmp_path / "out", against=tmp_path / "other")

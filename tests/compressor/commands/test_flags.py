@@ -1,11 +1,14 @@
 """Flags are the fields: same names, same defaults, same bounds, and no two alike."""
 
+import inspect
+
 import pytest
 import typer
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from compressor.commands.flags import section_flags
+import cli
+from compressor.commands.flags import ADVANCED, section_flags
 from compressor.errors import UserError
 from compressor.options import (
     AttackConfig,
@@ -16,7 +19,7 @@ from compressor.options import (
     RunConfig,
     ValidateConfig,
 )
-from compressor.options.section import flag_name
+from compressor.options.section import flag_name, is_common
 
 SECTIONS = [
     AttackConfig, ColumnsConfig, ExportConfig, FinetuneConfig, PruneConfig, RunConfig, ValidateConfig
@@ -65,6 +68,32 @@ def test_every_field_is_a_flag_with_its_description(section):
     for name, field in fields.items():
         assert flag_name(name) in parameters[name].opts
         assert parameters[name].help == field.description
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
+def test_common_fields_are_in_the_first_panel_and_all_others_in_advanced_ones(section):
+    app, _ = application(section)
+    parameters = {parameter.name: parameter for parameter in typer.main.get_command(app).params}
+    for name, field in leaf_fields(section):
+        panel = parameters[name].rich_help_panel
+        assert panel is None if is_common(field) else panel.startswith(ADVANCED)
+    assert any(is_common(field) for _, field in leaf_fields(section))
+
+
+@pytest.mark.parametrize(("command", "most"), [("quickstart", 10), ("prune", 15)])
+def test_the_first_panel_is_short(command, most):
+    parameters = typer.main.get_command(cli.app).commands[command].params
+    options = [p for p in parameters if p.param_type_name == "option" and p.rich_help_panel is None]
+    # --help is in the panel as well.
+    assert len(options) + 1 <= most
+
+
+def test_common_flags_are_between_required_and_optional_parameters():
+    @section_flags
+    def command(run: RunConfig, data: str, force: bool = False):
+        del run, data, force
+
+    assert list(inspect.signature(command).parameters) == ["data", "device", "seed", "threads", "force"]
 
 
 def test_values_reach_their_fields():

@@ -277,7 +277,7 @@ def test_models_that_have_nothing_in_common(small_classifier_dir, writable_copy,
     classifier.tokenizer.add_tokens(["unheardof"])
     classifier.model.resize_token_embeddings(len(classifier.tokenizer))
     save_classifier(classifier, writable_copy)
-    with pytest.raises(UserError, match="another vocabulary"):
+    with pytest.raises(UserError, match="different vocabulary"):
         compare()
     classifier.model.bert.encoder.layer = classifier.model.bert.encoder.layer[:1]
     classifier.model.config.num_hidden_layers = 1

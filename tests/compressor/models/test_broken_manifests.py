@@ -17,7 +17,7 @@ def test_a_file_that_is_not_as_exported_is_named(made, artifact, capsys, name, f
     (artifact / file).write_bytes(content[: len(content) // 2])
     line = refusal(name, made, artifact, capsys)
     assert line.startswith(f"{artifact / file}: is not the file that was exported")
-    assert line.endswith("restore it, or make the artifact anew")
+    assert line.endswith("restore it, or create the artifact again")
     (artifact / file).unlink()
     line = refusal(name, made, artifact, capsys)
     assert line.startswith(f"{artifact / file}: is missing, though the manifest lists it; restore it")

@@ -546,7 +546,7 @@ def test_a_pipeline_is_told_what_kind_of_answers_there_are(labels, problem, expe
 
 def documented_loading():
     """The blocks of Python in which the pages load an artifact."""
-    for page in ("README.md", "docs/exporting.md"):
+    for page in ("README.md", "docs/how-to/exporting.md"):
         blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.S | re.M)
         yield from (block for block in blocks if "runs/quickstart/artifact" in block)
 

@@ -176,7 +176,7 @@ def test_a_killed_run_goes_on_to_the_bits_of_an_uninterrupted_one(
     assert refused.startswith("error: ")
     assert refused.count("\n") == 1
     assert "prune.sparsity changed from 0.8 to 0.7" in refused
-    assert "start anew with --force" in refused
+    assert "start again with --force" in refused
     assert finished_parts(output) == kept
 
     assert cli.execute(arguments(small_classifier_dir, texts, output)) == 0

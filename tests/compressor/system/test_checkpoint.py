@@ -227,7 +227,7 @@ def test_force_starts_another_job_anew_and_says_why(tmp_path, now, says):
 def test_what_cannot_be_compared_is_one_line_and_no_dead_end(tmp_path, content, says):
     folder = stopped_run(tmp_path / "out")
     (folder / "job.json").write_bytes(content)
-    with pytest.raises(UserError, match=f"{says}.*start anew with --force"):
+    with pytest.raises(UserError, match=f"{says}.*start again with --force"):
         open_checkpoint(tmp_path / "out", JOB, resume=False, force=False)
     assert is_empty(open_checkpoint(tmp_path / "out", JOB, resume=False, force=True))
 

@@ -27,7 +27,7 @@ def test_a_run_does_not_go_on_in_the_folder_of_another_one(tmp_path):
         lambda: first.save("01-b", PART),
         lambda: first.append("a", "line"),
     ):
-        with pytest.raises(UserError, match="another one began anew there; this one cannot go on"):
+        with pytest.raises(UserError, match="another one was started there; this one cannot continue"):
             use()
     assert second.load("00-a") is not None
 
