@@ -82,7 +82,7 @@ class ExportConfig(Section):
 
 
 def precision_of(config: ExportConfig) -> GraphPrecision:
-    """The numbers of the graph, given or implied by the target.
+    """Return the precision of the graph, given or implied by the target.
 
     Raises:
         UserError: options that contradict each other.

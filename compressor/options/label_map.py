@@ -22,7 +22,7 @@ LARGEST = 10**18
 
 
 def parse_label_map(value: Any) -> dict[str, str] | None:
-    """Read a label map in any of its forms; None where there is none.
+    """Read a label map in any of its forms; return None if there is none.
 
     Args:
         value: a mapping; a text, or a list of texts, each of them pairs `LABEL=CLASS` with commas between

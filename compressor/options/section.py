@@ -1,4 +1,4 @@
-"""What all sections of options share: no unknown keys, and errors of one line."""
+"""Base of all sections of options: no unknown keys, one-line errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Section(BaseModel):
 
 
 def describe(problem: Any, model: type[BaseModel]) -> str:
-    """One line on one of pydantic's errors: key, what is wrong, the value, the nearest known key."""
+    """Return one of pydantic's errors as one line: key, problem, value, nearest known key."""
     location = [str(part) for part in problem["loc"]]
     key = ".".join(part if part.isprintable() and part.strip() else repr(part) for part in location)
     if problem["type"] == "extra_forbidden":
@@ -47,7 +47,7 @@ def describe(problem: Any, model: type[BaseModel]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as an error shows it: Python's notation, and of a long one the beginning."""
+    """Return a value in Python's notation for an error, long ones truncated."""
     try:
         text = repr(value)
     except ValueError:
@@ -56,7 +56,7 @@ def shown(value: Any) -> str:
 
 
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a section, its own in front of those that it shares with others."""
+    """Return the fields of a section, its own before inherited ones."""
     own = inspect.get_annotations(model)
     return dict(sorted(model.model_fields.items(), key=lambda entry: entry[0] not in own))
 
@@ -67,7 +67,7 @@ def is_common(field: FieldInfo) -> bool:
 
 
 def flag_name(field_name: str) -> str:
-    """`max_length` -> `--max-length`."""
+    """Return the flag of a field: `max_length` -> `--max-length`."""
     return "--" + field_name.replace("_", "-")
 
 

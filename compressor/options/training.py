@@ -136,7 +136,7 @@ class FinetuneConfig(TrainingConfig, SubstitutionConfig):
 
 
 def training_in_words(options: Mapping[str, Any]) -> str:
-    """The options of a fine-tuning that a grid varies, in one line."""
+    """Return the options of a fine-tuning that a grid varies, in one line."""
     steps, share, draws = (
         options[name] for name in ("adversarial_steps", "substituted_share", "substitution_draws")
     )

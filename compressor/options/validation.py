@@ -99,5 +99,5 @@ class ValidateConfig(Section):
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """Batch size and sequence length of each latency that is timed, in order."""
+        """Return batch size and sequence length of each timed shape, in order."""
         return [(size, length) for size in self.batch_sizes for length in self.sequence_lengths]

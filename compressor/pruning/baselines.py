@@ -1,4 +1,4 @@
-"""Rivals for every table, under the interface of the published methods: magnitude, Wanda, SparseGPT.
+"""Baselines with the interface of the published methods: magnitude, Wanda, SparseGPT.
 
 All three prune with the inputs that the already pruned part of the model produces, as their authors
 do; none re-solves for the dense model's outputs, and none trains.

@@ -1,4 +1,4 @@
-"""One interface for all pruning algorithms, and the stage that runs one on a directory.
+"""Define the interface of pruning algorithms, and the stage that runs one on a directory.
 
 An algorithm is an `Algorithm`, whose `prune` prunes `classifier.model` in place and which says what the rest
 must know of it; or a function that scores weights, see `compressor.pruning.scores`. Built in are those of
@@ -58,7 +58,7 @@ PRUNING_RECORD = "pruning.json"
 
 @dataclass(frozen=True)
 class PruningJob:
-    """What an algorithm is asked for.
+    """Input of an algorithm besides model and texts.
 
     Attributes:
         pattern: the sparsity pattern of every encoder matrix.
@@ -78,7 +78,7 @@ class PruningJob:
 
     @property
     def mask_pattern(self) -> MaskPattern:
-        """The pattern, for an algorithm that can only zero weights.
+        """Return the pattern, for an algorithm that can only set weights to zero.
 
         Raises:
             UserError: it is structured.
@@ -94,7 +94,7 @@ class PruningJob:
 
 @dataclass(frozen=True)
 class PruningResult:
-    """Masks that the pruned weights keep to, and what is worth telling.
+    """Masks of the pruned weights, and facts for the record.
 
     Attributes:
         masks: for each encoder matrix a bool `(out, in)`, True where the weight may be non-zero.

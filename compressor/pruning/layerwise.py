@@ -1,4 +1,4 @@
-"""One walk through the encoder for all layer-wise algorithms: calibrate, solve, apply, go on.
+"""Process the encoder layer by layer for all layer-wise algorithms: calibrate, solve, apply.
 
 An algorithm says how a group of linear layers is solved from the moments of their input, and how
 the solution is put into the model. The walk takes care of data, of the order, and of going on
@@ -37,7 +37,7 @@ CALIBRATION_BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class LinearGroup:
-    """Linear layers of one encoder layer that share their input.
+    """Linear layers of one encoder layer with a common input.
 
     Attributes:
         layout: of the model's family.
@@ -84,7 +84,7 @@ class LinearGroup:
 
 @dataclass(frozen=True)
 class Solution:
-    """The solved group: one weight, bias, mask and record for each of its layers, in their order.
+    """Solution of a group: weight, bias, mask and record of each layer, in order.
 
     Attributes:
         weights: each `(out, in)`, zero outside its mask.
@@ -119,17 +119,17 @@ class Solution:
 
 
 class GroupSolver(Protocol):
-    """What an algorithm does with a group."""
+    """Interface of an algorithm that solves groups."""
 
     def solve(self, group: LinearGroup, moments: Moments) -> Solution:
         """Solve a group; must not change the model. Weights and biases in the model's dtype."""
 
     def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
-        """Put a solution into the model: its weights and biases, unless it changes more."""
+        """Apply a solution to the model: its weights and biases, unless the solver changes more."""
         set_linears(classifier, group, solution)
 
     def refine(self, walk: SideBySide, index: int, masks: Mapping[str, Tensor]) -> bool:
-        """Change the encoder layer in front of which `walk` stands once all its groups are solved.
+        """Change the next encoder layer of `walk` after all its groups are solved.
 
         Args:
             masks: of the model's layers that are solved, by name.
@@ -197,7 +197,7 @@ def calibration_texts(
 def start_walk(
     classifier: Classifier, data: TextData, job: PruningJob, *, dense: PreTrainedModel | None
 ) -> tuple[SideBySide, int]:
-    """The walk over the job's calibration texts, and their number.
+    """Return the walk over the job's calibration texts, and their number.
 
     Args:
         dense: the model to reproduce, on made texts as well if the texts are few; None where there is
@@ -249,7 +249,7 @@ def prune_layerwise(
     dense: PreTrainedModel | None,
     drifted: bool = True,
 ) -> WalkResult:
-    """Solve group after group, each from the inputs that what is pruned already feeds it.
+    """Solve group after group, each for the inputs that the already pruned layers produce.
 
     Groups that the job's checkpoint holds are taken from there.
 

@@ -1,6 +1,6 @@
-"""The report of a validation: its form (`report.json`) and what people read besides it.
+"""Define the report of a validation (`report.json`) and its appendix for readers.
 
-The JSON schema beside this file is made from these models; a test keeps the two alike.
+The JSON schema next to this file is generated from these models; a test compares the two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from exporters.tensorrt.engine_log import EngineBuild
 SCHEMA_VERSION = 3
 REPORT = "report.json"
 VARIANTS = ("dense", "pruned", "artifact")
-OF_CLASSES = "Null of a regression, whose answers are numbers."
+OF_CLASSES = "Null for regression."
 
 Verdict = Literal["pass", "fail"]
 GateStatus = Literal["pass", "fail", "warn", "inconclusive"]
@@ -36,7 +36,7 @@ class IntervalFigures(_Part):
 
 
 class WordBudgetFigures(_Part):
-    """An attack that may change no more than a share of a text's words, read off the one without a bound."""
+    """Accuracy under attack within a word budget, from the attack without a limit."""
 
     max_words_changed: float = Field(gt=0, le=1)
     accuracy_under_attack: float = Field(ge=0, le=1)
@@ -44,21 +44,23 @@ class WordBudgetFigures(_Part):
 
 
 class MeanAccuracyFigures(_Part):
-    """Accuracy under attack, averaged over the shares of words that may change."""
+    """Accuracy under attack, averaged over word budgets."""
 
-    longest_budget: float = Field(gt=0, le=1, description="The shares are 0 to this.")
+    longest_budget: float = Field(gt=0, le=1, description="The word budgets are from 0 to this.")
     mean: float = Field(ge=0, le=1)
     interval: IntervalFigures
 
 
 class RobustnessFigures(_Part):
-    """Figures of one attack; shares are 0 to 1."""
+    """Metrics of one attack; fractions are from 0 to 1."""
 
     attack: str
-    accuracy: float = Field(ge=0, le=1, description="On the attacked examples, before the attack.")
+    accuracy: float = Field(ge=0, le=1, description="Accuracy on the attacked examples, before the attack.")
     accuracy_under_attack: float = Field(ge=0, le=1)
     attack_success_rate: float | None = Field(
-        ge=0, le=1, description="Successes among the examples that were right; null if there were none."
+        ge=0,
+        le=1,
+        description="Fraction of the correctly classified examples that are changed; null without any.",
     )
     queries_per_example: float | None = Field(ge=0, description="Mean over the attacked examples.")
     examples: int = Field(ge=1)
@@ -66,15 +68,15 @@ class RobustnessFigures(_Part):
     accuracy_under_attack_interval: IntervalFigures
     attack_success_rate_interval: IntervalFigures | None
     word_budgets: list[WordBudgetFigures] = Field(
-        [], description="One for each of the attack's word_budgets; none where they cannot be read off."
+        [], description="One for each of the attack's word_budgets; empty for attacks without word budgets."
     )
     mean_accuracy_under_attack: MeanAccuracyFigures | None = Field(
-        None, description="Null where it cannot be read off."
+        None, description="Null for attacks without word budgets."
     )
 
 
 class MeanDifferenceFigures(_Part):
-    """Two means on the same examples, the dense model's minus this variant's."""
+    """Difference of two means on the same examples, dense minus this variant."""
 
     difference: float = Field(ge=-1, le=1)
     interval: IntervalFigures
@@ -82,49 +84,53 @@ class MeanDifferenceFigures(_Part):
 
 
 class DifferenceFigures(_Part):
-    """Two shares on the same examples, the dense model's minus this variant's."""
+    """Difference of two fractions on the same examples, dense minus this variant."""
 
     difference: float = Field(ge=-1, le=1)
     interval: IntervalFigures
-    p_value: float = Field(ge=0, le=1, description="McNemar's exact test that the two are the same.")
-    only_first: int = Field(ge=0, description="Examples that count for the dense model alone.")
-    only_second: int = Field(ge=0, description="Examples that count for this variant alone.")
+    p_value: float = Field(ge=0, le=1, description="p-value of McNemar's exact test.")
+    only_first: int = Field(ge=0, description="Examples that count only for the dense model.")
+    only_second: int = Field(ge=0, description="Examples that count only for this variant.")
     examples: int = Field(ge=1)
 
 
 class TransferFigures(_Part):
-    """The dense model's adversarial texts, replayed on this variant."""
+    """Transfer of the dense model's adversarial texts to this variant."""
 
-    texts: int = Field(ge=0, description="Successes whose original this variant gets right.")
-    fooled: int = Field(ge=0, description="Those whose perturbed text it gets wrong.")
-    rate: float | None = Field(ge=0, le=1, description="Their share; null if there were no such texts.")
+    texts: int = Field(
+        ge=0, description="Adversarial texts whose original this variant classifies correctly."
+    )
+    fooled: int = Field(ge=0, description="Those of them that this variant classifies wrongly.")
+    rate: float | None = Field(
+        ge=0, le=1, description="Transfer rate, fooled divided by texts; null without texts."
+    )
     interval: IntervalFigures | None
 
 
 class WordBudgetDropFigures(_Part):
-    """What two attacks that may change no more than a share of a text's words differ by."""
+    """Difference of two attacks within a word budget."""
 
     max_words_changed: float = Field(gt=0, le=1)
     accuracy_under_attack_drop: DifferenceFigures
 
 
 class AgainstFigures(_Part):
-    """An attack held against the same attack on the dense model."""
+    """Comparison with the same attack on the dense model."""
 
     accuracy_under_attack_drop: DifferenceFigures
-    word_budgets: list[WordBudgetDropFigures] = Field([], description="One for each of robustness's.")
+    word_budgets: list[WordBudgetDropFigures] = Field([], description="One for each of those in robustness.")
     mean_accuracy_under_attack_drop: MeanDifferenceFigures | None = Field(
-        None, description="Null where there is no mean."
+        None, description="Null if there is no mean."
     )
     transfer: TransferFigures
 
 
 class AnswersAgainstFigures(_Part):
-    """A variant's answers to all test texts, held against the dense model's answers."""
+    """Comparison of a variant's predictions with the dense model's, on all test texts."""
 
     accuracy_drop: DifferenceFigures | None = Field(description=OF_CLASSES)
     label_agreement: float | None = Field(
-        ge=0, le=1, description=f"Share of texts that get the same label. {OF_CLASSES}"
+        ge=0, le=1, description=f"Fraction of texts with the same predicted label. {OF_CLASSES}"
     )
     label_agreement_interval: IntervalFigures | None = Field(description=OF_CLASSES)
     task_score_drop: float
@@ -140,7 +146,7 @@ class SliceFigures(_Part):
     accuracy: float = Field(ge=0, le=1)
     interval: IntervalFigures
     drop: DifferenceFigures | None = Field(description="Null for the dense model itself.")
-    regression: bool = Field(description="Whether the drop's interval is above nought.")
+    regression: bool = Field(description="Whether the interval of the drop is above zero.")
 
 
 class LatencyFigures(_Part):
@@ -151,8 +157,8 @@ class LatencyFigures(_Part):
     p50_ms: float = Field(gt=0)
     p95_ms: float = Field(gt=0)
     p99_ms: float = Field(gt=0)
-    examples_per_second: float = Field(gt=0, description="Batch size over the median time.")
-    rounds: int = Field(ge=1, description="Timed runs behind the figures.")
+    examples_per_second: float = Field(gt=0, description="Batch size divided by the median time.")
+    rounds: int = Field(ge=1, description="Number of timed runs.")
     stable: bool = Field(description="Whether the medians of the last three windows agree within 5 %.")
 
 
@@ -161,35 +167,35 @@ class FlopsFigures(_Part):
 
     batch_size: int = Field(ge=1)
     sequence_length: int = Field(ge=1)
-    all_weights: int = Field(ge=0, description="With every weight, zero or not.")
-    nonzero_weights: int = Field(ge=0, description="With the weights that are not zero alone.")
+    all_weights: int = Field(ge=0, description="With all weights.")
+    nonzero_weights: int = Field(ge=0, description="With nonzero weights only.")
 
 
 class FootprintFigures(_Part):
-    """Load time and memory in a fresh process, the libraries imported before."""
+    """Load time and memory in a new process, after the libraries are imported."""
 
     load_seconds: float = Field(gt=0)
-    peak_memory_bytes: int = Field(gt=0, description="Resident memory of the whole process at its peak.")
+    peak_memory_bytes: int = Field(gt=0, description="Peak resident memory of the process.")
     model_memory_bytes: int = Field(
-        ge=0, description="What of it came with loading and one run at the shape below."
+        ge=0, description="Part of it that is due to loading and one run at the shape below."
     )
     batch_size: int = Field(ge=1)
     sequence_length: int = Field(ge=1)
 
 
 class VariantFigures(_Part):
-    """What was measured of one variant."""
+    """Measurements of one variant."""
 
     path: str
     accuracy: float | None = Field(ge=0, le=1, description=OF_CLASSES)
     accuracy_interval: IntervalFigures | None = Field(description=OF_CLASSES)
-    examples: int = Field(ge=1, description="Test examples behind the accuracy and the task's score.")
+    examples: int = Field(ge=1, description="Number of test examples.")
     right: str | None = Field(
         pattern="^([0-9a-f]{2})+$",
-        description="Which test examples are right: a bit each, the first one highest, in hexadecimal. "
-        f"Two reports on the same data compare example by example. {OF_CLASSES}",
+        description="Correctly classified test examples, one bit each, first one highest, in hexadecimal. "
+        f"Allows a paired comparison of two reports on the same data. {OF_CLASSES}",
     )
-    task_score: float = Field(ge=-1, le=1, description="The metric that the report's task_metric names.")
+    task_score: float = Field(ge=-1, le=1, description="Value of task_metric.")
     task_score_interval: IntervalFigures
     calibration_error: float | None = Field(
         ge=0, le=1, description=f"Expected calibration error, 15 bins of equal width. {OF_CLASSES}"
@@ -197,18 +203,18 @@ class VariantFigures(_Part):
     answers_against_dense: AnswersAgainstFigures | None = Field(
         description="Null for the dense model itself."
     )
-    slices: list[SliceFigures] = Field(description="None of a regression, whose answers are numbers.")
+    slices: list[SliceFigures] = Field(description="Empty for regression.")
     robustness: RobustnessFigures | None = Field(description=OF_CLASSES)
     against_dense: AgainstFigures | None = Field(description=f"Null for the dense model itself. {OF_CLASSES}")
     latency: list[LatencyFigures]
     size_bytes: int = Field(ge=0, description="Weights (and graph), without the tokenizer.")
-    sparsity: float = Field(ge=0, le=1, description="Share of zeros in the encoder's matrices.")
+    sparsity: float = Field(ge=0, le=1, description="Fraction of zeros in the encoder's matrices.")
     flops: FlopsFigures
-    footprint: FootprintFigures | None = Field(description="Null where it was not to be measured.")
+    footprint: FootprintFigures | None = Field(description="Null if it was not measured.")
 
 
 class Variants(_Part):
-    """The variants side by side; pruned is null where its directory was not at hand."""
+    """All variants; pruned is null if its directory was not found."""
 
     dense: VariantFigures
     pruned: VariantFigures | None
@@ -216,25 +222,25 @@ class Variants(_Part):
 
 
 class GateResult(_Part):
-    """What came of one gate."""
+    """Result of one gate."""
 
-    gate: str = Field(description="As it is written, such as `warn: accuracy >= 0.99 * dense`.")
+    gate: str = Field(description="As written, such as `warn: accuracy >= 0.99 * dense`.")
     metric: str
     place: str | None = Field(
-        description="Shape, or share of words, at which the figure was nearest to the bound or worst."
+        description="Shape or word budget at which the metric was closest to the bound or worst."
     )
-    value: float = Field(description="The metric's.")
+    value: float = Field(description="Value of the metric.")
     interval: IntervalFigures | None = Field(
-        description="At 95 %, to be held against the limit: it holds the uncertainty of both sides."
+        description="95 % interval to compare with the limit; includes the uncertainty of both sides."
     )
     bound: str = Field(description="Such as `>= 0.99 * dense`.")
-    limit: float = Field(description="The number that the bound came to.")
+    limit: float = Field(description="Value of the bound.")
     status: GateStatus
-    note: str | None = Field(description="Why the figure is not to be relied on, if it is not.")
+    note: str | None = Field(description="Reason why the result is not reliable, if it is not.")
 
     @property
     def sentence(self) -> str:
-        """Figure and bound in one line."""
+        """Return metric and bound in one line."""
         place = f" at {self.place}" if self.place else ""
         interval = f" ({self.interval.low:.4g} to {self.interval.high:.4g})" if self.interval else ""
         limit = "" if self.bound.split()[-1] == f"{self.limit:g}" else f" = {self.limit:.6g}"
@@ -244,7 +250,7 @@ class GateResult(_Part):
 
 
 class Report(_Part):
-    """The result of a validation, as `report.json` holds it and `--json` prints it."""
+    """The result of a validation, in `report.json` and in the output of `--json`."""
 
     schema_version: int = SCHEMA_VERSION
     verdict: Verdict
@@ -252,23 +258,23 @@ class Report(_Part):
     majority_share: float | None = Field(
         ge=0,
         le=1,
-        description=f"Share of the most frequent label in the test data: a constant answer's. {OF_CLASSES}",
+        description=f"Accuracy of always predicting the most frequent label of the test data. {OF_CLASSES}",
     )
     class_coverage: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Share of the model's classes that some test text has; null in reports that were made "
-        f"before it was measured. {OF_CLASSES}",
+        description="Fraction of the model's classes that occur in the test data; null in reports of "
+        f"versions that did not measure it. {OF_CLASSES}",
     )
     absent_classes: list[str] = Field(
         [],
-        description="Classes of the model that no test text has: no figure of the report is about them.",
+        description="Classes of the model that do not occur in the test data.",
     )
     variants: Variants
     gates: list[GateResult]
     engine: EngineBuild | None = Field(
-        None, description="What TensorRT made of the artifact's graph; null where no build of it was given."
+        None, description="TensorRT engine of the artifact's graph; null without --engine."
     )
     environment: dict[str, Any]
     seed: int
@@ -317,7 +323,7 @@ class AttackRow:
 
 @dataclass(frozen=True)
 class Appendix:
-    """What the readable reports show beyond `report.json`: facts from the stages' own records."""
+    """Facts from the records of the stages that reports show beyond `report.json`."""
 
     layers: list[LayerRow] = field(default_factory=list)
     attacks: list[AttackRow] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The validate stage: dense model against artifact, side by side, held against the gates."""
+"""Run the validate stage: compare dense model, pruned model and artifact, and judge the gates."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ REPORT_BYTES = 5 * 10**6
 
 @dataclass(frozen=True)
 class ValidationJob:
-    """What is compared, on which data, and how.
+    """Input of a validation: models, data and options.
 
     Attributes:
         dense: directory or hub id of the dense classifier.
@@ -97,7 +97,7 @@ def report_directory(artifact: Path) -> Path:
 
 
 class KeptAttacks:
-    """Where attacks are kept until the report is whole.
+    """Place of finished attacks until the report is complete.
 
     Args:
         output: of the stage, beside which they are kept.
@@ -113,7 +113,7 @@ class KeptAttacks:
     def open(
         self, job: ValidationJob, directories: Mapping[str, str], data: TextData, progress: Progress
     ) -> Checkpoint:
-        """The checkpoint that the attacks of a job are kept in.
+        """Open the checkpoint of the attacks of a job.
 
         Raises:
             UserError: it holds another job's.
@@ -128,7 +128,7 @@ class KeptAttacks:
         return self._checkpoint
 
     def remove(self) -> None:
-        """Keep them no longer, if there were any."""
+        """Remove the kept attacks, if there are any."""
         if self._checkpoint is not None:
             remove_checkpoint(self._checkpoint)
 
@@ -137,7 +137,7 @@ class KeptAttacks:
 def validate_directories(
     job: ValidationJob, output: Path, *, force: bool, progress: Progress, resume: bool = False
 ) -> Report:
-    """The validate stage, into a directory of its own.
+    """Run the validate stage and write the report into a new directory.
 
     Writes `report.json`, `report.md`, `report.html`, `junit.xml`, and the attacks' own records under
     `attack/`. Attacks are kept beside `output` until it is whole: a run that was stopped goes on after its
@@ -361,7 +361,7 @@ def _footprints(
 
 
 def write_report(directory: Path, report: Report, appendix: Appendix) -> None:
-    """Write the report in its forms: for programs, people, a job's summary, and a CI's list of tests."""
+    """Write the report as JSON, HTML, Markdown and JUnit XML."""
     (directory / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (directory / "report.md").write_text(render_markdown(report, appendix), encoding="utf-8")
     (directory / "junit.xml").write_text(render_junit(report), encoding="utf-8")

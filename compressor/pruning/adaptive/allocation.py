@@ -1,4 +1,4 @@
-"""How a budget of zeros is spent over the layers: evenly, or where the measured error is cheapest.
+"""Distribute a budget of zeros over the layers: evenly, or by measured error.
 
 For the latter each group of layers gets an error curve: pruned alone in the dense model, at several
 sparsities, how far does it move the last hidden states of [CLS], from which the classes are read? The
@@ -32,7 +32,7 @@ MOST = 1 - 2 * GRID_STEP
 
 
 def by_layer(pattern: Unstructured) -> Unstructured:
-    """The pattern with weights ranked over a whole layer, if it does not say where.
+    """Return the pattern with the scope layer, unless it has one.
 
     That loses less output than ranking each of its rows, and more so the sparser the layer is.
     """
@@ -40,7 +40,7 @@ def by_layer(pattern: Unstructured) -> Unstructured:
 
 
 def uniform_patterns(classifier: Classifier, pattern: MaskPattern) -> dict[tuple[str, ...], MaskPattern]:
-    """The same pattern for each group of layers that share their input; they share their zeros as well."""
+    """Return the same pattern for each group of layers with a common input."""
     own = by_layer(pattern) if isinstance(pattern, Unstructured) else pattern
     return {names: own for _, names in classifier.layout.groups(classifier.model)}
 
@@ -48,7 +48,7 @@ def uniform_patterns(classifier: Classifier, pattern: MaskPattern) -> dict[tuple
 def allocate(
     classifier: Classifier, data: TextData, job: PruningJob, pattern: Unstructured, progress: Progress
 ) -> dict[tuple[str, ...], MaskPattern]:
-    """A sparsity for each group of layers that share their input, within the budget of `pattern`.
+    """Return a sparsity for each group of layers with a common input, within the budget of `pattern`.
 
     Returns:
         The pattern of each group, by its layers' names.
@@ -70,12 +70,12 @@ def allocate(
 
 
 def grid() -> np.ndarray:
-    """The sparsities between which the allocation chooses, float64."""
+    """Return the sparsities to choose from, float64."""
     return np.arange(0, round(MOST / GRID_STEP) + 1) * GRID_STEP
 
 
 def cheapest(costs: np.ndarray, sizes: np.ndarray, budget: float) -> list[int]:
-    """Choose one grid point a group: least total cost with at least `budget` weights zero.
+    """Choose one grid point for each group: minimum total cost with at least `budget` zeros.
 
     A multiple-choice knapsack by dynamic programming, exact on the grid; where no choice meets the
     budget to a weight, the nearest number above it is met.

@@ -1,4 +1,4 @@
-"""Distillation without labels: the pruned model as a whole learns what the dense one answers.
+"""Distill the dense model's outputs into the whole pruned model, without labels.
 
 Each layer was solved for its own output. What their errors do together is left for the end, where all weights
 that are not zero, biases and norms move at once: towards the dense model's logits (Hinton et al., 2015) and
@@ -50,7 +50,7 @@ PART, BEST_PART = "distillation", "distillation-best"
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a distillation gained on held-out texts.
+    """Gain of a distillation on held-out texts.
 
     Attributes:
         held_out_examples: number of these texts.
@@ -68,7 +68,7 @@ class Distillation:
 
 
 def split_texts(data: TextData, count: int, seed: int) -> tuple[TextData, TextData]:
-    """Draw the texts to distil on, and others to choose weights by.
+    """Draw the texts for the distillation, and held-out texts to select weights.
 
     The former are `data.sample(count, seed)`, and the latter come from what that leaves over, which no layer
     was solved with either. Where that is less than an eighth of `count`, an eighth is set aside.

@@ -1,4 +1,4 @@
-"""How a group of linear layers is solved from the moments of its inputs (sections 3.2 and 4.3 of the paper).
+"""Solve a group of linear layers from the moments of its inputs (sections 3.2 and 4.3 of the paper).
 
 A group's layers are stacked and share one factorisation. Weights are zeroed, heads and neurons taken out,
 or what a given mask keeps is re-solved; the walk in `layerwise.py` goes from group to group.
@@ -47,14 +47,14 @@ class LinearProblem:
         return solve(self.target, self.hessian, pattern, options.solver, options.iterations)
 
     def bias(self, solved: Tensor) -> Tensor:
-        """The bias that keeps the mean of the output."""
+        """Return the bias that preserves the mean of the output."""
         return self.output_mean - solved @ self.input_mean
 
 
 def linear_problem(
     name: str, weight: Tensor, bias: Tensor, moments: Moments, options: AdaptiveConfig
 ) -> LinearProblem:
-    """What a linear layer is to reproduce, and from which inputs (4.3.2, 4.3.3).
+    """Return the layer-wise problem of a linear layer (sections 4.3.2 and 4.3.3).
 
     Raises:
         UserError: the Hessian cannot be made positive definite.
@@ -98,7 +98,7 @@ class _AdaptiveSolver(GroupSolver, Protocol):
 
 @dataclass(frozen=True)
 class SparseSolver(_AdaptiveSolver):
-    """Zeroes weights of a group; stacked, its layers share one factorisation and their zeros."""
+    """Set weights of a group to zero; its stacked layers share one factorization and one budget."""
 
     options: AdaptiveConfig
     patterns: dict[tuple[str, ...], MaskPattern]
@@ -112,7 +112,7 @@ class SparseSolver(_AdaptiveSolver):
 
 @dataclass(frozen=True)
 class MaskSolver(GroupSolver):
-    """Re-solves what a mask keeps, which is given or drawn."""
+    """Re-solve the kept weights of a mask that is given or drawn."""
 
     options: AdaptiveConfig
     choose: MaskChoice
@@ -125,7 +125,7 @@ class MaskSolver(GroupSolver):
 
 @dataclass(frozen=True)
 class StructuredSolver(_AdaptiveSolver):
-    """Removes heads in front of the attention's output layer, and neurons in front of the other one.
+    """Remove heads before the attention output layer, and neurons before the feed-forward output layer.
 
     Layers whose inputs stay whole are re-solved without a zero.
     """

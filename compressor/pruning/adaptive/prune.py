@@ -1,4 +1,4 @@
-"""The adaptive walk: each sparse layer reproduces the dense model's output from drifted inputs."""
+"""Prune layer by layer: each pruned layer reproduces the dense model's output from drifted inputs."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _distill(
     masks: Mapping[str, Tensor],
     progress: Progress,
 ) -> dict[str, object]:
-    """Distil the pruned model in place, and return what is worth telling."""
+    """Distill the pruned model in place, and return the facts for the record."""
     options, tokenizer = job.config.adaptive, classifier.tokenizer
     examples = options.distillation_examples or job.config.calibration_examples
     tokens = max(DISTILLATION_TOKENS, options.calibration_tokens)
@@ -120,7 +120,7 @@ def _distill(
 def _group_patterns(
     classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
 ) -> dict[tuple[str, ...], MaskPattern]:
-    """The pattern of each group of layers that share their input; they share their zeros as well."""
+    """Return the pattern of each group of layers with a common input."""
     if isinstance(job.pattern, Unstructured) and job.config.adaptive.allocation == "error":
         return allocate(classifier, data, job, by_layer(job.pattern), progress)
     return uniform_patterns(classifier, job.mask_pattern)

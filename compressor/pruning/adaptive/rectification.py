@@ -1,4 +1,4 @@
-"""Where the two algorithms meet: weights re-solved on masks that are given, or drawn around algorithm 1's."""
+"""Combine the two algorithms: re-solve weights on masks that are given, or drawn around algorithm 1's."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Gate:
         baseline: Measured | None = None,
         doubts: Mapping[Basis, str] | None = None,
     ) -> GateResult:
-        """Hold the metric against the bound, at each of its places.
+        """Compare the metric with the bound at each of its places.
 
         Args:
             baseline: of the stored report; needed where the bound refers to it.
@@ -207,7 +207,7 @@ class Gate:
 
 
 def parse_gate(text: str) -> Gate:
-    """Read a gate; its form is in the module's description.
+    """Parse a gate; the module's docstring has the syntax.
 
     Raises:
         UserError: another form, an unknown metric (the nearest known one is suggested), no number, or a
@@ -233,7 +233,7 @@ def parse_gate(text: str) -> Gate:
 
 
 def parse_gates(texts: Sequence[str]) -> list[Gate]:
-    """Read all gates, so that bad ones are found before anything is measured.
+    """Parse all gates, so that errors are found before anything is measured.
 
     Raises:
         UserError: all that cannot be read.
@@ -294,5 +294,5 @@ def _written(value: float) -> str:
 
 
 def failed_gates(report: Report) -> list[GateResult]:
-    """The gates that the artifact does not pass."""
+    """Return the gates that the artifact fails."""
     return [gate for gate in report.gates if gate.status == "fail"]

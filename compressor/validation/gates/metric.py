@@ -96,7 +96,7 @@ class Metric:
         of_second: VariantFigures,
         factor: float = 1.0,
     ) -> Interval | None:
-        """The interval of `first - factor * second`, at 95 %; None for figures that have none.
+        """Return the 95 % interval of `first - factor * second`; None for metrics without one.
 
         Where the pairs are not known, the two count as independent, which makes it wider, never narrower.
 

@@ -31,7 +31,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Examples:
-    """What is known of the test examples, whoever answers.
+    """Facts about the test examples that do not depend on the model.
 
     Attributes:
         labels: class indices, `(examples,)`.
@@ -49,7 +49,7 @@ class Examples:
 def answer_figures(
     logits: NDArray[np.float32], dense_logits: NDArray[np.float32] | None, examples: Examples
 ) -> dict[str, Any]:
-    """The fields of `VariantFigures` that come from logits.
+    """Return the fields of `VariantFigures` that come from logits.
 
     Args:
         logits: the variant's, `(examples, labels)` float32.
@@ -140,7 +140,7 @@ def _resampled_correlations(
 
 
 def slice_figures(part: Slice, right: NDArray[np.bool_], dense: NDArray[np.bool_] | None) -> SliceFigures:
-    """Accuracy on a slice, and the drop from the dense model's.
+    """Return the accuracy on a slice, and its drop from the dense model.
 
     Args:
         right: which of all examples the variant gets right, `(examples,)`.
@@ -160,12 +160,12 @@ def slice_figures(part: Slice, right: NDArray[np.bool_], dense: NDArray[np.bool_
 
 
 def pack_bits(flags: NDArray[np.bool_]) -> str:
-    """One bit a flag, the first one highest, in hexadecimal."""
+    """Return one bit for each flag, the first one highest, in hexadecimal."""
     return np.packbits(flags).tobytes().hex()
 
 
 def unpack_bits(text: str, count: int) -> NDArray[np.bool_]:
-    """The `count` flags that `pack_bits` wrote.
+    """Return the `count` flags that `pack_bits` packed.
 
     Raises:
         ValueError: no hexadecimal, or fewer flags.

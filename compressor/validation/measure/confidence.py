@@ -1,4 +1,4 @@
-"""Whether a classifier is as sure as it is right."""
+"""Measure the calibration of a classifier."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BINS = 15
 def expected_calibration_error(
     probabilities: NDArray[np.float64], labels: Sequence[int], bins: int = BINS
 ) -> float:
-    """Mean distance of confidence and accuracy over bins of equal width (Guo et al., ICML 2017, eq. 3).
+    """Return the mean gap of confidence and accuracy over equal bins (Guo et al., ICML 2017, eq. 3).
 
     Args:
         probabilities: `(examples, labels)` float64; rows sum to 1.

@@ -37,7 +37,7 @@ PAUSE_SECONDS, IDLE_SHARE, MOST_PAUSES = 0.002, 0.25, 100
 
 @dataclass(frozen=True)
 class LatencyPlan:
-    """What is timed, and for how long.
+    """Shapes and limits of a latency measurement.
 
     Attributes:
         batch_sizes, sequence_lengths: every pair of them is a shape.
@@ -59,7 +59,7 @@ class LatencyPlan:
 def batch_of_length(
     encoded: Sequence[Encoded], batch_size: int, sequence_length: int, pad_token_id: int
 ) -> Batch:
-    """A batch of exactly that shape without padding: the tokens of real texts, end to end."""
+    """Return a batch of exactly that shape without padding, from concatenated tokens of real texts."""
     stream = [token for ids, _ in encoded for token in ids]
     needed = batch_size * sequence_length
     stream = (stream * (needed // len(stream) + 1))[:needed]
@@ -68,7 +68,7 @@ def batch_of_length(
 
 
 def is_settled(times: Sequence[float], window: int) -> bool:
-    """Whether the medians of the last three windows agree within 5 % of the smallest.
+    """Return whether the medians of the last three windows agree within 5 % of the smallest.
 
     Args:
         times: in the order in which they were taken, any unit.

@@ -1,4 +1,4 @@
-"""Parts of the test data that are looked at on their own: by label, and by length."""
+"""Slice the test data by label and by length."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Slice:
 
 
 def label_slices(labels: Sequence[int], label_names: Sequence[str]) -> list[Slice]:
-    """One slice for each label that occurs, in the order of the class indices."""
+    """Return one slice for each label that occurs, in the order of the class indices."""
     values = np.asarray(labels)
     return [
         Slice("label", label_names[label], np.flatnonzero(values == label))
@@ -38,7 +38,7 @@ def label_slices(labels: Sequence[int], label_names: Sequence[str]) -> list[Slic
 
 
 def length_slices(lengths: Sequence[int]) -> list[Slice]:
-    """Quarters of the texts by their number of tokens, shortest first.
+    """Return quarters of the texts by their number of tokens, shortest first.
 
     Texts of one length are in one slice, so slices differ in size, and there may be fewer than four.
     Texts that are all of one length give none: the slice would be all of the data.

@@ -1,4 +1,4 @@
-"""The variants that a validation holds side by side: loaded, and what is known of them before they run."""
+"""Load the variants of a validation and describe their contents."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ARTIFACT = "artifact"
 
 @dataclass(frozen=True)
 class Contents:
-    """What a variant is made of.
+    """Contents of a variant.
 
     Attributes:
         size_bytes: of the weights (and graph) as stored.
@@ -88,7 +88,7 @@ def _stored_bytes(classifier: Classifier) -> int:
 
 
 def pruned_directory(artifact: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """The classifier that the artifact was exported from, if it is still where it was."""
+    """Return the directory of the classifier that the artifact was exported from, if it still exists."""
     lineage = manifest.get("lineage", {})
     directory = (artifact / str(lineage.get("model", ""))).resolve()
     fingerprint = weights_fingerprint(str(directory))

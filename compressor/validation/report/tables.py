@@ -24,7 +24,7 @@ from compressor.validation.schema import Report, VariantFigures
 
 
 def report_table(report: Report) -> Group:
-    """Variants side by side, gates and what is to be said of them, and the verdict."""
+    """Return the table of variants, the gates with their notes, and the verdict."""
     variants = measured_variants(report)
     table = Table(title="Dense model against artifact", title_justify="left")
     table.add_column("")
@@ -47,7 +47,7 @@ def report_table(report: Report) -> Group:
 
 
 def comparison_table(comparison: Comparison, first: str, second: str) -> Group:
-    """One row a figure of the two artifacts; under it what the reports do not share."""
+    """Return one row for each metric of the two artifacts, then the differences between the reports."""
     table = Table(title=Text(f"A: {first}\nB: {second}"), title_justify="left", title_style="none")
     for column in ("figure", "A", "B", "B - A", "95 % interval"):
         table.add_column(column, justify="left" if column == "figure" else "right")
