@@ -24,10 +24,7 @@ def run_command(
     processes: Processes = 1,
     dry: Annotated[
         bool,
-        typer.Option(
-            "--dry-run",
-            help="Say what would run, how long about it would take here, and what the pattern buys.",
-        ),
+        typer.Option("--dry-run", help="Say which stages would run, and why."),
     ] = False,
     force: Force = False,
     as_json: Json = False,
