@@ -37,11 +37,12 @@ SPARSEGPT_DAMPING = 0.01
 def magnitude(classifier: Classifier, data: TextData, job: PruningJob, progress: Progress) -> PruningResult:
     """Zero the smallest weights of each matrix, or take out heads and neurons of small norm; no data."""
     del data
-    if isinstance(job.pattern, Structured):
-        return _smallest_structures(classifier, job.pattern)
+    pattern = job.pattern
+    if isinstance(pattern, Structured):
+        return _smallest_structures(classifier, pattern)
     masks, records = {}, []
     for name, linear in progress.track(encoder_linears(classifier.model).items(), "Pruning by magnitude"):
-        masks[name] = job.mask_pattern.mask(linear.weight.abs(), scope="layer")
+        masks[name] = pattern.mask(linear.weight.abs(), scope="layer")
         records.append(LayerRecord(name, 1.0 - float(masks[name].double().mean())))
     apply_masks(classifier.model, masks)
     return PruningResult(masks, records)

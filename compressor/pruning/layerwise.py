@@ -7,7 +7,7 @@ behind the last finished group of a run that was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,6 +45,11 @@ class LinearGroup:
     index: int
     names: tuple[str, ...]
     linears: tuple[nn.Linear, ...]
+
+    @classmethod
+    def of(cls, classifier: Classifier, index: int, names: tuple[str, ...]) -> LinearGroup:
+        """Look up the layers as they are now; a structured step replaces those of later groups."""
+        return cls(index, names, tuple(linear_at(classifier.model, name) for name in names))
 
     @property
     def first(self) -> str:
@@ -217,18 +222,10 @@ def group_names(index: int) -> Sequence[tuple[str, ...]]:
     return [tuple(block_prefix(index) + name for name in group) for group in LINEAR_GROUPS]
 
 
-def groups_along(
-    walk: SideBySide, classifier: Classifier, progress: Progress, description: str
-) -> Iterator[LinearGroup]:
-    """Every group in the order in which data flows; the walk goes on behind the last of a layer."""
+def group_steps(classifier: Classifier) -> list[tuple[int, tuple[str, ...]]]:
+    """List the encoder layer and the names of every group, in the order in which data flows."""
     layers = len(classifier.model.bert.encoder.layer)
-    steps = [(index, names) for index in range(layers) for names in group_names(index)]
-    for index, names in progress.track(steps, description):
-        # Looked up only now: a structured step replaces modules.
-        group = LinearGroup(index, names, tuple(linear_at(classifier.model, name) for name in names))
-        yield group
-        if group.is_last:
-            walk.advance()
+    return [(index, names) for index in range(layers) for names in group_names(index)]
 
 
 def _refine(
@@ -266,7 +263,8 @@ def prune_layerwise(
     layers = len(classifier.model.bert.encoder.layer)
     masks: dict[str, Tensor] = {}
     records: list[LayerRecord] = []
-    for group in groups_along(walk, classifier, progress, f"Pruning {layers} encoder layers"):
+    for index, names in progress.track(group_steps(classifier), f"Pruning {layers} encoder layers"):
+        group = LinearGroup.of(classifier, index, names)
         part = job.checkpoint.load(group.key, classifier.device)
         if part is None:
             solution = solver.solve(group, walk.moments(group.first, drifted=drifted))
@@ -277,5 +275,6 @@ def prune_layerwise(
         masks |= dict(zip(group.names, solution.masks, strict=bool(solution.masks)))
         records += solution.records
         if group.is_last:
-            _refine(solver, walk, group.index, masks, job)
+            _refine(solver, walk, index, masks, job)
+            walk.advance()
     return WalkResult(masks, records, walk, examples)
