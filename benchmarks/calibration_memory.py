@@ -26,7 +26,6 @@ from benchmarks.whole_model import SHAPES, Shape, random_classifier
 from compressor.data.texts import TextData
 from compressor.options import PruneConfig, RunConfig
 from compressor.pruning.interface import PruningJob, prune_classifier
-from compressor.pruning.patterns import parse_pattern
 from compressor.system.console import terminal_progress
 from compressor.system.environment import describe_environment, prepare
 
@@ -73,7 +72,7 @@ def measure(texts: int, layers: int, run: RunConfig) -> dict[str, Any]:
     config = PruneConfig.model_validate(
         {"calibration_examples": texts, "sparsity": SPARSITY, "adaptive": {"calibration_tokens": 0}}
     )
-    job = PruningJob(parse_pattern(config.pattern, SPARSITY), config, TOKENS, run.seed)
+    job = PruningJob(config, TOKENS, run.seed)
     data = random_texts(texts, classifier.tokenizer, classifier.label_names)
     start = time.perf_counter()
     with OwnMemory() as memory:

@@ -113,7 +113,7 @@ def main(
     known = known_rows(output)
     progress = terminal_progress()
     for seed in range(1 if quick else seeds):
-        job = PruningJob(Unstructured(0.5), PruneConfig(randomized=config), MAX_LENGTH, seed)
+        job = PruningJob(PruneConfig(randomized=config), MAX_LENGTH, seed)
         texts = experiment.calibration.sample(train_texts, seed)
         training, holdout = split(classifier, texts, job, progress)
         shared = Shared(classifier, classifier.model, texts, training, holdout, job, progress)

@@ -20,7 +20,6 @@ from compressor.models.classifier import encoder_weights, load_classifier, spars
 from compressor.models.predictors import TorchPredictor
 from compressor.options import ColumnsConfig, PruneConfig, RunConfig
 from compressor.pruning.interface import PruningJob, prune_classifier
-from compressor.pruning.patterns import parse_pattern
 from compressor.system.console import terminal_progress
 from compressor.system.environment import describe_environment, prepare
 
@@ -78,9 +77,8 @@ class Experiment:
             modelopt: leave the pruning itself to NVIDIA Model Optimizer.
         """
         classifier = load_classifier(self.dense)
-        pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
         start = time.perf_counter()
-        job = PruningJob(pattern, config, self.max_length, seed)
+        job = PruningJob(config, self.max_length, seed)
         if modelopt:
             prune_with_modelopt(classifier, self.calibration, job)
         else:

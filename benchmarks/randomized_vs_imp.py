@@ -34,7 +34,6 @@ from compressor.models.metrics import measure_task
 from compressor.models.predictors import TorchPredictor, predict
 from compressor.options import AdaptiveConfig, MetricName, PruneConfig, RandomizedConfig, RunConfig
 from compressor.pruning.interface import PruningJob, prune_classifier
-from compressor.pruning.patterns import Unstructured
 from compressor.system.checkpoint import NoCheckpoint, Part
 from compressor.system.console import terminal_progress
 from compressor.system.environment import describe_environment, prepare
@@ -96,7 +95,7 @@ def run(experiment: Experiment, config: RandomizedConfig, train_texts: int, seed
         adaptive=AdaptiveConfig(iterations=ITERATIONS),
         randomized=config,
     )
-    job = PruningJob(Unstructured(sparsities[-1]), options, MAX_LENGTH, seed, measured)
+    job = PruningJob(options, MAX_LENGTH, seed, measured)
     texts = experiment.calibration.sample(train_texts, seed)
     result = prune_classifier(classifier, texts, job, terminal_progress())
     steps = dict(zip(map(str, sparsities), measured.figures, strict=True))

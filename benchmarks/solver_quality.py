@@ -26,7 +26,7 @@ from compressor.data.texts import load_text_data
 from compressor.models.classifier import load_classifier
 from compressor.options import ColumnsConfig, PruneConfig, RunConfig
 from compressor.pruning.interface import PruningJob
-from compressor.pruning.layerwise import groups_along, start_walk
+from compressor.pruning.layerwise import LinearGroup, group_steps, start_walk
 from compressor.pruning.patterns import NM, MaskPattern, Unstructured
 from compressor.pruning.solvers.solvers import column_sweep, damped, exact, fast, greedy
 from compressor.system.console import terminal_progress
@@ -56,13 +56,16 @@ def layer_problems(dense: str, texts: str) -> list[tuple[str, Tensor, Tensor]]:
     classifier = load_classifier(dense)
     columns = ColumnsConfig(max_length=MAX_LENGTH)
     data = load_text_data(texts, columns, "calibration", needs_labels=False)
-    job = PruningJob(Unstructured(0.5), PruneConfig(calibration_examples=CALIBRATION), MAX_LENGTH, seed=0)
+    job = PruningJob(PruneConfig(calibration_examples=CALIBRATION), MAX_LENGTH, seed=0)
     walk, _ = start_walk(classifier, data, job, dense=None)
     problems = []
-    for group in groups_along(walk, classifier, terminal_progress(), "Second moments"):
+    for index, names in terminal_progress().track(group_steps(classifier), "Second moments"):
+        group = LinearGroup.of(classifier, index, names)
         hessian, _ = damped(walk.moments(group.first).hessian, DAMPING)
         weights = [linear.weight.detach().double() for linear in group.linears]
         problems += [(name, w, hessian) for name, w in zip(group.names, weights, strict=True)]
+        if group.is_last:
+            walk.advance()
     return problems
 
 

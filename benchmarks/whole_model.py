@@ -23,7 +23,6 @@ from compressor.data.texts import TextData
 from compressor.models.classifier import Classifier, load_tokenizer
 from compressor.options import PruneConfig, RunConfig
 from compressor.pruning.interface import PruningJob, prune_classifier
-from compressor.pruning.patterns import parse_pattern
 from compressor.system.assets import encoder_directory
 from compressor.system.console import terminal_progress
 from compressor.system.environment import describe_environment, prepare, resolve_device
@@ -77,7 +76,7 @@ def measure(shape: Shape, layers: int | None, solver: str, run: RunConfig) -> di
     config = PruneConfig.model_validate(
         {"calibration_examples": TEXTS, "sparsity": SPARSITY, "adaptive": {"solver": solver}}
     )
-    job = PruningJob(parse_pattern(config.pattern, SPARSITY), config, TOKENS, run.seed)
+    job = PruningJob(config, TOKENS, run.seed)
     start = time.perf_counter()
     prune_classifier(classifier, random_texts(classifier), job, terminal_progress())
     seconds = time.perf_counter() - start

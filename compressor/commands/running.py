@@ -24,10 +24,7 @@ def run_command(
     processes: Processes = 1,
     dry: Annotated[
         bool,
-        typer.Option(
-            "--dry-run",
-            help="Report which stages would run, the estimated time on this machine, and the expected speed.",
-        ),
+        typer.Option("--dry-run", help="Report which stages would run, and why."),
     ] = False,
     force: Force = False,
     as_json: Json = False,

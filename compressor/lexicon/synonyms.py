@@ -63,6 +63,9 @@ class Synonyms:
 class WordNet(Mapping[str, list[str]]):
     """Synonyms of every word of WordNet and of its inflected forms, as NLTK's `synsets` would find them.
 
+    NLTK's own reader cannot take these files: it also wants `lexnames`, which wordnet-base does not have, and
+    reads from the folders of its data alone.
+
     Args:
         directory: holds the database files.
 

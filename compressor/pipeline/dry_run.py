@@ -1,4 +1,4 @@
-"""What a run would do, how long it would take here, and what its pattern buys; nothing is written."""
+"""What a run would do, stage by stage; nothing is written."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from compressor.config.recipe import Recipe
-from compressor.options import TaskName
-from compressor.pipeline.folder import RunFolder, Step
-from compressor.pipeline.keys import attack_stage, stages_of, task_of_run
+from compressor.pipeline.folder import RunFolder
+from compressor.pipeline.keys import stages_of, task_of_run
 from compressor.pipeline.run import check_metrics, check_model, check_recipe, check_texts
-from compressor.pipeline.runtime_gains import Gain, gains_of
-from compressor.system.console import format_seconds
-from compressor.system.environment import resolve_device
 
 
 @dataclass(frozen=True)
@@ -22,14 +18,10 @@ class PlannedStage:
 
     Attributes:
         reasons: why it would run; empty if it would be reused.
-        seconds: an estimate; 0 if it would be reused.
-        assumes: what the estimate rests on besides the options.
     """
 
     name: str
     reasons: tuple[str, ...]
-    seconds: float
-    assumes: str
 
 
 @dataclass(frozen=True)
@@ -37,16 +29,10 @@ class DryRun:
     """What a run would do."""
 
     stages: list[PlannedStage]
-    gains: list[Gain]
-
-    @property
-    def seconds(self) -> float:
-        """An estimate of the whole run."""
-        return sum(stage.seconds for stage in self.stages)
 
     def facts(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self) | {"seconds": self.seconds}
+        """Return the plan as JSON takes it."""
+        return asdict(self)
 
 
 def dry_run(recipe: Recipe, output: Path, *, force: bool) -> DryRun:
@@ -58,43 +44,18 @@ def dry_run(recipe: Recipe, output: Path, *, force: bool) -> DryRun:
     check_recipe(recipe)
     task = task_of_run(recipe)
     plan = RunFolder(output, force=force).plan(stages_of(recipe, task))
-    gains = gains_of(recipe.prune, resolve_device(recipe.run.device).type)
-    return DryRun(_timed(recipe, task, plan), gains)
-
-
-def _timed(recipe: Recipe, task: TaskName, plan: list[Step]) -> list[PlannedStage]:
-    if not any(step.runs for step in plan):
-        return [PlannedStage(step.stage.name, (), 0.0, "") for step in plan]
-    # Not needed, and slow to import, where all is reused.
-    from compressor.pipeline.estimates import Estimate, estimate, measure
-
-    check_metrics(recipe, task)
-    check_model(recipe)
-    check_texts(recipe, task)
-    pace, sizes = measure(recipe, task)
-    planned: list[PlannedStage] = []
-    attacks = [step.stage.name for step in plan if step.runs and step.stage.name.startswith(attack_stage(""))]
-    for step in plan:
-        name = step.stage.name
-        found = Estimate(0.0)
-        if step.runs:
-            found = estimate(recipe, name, pace, sizes, first_attack=name in attacks[:1])
-        planned.append(PlannedStage(name, step.reasons, round(found.seconds, 1), found.assumes))
-    return planned
+    if any(step.runs for step in plan):
+        check_metrics(recipe, task)
+        check_model(recipe)
+        check_texts(recipe, task)
+    return DryRun([PlannedStage(step.stage.name, step.reasons) for step in plan])
 
 
 def in_words(found: DryRun) -> str:
-    """For people."""
-    lines = []
-    for stage in found.stages:
-        if not stage.reasons:
-            lines.append(f"{stage.name}: would be reused")
-            continue
-        assumes = f", at {stage.assumes}" if stage.assumes else ""
-        about = f"about {format_seconds(stage.seconds)}{assumes}"
-        lines.append(f"{stage.name}: would run ({'; '.join(stage.reasons)}); {about}")
-    if found.seconds:
-        lines.append(f"In all about {format_seconds(found.seconds)}: estimated from a measurement here.")
-    lines += ["", "What the pattern buys:"]
-    lines += [f"- {gain.text} ({gain.source})." for gain in found.gains]
-    return "\n".join(lines)
+    """Return the plan as text, a line for each stage."""
+    return "\n".join(
+        f"{stage.name}: would run ({'; '.join(stage.reasons)})"
+        if stage.reasons
+        else f"{stage.name}: would be reused"
+        for stage in found.stages
+    )

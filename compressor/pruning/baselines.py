@@ -45,8 +45,9 @@ class _Magnitude(WeightScores):
     def prune(
         self, classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
     ) -> PruningResult:
-        if isinstance(job.pattern, Structured):
-            return _smallest_structures(classifier, job.pattern)
+        pattern = job.pattern
+        if isinstance(pattern, Structured):
+            return _smallest_structures(classifier, pattern)
         return super().prune(classifier, data, job, progress)
 
 

@@ -13,7 +13,6 @@ from compressor.data.texts import TextData
 from compressor.models.classifier import Classifier, encoder_weights, sparsity_of
 from compressor.options import PruneConfig
 from compressor.pruning.interface import PruningJob, algorithm_named, prune_classifier
-from compressor.pruning.patterns import parse_pattern
 from compressor.pruning.record import LayerRecord
 from compressor.system.console import Progress
 
@@ -62,9 +61,8 @@ def prune_in_memory(
     """
     algorithm = algorithm_named(config.algorithm)
     algorithm.check(config)
-    pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
     vectors = algorithm.word_vectors(config, progress)
-    job = PruningJob(pattern, config, max_length, seed, vectors=vectors)
+    job = PruningJob(config, max_length, seed, vectors=vectors)
     start = time.monotonic()
     result = prune_classifier(classifier, data, job, progress)
     return PrunedModel(

@@ -61,7 +61,6 @@ class PruningJob:
     """Input of an algorithm besides model and texts.
 
     Attributes:
-        pattern: the sparsity pattern of every encoder matrix.
         config: the prune section of the recipe.
         max_length: longest input in tokens.
         seed: of everything that is drawn.
@@ -69,12 +68,20 @@ class PruningJob:
         vectors: whose neighbours replace words in a distillation; None where they stay.
     """
 
-    pattern: Pattern
     config: PruneConfig
     max_length: int
     seed: int
     checkpoint: NoCheckpoint = field(default_factory=NoCheckpoint)
     vectors: WordVectors | None = None
+
+    @property
+    def pattern(self) -> Pattern:
+        """The sparsity pattern of every encoder matrix, as the config describes it.
+
+        Raises:
+            UserError: the config describes none.
+        """
+        return parse_pattern(self.config.pattern, self.config.sparsity, self.config.scope)
 
     @property
     def mask_pattern(self) -> MaskPattern:
@@ -83,13 +90,14 @@ class PruningJob:
         Raises:
             UserError: it is structured.
         """
-        if isinstance(self.pattern, Structured):
+        pattern = self.pattern
+        if isinstance(pattern, Structured):
             able = [name for name in ALGORITHMS if algorithm_named(name).takes_structured]
             raise UserError(
                 f"pattern structured: algorithm {self.config.algorithm} cannot remove heads and neurons; "
                 f"use --algorithm {' or '.join(able)}, or another --pattern"
             )
-        return self.pattern
+        return pattern
 
 
 @dataclass(frozen=True)
@@ -206,16 +214,17 @@ def prune_classifier(
             not finite (a bug).
     """
     before = {name: linear.weight.shape for name, linear in encoder_linears(classifier.model).items()}
-    _check_shapes(classifier, job.pattern)
+    pattern = job.pattern
+    _check_shapes(classifier, pattern)
     result = algorithm_named(job.config.algorithm).prune(classifier, data, job, progress)
     linears = encoder_linears(classifier.model)
     for name, linear in linears.items():
         if not torch.isfinite(linear.weight).all():
             raise RuntimeError(f"{job.config.algorithm}: {name} holds NaN or infinity")
-    if isinstance(job.pattern, Structured):
-        _check_sizes(classifier, before, job.pattern)
+    if isinstance(pattern, Structured):
+        _check_sizes(classifier, before, pattern)
     else:
-        _check_masks(linears, result, job.pattern)
+        _check_masks(linears, result, pattern)
         # A product with a mask leaves negative zeros, which differ in a bit and do not pack.
         apply_masks(classifier.model, result.masks)
     return result
@@ -330,7 +339,7 @@ def prune_directory(
     asked = Job(decisive, {"model": model, "data.calibration": calibration}, describe_machine(run))
     checkpoint = open_shared_checkpoint(ranks, output, asked, resume=resume, force=force, log=progress.log)
     start = time.monotonic()
-    job = PruningJob(pattern, config, columns.max_length, run.seed, checkpoint, vectors)
+    job = PruningJob(config, columns.max_length, run.seed, checkpoint, vectors)
     result = prune_classifier(classifier, data, job, progress)
     if not ranks.is_first:
         ranks.wait()

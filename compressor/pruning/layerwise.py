@@ -7,7 +7,7 @@ behind the last finished group of a run that was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -50,6 +50,12 @@ class LinearGroup:
     index: int
     names: tuple[str, ...]
     linears: tuple[nn.Linear, ...]
+
+    @classmethod
+    def of(cls, classifier: Classifier, index: int, names: tuple[str, ...]) -> LinearGroup:
+        """Look up the layers as they are now; a structured step replaces those of later groups."""
+        linears = tuple(linear_at(classifier.model, name) for name in names)
+        return cls(classifier.layout, index, names, linears)
 
     @property
     def first(self) -> str:
@@ -212,18 +218,9 @@ def start_walk(
     return walk, min(examples, len(data))
 
 
-def groups_along(
-    walk: SideBySide, classifier: Classifier, progress: Progress, description: str
-) -> Iterator[LinearGroup]:
-    """Every group in the order in which data flows; the walk goes on behind the last of a layer."""
-    layout = classifier.layout
-    for index, names in progress.track(layout.groups(classifier.model), description):
-        # Looked up only now: a structured step replaces modules.
-        linears = tuple(linear_at(classifier.model, name) for name in names)
-        group = LinearGroup(layout, index, names, linears)
-        yield group
-        if group.is_last:
-            walk.advance()
+def group_steps(classifier: Classifier) -> list[tuple[int, tuple[str, ...]]]:
+    """List the encoder layer and the names of every group, in the order of data flow."""
+    return list(classifier.layout.groups(classifier.model))
 
 
 def _refine(
@@ -261,7 +258,8 @@ def prune_layerwise(
     layers = len(classifier.layout.blocks(classifier.model))
     masks: dict[str, Tensor] = {}
     records: list[LayerRecord] = []
-    for group in groups_along(walk, classifier, progress, f"Pruning {layers} encoder layers"):
+    for index, names in progress.track(group_steps(classifier), f"Pruning {layers} encoder layers"):
+        group = LinearGroup.of(classifier, index, names)
         part = job.checkpoint.load(group.key, classifier.device)
         if part is None:
             solution = solver.solve(group, walk.moments(group.first, drifted=drifted))
@@ -272,5 +270,6 @@ def prune_layerwise(
         masks |= dict(zip(group.names, solution.masks, strict=bool(solution.masks)))
         records += solution.records
         if group.is_last:
-            _refine(solver, walk, group.index, masks, job)
+            _refine(solver, walk, index, masks, job)
+            walk.advance()
     return WalkResult(masks, records, walk, examples)

@@ -9,15 +9,13 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from compressor.system.signals import Stopped, stop_by_unwinding
 
@@ -43,10 +41,6 @@ class ProcessEndedError(Exception):
         return f"the process {how_it_ended(self.code)}"
 
 
-class RemoteError(Exception):
-    """The traceback of an error in another process; the cause of that error here."""
-
-
 class UnpicklableError(Exception):
     """Stands for an error of another process that cannot be passed on itself; it has its type and text."""
 
@@ -63,45 +57,29 @@ def how_it_ended(code: int | None) -> str:
 
 
 def in_own_process(work: Callable[..., Result], *arguments: object) -> Result:
-    """What `work(*arguments)` returns in a fresh process; all of it must be such that pickle takes it.
+    """Return what `work(*arguments)` returns in a fresh process; all of it must be such that pickle takes it.
 
     What it raises is raised here, caused by its traceback there.
 
     Raises:
         ProcessEndedError: the process was ended from outside.
+        UnpicklableError: it raised an error that pickle does not take.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, work, arguments), daemon=True)
-    try:
-        process.start()
-        # This process's copy; else the pipe would stay open when the other process ends.
-        sender.close()
-        try:
-            result, error, trace = receiver.recv()
-        except EOFError as end:
-            process.join()
-            raise ProcessEndedError(process.exitcode) from end
-    except BaseException:
-        _end([process])
-        raise
-    finally:
-        receiver.close()
-    process.join()
-    if error is not None:
-        raise error from RemoteError(f"\n{trace}")
-    found: Result = result
+    with WorkerPool(1, stop_by_unwinding, ()) as pool:
+        found: Result = pool.submit(_alone, work, arguments).result()
     return found
 
 
-def _send(sender: Connection, work: Callable[..., Any], arguments: tuple[object, ...]) -> None:
-    _begin_child()
-    stop_by_unwinding()
+def _alone(work: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
     try:
-        sender.send((work(*arguments), None, ""))
+        return work(*arguments)
     except Exception as error:
-        sender.send((None, _passed_on(error), traceback.format_exc()))
+        passed_on = _passed_on(error)
+        if passed_on is error:
+            raise
+        raise passed_on from error
     except Stopped as stopped:
+        # Pickle does not take a signal; the one who asked waits for no answer.
         sys.exit(stopped.exit_code)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,17 +36,13 @@ class Ranks:
         """What all ranks bring together; each key is one rank's."""
         if self.world == 1:
             return dict(values)
-        import torch
+        import torch.distributed
 
-        own = torch.tensor(list(json.dumps(values).encode()), dtype=torch.uint8)
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        torch.distributed.all_gather(sizes, torch.tensor([len(own)]))
-        longest = max(int(size) for size in sizes)
-        texts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.world)]
-        torch.distributed.all_gather(texts, torch.nn.functional.pad(own, (0, longest - len(own))))
+        shares: list[dict[str, float]] = [{}] * self.world
+        torch.distributed.all_gather_object(shares, dict(values))
         found: dict[str, float] = {}
-        for text, size in zip(texts, sizes, strict=True):
-            found |= json.loads(bytes(text[: int(size)].tolist()))
+        for share in shares:
+            found |= share
         return found
 
     def owner(self, item: int) -> int:

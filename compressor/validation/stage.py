@@ -28,12 +28,18 @@ from compressor.system.environment import describe_environment, resolve_device, 
 from compressor.system.files import atomic_directory, claims_output, read_json
 from compressor.system.jobs import Job, describe_machine
 from compressor.validation.gates.baseline import check_baseline, check_task, doubts, prepare_gates
+from compressor.validation.gates.gates import Gate
 from compressor.validation.gates.metric import Measured
 from compressor.validation.measure.answers import Examples, NumberedExamples, answer_figures, number_figures
 from compressor.validation.measure.footprint import measure_footprint
 from compressor.validation.measure.latency import LatencyPlan, batch_of_length, measure_latency
 from compressor.validation.measure.slices import label_slices, length_slices
-from compressor.validation.measure.variants import check_same_labels, load_variants, pruned_directory
+from compressor.validation.measure.variants import (
+    Contents,
+    check_same_labels,
+    load_variants,
+    pruned_directory,
+)
 from compressor.validation.report.junit import render_junit
 from compressor.validation.report.render import render_html, render_markdown
 from compressor.validation.schema import (
@@ -49,7 +55,7 @@ from compressor.validation.schema import (
     VariantFigures,
     Variants,
 )
-from exporters.tensorrt.engine_log import read_build_of
+from exporters.tensorrt.engine_log import EngineBuild, read_build_of
 
 ATTACK_FOLDER = "attack"
 SHOWN_ATTACKS = 5
@@ -166,6 +172,68 @@ def validate_into(
     Args:
         kept: where attacks are kept meanwhile; None makes them in the directory.
     """
+    inputs = _load(job, progress)
+    environment = _environment(job, inputs)
+    if inputs.baseline is not None:
+        check_baseline(inputs.gates, inputs.baseline, environment, job.config.shapes)
+    checkpoint = None
+    if kept is not None and inputs.has_classes:
+        checkpoint = kept.open(job, inputs.directories, inputs.data, progress)
+        environment |= checkpoint.began_on
+    measured = _measure(inputs, job, progress)
+    attacks: dict[str, dict[str, Any]] = {}
+    if inputs.has_classes:
+        attacks = _attack(directory, inputs, job, checkpoint, progress)
+        environment["attack_resources"] = attacks["artifact"]["resources"]
+    report = _judge(job, inputs, _variants(inputs, measured, attacks), environment)
+    write_report(directory, report, _appendix(directory, inputs, attacks))
+    return report
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What is compared, loaded and checked.
+
+    Attributes:
+        manifest: of the artifact.
+        engine: what TensorRT made of the artifact's graph, if that is known.
+        directories: directory or hub id of each variant, the dense model's first; without the pruned model
+            where nobody knows it.
+        predictors, contents: of each variant, in the same order.
+        shared: number of test texts by what they were to a model.
+    """
+
+    gates: list[Gate]
+    baseline: Report | None
+    manifest: dict[str, Any]
+    engine: EngineBuild | None
+    directories: dict[str, str]
+    predictors: dict[str, Predictor]
+    contents: dict[str, Contents]
+    data: TextData
+    shared: dict[str, int]
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the models answer with classes; an attack turns one into another, numbers have none."""
+        return self.data.task == "classification"
+
+
+@dataclass(frozen=True)
+class _Measurements:
+    """What was measured of each variant, by its name."""
+
+    answers: dict[str, dict[str, Any]]
+    latency: dict[str, list[LatencyFigures]]
+    footprints: dict[str, FootprintFigures]
+
+
+def _load(job: ValidationJob, progress: Progress) -> _Inputs:
+    """Load variants and data, and find what does not fit together before anything is measured.
+
+    Raises:
+        UserError: bad gates, models, data or engine.
+    """
     gates, baseline = prepare_gates(job.config, job.attack)
     manifest = read_artifact_manifest(job.artifact)
     graph_sha256 = manifest["files"][ARTIFACT_GRAPH]["sha256"]
@@ -185,64 +253,93 @@ def validate_into(
     log_notes(data, progress)
     for predictor in predictors.values():
         predictor.check_pairs(data.pairs is not None)
-    has_classes = data.task == "classification"
     shared = check_made_with(directories, data, allowed=job.allow_test_texts) | dict(job.shared)
-    environment = describe_environment(job.run) | {"data": data.record(job.columns)}
+    return _Inputs(gates, baseline, manifest, engine, directories, predictors, contents, data, shared)
+
+
+def _environment(job: ValidationJob, inputs: _Inputs) -> dict[str, Any]:
+    """Return what the figures rest on besides the models, as far as it is known before the attack."""
+    environment = describe_environment(job.run) | {"data": inputs.data.record(job.columns)}
     environment["latency"] = {"threads": _latency_threads(job), "spinning": job.config.latency_spinning}
-    if has_classes:
+    if inputs.has_classes:
         environment["attack"] = job.attack.model_dump()
-    if shared:
-        environment["test_texts_in"] = shared
-    if baseline is not None:
-        check_baseline(gates, baseline, environment, job.config.shapes)
-    folder = directory / ATTACK_FOLDER
-    if kept is not None and has_classes:
-        checkpoint = kept.open(job, directories, data, progress)
-        environment |= checkpoint.began_on
-        folder = checkpoint.folder / f"{ATTACK_FOLDER}{STAGES}"
-    answers = _answers(predictors, data, job, progress)
-    sample = data.sample(SPEED_TEXTS, job.run.seed)
-    encoded = encode(predictors["dense"].tokenizer, sample, job.columns.max_length)
-    latency = _latency(predictors, encoded, job, runtime_of(job.artifact, manifest), progress)
-    footprints = _footprints(directories, encoded, predictors["dense"], job, progress)
-    if kept is not None and has_classes:
+    if inputs.shared:
+        environment["test_texts_in"] = inputs.shared
+    return environment
+
+
+def _measure(inputs: _Inputs, job: ValidationJob, progress: Progress) -> _Measurements:
+    """Measure answers, latency and footprint of each variant."""
+    data, dense = inputs.data, inputs.predictors["dense"]
+    answers = _answers(inputs.predictors, data, job, progress)
+    encoded = encode(dense.tokenizer, data.sample(SPEED_TEXTS, job.run.seed), job.columns.max_length)
+    runtime = runtime_of(job.artifact, inputs.manifest)
+    latency = _latency(inputs.predictors, encoded, job, runtime, progress)
+    footprints = _footprints(inputs.directories, encoded, dense, job, progress)
+    return _Measurements(answers, latency, footprints)
+
+
+def _attack(
+    directory: Path, inputs: _Inputs, job: ValidationJob, checkpoint: Checkpoint | None, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Attack each variant, the dense model first; the outputs are in the directory's folder of attacks.
+
+    Args:
+        checkpoint: where they are kept meanwhile; None makes them in the directory.
+
+    Returns:
+        The record of each variant's attack.
+    """
+    final = directory / ATTACK_FOLDER
+    folder = final
+    if checkpoint is not None:
         checkpoint.open()
-    # An attack turns one class into another; numbers have none.
-    robustness = {
-        name: _attacked(name, path, folder, job, progress, is_kept=kept is not None)
-        for name, path in directories.items()
-        if has_classes
-    }
-    if kept is not None:
+        folder = checkpoint.folder / f"{ATTACK_FOLDER}{STAGES}"
+    records = {}
+    for name, path in inputs.directories.items():
+        records[name] = _attacked(name, path, folder, job, progress, is_kept=checkpoint is not None)
+    if checkpoint is not None:
         # By name: what a stopped attack left beside its result is no part of the report.
-        for name in robustness:
-            shutil.copytree(folder / name, directory / ATTACK_FOLDER / name)
+        for name in records:
+            shutil.copytree(folder / name, final / name)
+    return records
+
+
+def _variants(inputs: _Inputs, measured: _Measurements, attacks: Mapping[str, Mapping[str, Any]]) -> Variants:
+    """Bring together what is known of each variant.
+
+    Args:
+        attacks: the record of each variant's attack; empty of a regression.
+    """
     figures = {
         name: VariantFigures(
             path=path,
-            **answers[name],
-            robustness=_figures(robustness[name]) if has_classes else None,
-            against_dense=_against(robustness[name]) if has_classes else None,
-            latency=latency[name],
-            size_bytes=contents[name].size_bytes,
-            sparsity=contents[name].sparsity,
-            flops=contents[name].flops,
-            footprint=footprints.get(name),
+            **measured.answers[name],
+            robustness=_figures(attacks[name]) if attacks else None,
+            against_dense=_against(attacks[name]) if attacks else None,
+            latency=measured.latency[name],
+            size_bytes=inputs.contents[name].size_bytes,
+            sparsity=inputs.contents[name].sparsity,
+            flops=inputs.contents[name].flops,
+            footprint=measured.footprints.get(name),
         )
-        for name, path in directories.items()
+        for name, path in inputs.directories.items()
     }
-    variants = Variants(dense=figures["dense"], pruned=figures.get("pruned"), artifact=figures["artifact"])
-    absent = data.absent_classes() if has_classes else []
+    return Variants(dense=figures["dense"], pruned=figures.get("pruned"), artifact=figures["artifact"])
+
+
+def _judge(job: ValidationJob, inputs: _Inputs, variants: Variants, environment: dict[str, Any]) -> Report:
+    """Hold what was measured against the gates."""
+    data, baseline = inputs.data, inputs.baseline
+    absent = data.absent_classes() if inputs.has_classes else []
     measured = Measured(
         variants,
-        data.majority_share() if has_classes else None,
-        1 - len(absent) / len(label_names) if has_classes else None,
+        data.majority_share() if inputs.has_classes else None,
+        1 - len(absent) / len(data.label_names) if inputs.has_classes else None,
     )
-    if has_classes:
-        environment["attack_resources"] = robustness["artifact"]["resources"]
     compared = None if baseline is None else (Measured.of(baseline), doubts(baseline, environment))
-    results = [gate.judge(measured, *(compared or ())) for gate in gates]
-    report = Report(
+    results = [gate.judge(measured, *(compared or ())) for gate in inputs.gates]
+    return Report(
         verdict="fail" if any(result.status == "fail" for result in results) else "pass",
         task_metric=job.config.task_metric,
         majority_share=measured.majority_share,
@@ -250,12 +347,10 @@ def validate_into(
         absent_classes=absent,
         variants=variants,
         gates=results,
-        engine=engine,
+        engine=inputs.engine,
         environment=environment,
         seed=job.run.seed,
     )
-    write_report(directory, report, _appendix(directory, directories, manifest, data))
-    return report
 
 
 def _attacked(
@@ -378,10 +473,13 @@ def _against(record: Mapping[str, Any]) -> AgainstFigures | None:
     return AgainstFigures(**{name: record["against"][name] for name in AgainstFigures.model_fields})
 
 
-def _appendix(
-    working: Path, directories: Mapping[str, str], manifest: Mapping[str, Any], data: TextData
-) -> Appendix:
-    """What the readable reports tell besides: from the records of the stages, nothing is computed."""
+def _appendix(working: Path, inputs: _Inputs, attacks: Mapping[str, Mapping[str, Any]]) -> Appendix:
+    """What the readable reports tell besides: from the records of the stages, nothing is computed.
+
+    Args:
+        attacks: the record of each variant's attack; empty of a regression.
+    """
+    directories, manifest, data = inputs.directories, inputs.manifest, inputs.data
     facts = {
         "Test data": f"{data.source}, {len(data)} examples, sha256 {data.fingerprint[:12]}",
         "Parity with PyTorch": f"logits within {manifest['parity']['max_difference']:.1e} on "
@@ -400,12 +498,12 @@ def _appendix(
             "Pruning time": f"{record['seconds']:.0f} s",
             **facts,
         }
-    if data.task == "regression":
+    if not attacks:
         return Appendix(layers, [], facts)
-    resources = read_json(working / ATTACK_FOLDER / "artifact" / ROBUSTNESS_RECORD)["resources"]
+    resources = attacks["artifact"]["resources"]
     facts |= {f"Attack resource: {name}": value for name, value in resources.items()}
-    attacks = _attack_rows(working / ATTACK_FOLDER / "artifact", data.label_names)
-    return Appendix(layers, attacks, facts)
+    rows = _attack_rows(working / ATTACK_FOLDER / "artifact", data.label_names)
+    return Appendix(layers, rows, facts)
 
 
 def _attack_rows(directory: Path, label_names: list[str]) -> list[AttackRow]:

@@ -16,7 +16,6 @@ from compressor.options import (
     RunConfig,
 )
 from compressor.pruning.interface import PruningJob, prune_classifier
-from compressor.pruning.patterns import parse_pattern
 from compressor.system.console import SilentProgress
 from compressor.training.finetune_stage import finetune_directory
 
@@ -33,7 +32,7 @@ def test_pruned_classifiers_are_as_accurate(algorithm, small_classifier_dir, quo
         adaptive=AdaptiveConfig(iterations=10),
         randomized=RandomizedConfig(candidates=2, early_steps=2, recovery_steps=20),
     )
-    job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 0)
+    job = PruningJob(config, LENGTH, 0)
     accuracies = []
     for device in (CPU, CUDA):
         classifier = load_classifier(str(small_classifier_dir), device)

@@ -12,9 +12,15 @@ QUICK = RandomizedConfig(
 FEW = PruneConfig(calibration_examples=16, adaptive=AdaptiveConfig(iterations=3))
 
 
+def with_pattern(config, pattern):
+    """The prune section, for another pattern."""
+    scope = getattr(pattern, "scope", None)
+    return config.model_copy(update={"pattern": str(pattern), "sparsity": pattern.sparsity, "scope": scope})
+
+
 def prune(directory, texts, pattern, config=QUICK, seed=0, walk=FEW):
     """The classifier, pruned, and the result."""
     classifier = load_classifier(str(directory))
     own = walk.model_copy(update={"algorithm": "randomized", "randomized": config})
-    job = PruningJob(pattern, own, 32, seed)
+    job = PruningJob(with_pattern(own, pattern), 32, seed)
     return classifier, prune_classifier(classifier, texts, job, SilentProgress())

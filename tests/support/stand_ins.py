@@ -160,4 +160,3 @@ def put_in_place(patch: pytest.MonkeyPatch, encoder: Path) -> None:
     patch.setattr("compressor.validation.stage.measure_latency", timed_thrice)
     patch.setattr("compressor.validation.measure.latency.PATIENCE", 1)
     patch.setattr("compressor.validation.measure.latency.WARMUP_ROUNDS", 1)
-    patch.setattr("compressor.pipeline.estimates.MEASURED_SECONDS", 0.05)

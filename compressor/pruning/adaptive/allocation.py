@@ -19,7 +19,7 @@ from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.models.classifier import Classifier
 from compressor.pruning.interface import PruningJob
-from compressor.pruning.layerwise import LinearGroup, damped_hessian, groups_along, start_walk
+from compressor.pruning.layerwise import LinearGroup, damped_hessian, group_steps, start_walk
 from compressor.pruning.patterns import MaskPattern, Unstructured
 from compressor.pruning.solvers.solvers import greedy
 from compressor.system.console import Progress
@@ -124,7 +124,8 @@ def _measured_curves(
     walk, _ = start_walk(classifier, data, job, dense=None)
     curves, sizes = {}, {}
     whole = walk.last_first_tokens()
-    for group in groups_along(walk, classifier, progress, "Measuring error curves"):
+    for index, names in progress.track(group_steps(classifier), "Measuring error curves"):
+        group = LinearGroup.of(classifier, index, names)
         moments = walk.moments(group.first)
         hessian, _ = damped_hessian(group.names[0], moments.hessian, job.config.adaptive.damping)
         errors = []
@@ -136,6 +137,8 @@ def _measured_curves(
             errors.append(float(change.square().sum() / whole.square().sum()))
         curves[group.names] = _interpolated(errors)
         sizes[group.names] = sum(linear.weight.numel() for linear in group.linears)
+        if group.is_last:
+            walk.advance()
     return curves, sizes
 
 

@@ -42,26 +42,26 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     the pruned part feeds it (4.3.2), the adapted dense weight (4.3.3, eq. 5) and its bias, and the
     elimination. Pooler and classifier are re-solved for their drifted inputs at the end.
     """
-    options = job.config.adaptive
-    if options.allocation == "error" and not isinstance(job.pattern, Unstructured):
+    options, pattern = job.config.adaptive, job.pattern
+    if options.allocation == "error" and not isinstance(pattern, Unstructured):
         raise UserError(
-            f"allocation error: pattern {job.pattern} has the same sparsity everywhere; "
+            f"allocation error: pattern {pattern} has the same sparsity everywhere; "
             f"use --allocation uniform, or --pattern unstructured"
         )
     details: dict[str, object] = {}
     patterns: dict[tuple[str, ...], MaskPattern] = {}
     solver: GroupSolver
-    if isinstance(job.pattern, Structured):
-        solver = StructuredSolver(options, job.pattern, head_size(classifier.model), job.seed)
+    if isinstance(pattern, Structured):
+        solver = StructuredSolver(options, pattern, head_size(classifier.model), job.seed)
     else:
         patterns = _group_patterns(classifier, data, job, progress)
-        details["sparsities"] = {names[0]: pattern.sparsity for names, pattern in patterns.items()}
+        details["sparsities"] = {names[0]: own.sparsity for names, own in patterns.items()}
         solver = SparseSolver(options, patterns, job.seed)
     dense = copy.deepcopy(classifier.model)
     found = prune_layerwise(
         classifier, data, job, solver, progress, dense=dense, drifted=options.adaptive_hessian
     )
-    if isinstance(job.pattern, Structured):
+    if isinstance(pattern, Structured):
         set_neuron_count(classifier.model)
     if options.resolve_heads:
         resolve_heads(classifier, found.walk, options.damping)
@@ -121,8 +121,9 @@ def _group_patterns(
     classifier: Classifier, data: TextData, job: PruningJob, progress: Progress
 ) -> dict[tuple[str, ...], MaskPattern]:
     """Return the pattern of each group of layers with a common input."""
-    if isinstance(job.pattern, Unstructured) and job.config.adaptive.allocation == "error":
-        return allocate(classifier, data, job, by_layer(job.pattern), progress)
+    pattern = job.pattern
+    if isinstance(pattern, Unstructured) and job.config.adaptive.allocation == "error":
+        return allocate(classifier, data, job, by_layer(pattern), progress)
     return uniform_patterns(classifier, job.mask_pattern)
 
 

@@ -19,7 +19,6 @@ from compressor.models.structure import (
 )
 from compressor.options import AdaptiveConfig, ColumnsConfig, ExportConfig, PruneConfig, RunConfig
 from compressor.pruning.interface import PruningJob, prune_classifier, prune_directory
-from compressor.pruning.patterns import parse_pattern
 from compressor.system.console import SilentProgress
 from exporters.stage import export_directory
 
@@ -32,9 +31,13 @@ RUN = RunConfig(device="cpu", threads=2)
 def prune(directory, data, algorithm, sparsity, pattern="structured", **adaptive):
     classifier = load_classifier(str(directory))
     config = PruneConfig(
-        algorithm=algorithm, calibration_examples=48, adaptive=AdaptiveConfig(iterations=2, **adaptive)
+        algorithm=algorithm,
+        pattern=pattern,
+        sparsity=sparsity,
+        calibration_examples=48,
+        adaptive=AdaptiveConfig(iterations=2, **adaptive),
     )
-    job = PruningJob(parse_pattern(pattern, sparsity), config, LENGTH, seed=0)
+    job = PruningJob(config, LENGTH, seed=0)
     return classifier, prune_classifier(classifier, data, job, SilentProgress())
 
 
@@ -193,8 +196,8 @@ def test_a_smaller_model_can_be_pruned_again(small_classifier_dir, quotes, few_q
 def test_other_algorithms_refuse_and_leave_the_model_alone(small_classifier_dir, quotes, algorithm):
     classifier = load_classifier(str(small_classifier_dir))
     before = {name: value.clone() for name, value in classifier.model.state_dict().items()}
-    config = PruneConfig(algorithm=algorithm, calibration_examples=16)
-    job = PruningJob(parse_pattern("structured", 0.5), config, LENGTH, seed=0)
+    config = PruneConfig(algorithm=algorithm, pattern="structured", calibration_examples=16)
+    job = PruningJob(config, LENGTH, seed=0)
     with pytest.raises(UserError, match=f"pattern structured: algorithm {algorithm} cannot take heads"):
         prune_classifier(classifier, quotes, job, SilentProgress())
     assert all(torch.equal(value, before[name]) for name, value in classifier.model.state_dict().items())

@@ -239,7 +239,7 @@ def test_a_changed_gate_measures_again_and_attacks_nothing(recipe, finished, tmp
     assert report.variants.artifact.robustness == finished[1].variants.artifact.robustness
 
 
-def test_a_dry_run_says_what_would_run_how_long_it_takes_and_writes_nothing(recipe, finished, monkeypatch):
+def test_a_dry_run_says_what_would_run_and_why_and_writes_nothing(recipe, finished):
     output, _ = finished
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     prune = PruneConfig(pattern="2:4", calibration_examples=64)
@@ -249,13 +249,12 @@ def test_a_dry_run_says_what_would_run_how_long_it_takes_and_writes_nothing(reci
     assert list(told) == STAGES
     assert told["prune"].reasons == ("prune.pattern changed from 'unstructured' to '2:4'",)
     assert told["attack dense"].reasons == ()
-    assert {name for name, stage in told.items() if stage.seconds > 0} == set(STAGES) - {"attack dense"}
-    assert 1 < found.seconds < 1000
+    assert {name for name, stage in told.items() if stage.reasons} == set(STAGES) - {"attack dense"}
     text = in_words(found)
     assert "attack dense: would be reused" in text
-    assert "TensorRT" in text
-    monkeypatch.setattr("compressor.pipeline.estimates.measure", None)
-    assert dry_run(recipe, output, force=False).seconds == 0
+    assert "prune: would run (prune.pattern changed from 'unstructured' to '2:4')" in text
+    assert found.facts()["stages"][STAGES.index("prune")]["reasons"] == told["prune"].reasons
+    assert not any(stage.reasons for stage in dry_run(recipe, output, force=False).stages)
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 

@@ -19,8 +19,10 @@ FIRST = "bert.encoder.layer.0.attention.self.query"
 
 def prune(directory, data, algorithm, pattern, sparsity, seed=0, examples=32):
     classifier = load_classifier(str(directory))
-    config = PruneConfig(algorithm=algorithm, calibration_examples=examples)
-    job = PruningJob(parse_pattern(pattern, sparsity), config, LENGTH, seed)
+    config = PruneConfig(
+        algorithm=algorithm, pattern=pattern, sparsity=sparsity, calibration_examples=examples
+    )
+    job = PruningJob(config, LENGTH, seed)
     return classifier, prune_classifier(classifier, data, job, SilentProgress())
 
 

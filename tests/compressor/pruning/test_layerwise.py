@@ -12,12 +12,12 @@ from compressor.options import AdaptiveConfig, PruneConfig
 from compressor.pruning.interface import PruningJob, prune_classifier
 from compressor.pruning.layerwise import (
     GroupSolver,
+    LinearGroup,
     Solution,
-    groups_along,
+    group_steps,
     prune_layerwise,
     start_walk,
 )
-from compressor.pruning.patterns import parse_pattern
 from compressor.pruning.record import LayerRecord
 from compressor.system.checkpoint import NoCheckpoint, Part
 from compressor.system.console import SilentProgress
@@ -36,9 +36,8 @@ def classifier(small_classifier_dir):
 
 def job(checkpoint=None, algorithm="adaptive", sparsity=0.5, **adaptive):
     options = AdaptiveConfig(**{"solver": "greedy", "resolve_heads": False, **adaptive})
-    config = PruneConfig(algorithm=algorithm, calibration_examples=16, adaptive=options)
-    pattern = parse_pattern("unstructured", sparsity)
-    return PruningJob(pattern, config, 24, 0, checkpoint or NoCheckpoint())
+    config = PruneConfig(algorithm=algorithm, sparsity=sparsity, calibration_examples=16, adaptive=options)
+    return PruningJob(config, 24, 0, checkpoint or NoCheckpoint())
 
 
 class Halving(GroupSolver):
@@ -76,13 +75,13 @@ def walk(classifier, quotes, solver, checkpoint=None, beside_dense=True, drifted
 # groups -----------------------------------------------------------------------------------------
 
 
-def test_groups_hold_all_layers_in_the_order_of_the_data(classifier, quotes):
-    steps, _ = start_walk(classifier, quotes, job(), dense=None)
-    groups = list(groups_along(steps, classifier, SilentProgress(), "groups"))
+def test_groups_hold_all_layers_in_the_order_of_the_data(classifier):
+    groups = [LinearGroup.of(classifier, *step) for step in group_steps(classifier)]
     linears = encoder_linears(classifier.model)
     assert [name for group in groups for name in group.names] == list(linears)
     assert [names for index in range(2) for names in BERT.group_names(index)] == [g.names for g in groups]
     assert [group.key for group in groups] == KEYS
+    assert [group.is_last for group in groups] == [False, False, False, True] * 2
     for group in groups:
         assert torch.equal(group.weight, torch.cat([linears[name].weight for name in group.names]).double())
         assert torch.equal(group.bias, torch.cat([linears[name].bias for name in group.names]).double())

@@ -18,7 +18,7 @@ from compressor.pruning.adaptive import allocation
 from compressor.pruning.adaptive.allocation import GRID_STEP, MEASURED, MOST, allocate, cheapest, grid
 from compressor.pruning.interface import PruningJob, prune_classifier
 from compressor.pruning.layerwise import start_walk
-from compressor.pruning.patterns import Unstructured, parse_pattern
+from compressor.pruning.patterns import Unstructured
 from compressor.pruning.solvers.solvers import damped, greedy
 from compressor.system.console import SilentProgress
 
@@ -120,8 +120,8 @@ def few_measurements(monkeypatch):
 
 def job(pattern="unstructured", sparsity=None, **options):
     adaptive = AdaptiveConfig(**{"allocation": "error", "solver": "greedy", "iterations": 5, **options})
-    config = PruneConfig(calibration_examples=16, adaptive=adaptive)
-    return PruningJob(parse_pattern(pattern, sparsity), config, 32, seed=0)
+    config = PruneConfig(pattern=pattern, sparsity=sparsity, calibration_examples=16, adaptive=adaptive)
+    return PruningJob(config, 32, seed=0)
 
 
 def test_what_a_group_costs_is_what_it_does_to_the_last_cls(small_classifier_dir, quotes, monkeypatch):

@@ -96,8 +96,8 @@ def test_pruning_ends_with_it(small_classifier_dir, quotes, pattern, last_weight
     def pruned(steps):
         classifier = load_classifier(str(small_classifier_dir))
         adaptive = AdaptiveConfig(solver="greedy", distillation_steps=steps)
-        config = PruneConfig(calibration_examples=24, adaptive=adaptive)
-        job = PruningJob(parse_pattern(pattern, 0.5), config, LENGTH, 0, NoCheckpoint())
+        config = PruneConfig(pattern=pattern, calibration_examples=24, adaptive=adaptive)
+        job = PruningJob(config, LENGTH, 0, NoCheckpoint())
         result = prune_classifier(classifier, quotes, job, SilentProgress())
         return classifier, result
 
@@ -124,7 +124,7 @@ def test_it_sees_as_many_texts_as_asked_whatever_the_layers_are_solved_with(
     classifier = load_classifier(str(small_classifier_dir))
     adaptive = AdaptiveConfig(solver="greedy", distillation_steps=1, distillation_examples=asked)
     config = PruneConfig(calibration_examples=24, adaptive=adaptive)
-    job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 3, NoCheckpoint())
+    job = PruningJob(config, LENGTH, 3, NoCheckpoint())
     result = prune_classifier(classifier, quotes, job, SilentProgress())
     assert result.details["calibration_examples"] == 24
     drawn, held_out = split_texts(quotes, asked or 24, 3)
@@ -150,7 +150,7 @@ def test_a_stopped_one_goes_on_to_the_same_weights(
         classifier = load_classifier(str(small_classifier_dir))
         adaptive = AdaptiveConfig(solver="greedy", distillation_steps=4)
         config = PruneConfig(calibration_examples=24, adaptive=adaptive)
-        job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 0, checkpoint)
+        job = PruningJob(config, LENGTH, 0, checkpoint)
         prune_classifier(classifier, quotes, job, progress)
         return classifier.model.state_dict()
 
@@ -313,7 +313,7 @@ def test_pruning_can_end_with_words_replaced(
         classifier = load_classifier(str(small_classifier_dir))
         adaptive = AdaptiveConfig(solver="greedy", distillation_steps=4, distillation_substituted_share=0.5)
         config = PruneConfig(calibration_examples=24, adaptive=adaptive)
-        job = PruningJob(parse_pattern("unstructured", 0.5), config, LENGTH, 0, checkpoint, vectors)
+        job = PruningJob(config, LENGTH, 0, checkpoint, vectors)
         prune_classifier(classifier, quotes, job, progress)
         return classifier.model.state_dict()
 

@@ -38,9 +38,14 @@ def prune(
     examples = options.pop("calibration_examples", 64)
     options = {"iterations": 10, **options}
     config = PruneConfig(
-        algorithm=algorithm, calibration_examples=examples, adaptive=AdaptiveConfig(**options)
+        algorithm=algorithm,
+        pattern=pattern,
+        sparsity=sparsity,
+        scope=scope,
+        calibration_examples=examples,
+        adaptive=AdaptiveConfig(**options),
     )
-    job = PruningJob(parse_pattern(pattern, sparsity, scope), config, LENGTH, seed)
+    job = PruningJob(config, LENGTH, seed)
     result = prune_classifier(classifier, data, job, SilentProgress())
     return classifier, result
 

@@ -77,8 +77,8 @@ def test_padding_does_not_count(pruned_walk):
 def prune(directory, quotes, checkpoint, passes):
     classifier = load_classifier(str(directory))
     options = AdaptiveConfig(solver="greedy", reconstruction_passes=passes, reconstruction_rate=1e-3)
-    config = PruneConfig(calibration_examples=48, adaptive=options)
-    job = PruningJob(Unstructured(0.75), config, 32, 0, checkpoint)
+    config = PruneConfig(sparsity=0.75, calibration_examples=48, adaptive=options)
+    job = PruningJob(config, 32, 0, checkpoint)
     prune_classifier(classifier, quotes, job, SilentProgress())
     return classifier.model
 

@@ -80,7 +80,7 @@ def test_attacked_texts_are_held_out_ones(small_classifier_dir, texts, monkeypat
 
     monkeypatch.setattr(holdout_module, "_attack_on", attack_on)
     config = QUICK.model_copy(update={"attack_weight": 1.0, "attacked_examples": 5})
-    job = PruningJob(Unstructured(0.5), PruneConfig(randomized=config), 32, 0)
+    job = PruningJob(PruneConfig(randomized=config), 32, 0)
     classifier = load_classifier(str(small_classifier_dir))
     training, holdout = module.split(classifier, texts, job, SilentProgress())
     attacked = {tuple(ids) for ids, _ in encode(classifier.tokenizer, seen["attacked"], 32)}

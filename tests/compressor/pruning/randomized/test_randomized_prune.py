@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from quick_runs import FEW, QUICK, prune
+from quick_runs import FEW, QUICK, prune, with_pattern
 
 from compressor.data.texts import load_text_data
 from compressor.errors import UserError
@@ -83,7 +83,7 @@ def test_weights_come_back_only_where_asked_for(small_classifier_dir, texts, mon
     config = QUICK.model_copy(update={"revive": revive, "sampling_ratio": 0.5, "recovery_steps": 1})
     kept = Masks()
     options = PruneConfig(algorithm="randomized", randomized=config)
-    job = PruningJob(Unstructured(0.5), options, 32, 0, kept)
+    job = PruningJob(options, 32, 0, kept)
     classifier = load_classifier(str(small_classifier_dir))
     result = prune_classifier(classifier, texts, job, SilentProgress())
     came_back = sum(
@@ -154,7 +154,7 @@ def test_by_adaptive_saliency_the_first_candidate_is_algorithm_1(small_classifie
         small_classifier_dir, texts, pattern, RandomizedConfig(holdout_examples=32, **alone)
     )
     expected = load_classifier(str(small_classifier_dir))
-    job = PruningJob(pattern, FEW, 32, 0)
+    job = PruningJob(with_pattern(FEW, pattern), 32, 0)
     adaptive = prune_classifier(expected, texts, job, SilentProgress())
     assert all(torch.equal(mask, adaptive.masks[name]) for name, mask in result.masks.items())
     assert result.patterns == adaptive.patterns
@@ -256,8 +256,8 @@ def test_a_stopped_run_goes_on_behind_its_last_step_with_the_same_weights(
 
     def go(checkpoint):
         classifier = load_classifier(str(small_classifier_dir))
-        options = PruneConfig(algorithm="randomized", randomized=config)
-        job = PruningJob(Unstructured(0.7), options, 32, 0, checkpoint)
+        options = PruneConfig(algorithm="randomized", sparsity=0.7, randomized=config)
+        job = PruningJob(options, 32, 0, checkpoint)
         return classifier, prune_classifier(classifier, texts, job, SilentProgress())
 
     with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,6 @@ from transformers import BertForSequenceClassification
 from compressor.models.classifier import Classifier, encoder_weights, load_classifier
 from compressor.options import PruneConfig
 from compressor.pruning.interface import PruningJob
-from compressor.pruning.patterns import Unstructured
 from compressor.pruning.randomized.candidates import (
     StepJob,
     Trials,
@@ -29,7 +28,7 @@ def setting(small_classifier_dir, quotes):
     classifier = load_classifier(str(small_classifier_dir))
     config = QUICK.model_copy(update={"dropout": True})
     pruning = PruneConfig(algorithm="randomized", calibration_examples=64, randomized=config)
-    job = PruningJob(Unstructured(0.5), pruning, 16, 0)
+    job = PruningJob(pruning, 16, 0)
     training, holdout = split(classifier, quotes.select(range(96)), job, SilentProgress())
 
     def begin(index, trial):
