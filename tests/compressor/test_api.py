@@ -62,7 +62,7 @@ def state():
 
 
 @pytest.fixture(scope="module")
-def made(critic_quotes, small_classifier_dir, tmp_path_factory):
+def lines(critic_quotes, small_classifier_dir, tmp_path_factory):
     """The folder and the results of the lines that the README shows, and the state before and after them."""
     folder = tmp_path_factory.mktemp("api")
     dense, test = small_classifier_dir, critic_quotes / "test.tsv"
@@ -78,12 +78,13 @@ def made(critic_quotes, small_classifier_dir, tmp_path_factory):
     return folder, pruned, artifact, attack, report, before, state()
 
 
-def test_the_lines_make_what_they_name(made):
-    folder, pruned, artifact, attack, report, *_ = made
+def test_the_lines_make_what_they_name(lines):
+    folder, pruned, artifact, attack, report, *_ = lines
     assert [Path(result) for result in (pruned, artifact, attack, report)] == [
         folder / name for name in ("pruned", "artifact", "attack", "report")
     ]
-    assert (pruned.sparsity, pruned.layers[0].sparsity) == (0.5, 0.5)
+    assert (pruned.sparsity, len(pruned.layers)) == (0.5, 12)
+    assert pruned.layers[0].name == "bert.encoder.layer.0.attention.self.query"
     assert attack.examples == 6
     assert attack.accuracy_under_attack_interval.low <= attack.accuracy_under_attack
     assert report.verdict == "pass"
@@ -91,8 +92,8 @@ def test_the_lines_make_what_they_name(made):
     assert report.path == folder / "report"
 
 
-def test_a_record_holds_what_the_stage_wrote(made):
-    folder, pruned, artifact, attack, report, *_ = made
+def test_a_record_holds_what_the_stage_wrote(lines):
+    folder, pruned, artifact, attack, report, *_ = lines
     for record, file in (
         (pruned, "pruned/pruning.json"), (artifact, "artifact/manifest.json"),
         (attack, "attack/robustness.json"), (report, "report/report.json"),
@@ -103,15 +104,15 @@ def test_a_record_holds_what_the_stage_wrote(made):
         assert set(facts) - set(written) <= {"path", "sha256"}
 
 
-def test_the_calling_program_is_as_before(made):
-    *_, before, after = made
+def test_the_calling_program_is_as_before(lines):
+    *_, before, after = lines
     assert after == before
 
 
 def test_the_command_writes_the_same_weights_and_prints_the_same_facts(
-    made, small_classifier_dir, critic_quotes, tmp_path
+    lines, small_classifier_dir, critic_quotes, tmp_path
 ):
-    pruned = made[1]
+    pruned = lines[1]
     data = ["--calibration", critic_quotes / "small.tsv", "--output", tmp_path / "out"]
     printed = command("prune", small_classifier_dir, *data, *flags(PRUNE))
     assert weights_fingerprint(str(tmp_path / "out")) == pruned.sha256
@@ -123,8 +124,8 @@ def test_the_command_writes_the_same_weights_and_prints_the_same_facts(
     )
 
 
-def test_the_command_attacks_alike(made, critic_quotes, tmp_path):
-    artifact, attack = made[2], made[3]
+def test_the_command_attacks_alike(lines, critic_quotes, tmp_path):
+    artifact, attack = lines[2], lines[3]
     data = ["--data", critic_quotes / "test.tsv", "--output", tmp_path / "out"]
     printed = command("attack", artifact.path, *data, *flags(ATTACK))
     facts = json.loads(json.dumps(attack.model_dump()))
@@ -133,8 +134,8 @@ def test_the_command_attacks_alike(made, critic_quotes, tmp_path):
     assert printed["queries_per_example"] == facts["queries_per_example"]
 
 
-def test_inspect_and_verify_tell_what_the_commands_print(made, tmp_path):
-    pruned, artifact = made[1], made[2]
+def test_inspect_and_verify_tell_what_the_commands_print(lines, tmp_path):
+    pruned, artifact = lines[1], lines[2]
     assert command("inspect", pruned.path) == json.loads(json.dumps(compressor.inspect(pruned).model_dump()))
     checked = compressor.verify(artifact)
     assert command("verify", artifact.path) == checked.model_dump() == {"ok": True, "problems": []}
@@ -148,19 +149,19 @@ def test_a_changed_file_is_told_and_no_error(artifact):
     assert len(checked.problems) == 1
 
 
-def test_a_classifier_is_packed_and_restored(made, tmp_path):
-    pruned = made[1]
+def test_a_classifier_is_packed_and_restored(lines, tmp_path):
+    pruned = lines[1]
     packed = compressor.pack(pruned, output=tmp_path / "packed")
     restored = compressor.unpack(packed, output=tmp_path / "restored")
     assert weights_fingerprint(str(restored.path)) == pruned.sha256
 
 
-def test_perturb_takes_an_earlier_result_to_compare_with(made, critic_quotes, vectors_file, tmp_path):
-    options = {"perturbed_examples": 10, "word_vectors": vectors_file} | RUN
+def test_perturb_takes_an_earlier_result_to_compare_with(lines, critic_quotes, tmp_path):
+    options = {"perturbed_examples": 10, "perturbations": ["typos"]} | RUN
     data = critic_quotes / "test.tsv"
-    first = compressor.perturb(made[1], data=data, output=tmp_path / "first", **options)
-    second = compressor.perturb(made[2], data=data, output=tmp_path / "second", against=first, **options)
-    assert second.against["model"] == first.model == str(made[1].path)
+    first = compressor.perturb(lines[1], data=data, output=tmp_path / "first", **options)
+    second = compressor.perturb(lines[2], data=data, output=tmp_path / "second", against=first, **options)
+    assert second.against["model"] == first.model == str(lines[1].path)
     assert second.perturbations[0].kind == "clean"
 
 
@@ -172,10 +173,10 @@ def test_finetune_makes_a_classifier(small_encoder_dir, critic_quotes, tmp_path)
     assert record.sha256 == weights_fingerprint(str(tmp_path / "dense"))
 
 
-def test_a_broken_gate_is_a_verdict(made, small_classifier_dir, critic_quotes, tmp_path):
+def test_a_broken_gate_is_a_verdict(lines, small_classifier_dir, critic_quotes, tmp_path):
     report = compressor.validate(
         small_classifier_dir,
-        made[2],
+        lines[2],
         data=critic_quotes / "test.tsv",
         output=tmp_path / "report",
         gates=["sparsity >= 0.9"],
@@ -201,7 +202,7 @@ IN_MEMORY = {name: value for name, value in PRUNE.items() if name != "device"}
 
 
 def test_a_model_in_memory_gets_the_weights_of_the_command(
-    made, dense, tokenizer, quotes, tmp_path, monkeypatch
+    lines, dense, tokenizer, quotes, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     weights = {name: value.clone() for name, value in dense.state_dict().items()}
@@ -209,12 +210,12 @@ def test_a_model_in_memory_gets_the_weights_of_the_command(
     pruned = compressor.prune_model(dense, tokenizer, quotes.texts, **IN_MEMORY)
     assert state() == before
     assert not list(tmp_path.iterdir())
-    expected = load_classifier(str(made[1].path)).model.state_dict()
+    expected = load_classifier(str(lines[1].path)).model.state_dict()
     assert pruned.model.state_dict().keys() == expected.keys()
     for name, value in pruned.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
     assert pruned.sparsity == 0.5
-    assert [layer.name for layer in pruned.layers] == [layer.name for layer in made[1].layers]
+    assert [layer.name for layer in pruned.layers] == [layer.name for layer in lines[1].layers]
     for name, linear in encoder_linears(pruned.model).items():
         assert not linear.weight[~pruned.masks[name]].any()
     assert all(torch.equal(value, weights[name]) for name, value in dense.state_dict().items())
