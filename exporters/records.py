@@ -15,6 +15,7 @@ class ExportRecord(StageRecord):
 
     Attributes:
         format: `onnx`.
+        runtime: name of what runs the graph.
         opset: version of ONNX's operators.
         labels: class names, by index.
         max_length: longest input, in tokens.
@@ -34,6 +35,7 @@ class ExportRecord(StageRecord):
 
     schema_version: int
     format: str
+    runtime: str
     opset: int
     precision: GraphPrecision
     labels: list[str]
