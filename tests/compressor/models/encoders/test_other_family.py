@@ -11,6 +11,7 @@ from compressor.data.texts import load_text_data
 from compressor.inspection.comparison import compare_directories
 from compressor.inspection.texts import KnowledgeOptions
 from compressor.models.classifier import encoder_linears, load_classifier
+from compressor.models.manifest import read_artifact_manifest
 from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.options import AdaptiveConfig, ColumnsConfig, ExportConfig, PruneConfig, RunConfig
 from compressor.pruning.interface import prune_directory
@@ -59,15 +60,15 @@ def test_it_is_pruned_exported_and_measured(checkpoint, texts, tmp_path, pattern
     pruned = prune(checkpoint, texts, tmp_path / "pruned", pattern=pattern, algorithm=algorithm, sparsity=0.5)
     artifact = tmp_path / "artifact"
     options = ExportConfig(parity_examples=16)
-    manifest = export_directory(str(pruned), str(texts), COLUMNS, options, RUN, artifact, **QUIET)
-    assert all(name.startswith("core.encoder.layer.") for name in manifest["layers"])
+    record = export_directory(str(pruned), str(texts), COLUMNS, options, RUN, artifact, **QUIET)
+    assert all(name.startswith("core.encoder.layer.") for name in record.layers)
     bom = json.loads((artifact / "bom.cdx.json").read_text())["metadata"]["component"]
     assert bom["modelCard"]["modelParameters"]["modelArchitecture"] == "OtherClassifier"
     data = load_text_data(str(texts), COLUMNS, "test")
     expected = predict(TorchPredictor(load_classifier(str(pruned))), data, 16)
     assert np.abs(expected - predict(OnnxPredictor(artifact, 1, "cpu"), data, 16)).max() < 1e-4
-    paths = {"dense": str(checkpoint), "pruned": str(pruned), "artifact": str(artifact)}
-    _, contents = load_variants(paths, manifest["sparsity"], RUN, 8)
+    classifiers = {"dense": str(checkpoint), "pruned": str(pruned)}
+    _, contents = load_variants(classifiers, artifact, read_artifact_manifest(artifact), RUN, 8)
     assert contents["pruned"].flops.nonzero_weights < contents["dense"].flops.nonzero_weights
 
 
