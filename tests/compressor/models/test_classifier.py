@@ -12,7 +12,6 @@ from compressor.errors import UserError
 from compressor.models.classifier import (
     encoder_linears,
     encoder_weights,
-    linear_at,
     load_classifier,
     load_for_finetuning,
     save_classifier,
@@ -20,6 +19,7 @@ from compressor.models.classifier import (
     weights_bytes,
     weights_fingerprint,
 )
+from compressor.models.structure import linear_at
 from compressor.system.files import sha256_of
 
 
