@@ -455,7 +455,7 @@ def test_shorter_inputs_are_measured(artifact, exported, tmp_path):
 def test_longer_inputs_than_were_proven_are_not_served(artifact, serve, tmp_path):
     with pytest.raises(serve.StartError, match="--max-tokens: 17 is more than the 16 that"):
         serve.Classifier(serve.Settings(artifact=artifact, max_tokens=17))
-    with pytest.raises(UserError, match="was proven with 16 tokens at most"):
+    with pytest.raises(UserError, match="was exported with at most 16 tokens"):
         write_repository(artifact, tmp_path / "out", TritonConfig(max_length=17), force=False)
 
 
