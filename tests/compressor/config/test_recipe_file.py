@@ -68,7 +68,8 @@ def test_an_unknown_key_suggests_the_near_one_with_its_line(tmp_path, text, line
 
 def test_an_unknown_key_like_no_other_lists_those_that_are_known(tmp_path):
     problem = problem_of(tmp_path, MINIMAL + "attack:\n  zzzz: 1\n")
-    assert problem.startswith("6: attack.zzzz: unknown key; known here: attack, attack_examples, attack_options, ")
+    known = "attack, attack_examples, attack_options, "
+    assert problem.startswith(f"6: attack.zzzz: unknown key; known here: {known}")
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,7 @@ def test_the_signature_and_the_docstring_have_every_option():
     assert list(parameters)[:2] == ["model", "force"]
     fields = [entry for section in (PruneConfig, ColumnsConfig, RunConfig) for entry in options_of(section)]
     assert list(parameters)[2:] == [name for name, _, _ in fields]
-    assert make.__doc__.startswith(
-        "Make something.\n\nOptions, each a keyword:\n\nPruning:\n"
-    )
+    assert make.__doc__.startswith("Make something.\n\nOptions, each a keyword:\n\nPruning:\n")
     for name, field, _ in fields:
         assert parameters[name].default == field.get_default(call_default_factory=True)
         assert f"\n    {name}: {field.description}" in make.__doc__
