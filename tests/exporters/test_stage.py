@@ -179,8 +179,8 @@ def test_smaller_graphs_of_every_precision_are_proven(
         narrowed_dir, tmp_path / "artifact", data=data, parity_examples=64, precision=precision, **options
     )
     assert manifest["precision"] == precision
-    # 12 heads and 1,536 neurons of the whole model.
-    assert {(widths["heads"], widths["neurons"]) for widths in manifest["widths"]} == {(11, 768)}
+    # 12 heads and 256 neurons of the whole model.
+    assert {(widths["heads"], widths["neurons"]) for widths in manifest["widths"]} == {(11, 128)}
     assert manifest["encoder_weights"]["graph"] < 0.8 * manifest["encoder_weights"]["model"]
     # What is cut out counts as zero, so the figure is the model's; int8 has more zeros.
     weights = encoder_weights(load_classifier(str(narrowed_dir)).model)

@@ -198,7 +198,7 @@ def test_other_algorithms_refuse_and_leave_the_model_alone(small_classifier_dir,
     before = {name: value.clone() for name, value in classifier.model.state_dict().items()}
     config = PruneConfig(algorithm=algorithm, pattern="structured", calibration_examples=16)
     job = PruningJob(config, LENGTH, seed=0)
-    with pytest.raises(UserError, match=f"pattern structured: algorithm {algorithm} cannot take heads"):
+    with pytest.raises(UserError, match=f"pattern structured: algorithm {algorithm} cannot remove heads"):
         prune_classifier(classifier, quotes, job, SilentProgress())
     assert all(torch.equal(value, before[name]) for name, value in classifier.model.state_dict().items())
 
