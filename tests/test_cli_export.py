@@ -65,8 +65,8 @@ def test_checks_and_products_are_shown_as_tables(groups_dir, critic_quotes, tmp_
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--precision", "int8"], "take int8-static"),
-        (["--storage", "sparse"], "take storage dense"),
+        (["--precision", "int8"], "use int8-static"),
+        (["--storage", "sparse"], "use storage dense"),
         ([f"--engine-lengths={length}" for length in (1, 64, 513)], "512 positions"),
         ([f"--engine-batch-sizes={size}" for size in (8, 4, 9)], "batch has min 8"),
     ],
