@@ -41,7 +41,7 @@ def random_texts(count: int, shortest: int, longest: int, seed: int = 0) -> list
     generator = np.random.default_rng(seed)
     texts = []
     for length in generator.integers(shortest, longest + 1, count):
-        texts.append(([101, *generator.integers(1000, 15000, length - 2).tolist(), 102], [0] * int(length)))
+        texts.append(([101, *generator.integers(1000, 10000, length - 2).tolist(), 102], [0] * int(length)))
     return texts
 
 

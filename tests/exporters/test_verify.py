@@ -27,7 +27,7 @@ from exporters.verify import (
 )
 
 # The small model has some more word pieces; at its length these tests would take long.
-LIMITS = InputLimits(vocabulary=15000, length=64, segments=2)
+LIMITS = InputLimits(vocabulary=10000, length=64, segments=2)
 
 
 def parity_of(reference, exported, data):
@@ -74,8 +74,8 @@ class Altered:
 def marked(quotes, reference):
     """60 texts, of which the one at 41 alone has a certain word."""
     texts = quotes.select(range(60))
-    token = reference.tokenizer.convert_tokens_to_ids("zebra")
-    texts.texts[41] = "a zebra of a film"
+    token = reference.tokenizer.convert_tokens_to_ids("elephant")
+    texts.texts[41] = "an elephant of a film"
     return texts, token
 
 
@@ -100,7 +100,7 @@ def test_a_difference_in_one_text_is_found_and_named(reference, exported, marked
     altered = Altered(exported, token, lambda logits: logits + 0.5)
     parity = parity_of(reference, altered, texts)
     assert parity.max_difference == pytest.approx(0.5, abs=1e-3)
-    assert parity.worst_text == "a zebra of a film"
+    assert parity.worst_text == "an elephant of a film"
     with pytest.raises(UserError, match=r"differ from PyTorch's by 5.*'a zebra of a film'"):
         check_parity(parity, 1e-4, 0.98)
 
@@ -111,7 +111,7 @@ def test_logits_that_are_not_finite_fail(reference, exported, marked, value):
     altered = Altered(exported, token, lambda logits: np.full_like(logits, value))
     parity = parity_of(reference, altered, texts)
     assert parity.max_difference == np.inf
-    with pytest.raises(UserError, match="a zebra of a film"):
+    with pytest.raises(UserError, match="an elephant of a film"):
         check_parity(parity, 1.0, 0.98)
 
 
