@@ -10,7 +10,6 @@ of `SETTINGS`.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from compressor.pipeline.quickstart import write_data
 from compressor.system.assets import encoder_directory
+from compressor.system.files import sha256_of
 
 THREADS = "2"
 MAX_LENGTH = "48"
@@ -52,10 +52,6 @@ def compress(checkout: Path, *arguments: object) -> None:
     subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
 
 
-def weights_hash(model: Path) -> str:
-    return hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
-
-
 def rows(old: Path, new: Path, folder: Path) -> list[dict[str, object]]:
     """One row a setting: what each checkout makes of it."""
     data = folder / "data"
@@ -73,7 +69,7 @@ def rows(old: Path, new: Path, folder: Path) -> list[dict[str, object]]:
         for side, checkout in (("old", old), ("new", new)):
             output = folder / f"{number}-{side}"
             compress(checkout, "prune", dense, "--calibration", texts, "--output", output, *COMMON, *options)
-            hashes[side] = weights_hash(output)
+            hashes[side] = sha256_of(output / "model.safetensors")
         found.append({"setting": name, **hashes, "equal": hashes["old"] == hashes["new"]})
         print(f"{name}: {hashes['new'][:16]}, {'equal' if found[-1]['equal'] else 'DIFFERS'}", flush=True)
     return found

@@ -138,7 +138,7 @@ def attack_decides(
         models: the attacked classifiers or artifacts by their keys.
 
     Raises:
-        UserError: see `compressor.system.jobs.decides`; a model is none.
+        UserError: see `compressor.models.reuse.decides`; a model is none.
     """
     contents = {name: {"content": predictor_content(model)} for name, model in models.items()}
     inputs = {"data": {"test": {"content": data}, "max_length": max_length}, **contents}

@@ -13,12 +13,11 @@ from rich.text import Text
 
 from compressor.commands.doctor import Check
 from compressor.options.training import training_in_words
+from compressor.validation.report.engine import MISSING
 from compressor.validation.schema import IntervalFigures
 
 if TYPE_CHECKING:
     from compressor.attacks.inventory import Finding
-
-MISSING = "-"
 
 
 def _share(value: float | None) -> str:

@@ -123,7 +123,12 @@ class Registry:
         )
 
     def _registered(self) -> Mapping[str, tuple[EntryPoint, ...]]:
-        return _entry_points(self.group, tuple(sys.path))
+        return entry_points_of(self.group)
+
+
+def entry_points_of(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """Return the entry points of a group by their names; the metadata of packages is read once."""
+    return _entry_points(group, tuple(sys.path))
 
 
 @functools.cache

@@ -112,7 +112,7 @@ def training_decides(
         more: what else decides it.
 
     Raises:
-        UserError: see `compressor.system.jobs.decides`.
+        UserError: see `compressor.models.reuse.decides`.
     """
     return decides(
         "finetune",

@@ -65,7 +65,8 @@ def install_family(monkeypatch, *entries):
     """Make entry points known as if a package with them were installed; by default that of this family."""
     entries = entries or (("other", "other_family:OTHER"),)
     points = [EntryPoint(name, value, registry.GROUP) for name, value in entries]
-    monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in points if p.group == group])
+    found = {point.name: (point,) for point in points}
+    monkeypatch.setattr(registry, "entry_points_of", lambda group: found if group == registry.GROUP else {})
 
 
 def make_other_checkpoint(folder):

@@ -7,11 +7,12 @@ A package brings a family along with an entry point of the group `compress.encod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import UserError, first_line
 from compressor.models.encoders.layout import EncoderLayout
+from compressor.options.registry import entry_points_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -82,7 +83,7 @@ def _built_in(model_type: str) -> EncoderLayout:
 
 def _others() -> dict[str, EntryPoint]:
     """Entry point of each family that an installed package brings along, by its model type."""
-    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in BUILT_IN}
+    return {name: found[-1] for name, found in entry_points_of(GROUP).items() if name not in BUILT_IN}
 
 
 def _load(entry: EntryPoint) -> EncoderLayout:

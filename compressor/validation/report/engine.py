@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from exporters.tensorrt.engine_log import EngineBuild
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporters.tensorrt.engine_log import EngineBuild
 
 MISSING = "-"
 
