@@ -9,11 +9,13 @@ of `SETTINGS`.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from compressor.pipeline.quickstart import write_data
@@ -80,23 +82,21 @@ def commit_of(checkout: Path) -> str:
     return subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("old", type=Path, help="checkout of the project before the change")
-    parser.add_argument("new", type=Path, help="checkout after it")
-    parser.add_argument("--output", type=Path, default=RESULTS / "same_weights.json")
-    given = parser.parse_args()
+def main(
+    old: Annotated[Path, typer.Argument(help="Checkout of the project before the change.")],
+    new: Annotated[Path, typer.Argument(help="Checkout after it.")],
+    output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "same_weights.json",
+) -> None:
+    """Compare the weights that two checkouts make; exit with 1 where they differ."""
     with tempfile.TemporaryDirectory() as folder:
-        found = rows(given.old.resolve(), given.new.resolve(), Path(folder))
-    result = {"old": commit_of(given.old), "new": commit_of(given.new), "threads": THREADS, "rows": found}
-    write_result(given.output, result)
+        found = rows(old.resolve(), new.resolve(), Path(folder))
+    result = {"old": commit_of(old), "new": commit_of(new), "threads": THREADS, "rows": found}
+    write_result(output, result)
     header = ("setting", "sha256 of the weights", "equal")
     cells = [(row["setting"], str(row["new"])[:16], row["equal"]) for row in found]
     print(markdown_table(header, cells))
-    sys.exit(not all(row["equal"] for row in found))
+    raise typer.Exit(not all(row["equal"] for row in found))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -9,7 +9,6 @@ pyproject.toml. A cycle is a set of modules or packages of one parent that impor
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 import subprocess
@@ -18,6 +17,9 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from benchmarks.results_file import markdown_table
 
@@ -134,16 +136,17 @@ def figures_of(checkout: Path) -> dict[str, str]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkouts", nargs="*", type=Path, default=[Path()])
-    checkouts = [path.resolve() for path in parser.parse_args().checkouts]
-    figures = [figures_of(checkout) for checkout in checkouts]
+def main(
+    checkouts: Annotated[
+        list[Path] | None, typer.Argument(help="Checkouts to compare.", show_default="the working folder")
+    ] = None,
+) -> None:
+    """Print the shape of checkouts side by side."""
+    folders = [path.resolve() for path in checkouts or [Path()]]
+    figures = [figures_of(folder) for folder in folders]
     rows = [(name, *(entry[name] for entry in figures)) for name in figures[0]]
-    print(markdown_table(("figure", *(path.name for path in checkouts)), rows))
+    print(markdown_table(("figure", *(folder.name for folder in folders)), rows))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
