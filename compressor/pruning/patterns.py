@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeAlias
 
 import torch
@@ -21,11 +22,11 @@ from compressor.options import Scope
 
 
 def pruned_count(size: int, sparsity: float) -> int:
-    """How many of `size` weights are zero at `sparsity`: the floor of their product.
+    """Return how many of `size` weights are zero at `sparsity`: the floor of their exact product.
 
-    The product is rounded to 9 digits first, so that 0.29 of 100 is 29 and not 28.
+    The sparsity counts as the decimal of 15 digits that it stands for, so that 0.29 of 100 is 29 and not 28.
     """
-    return math.floor(round(size * sparsity, 9))
+    return math.floor(Fraction(f"{sparsity:.15g}") * size)
 
 
 @dataclass(frozen=True)

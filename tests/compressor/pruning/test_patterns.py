@@ -52,7 +52,15 @@ def test_count_is_never_one_too_many_for_any_float(size, sparsity):
 
 @pytest.mark.parametrize(
     ("size", "sparsity", "count"),
-    [(100, 0.29, 29), (10, 0.7, 7), (1000, 0.057, 57), (3, 0.5, 1), (7, 0.0, 0)],
+    [
+        (100, 0.29, 29),
+        (10, 0.7, 7),
+        (1000, 0.057, 57),
+        (3, 0.5, 1),
+        (7, 0.0, 0),
+        (10**7, 0.82, 8_200_000),
+        (10, 1 - 0.8, 2),
+    ],
 )
 def test_count_at_decimals_that_binary_cannot_hold(size, sparsity, count):
     assert pruned_count(size, sparsity) == count
