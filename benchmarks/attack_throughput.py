@@ -43,7 +43,7 @@ def ours(classifier: Classifier, data: TextData, config: AttackConfig) -> tuple[
     """Seconds, and what was found."""
     victim = Victim(TorchPredictor(classifier), MAX_LENGTH)
     start = time.perf_counter()
-    examples, _ = attack_victim(victim, data, config, SEED, terminal_progress(), "compress")
+    examples, _ = attack_victim(victim, data, config, SEED, terminal_progress())
     return time.perf_counter() - start, [(e.outcome, e.queries) for e in examples]
 
 

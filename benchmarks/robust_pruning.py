@@ -41,6 +41,7 @@ from compressor.options import (
 from compressor.pruning.interface import prune_directory
 from compressor.system.assets import encoder_directory
 from compressor.system.console import terminal_progress
+from compressor.system.context import Context
 from compressor.system.environment import describe_environment, prepare
 from compressor.system.files import read_json
 from compressor.training.finetune_stage import finetune_directory
@@ -105,25 +106,22 @@ class Plan:
         finetune_directory(
             str(encoder_directory()),
             self.train,
-            self.columns,
             FinetuneConfig(epochs=self.epochs, learning_rate=RATE),
-            self.run,
-            output,
-            force=False,
-            progress=terminal_progress(),
+            Context(output=output, columns=self.columns, run=self.run, progress=terminal_progress()),
         )
 
     def _soup(self, output: Path) -> None:
         soup_directory(
             str(encoder_directory()),
             self.train,
-            self.columns,
             self.soup,
-            self.run,
-            output,
-            processes=self.processes,
-            force=False,
-            progress=terminal_progress(),
+            Context(
+                output=output,
+                columns=self.columns,
+                run=self.run,
+                processes=self.processes,
+                progress=terminal_progress(),
+            ),
         )
 
     def _adaptive(self, sparsity: float, adaptive: AdaptiveConfig) -> Callable[[Path], None]:
@@ -150,13 +148,14 @@ class Plan:
         prune_directory(
             str(self.directory(start)),
             self.train,
-            self.columns,
             config,
-            self.run,
-            output,
-            force=False,
-            progress=terminal_progress(),
-            resume=True,
+            Context(
+                output=output,
+                columns=self.columns,
+                run=self.run,
+                progress=terminal_progress(),
+                resume=True,
+            ),
         )
 
     def _attack_folder(self, name: str) -> Path:
@@ -169,15 +168,16 @@ class Plan:
             attack_directory(
                 str(self.directory(name)),
                 self.test,
-                self.columns,
                 self.attack,
-                self.run,
-                output,
+                Context(
+                    output=output,
+                    columns=self.columns,
+                    run=self.run,
+                    processes=self.processes,
+                    resume=True,
+                    progress=terminal_progress(),
+                ),
                 against=soup if soup.exists() else None,
-                processes=self.processes,
-                resume=True,
-                force=False,
-                progress=terminal_progress(),
             )
         return dict(read_json(output / ROBUSTNESS_RECORD))
 

@@ -26,8 +26,9 @@ from compressor.options import (
     TestTextsConfig,
     ValidateConfig,
 )
-from compressor.options.keywords import KeywordOptions
+from compressor.options.keywords import KeywordOptions, SortedOptions
 from compressor.system.console import Progress, SilentProgress, terminal_progress
+from compressor.system.context import Context
 from compressor.system.host import host_unchanged
 
 if TYPE_CHECKING:
@@ -107,17 +108,8 @@ def finetune(
     from compressor.training.finetune_stage import finetune_directory
 
     with host_unchanged():
-        return finetune_directory(
-            os.fspath(model),
-            os.fspath(data),
-            given.of(ColumnsConfig),
-            given.of(FinetuneConfig),
-            given.of(RunConfig),
-            Path(output),
-            force=force,
-            progress=progress or SilentProgress(),
-            resume=resume,
-        )
+        context = _context(given, output, progress, resume=resume, force=force)
+        return finetune_directory(os.fspath(model), os.fspath(data), given.of(FinetuneConfig), context)
 
 
 @_SOUP.taken_by
@@ -148,17 +140,8 @@ def soup(
     from compressor.training.soup_stage import soup_directory
 
     with host_unchanged():
-        return soup_directory(
-            os.fspath(model),
-            os.fspath(data),
-            given.of(ColumnsConfig),
-            given.of(SoupConfig),
-            given.of(RunConfig),
-            Path(output),
-            processes=processes,
-            force=force,
-            progress=progress or SilentProgress(),
-        )
+        context = _context(given, output, progress, processes=processes, force=force)
+        return soup_directory(os.fspath(model), os.fspath(data), given.of(SoupConfig), context)
 
 
 @_PRUNE.taken_by
@@ -189,17 +172,8 @@ def prune(
     from compressor.pruning.interface import prune_directory
 
     with host_unchanged():
-        return prune_directory(
-            os.fspath(model),
-            os.fspath(calibration),
-            given.of(ColumnsConfig),
-            given.of(PruneConfig),
-            given.of(RunConfig),
-            Path(output),
-            force=force,
-            progress=progress or SilentProgress(),
-            resume=resume,
-        )
+        context = _context(given, output, progress, resume=resume, force=force)
+        return prune_directory(os.fspath(model), os.fspath(calibration), given.of(PruneConfig), context)
 
 
 @_PRUNE_MODEL.taken_by
@@ -278,17 +252,9 @@ def export(
     from exporters.stage import export_directory
 
     with host_unchanged():
-        return export_directory(
-            os.fspath(model),
-            _text(data),
-            given.of(ColumnsConfig),
-            given.of(ExportConfig),
-            given.of(RunConfig),
-            Path(output),
-            calibration=_text(calibration),
-            force=force,
-            progress=progress or SilentProgress(),
-        )
+        context = _context(given, output, progress, force=force)
+        config = given.of(ExportConfig)
+        return export_directory(os.fspath(model), _text(data), config, context, _text(calibration))
 
 
 @_ATTACK.taken_by
@@ -323,19 +289,9 @@ def attack(
     from compressor.attacks.stage import attack_directory
 
     with host_unchanged():
-        return attack_directory(
-            os.fspath(model),
-            os.fspath(data),
-            given.of(ColumnsConfig),
-            given.of(AttackConfig),
-            given.of(RunConfig),
-            Path(output),
-            against=_path(against),
-            processes=processes,
-            resume=resume,
-            force=force,
-            progress=progress or SilentProgress(),
-        )
+        context = _context(given, output, progress, processes=processes, resume=resume, force=force)
+        config = given.of(AttackConfig)
+        return attack_directory(os.fspath(model), os.fspath(data), config, context, _path(against))
 
 
 @_PERTURB.taken_by
@@ -366,17 +322,9 @@ def perturb(
     from compressor.attacks.perturb_stage import perturb_directory
 
     with host_unchanged():
-        return perturb_directory(
-            os.fspath(model),
-            os.fspath(data),
-            given.of(ColumnsConfig),
-            given.of(PerturbConfig),
-            given.of(RunConfig),
-            Path(output),
-            against=_path(against),
-            force=force,
-            progress=progress or SilentProgress(),
-        )
+        context = _context(given, output, progress, force=force)
+        config = given.of(PerturbConfig)
+        return perturb_directory(os.fspath(model), os.fspath(data), config, context, _path(against))
 
 
 @_VALIDATE.taken_by
@@ -421,19 +369,15 @@ def validate(
         artifact=Path(artifact),
         pruned=_path(pruned),
         data=os.fspath(data),
-        columns=given.of(ColumnsConfig),
         config=given.of(ValidateConfig),
         attack=given.of(AttackConfig),
-        run=given.of(RunConfig),
-        processes=processes,
         allow_test_texts=given.of(TestTextsConfig).allow_test_texts,
         engine=_path(engine),
     )
     directory = report_directory(job.artifact) if output is None else Path(output)
+    context = _context(given, directory, progress, processes=processes, resume=resume, force=force)
     with host_unchanged():
-        report = validate_directories(
-            job, directory, force=force, progress=progress or SilentProgress(), resume=resume
-        )
+        report = validate_directories(job, context)
     return report.written_to(directory)
 
 
@@ -458,21 +402,16 @@ def inspect(
         UserError: bad options, models, texts or output.
     """
     given = _INSPECT.sort(options)
-    from compressor.inspection.stage import inspect_stage
+    from compressor.inspection.stage import inspect_model, inspect_stage
     from compressor.inspection.texts import knowledge_options
 
-    columns, compared = given.of(ColumnsConfig), given.of(KnowledgeConfig)
+    columns, run_options, compared = given.of(ColumnsConfig), given.of(RunConfig), given.of(KnowledgeConfig)
     knowledge = knowledge_options(compared.against, columns, compared.model_dump(exclude={"against"}))
     with host_unchanged():
-        return inspect_stage(
-            os.fspath(model),
-            knowledge,
-            columns,
-            given.of(RunConfig),
-            _path(output),
-            force=force,
-            progress=progress or SilentProgress(),
-        )
+        if output is None:
+            shown = progress or SilentProgress()
+            return inspect_model(os.fspath(model), knowledge, columns, run_options, shown)
+        return inspect_stage(os.fspath(model), knowledge, _context(given, output, progress, force=force))
 
 
 def pack(model: StrPath, *, output: StrPath, force: bool = False) -> PackRecord:
@@ -558,6 +497,17 @@ def run(
             loaded, Path(output), processes=processes, force=force, progress=progress or SilentProgress()
         )
     return report.written_to(Path(output))
+
+
+def _context(given: SortedOptions, output: StrPath, progress: Progress | None, **more: Any) -> Context:
+    """Return what the stages are given besides their own options."""
+    return Context(
+        output=Path(output),
+        columns=given.of(ColumnsConfig),
+        run=given.of(RunConfig),
+        progress=progress or SilentProgress(),
+        **more,
+    )
 
 
 def _text(path: StrPath | None) -> str | None:

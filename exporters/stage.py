@@ -34,9 +34,9 @@ from compressor.models.manifest import write_manifest
 from compressor.models.predictors import TorchPredictor
 from compressor.models.preprocessing import prove_preprocessing, write_tokenizer
 from compressor.models.runtimes import runtime_named
-from compressor.options import ColumnsConfig, ExportConfig, RunConfig
+from compressor.options import ColumnsConfig, ExportConfig
 from compressor.options.export import GraphPrecision, precision_of
-from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.system.environment import describe_environment, prepare, thread_count
 from compressor.system.files import atomic_directory, claims_output
 from compressor.version import __version__
@@ -62,14 +62,9 @@ TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 def export_directory(
     model: str,
     data_source: str | None,
-    columns: ColumnsConfig,
     config: ExportConfig,
-    run: RunConfig,
-    output: Path,
-    *,
+    context: Context,
     calibration: str | None = None,
-    force: bool,
-    progress: Progress,
 ) -> ExportRecord:
     """Export a classifier to ONNX and prove that it is the same.
 
@@ -87,6 +82,7 @@ def export_directory(
     Raises:
         UserError: bad model or data, or parity that does not hold.
     """
+    columns, run, progress = context.columns, context.run, context.progress
     precision = precision_of(config)
     prepare(run)
     # On the CPU whatever the device: the graph is the same, and parity is proven there.
@@ -103,57 +99,85 @@ def export_directory(
         log_notes(texts, progress)
         encoded = encode(classifier.tokenizer, texts, columns.max_length)
         scales = fit_scales(exported, encoded, run.seed, progress)
-    with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
+    size = weights_bytes(classifier)
+    with atomic_directory(context.output, force=context.force, needed_bytes=2 * size) as working:
         progress.log(f"Exporting {model} to ONNX, {precision}")
-        graph = working / ARTIFACT_GRAPH
-        export_graph(exported, graph, DTYPES.get(precision, torch.float32))
-        # TensorRT and GPUs have fusions of their own.
-        if config.target == "onnx" and precision not in DTYPES:
-            suit_cpu_kernels(graph)
-        if scales is not None:
-            quantize_static(graph, scales)
-        elif precision == "int8":
-            quantize_dynamic(graph)
-        stored_sparsely = store_sparse(graph) if config.storage == "sparse" else {}
-        whole, weights = encoder_weights(classifier.model), encoder_initializers(graph, classifier.layout)
-        counts = {"model": _count(whole), "graph": _count(weights)}
-        sparsity = 1 - _nonzero(weights) / counts["model"]
-        lineage = model_lineage(model, whole) | {"model": _place(model, output)}
-        check_zeros(encoder_weights(exported.model), weights, exact=precision == "fp32")
-        write_metadata(graph, _metadata(classifier, precision, lineage, sparsity))
+        stored_sparsely = _write_graph(exported, working / ARTIFACT_GRAPH, config, scales)
+        facts = _graph_facts(classifier, exported, working / ARTIFACT_GRAPH, precision)
+        facts["lineage"]["model"] = _place(model, context.output)
+        metadata = _metadata(classifier, precision, facts["lineage"], facts["sparsity"])
+        write_metadata(working / ARTIFACT_GRAPH, metadata)
         write_config(classifier, working)
-        preprocessing = write_tokenizer(classifier.tokenizer, working, columns.max_length)
-        preprocessing = prove_preprocessing(
-            classifier.tokenizer, working, preprocessing, data.texts, data.pairs
-        )
-        parity = _prove(classifier, working, precision, data, columns, config, run, progress)
-        facts = {
-            "format": "onnx",
+        facts |= {
             "runtime": config.runtime,
-            "opset": OPSET,
-            "precision": precision,
-            "labels": classifier.label_names,
             "max_length": columns.max_length,
-            "preprocessing": preprocessing,
-            "sparsity": sparsity,
-            "layers": {name: sparsity_of({name: weight}) for name, weight in weights.items()},
-            "encoder_weights": counts,
-            "widths": [asdict(widths) for widths in layer_widths(exported.model)],
+            "preprocessing": _write_preprocessing(classifier, working, data, columns.max_length),
             "stored_sparsely": stored_sparsely,
-            "parity": parity
-            | {
-                "data_fingerprint": data.fingerprint,
-                "data_labels": data.mapping and data.mapping.record(),
-            },
-            "lineage": lineage,
+            "parity": _prove(classifier, working, precision, data, config, context),
             "seed": run.seed,
             "environment": describe_environment(run),
         }
         if profile is not None:
-            facts["tensorrt"] = _prepare_engine(graph, profile, positions, half=precision == "fp16")
+            half = precision == "fp16"
+            facts["tensorrt"] = _prepare_engine(working / ARTIFACT_GRAPH, profile, positions, half=half)
         write_bill_of_materials(working, facts, classifier.layout)
         manifest = write_manifest(working, facts)
-    return ExportRecord(**manifest, path=output)
+    return ExportRecord(**manifest, path=context.output)
+
+
+def _write_graph(
+    exported: Classifier, graph: Path, config: ExportConfig, scales: dict[str, float] | None
+) -> dict[str, Any]:
+    """Write the ONNX graph in the precision and storage of the options.
+
+    Args:
+        scales: of int8-static.
+
+    Returns:
+        What is stored sparsely.
+    """
+    precision = precision_of(config)
+    export_graph(exported, graph, DTYPES.get(precision, torch.float32))
+    # TensorRT and GPUs have fusions of their own.
+    if config.target == "onnx" and precision not in DTYPES:
+        suit_cpu_kernels(graph)
+    if scales is not None:
+        quantize_static(graph, scales)
+    elif precision == "int8":
+        quantize_dynamic(graph)
+    return store_sparse(graph) if config.storage == "sparse" else {}
+
+
+def _graph_facts(
+    classifier: Classifier, exported: Classifier, graph: Path, precision: GraphPrecision
+) -> dict[str, Any]:
+    """Return what the manifest says of a graph, once its zeros are those of the model.
+
+    Raises:
+        UserError: they are not.
+    """
+    whole, weights = encoder_weights(classifier.model), encoder_initializers(graph, classifier.layout)
+    check_zeros(encoder_weights(exported.model), weights, exact=precision == "fp32")
+    counts = {"model": _count(whole), "graph": _count(weights)}
+    return {
+        "format": "onnx",
+        "opset": OPSET,
+        "precision": precision,
+        "labels": classifier.label_names,
+        "sparsity": 1 - _nonzero(weights) / counts["model"],
+        "layers": {name: sparsity_of({name: weight}) for name, weight in weights.items()},
+        "encoder_weights": counts,
+        "widths": [asdict(widths) for widths in layer_widths(exported.model)],
+        "lineage": model_lineage(classifier.source, whole),
+    }
+
+
+def _write_preprocessing(
+    classifier: Classifier, directory: Path, data: TextData, max_length: int
+) -> dict[str, Any]:
+    """Write the tokenizer, and return how texts become inputs, proven on real ones."""
+    found = write_tokenizer(classifier.tokenizer, directory, max_length)
+    return prove_preprocessing(classifier.tokenizer, directory, found, data.texts, data.pairs)
 
 
 def _profile(config: ExportConfig, positions: int) -> Profile | None:
@@ -193,12 +217,10 @@ def _prove(
     artifact: Path,
     precision: GraphPrecision,
     data: TextData,
-    columns: ColumnsConfig,
     config: ExportConfig,
-    run: RunConfig,
-    progress: Progress,
+    context: Context,
 ) -> dict[str, Any]:
-    """Hold the artifact against PyTorch, and return what was found.
+    """Compare the artifact with PyTorch on the same texts, and return what was found.
 
     Raises:
         UserError: they differ by more than the options allow.
@@ -207,15 +229,14 @@ def _prove(
     with _runnable(artifact, precision) as directory:
         parity = measure_parity(
             TorchPredictor(classifier),
-            runtime_named(config.runtime)(directory, thread_count(run)),
+            runtime_named(config.runtime)(directory, thread_count(context.run)),
             data,
-            columns.max_length,
-            progress,
-            limits=input_limits(classifier),
-            seed=run.seed,
+            context,
+            input_limits(classifier),
         )
     check_parity(parity, tolerance, config.parity_agreement)
     record = {key: value for key, value in asdict(parity).items() if key != "worst_text"}
+    record |= {"data_fingerprint": data.fingerprint, "data_labels": data.mapping and data.mapping.record()}
     arithmetic = "fp32" if precision == "bf16" else precision
     return record | {
         "tolerance": tolerance,

@@ -17,7 +17,7 @@ from compressor.errors import UserError
 from compressor.models.batching import Batch, Encoded, encode, pad
 from compressor.models.classifier import Classifier
 from compressor.models.predictors import Predictor
-from compressor.system.console import Progress
+from compressor.system.context import Context
 
 BATCH_SIZES = (1, 8, 33)
 LONGEST_EXCERPT = 80
@@ -108,20 +108,17 @@ def measure_parity(
     reference: Predictor,
     exported: Predictor,
     data: TextData,
-    max_length: int,
-    progress: Progress,
-    *,
+    context: Context,
     limits: InputLimits,
-    seed: int,
 ) -> Parity:
     """Compare logits on real texts in ragged, padded batches, and on the batches of `edge_batches`."""
-    encoded = encode(reference.tokenizer, data, max_length)
+    encoded = encode(reference.tokenizer, data, context.columns.max_length)
     pad_token_id = int(reference.tokenizer.pad_token_id)
     differences = np.zeros(len(encoded))
     is_regression = task_of(reference.label_names) == "regression"
     labels = np.zeros((2, len(encoded)), dtype=np.int64)
     answers = np.zeros((2, len(encoded)))
-    for indices in progress.track(list(ragged_batches(encoded)), "Proving parity with PyTorch"):
+    for indices in context.progress.track(list(ragged_batches(encoded)), "Proving parity with PyTorch"):
         batch = pad([encoded[i] for i in indices], pad_token_id)
         expected, found = reference.logits(batch), exported.logits(batch)
         differences[indices] = _differences(expected, found)
@@ -130,7 +127,7 @@ def measure_parity(
     worst = int(differences.argmax())
     edges = {
         shape: float(_differences(reference.logits(batch), exported.logits(batch)).max())
-        for shape, batch in edge_batches(limits, pad_token_id, seed).items()
+        for shape, batch in edge_batches(limits, pad_token_id, context.run.seed).items()
     }
     right = [None, None] if data.labels is None else (labels == np.array(data.labels)).mean(axis=1).tolist()
     return Parity(

@@ -37,6 +37,7 @@ from compressor.options import (
 from compressor.pipeline.quickstart import encoder_directory, write_data
 from compressor.pruning.interface import prune_directory
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.training.finetune_stage import finetune_directory
 from compressor.training.word_substitution import WORD
 from exporters.stage import export_directory
@@ -169,12 +170,13 @@ def small_classifier_dir(critic_quotes: Path, small_encoder_dir: Path, made_once
         finetune_directory(
             str(small_encoder_dir),
             str(critic_quotes / "finetune.tsv"),
-            ColumnsConfig(max_length=MAX_LENGTH),
             FinetuneConfig(epochs=3, learning_rate=3e-4),
-            RunConfig(device="cpu", threads=THREADS),
-            folder / "classifier",
-            force=False,
-            progress=SilentProgress(),
+            Context(
+                output=folder / "classifier",
+                columns=ColumnsConfig(max_length=MAX_LENGTH),
+                run=RunConfig(device="cpu", threads=THREADS),
+                progress=SilentProgress(),
+            ),
         )
 
     return made_once("small", fill) / "classifier"
@@ -207,12 +209,13 @@ def regression_dir(numbered_pairs: Path, small_encoder_dir: Path, made_once: Mad
         finetune_directory(
             str(small_encoder_dir),
             str(numbered_pairs / "train.tsv"),
-            ColumnsConfig(max_length=MAX_LENGTH),
             FinetuneConfig(task="regression", epochs=3, learning_rate=5e-4, batch_size=8),
-            RunConfig(device="cpu", threads=THREADS),
-            folder / "model",
-            force=False,
-            progress=SilentProgress(),
+            Context(
+                output=folder / "model",
+                columns=ColumnsConfig(max_length=MAX_LENGTH),
+                run=RunConfig(device="cpu", threads=THREADS),
+                progress=SilentProgress(),
+            ),
         )
 
     return made_once("regression", fill) / "model"
@@ -276,12 +279,13 @@ def small_pruned_dir(critic_quotes: Path, small_classifier_dir: Path, made_once:
         prune_directory(
             str(small_classifier_dir),
             str(critic_quotes / "small.tsv"),
-            ColumnsConfig(max_length=MAX_LENGTH),
             PruneConfig(sparsity=0.5, calibration_examples=64, adaptive=AdaptiveConfig(iterations=10)),
-            RunConfig(device="cpu", threads=THREADS),
-            folder / "classifier",
-            force=False,
-            progress=SilentProgress(),
+            Context(
+                output=folder / "classifier",
+                columns=ColumnsConfig(max_length=MAX_LENGTH),
+                run=RunConfig(device="cpu", threads=THREADS),
+                progress=SilentProgress(),
+            ),
         )
 
     return made_once("pruned", fill) / "classifier"
@@ -295,12 +299,13 @@ def small_artifact_dir(small_pruned_dir: Path, made_once: MadeOnce) -> Path:
         export_directory(
             str(small_pruned_dir),
             None,
-            ColumnsConfig(max_length=MAX_LENGTH),
             ExportConfig(parity_examples=50),
-            RunConfig(device="cpu", threads=THREADS),
-            folder / "artifact",
-            force=False,
-            progress=SilentProgress(),
+            Context(
+                output=folder / "artifact",
+                columns=ColumnsConfig(max_length=MAX_LENGTH),
+                run=RunConfig(device="cpu", threads=THREADS),
+                progress=SilentProgress(),
+            ),
         )
 
     return made_once("artifact", fill) / "artifact"

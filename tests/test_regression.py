@@ -34,6 +34,7 @@ from compressor.pipeline.keys import stages_of
 from compressor.pipeline.run import check_metrics, check_texts
 from compressor.pruning.interface import prune_directory
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.system.files import read_json
 from compressor.validation.gates.compare import compare_reports
 from compressor.validation.report.tables import report_table
@@ -45,7 +46,7 @@ RUN = RunConfig(device="cpu", threads=2)
 QUICK = RandomizedConfig(
     steps=1, candidates=2, early_steps=1, recovery_steps=4, holdout_examples=30, batch_size=16
 )
-STAGE = {"force": False, "progress": SilentProgress()}
+STAGE = {"progress": SilentProgress()}
 MEASURED = ValidateConfig(
     task_metric="pearson",
     batch_sizes=[1],
@@ -58,7 +59,9 @@ MEASURED = ValidateConfig(
 
 def pruned(regression_dir, data, output, **options):
     config = PruneConfig(sparsity=0.3, **options)
-    record = prune_directory(str(regression_dir), str(data), COLUMNS, config, RUN, output, **STAGE)
+    record = prune_directory(
+        str(regression_dir), str(data), config, Context(output=output, columns=COLUMNS, run=RUN, **STAGE)
+    )
     return output, record.model_dump()
 
 
@@ -75,7 +78,10 @@ def randomized_dir(regression_dir, numbered_pairs, tmp_path_factory):
 def artifact_dir(randomized_dir, numbered_pairs, tmp_path_factory):
     output = tmp_path_factory.mktemp("artifact") / "artifact"
     export_directory(
-        str(randomized_dir), str(numbered_pairs / "test.tsv"), COLUMNS, ExportConfig(), RUN, output, **STAGE
+        str(randomized_dir),
+        str(numbered_pairs / "test.tsv"),
+        ExportConfig(),
+        Context(output=output, columns=COLUMNS, run=RUN, **STAGE),
     )
     return output
 
@@ -137,10 +143,8 @@ def report(regression_dir, randomized_dir, artifact_dir, numbered_pairs, tmp_pat
 
 
 def validated(dense, artifact, data, output, config):
-    job = ValidationJob(
-        str(dense), artifact, None, str(data / "test.tsv"), COLUMNS, config, AttackConfig(), RUN
-    )
-    return validate_directories(job, output, **STAGE)
+    job = ValidationJob(str(dense), artifact, None, str(data / "test.tsv"), config, AttackConfig())
+    return validate_directories(job, Context(output=output, columns=COLUMNS, run=RUN, **STAGE))
 
 
 def test_a_report_has_the_correlation_and_nothing_of_classes(report, regression_dir, test_pairs):
@@ -204,7 +208,8 @@ def test_what_is_of_classes_is_refused(
 def test_attacks_and_perturbations_are_refused(regression_dir, numbered_pairs, tmp_path, stage, config):
     test = str(numbered_pairs / "test.tsv")
     with pytest.raises(UserError, match="answers with a number"):
-        stage(str(regression_dir), test, COLUMNS, config, RUN, tmp_path / "attack", **STAGE)
+        context = Context(output=tmp_path / "attack", columns=COLUMNS, run=RUN, **STAGE)
+        stage(str(regression_dir), test, config, context)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from compressor.errors import UserError
 from compressor.intervals import paired_difference, wilson_interval
 from compressor.models.predictors import predict
 from compressor.models.runtimes import load_predictor
-from compressor.options import ColumnsConfig, PerturbationName, PerturbConfig, RunConfig
-from compressor.system.console import Progress
+from compressor.options import PerturbationName, PerturbConfig
+from compressor.system.context import Context
 from compressor.system.environment import describe_environment
 from compressor.system.files import (
     atomic_directory,
@@ -42,14 +42,9 @@ ALL = "all"
 def perturb_directory(
     model: str,
     data_source: str,
-    columns: ColumnsConfig,
     config: PerturbConfig,
-    run: RunConfig,
-    output: Path,
-    *,
+    context: Context,
     against: Path | None = None,
-    force: bool,
-    progress: Progress,
 ) -> PerturbRecord:
     """Score texts and their perturbed forms; a classifier or artifact in, figures and texts out.
 
@@ -61,6 +56,7 @@ def perturb_directory(
     Raises:
         UserError: bad model, data, resources or output.
     """
+    columns, run, progress = context.columns, context.run, context.progress
     predictor = load_predictor(model, run, columns.max_length)
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
@@ -90,10 +86,10 @@ def perturb_directory(
     lines = _lines(sample, perturbed, right)
     if against is not None:
         record["against"] = _compare(against, lines)
-    with atomic_directory(output, force=force) as working:
+    with atomic_directory(context.output, force=context.force) as working:
         write_json(working / PERTURBATIONS_RECORD, record)
         write_json_lines(working / PERTURBED_TEXTS, lines)
-    return PerturbRecord(**record, path=output)
+    return PerturbRecord(**record, path=context.output)
 
 
 def _forms(data: TextData, perturbed: Mapping[PerturbationName, TextData]) -> dict[str, TextData]:

@@ -22,9 +22,10 @@ from compressor.options import AttackConfig, RunConfig
 from compressor.system.cache import VARIABLE, cache_directory
 from compressor.system.checkpoint import NoCheckpoint
 from compressor.system.console import Progress, SilentProgress
+from compressor.system.context import Context
 from compressor.system.environment import thread_count
 from compressor.system.processes import ProcessEndedError, WorkerPool, how_it_ended
-from compressor.system.ranks import Ranks, join_ranks
+from compressor.system.ranks import join_ranks
 
 FINISHED_EXAMPLES = "examples"
 
@@ -35,7 +36,6 @@ def attack_victim(
     config: AttackConfig,
     seed: int,
     progress: Progress,
-    name: str,
     checkpoint: NoCheckpoint | None = None,
 ) -> tuple[list[AttackedExample], dict[str, str]]:
     """Attack each example of `data`; return what became of them, and the resources that were used.
@@ -45,7 +45,7 @@ def attack_victim(
     """
     attacker = Attacker(victim, config, seed, progress)
     log = _Log(data, checkpoint or NoCheckpoint())
-    _attack_each(log.open, attacker, data, log, progress, f"{config.attack} on {name}")
+    _attack_each(log.open, attacker, data, log, progress, f"{config.attack} on {victim.name}")
     return log.examples(), attacker.resources
 
 
@@ -66,9 +66,7 @@ def attack_model(
     victim: Victim,
     data: TextData,
     config: AttackConfig,
-    run: RunConfig,
-    processes: int,
-    progress: Progress,
+    context: Context,
     checkpoint: NoCheckpoint,
 ) -> tuple[list[AttackedExample], dict[str, str]]:
     """As `attack_victim`, on the model that `victim` was loaded from, in one process, several or ranks.
@@ -76,22 +74,17 @@ def attack_model(
     Raises:
         UserError: processes and ranks were asked for at once.
     """
-    ranks = join_ranks()
-    if ranks.world > 1:
-        if processes > 1:
+    if join_ranks().world > 1:
+        if context.processes > 1:
             raise UserError(
-                f"--processes {processes}: torchrun shares the examples out already; leave it out"
+                f"--processes {context.processes}: torchrun shares the examples out already; leave it out"
             )
-        name = Path(model).name
-        return attack_in_ranks(victim, data, config, run.seed, progress, name, checkpoint, ranks)
-    if processes == 1:
-        return attack_victim(victim, data, config, run.seed, progress, Path(model).name, checkpoint)
+        return attack_in_ranks(victim, data, config, context, checkpoint)
+    if context.processes == 1:
+        return attack_victim(victim, data, config, context.run.seed, context.progress, checkpoint)
     # Makes what is cached on disk, so that the processes need not each make it.
-    resources = attack_resources(config, victim.device, progress).description
-    examples = attack_in_processes(
-        model, victim.max_length, data, config, run, processes, progress, checkpoint
-    )
-    return examples, resources
+    resources = attack_resources(config, victim.device, context.progress).description
+    return attack_in_processes(model, data, config, context, checkpoint), resources
 
 
 class _Log:
@@ -142,16 +135,14 @@ def attack_in_ranks(
     victim: Victim,
     data: TextData,
     config: AttackConfig,
-    seed: int,
-    progress: Progress,
-    name: str,
+    context: Context,
     checkpoint: NoCheckpoint,
-    ranks: Ranks,
 ) -> tuple[list[AttackedExample], dict[str, str]]:
     """As `attack_victim`, each example in one of torchrun's ranks; all return the same.
 
     The ranks meet in the checkpoint, whose folder all of them see.
     """
+    ranks, progress = join_ranks(), context.progress
     if ranks.is_first:
         # Makes what is cached on disk, and mends the line that a rank was stopped in.
         attack_resources(config, victim.device, progress)
@@ -160,9 +151,9 @@ def attack_in_ranks(
     ranks.wait()
     log = _Log(data, checkpoint, ranks.rank)
     ranks.wait()
-    attacker = Attacker(victim, config, seed, progress)
+    attacker = Attacker(victim, config, context.run.seed, progress)
     own = log.open[ranks.rank :: ranks.world]
-    description = f"{config.attack} on {name}, first of {ranks.world} ranks"
+    description = f"{config.attack} on {victim.name}, first of {ranks.world} ranks"
     _attack_each(own, attacker, data, log, progress, description)
     ranks.wait()
     return _Log(data, checkpoint).examples(), attacker.resources
@@ -170,12 +161,9 @@ def attack_in_ranks(
 
 def attack_in_processes(
     model: str,
-    max_length: int,
     data: TextData,
     config: AttackConfig,
-    run: RunConfig,
-    processes: int,
-    progress: Progress,
+    context: Context,
     checkpoint: NoCheckpoint,
 ) -> list[AttackedExample]:
     """As `attack_victim`, each example in one of several processes; the outcomes are the same.
@@ -185,9 +173,10 @@ def attack_in_processes(
     Raises:
         UserError: as in one process; or a process was killed.
     """
+    run, processes = context.run, context.processes
     share = run.model_copy(update={"threads": max(1, thread_count(run) // processes)})
     log = _Log(data, checkpoint)
-    initargs = (model, max_length, config, share, str(cache_directory()))
+    initargs = (model, context.columns.max_length, config, share, str(cache_directory()))
     try:
         with WorkerPool(processes, _start_worker, initargs) as pool:
             futures = {
@@ -195,7 +184,7 @@ def attack_in_processes(
             }
             name = f"{config.attack} on {Path(model).name} in {processes} processes"
             try:
-                for future in progress.track(as_completed(futures), name, len(futures), log.status):
+                for future in context.progress.track(as_completed(futures), name, len(futures), log.status):
                     log.add(futures.pop(future), future.result())
             except BaseException:
                 # What others have finished by now would have to be done again.

@@ -26,9 +26,9 @@ from compressor.data.texts import load_text_data, log_notes
 from compressor.lexicon.sentence_encoder import SentenceEncoder
 from compressor.models.reuse import decides, predictor_content
 from compressor.models.runtimes import load_predictor
-from compressor.options import AttackConfig, ColumnsConfig, RunConfig
+from compressor.options import AttackConfig, RunConfig
 from compressor.system.checkpoint import open_shared_checkpoint, remove_checkpoint
-from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.system.environment import describe_environment
 from compressor.system.files import (
     atomic_directory,
@@ -48,40 +48,31 @@ RECORD_BYTES = 10**6
 def attack_directory(
     model: str,
     data_source: str,
-    columns: ColumnsConfig,
     config: AttackConfig,
-    run: RunConfig,
-    output: Path,
-    *,
+    context: Context,
     against: Path | None = None,
-    processes: int = 1,
-    resume: bool = False,
-    force: bool,
-    progress: Progress,
 ) -> AttackRecord:
-    """The attack stage: a classifier or artifact and labelled texts in, figures and examples out.
+    """Run the attack stage: a classifier or artifact and labelled texts in, figures and examples out.
 
     Writes `robustness.json`, whose content is returned, `examples.jsonl`, one line an example, and
     `examples.html`, a page to read them on.
 
-    Finished examples are kept beside `output` until it is whole: a run that was stopped goes on after them if
-    it is started again.
+    Finished examples are kept beside the output until it is whole: a run that was stopped goes on after
+    them if it is started again.
 
     Args:
-        force: replace `output`, and what a stopped run of another job left.
-        resume: never throw away what a stopped run left.
         against: what this stage wrote for another model, with which this one is compared.
-        processes: among which the examples are shared out.
 
     Raises:
         UserError: bad model, data, resources or output.
     """
+    columns, run, output = context.columns, context.run, context.output
     # First of all: it says on which GPU a model is loaded.
     ranks = join_ranks()
     predictor = load_predictor(model, run, columns.max_length)
     check_classes(model, predictor)
     data = load_text_data(data_source, columns, "test", label_names=predictor.label_names)
-    log_notes(data, progress)
+    log_notes(data, context.progress)
     predictor.check_pairs(data.pairs is not None)
     sample = data.sample(config.attack_examples, run.seed)
     options = config.model_dump()
@@ -96,20 +87,17 @@ def attack_directory(
     check_space(output, RECORD_BYTES)
     decisive = attack_decides(config, run, sample.fingerprint, columns.max_length, model=model)
     job = Job(decisive, {"model": model, "data.test": data_source}, describe_machine(run))
-    checkpoint = open_shared_checkpoint(ranks, output, job, resume=resume, force=force, log=progress.log)
+    checkpoint = open_shared_checkpoint(ranks, job, context)
     victim = Victim(predictor, columns.max_length)
-    examples, resources = attack_model(model, victim, sample, config, run, processes, progress, checkpoint)
+    examples, resources = attack_model(model, victim, sample, config, context, checkpoint)
     if not ranks.is_first:
         ranks.wait()
         return AttackRecord(**read_json(output / ROBUSTNESS_RECORD), path=output)
     examples = with_cosines(examples, encoder)
     word_budgets, longest = config.exact_word_budgets, config.longest_word_budget
     record = {
-        **asdict(summarize(examples, config.attack)),
-        "successes": asdict(successes(examples)),
+        **_figures(examples, config),
         **facts,
-        "word_budgets": [asdict(budget) for budget in under_word_budgets(examples, word_budgets)],
-        "mean_accuracy_under_attack": None if longest is None else asdict(mean_accuracy(examples, longest)),
         "resources": resources,
         "similarity": f"cosine of embeddings by {describe_sentence_encoder(config)}",
         "environment": describe_environment(run),
@@ -118,7 +106,7 @@ def attack_directory(
     if other is not None:
         other.check("resources", resources)
         record["against"] = compare(other, examples, victim, word_budgets, longest)
-    with atomic_directory(output, force=force) as working:
+    with atomic_directory(output, force=context.force) as working:
         write_json(working / ROBUSTNESS_RECORD, record)
         write_json_lines(working / EXAMPLES_RECORD, map(asdict, examples))
         page = render_page(record, examples, predictor.label_names)
@@ -126,6 +114,18 @@ def attack_directory(
     remove_checkpoint(checkpoint)
     ranks.wait()
     return AttackRecord(**record, path=output)
+
+
+def _figures(examples: list[AttackedExample], config: AttackConfig) -> dict[str, Any]:
+    """Return what the attacked examples amount to, ready for JSON."""
+    longest = config.longest_word_budget
+    budgets = under_word_budgets(examples, config.exact_word_budgets)
+    return {
+        **asdict(summarize(examples, config.attack)),
+        "successes": asdict(successes(examples)),
+        "word_budgets": [asdict(budget) for budget in budgets],
+        "mean_accuracy_under_attack": None if longest is None else asdict(mean_accuracy(examples, longest)),
+    }
 
 
 def attack_decides(

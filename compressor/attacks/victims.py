@@ -6,6 +6,7 @@ TextAttack's own wrapper pads every text to the model's full length and takes Py
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from scipy.special import softmax
@@ -29,19 +30,28 @@ class Victim:
         predictor: what classifies.
         max_length: longest input in tokens.
         batch_size: texts a forward pass.
+        name: of the model for a person; that of its directory if not given.
 
     Attributes:
         device: where the predictor computes, and with it what an attack has of models.
         scored: texts that it has scored so far.
     """
 
-    def __init__(self, predictor: Predictor, max_length: int, batch_size: int = 32) -> None:
+    def __init__(
+        self, predictor: Predictor, max_length: int, batch_size: int = 32, name: str | None = None
+    ) -> None:
         # TextAttack asks for the class of `model`, to warn of goals that do not fit it.
         self.model = predictor
         self.device = predictor.device
         self.max_length = max_length
         self.scored = 0
         self._batch_size = batch_size
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """Name of the model for a person."""
+        return self._name or Path(self.model.source).name
 
     def __call__(self, texts: Sequence[str | tuple[str, str]]) -> torch.Tensor:
         """Probabilities `(texts, labels)` float32; a pair is a tuple of two texts.

@@ -13,6 +13,7 @@ from compressor.commands.printing import print_result, results_only
 from compressor.errors import GateFailed
 from compressor.options import AttackConfig, ColumnsConfig, PerturbConfig, ResourcesConfig, RunConfig
 from compressor.system.console import terminal_progress
+from compressor.system.context import terminal_context
 
 
 @section_flags
@@ -39,20 +40,9 @@ def attack(
     from compressor.attacks.stage import attack_directory
     from compressor.commands.tables import attack_table
 
+    context = terminal_context(output, columns, run, processes=processes, resume=resume, force=force)
     with results_only(as_json):
-        record = attack_directory(
-            model,
-            data,
-            columns,
-            options,
-            run,
-            output,
-            against=against,
-            processes=processes,
-            resume=resume,
-            force=force,
-            progress=terminal_progress(),
-        )
+        record = attack_directory(model, data, options, context, against)
     facts = record.model_dump()
     print_result(as_json, facts, "" if as_json else attack_table(facts))
     if not as_json:
@@ -77,18 +67,9 @@ def perturb(
     from compressor.attacks.perturb_stage import perturb_directory
     from compressor.commands.tables import perturbations_table
 
+    context = terminal_context(output, columns, run, force=force)
     with results_only(as_json):
-        record = perturb_directory(
-            model,
-            data,
-            columns,
-            options,
-            run,
-            output,
-            against=against,
-            force=force,
-            progress=terminal_progress(),
-        )
+        record = perturb_directory(model, data, options, context, against)
     facts = record.model_dump()
     print_result(as_json, facts, "" if as_json else perturbations_table(facts))
     if not as_json:

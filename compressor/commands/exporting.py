@@ -13,7 +13,7 @@ from compressor.commands.flags import section_flags
 from compressor.commands.printing import print_result, results_only
 from compressor.errors import GateFailed
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig, TritonConfig
-from compressor.system.console import terminal_progress
+from compressor.system.context import terminal_context
 
 if TYPE_CHECKING:
     from exporters.records import ExportRecord
@@ -47,18 +47,9 @@ def export(
     from compressor.models.preprocessing import WITHOUT_TRANSFORMERS
     from exporters.stage import export_directory
 
+    context = terminal_context(output, columns, run, force=force)
     with results_only(as_json):
-        record = export_directory(
-            model,
-            data,
-            columns,
-            options,
-            run,
-            output,
-            calibration=calibration,
-            force=force,
-            progress=terminal_progress(),
-        )
+        record = export_directory(model, data, options, context, calibration)
     print_result(as_json, record.model_dump(), _summary(record))
     reason = record.preprocessing["needs_transformers"]
     if reason is not None:

@@ -10,7 +10,7 @@ from compressor.commands.arguments import Data, Encoder, Force, Json, Model, Out
 from compressor.commands.flags import section_flags
 from compressor.commands.printing import print_result, results_only
 from compressor.options import ColumnsConfig, FinetuneConfig, PruneConfig, RunConfig, SoupConfig
-from compressor.system.console import terminal_progress
+from compressor.system.context import terminal_context
 
 
 @section_flags
@@ -28,18 +28,9 @@ def finetune(
     """Fine-tune a BERT checkpoint into a dense classifier."""
     from compressor.training.finetune_stage import finetune_directory
 
+    context = terminal_context(output, columns, run, resume=resume, force=force)
     with results_only(as_json):
-        record = finetune_directory(
-            model,
-            data,
-            columns,
-            options,
-            run,
-            output,
-            force=force,
-            progress=terminal_progress(),
-            resume=resume,
-        )
+        record = finetune_directory(model, data, options, context)
     print_result(
         as_json,
         record.model_dump(),
@@ -67,18 +58,9 @@ def soup(
     from compressor.commands.tables import soup_table
     from compressor.training.soup_stage import soup_directory
 
+    context = terminal_context(output, columns, run, processes=processes, force=force)
     with results_only(as_json):
-        record = soup_directory(
-            model,
-            data,
-            columns,
-            options,
-            run,
-            output,
-            processes=processes,
-            force=force,
-            progress=terminal_progress(),
-        )
+        record = soup_directory(model, data, options, context)
     facts = record.model_dump()
     print_result(as_json, facts, "" if as_json else soup_table(facts))
     if not as_json:
@@ -107,18 +89,9 @@ def prune(
     """Prune the encoder of a classifier with a published method or a baseline."""
     from compressor.pruning.interface import prune_directory
 
+    context = terminal_context(output, columns, run, resume=resume, force=force)
     with results_only(as_json):
-        record = prune_directory(
-            model,
-            calibration,
-            columns,
-            options,
-            run,
-            output,
-            force=force,
-            progress=terminal_progress(),
-            resume=resume,
-        )
+        record = prune_directory(model, calibration, options, context)
     print_result(
         as_json,
         record.model_dump(),

@@ -34,6 +34,7 @@ from compressor.options import (
     ValidateConfig,
 )
 from compressor.system.console import terminal_progress
+from compressor.system.context import terminal_context
 
 
 @section_flags
@@ -79,16 +80,14 @@ def validate(
         artifact,
         pruned,
         data,
-        columns,
         options,
         attacked,
-        run,
-        processes,
         allow_test_texts=tested.allow_test_texts,
         engine=engine,
     )
+    context = terminal_context(output, columns, run, processes=processes, resume=resume, force=force)
     with results_only(as_json):
-        report = validate_directories(job, output, force=force, progress=terminal_progress(), resume=resume)
+        report = validate_directories(job, context)
     print_report(as_json, report, output)
 
 
@@ -124,14 +123,15 @@ def inspect(
 ) -> None:
     """Show layers, sparsity and patterns of a model, and its differences from a dense one (--against)."""
     from compressor.commands.tables import inspection_table
-    from compressor.inspection.stage import inspect_stage
+    from compressor.inspection.stage import inspect_model, inspect_stage
     from compressor.inspection.texts import knowledge_options
 
     with results_only(as_json):
         knowledge = knowledge_options(compared.against, columns, compared.model_dump(exclude={"against"}))
-        record = inspect_stage(
-            model, knowledge, columns, run, output, force=force, progress=terminal_progress()
-        )
+        if output is None:
+            record = inspect_model(model, knowledge, columns, run, terminal_progress())
+        else:
+            record = inspect_stage(model, knowledge, terminal_context(output, columns, run, force=force))
     facts = record.model_dump()
     print_result(as_json, facts, "" if as_json else inspection_table(facts))
 

@@ -21,6 +21,7 @@ from compressor.options import ColumnsConfig, RunConfig
 from compressor.pruning.interface import PRUNING_RECORD
 from compressor.pruning.patterns import NM
 from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.system.environment import prepare
 from compressor.system.files import atomic_directory, claims_output, read_json, write_json
 from exporters.onnx import encoder_initializers
@@ -29,35 +30,37 @@ INSPECTION_RECORD = "inspection.json"
 KNOWN_GROUPS = (NM(1, 4), NM(2, 4), NM(4, 8), NM(32, 64))
 
 
-@claims_output
-def inspect_stage(
-    model: str,
-    knowledge: KnowledgeOptions | None,
-    columns: ColumnsConfig,
-    run: RunConfig,
-    output: Path | None,
-    *,
-    force: bool,
-    progress: Progress,
+def inspect_model(
+    model: str, knowledge: KnowledgeOptions | None, columns: ColumnsConfig, run: RunConfig, progress: Progress
 ) -> InspectRecord:
-    """The inspect stage: a classifier or artifact in, facts out; with options, held against a dense model.
+    """Return the facts on a classifier or artifact; with options, also what it keeps of a dense model.
 
-    Returns the facts and, where asked for, under `knowledge` the record of `compare_directories`.
-    With an output it writes both to `inspection.json`, and plots of the latter.
+    The latter is under `knowledge`, the record of `compare_directories`.
 
     Raises:
-        UserError: bad models, texts or output.
+        UserError: bad models or texts.
     """
     device = prepare(run)
     facts = inspect_directory(model)
     if knowledge is not None:
         facts["knowledge"] = compare_directories(model, knowledge, columns, run, device, progress)
-    if output is not None:
-        with atomic_directory(output, force=force) as working:
-            write_json(working / INSPECTION_RECORD, facts)
-            for name, svg in _plots(facts).items():
-                (working / name).write_text(svg, encoding="utf-8")
     return InspectRecord(**facts)
+
+
+@claims_output
+def inspect_stage(model: str, knowledge: KnowledgeOptions | None, context: Context) -> InspectRecord:
+    """Run the inspect stage: as `inspect_model`, written to `inspection.json`, with plots.
+
+    Raises:
+        UserError: bad models, texts or output.
+    """
+    record = inspect_model(model, knowledge, context.columns, context.run, context.progress)
+    facts = record.model_dump()
+    with atomic_directory(context.output, force=context.force) as working:
+        write_json(working / INSPECTION_RECORD, facts)
+        for name, svg in _plots(facts).items():
+            (working / name).write_text(svg, encoding="utf-8")
+    return record
 
 
 def _plots(facts: dict[str, Any]) -> dict[str, str]:

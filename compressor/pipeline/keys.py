@@ -19,7 +19,7 @@ from compressor.models.classifier import model_content, model_labels, model_task
 from compressor.models.reuse import Kind, decides
 from compressor.options import ColumnsConfig, Section, TaskName, shown
 from compressor.pruning.interface import algorithm_named
-from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.system.environment import processor_name, thread_count
 from compressor.system.files import json_sha256, sha256_of
 from compressor.validation.gates.baseline import read_report
@@ -50,8 +50,8 @@ class Stage:
         return json_sha256({"stage": self.name, **self.facts})
 
 
-# Makes the dense model of a recipe in a folder, by as many processes.
-TrainDense: TypeAlias = Callable[[Recipe, Path, Progress, int], None]
+# Makes the dense model of a recipe in the output of a context.
+TrainDense: TypeAlias = Callable[[Recipe, Context], None]
 
 
 def attack_stage(variant: str) -> str:

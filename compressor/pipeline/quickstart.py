@@ -6,6 +6,7 @@ import bz2
 import csv
 import io
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from compressor.config.recipe import Recipe, dump_recipe
 from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
 from compressor.pipeline.folder import RunFolder
 from compressor.pipeline.keys import stages_of, task_of_run
-from compressor.pipeline.run import check_recipe, check_texts, run_stages
+from compressor.pipeline.run import check_recipe, check_texts, run_context, run_stages
 from compressor.pipeline.stage_runs import train_dense
 from compressor.system.assets import QUOTES_FILE, QUOTES_PACKAGE, asset_file, encoder_directory
 from compressor.system.cache import cache_directory
 from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.system.files import atomic_directory, claims_run, read_json, write_json
 from compressor.training.finetune_stage import TRAINING_RECORD
 from compressor.validation.schema import Report
@@ -113,10 +115,10 @@ def run_quickstart(
     plan = folder.plan(stages)
     shared = check_texts(recipe, task) if any(step.runs for step in plan) else {}
     train = partial(_dense_from_cache, stages[0].key)
-    return run_stages(recipe, plan, folder, progress, train=train, shared=shared)
+    return run_stages(recipe, plan, folder, run_context(recipe, folder.path, progress), train, shared)
 
 
-def _dense_from_cache(key: str, recipe: Recipe, output: Path, progress: Progress, processes: int) -> None:
+def _dense_from_cache(key: str, recipe: Recipe, context: Context) -> None:
     """Put the fine-tuned classifier in place; train it first if the cache has none of this recipe.
 
     Args:
@@ -124,10 +126,10 @@ def _dense_from_cache(key: str, recipe: Recipe, output: Path, progress: Progress
     """
     cached = cache_directory() / "quickstart" / key
     if (cached / TRAINING_RECORD).is_file():
-        progress.log(f"Taking the fine-tuned classifier from {cached}")
+        context.progress.log(f"Taking the fine-tuned classifier from {cached}")
     else:
-        train_dense(recipe, cached, progress, processes)
-    with atomic_directory(output, force=True) as working:
+        train_dense(recipe, replace(context, output=cached))
+    with atomic_directory(context.output, force=True) as working:
         shutil.copytree(cached, working, dirs_exist_ok=True)
         # The same texts, at the path that they have in this run.
         record = read_json(working / TRAINING_RECORD)

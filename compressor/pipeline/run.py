@@ -36,6 +36,7 @@ from compressor.pruning.interface import algorithm_named, check_pruning
 from compressor.pruning.patterns import parse_pattern
 from compressor.system.checkpoint import remove_leftovers
 from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.system.environment import resolve_device
 from compressor.system.files import claims_run, read_json
 from compressor.training.soup_stage import check_soup
@@ -102,7 +103,8 @@ def run_recipe(
         shared = check_texts(recipe, task)
     folder.make(dump_recipe(recipe))
     try:
-        return run_stages(recipe, plan, folder, progress, processes, shared=shared)
+        context = run_context(recipe, folder.path, progress, processes)
+        return run_stages(recipe, plan, folder, context, shared=shared)
     except UserError:
         folder.remove_if_empty()
         raise
@@ -150,18 +152,30 @@ def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
     }
 
 
+def run_context(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> Context:
+    """Return what the stages of a run are given; each replaces what it wrote before."""
+    return Context(
+        output=output,
+        columns=recipe.data,
+        run=recipe.run,
+        progress=progress,
+        processes=processes,
+        force=True,
+    )
+
+
 def run_stages(
     recipe: Recipe,
     plan: Sequence[Step],
     folder: RunFolder,
-    progress: Progress,
-    processes: int = 1,
+    context: Context,
     train: TrainDense | None = None,
     shared: Mapping[str, int] | None = None,
 ) -> Report:
     """Run those stages of a plan that are not reused, and return the report.
 
     Args:
+        context: of the run, see `run_context`.
         train: makes the dense model; None does what the recipe says.
         shared: as `check_texts` counts; for the report.
 
@@ -171,14 +185,14 @@ def run_stages(
     text = dump_recipe(recipe)
     for step in plan:
         stage = step.stage
-        progress.log(f"{stage.name}: {_in_words(step)}")
+        context.progress.log(f"{stage.name}: {_in_words(step)}")
         if step.runs:
             folder.begin(stage)
             # Not needed, and slow to import, where all is reused.
             from compressor.pipeline.stage_runs import run_stage
 
             start = time.monotonic()
-            run_stage(stage, recipe, folder.path, progress, processes, train, shared)
+            run_stage(stage, recipe, context, train, shared)
             folder.finish(stage, time.monotonic() - start, text)
         else:
             # A stage may have been killed when its result was whole.
@@ -186,7 +200,7 @@ def run_stages(
                 if (folder.path / name).is_dir():
                     remove_leftovers(folder.path / name)
     folder.write_recipe(text)
-    progress.log(_summary(plan))
+    context.progress.log(_summary(plan))
     return _read_report(folder.path / REPORTS[0])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 
 from compressor.attacks.stage import attack_directory
 from compressor.config.recipe import Recipe
@@ -19,7 +19,7 @@ from compressor.pipeline.keys import (
     trains_dense,
 )
 from compressor.pruning.interface import prune_directory
-from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.training.finetune_stage import finetune_directory
 from compressor.training.soup_stage import soup_directory
 from compressor.validation.schema import VARIANTS
@@ -30,9 +30,7 @@ from exporters.stage import export_directory
 def run_stage(
     stage: Stage,
     recipe: Recipe,
-    output: Path,
-    progress: Progress,
-    processes: int = 1,
+    context: Context,
     train: TrainDense | None = None,
     shared: Mapping[str, int] | None = None,
 ) -> None:
@@ -41,87 +39,51 @@ def run_stage(
     It goes on with what a stopped run left of an equal stage; what another one left is thrown away.
 
     Args:
-        output: the run's folder, in which the stages that this one follows are done.
-        processes: among which attacked examples are shared out.
+        context: of the run; its output is the folder in which the stages that this one follows are done.
         train: makes the dense model; None does what the recipe says.
         shared: number of test texts among those that models are made with, by their role.
 
     Raises:
         UserError: bad model, data or options.
     """
-    data, run = recipe.data, recipe.run
+    data, output = recipe.data, context.output
     dense = str(output / DENSE) if trains_dense(recipe) else recipe.model
-    models = {DENSE: dense, PRUNED: str(output / PRUNED), ARTIFACT: str(output / ARTIFACT)}
+    pruned, artifact = output / PRUNED, output / ARTIFACT
+    models = {DENSE: dense, PRUNED: str(pruned), ARTIFACT: str(artifact)}
     attacked = next((name for name in VARIANTS if stage.name == attack_stage(name)), None)
     if attacked is not None:
-        attack_directory(
-            models[attacked],
-            data.test,
-            data,
-            recipe.attack,
-            run,
-            output / ATTACK / attacked,
-            against=None if attacked == DENSE else output / ATTACK / DENSE,
-            processes=processes,
-            force=True,
-            progress=progress,
-        )
+        against = None if attacked == DENSE else output / ATTACK / DENSE
+        own = replace(context, output=output / ATTACK / attacked)
+        attack_directory(models[attacked], data.test, recipe.attack, own, against)
     elif stage.name == "dense":
-        (train or train_dense)(recipe, output / DENSE, progress, processes)
+        (train or train_dense)(recipe, replace(context, output=output / DENSE))
     elif stage.name == "prune":
-        prune_directory(
-            dense,
-            data.calibration,
-            data,
-            recipe.prune,
-            run,
-            output / PRUNED,
-            force=True,
-            progress=progress,
-        )
+        prune_directory(dense, data.calibration, recipe.prune, replace(context, output=pruned))
     elif stage.name == "export":
-        export_directory(
-            models[PRUNED],
-            data.test,
-            data,
-            recipe.export,
-            run,
-            output / ARTIFACT,
-            calibration=data.calibration,
-            force=True,
-            progress=progress,
-        )
+        own = replace(context, output=artifact)
+        export_directory(str(pruned), data.test, recipe.export, own, data.calibration)
     else:
         job = ValidationJob(
             dense=dense,
-            artifact=output / ARTIFACT,
-            pruned=output / PRUNED,
+            artifact=artifact,
+            pruned=pruned,
             data=data.test,
-            columns=data,
             config=recipe.validate_,
             attack=recipe.attack,
-            run=run,
-            processes=processes,
             keep_attacks=frozenset(VARIANTS),
             allow_test_texts=data.allow_test_texts,
             shared=shared or {},
         )
-        validate_into(output, job, progress)
+        validate_into(job, context)
 
 
-def train_dense(recipe: Recipe, output: Path, progress: Progress, processes: int = 1) -> None:
+def train_dense(recipe: Recipe, context: Context) -> None:
     """Make the dense model by one fine-tuning, or as the average of several, in place of what is there.
-
-    Args:
-        processes: among which attacked examples are shared out.
 
     Raises:
         UserError: bad model, data or output.
     """
-    given = recipe.model, training_texts(recipe), recipe.data
     if recipe.finetune is not None:
-        finetune_directory(*given, recipe.finetune, recipe.run, output, force=True, progress=progress)
+        finetune_directory(recipe.model, training_texts(recipe), recipe.finetune, context)
     elif recipe.soup is not None:
-        soup_directory(
-            *given, recipe.soup, recipe.run, output, processes=processes, force=True, progress=progress
-        )
+        soup_directory(recipe.model, training_texts(recipe), recipe.soup, context)

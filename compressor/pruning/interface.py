@@ -37,9 +37,7 @@ from compressor.models.structure import head_size
 from compressor.options import (
     ALGORITHM_REGISTRY,
     AlgorithmName,
-    ColumnsConfig,
     PruneConfig,
-    RunConfig,
     Section,
     package_of,
 )
@@ -47,6 +45,7 @@ from compressor.pruning.patterns import MaskPattern, Pattern, Structured, parse_
 from compressor.pruning.record import LayerRecord, PruneRecord
 from compressor.system.checkpoint import NoCheckpoint, open_shared_checkpoint, remove_checkpoint
 from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.system.environment import describe_environment, prepare
 from compressor.system.files import atomic_directory, check_space, claims_output, read_json, write_json
 from compressor.system.jobs import Job, describe_machine
@@ -274,51 +273,26 @@ def _check_sizes(classifier: Classifier, before: dict[str, torch.Size], pattern:
 def prune_directory(
     model: str,
     calibration: str,
-    columns: ColumnsConfig,
     config: PruneConfig,
-    run: RunConfig,
-    output: Path,
-    *,
-    force: bool,
-    progress: Progress,
-    resume: bool = False,
+    context: Context,
 ) -> PruneRecord:
-    """The prune stage: a classifier and calibration texts in, a pruned classifier out.
+    """Run the prune stage: a classifier and calibration texts in, a pruned classifier out.
 
     Writes the classifier and `pruning.json`, whose content is returned. Finished layers are kept
-    beside `output` until it is whole: a run that was stopped goes on after them if it is started again.
-
-    Args:
-        force: replace `output`, and what a stopped run of another job left.
-        resume: never throw away what a stopped run left.
+    beside the output until it is whole: a run that was stopped goes on after them if it is started again.
 
     Raises:
         UserError: bad model, data, pattern or output.
     """
-    algorithm = algorithm_named(config.algorithm)
-    if ranks_of_environment().world > 1 and not algorithm.shares_work:
-        able = [name for name in ALGORITHMS if algorithm_named(name).shares_work]
-        raise UserError(
-            f"algorithm {config.algorithm}: has nothing that torchrun could share out; start it without, or "
-            f"use --algorithm {' or '.join(able)}"
-        )
-    algorithm.check(config)
+    columns, run, output = context.columns, context.run, context.output
+    algorithm = _runnable_algorithm(config)
     # First of all: it says on which GPU a model is loaded.
     ranks = join_ranks()
     pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
-    device = prepare(run)
-    classifier = load_classifier(model, device, lengths={"max_length": columns.max_length})
+    classifier = load_classifier(model, prepare(run), lengths={"max_length": columns.max_length})
     _check_shapes(classifier, pattern)
-    data = load_text_data(
-        calibration,
-        columns,
-        "calibration",
-        label_names=classifier.label_names,
-        needs_labels=algorithm.needs_labels,
-    )
-    log_notes(data, progress, labels=algorithm.needs_labels)
-    check_pairs(model, classifier.model.config, classifier.tokenizer, data.pairs is not None)
-    vectors = algorithm.word_vectors(config, progress)
+    data = _calibration_texts(calibration, classifier, algorithm, context)
+    vectors = algorithm.word_vectors(config, context.progress)
     facts = {
         "options": config.model_dump(),
         "seed": run.seed,
@@ -337,10 +311,10 @@ def prune_directory(
         data={"calibration": {"content": data.fingerprint}, "max_length": columns.max_length},
     )
     asked = Job(decisive, {"model": model, "data.calibration": calibration}, describe_machine(run))
-    checkpoint = open_shared_checkpoint(ranks, output, asked, resume=resume, force=force, log=progress.log)
+    checkpoint = open_shared_checkpoint(ranks, asked, context)
     start = time.monotonic()
     job = PruningJob(config, columns.max_length, run.seed, checkpoint, vectors)
-    result = prune_classifier(classifier, data, job, progress)
+    result = prune_classifier(classifier, data, job, context.progress)
     if not ranks.is_first:
         ranks.wait()
         return _written(output)
@@ -354,12 +328,47 @@ def prune_directory(
         **facts,
         **checkpoint.began_on,
     }
-    with atomic_directory(output, force=force) as working:
+    with atomic_directory(output, force=context.force) as working:
         save_classifier(classifier, working)
         write_json(working / PRUNING_RECORD, record)
     remove_checkpoint(checkpoint)
     ranks.wait()
     return _written(output)
+
+
+def _runnable_algorithm(config: PruneConfig) -> Algorithm:
+    """Return the algorithm of the options.
+
+    Raises:
+        UserError: options that contradict each other, or ranks for an algorithm that takes none.
+    """
+    algorithm = algorithm_named(config.algorithm)
+    if ranks_of_environment().world > 1 and not algorithm.shares_work:
+        able = [name for name in ALGORITHMS if algorithm_named(name).shares_work]
+        raise UserError(
+            f"algorithm {config.algorithm}: has nothing that torchrun could share out; start it without, or "
+            f"use --algorithm {' or '.join(able)}"
+        )
+    algorithm.check(config)
+    return algorithm
+
+
+def _calibration_texts(
+    source: str, classifier: Classifier, algorithm: Algorithm, context: Context
+) -> TextData:
+    """Load the texts to prune with, and check that they fit the model.
+
+    Raises:
+        UserError: they cannot be read, or do not fit.
+    """
+    needs_labels = algorithm.needs_labels
+    names = classifier.label_names
+    data = load_text_data(
+        source, context.columns, "calibration", label_names=names, needs_labels=needs_labels
+    )
+    log_notes(data, context.progress, labels=needs_labels)
+    check_pairs(classifier.source, classifier.model.config, classifier.tokenizer, data.pairs is not None)
+    return data
 
 
 def _written(output: Path) -> PruneRecord:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from compressor.errors import UserError
 from compressor.system.claims import claim, has_leftovers
+from compressor.system.context import Context
 from compressor.system.files import (
     is_disk_full,
     place_of,
@@ -308,22 +309,17 @@ def _gone_on(
     return Checkpoint(folder, record, log, earlier)
 
 
-def open_shared_checkpoint(
-    ranks: Ranks,
-    output: Path,
-    job: Job,
-    *,
-    resume: bool,
-    force: bool,
-    log: Callable[[str], None] = lambda line: None,
-) -> Checkpoint:
-    """As `open_checkpoint`, which the first rank does; the others join it there.
+def open_shared_checkpoint(ranks: Ranks, job: Job, context: Context) -> Checkpoint:
+    """Open the checkpoint of a stage in the first rank; the others join it there.
 
     Raises:
         UserError: as `open_checkpoint`, in the first rank.
     """
+    output = context.output
     if ranks.is_first:
-        checkpoint = open_checkpoint(output, job, resume=resume, force=force, log=log)
+        checkpoint = open_checkpoint(
+            output, job, resume=context.resume, force=context.force, log=context.progress.log
+        )
     ranks.wait()
     return (
         checkpoint if ranks.is_first else Checkpoint(checkpoint_folder(output), _record(job, [job.machine]))

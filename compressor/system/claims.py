@@ -594,10 +594,11 @@ def _free_name(place: Place) -> Path:
 
 
 def claims_output(stage: Callable[P, R]) -> Callable[P, R]:
-    """Hold the claim of a stage's `output` while it works; it has parameters `output` and `force`.
+    """Hold the claim of a stage's output while it works.
 
+    The stage has the parameters `output` and `force`, or a `context` that holds them.
     It is refused before any work if the output cannot be written in the end, or holds what another argument
-    names. Of several ranks the first one claims; without an output there is nothing to claim.
+    names. Of several ranks the first one claims.
     """
     return _claiming(stage, reuses=False)
 
@@ -615,8 +616,10 @@ def _claiming(stage: Callable[P, R], reuses: bool) -> Callable[P, R]:
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
         arguments = dict(given.arguments)
+        if "context" in arguments:
+            arguments |= vars(arguments.pop("context"))
         output, force = arguments.pop("output"), arguments.pop("force")
-        if output is None or not ranks_of_environment().is_first:
+        if not ranks_of_environment().is_first:
             return stage(*args, **kwargs)
         with claim(output, force=force, inputs=list(paths_in(arguments)), reuses=reuses):
             return stage(*args, **kwargs)

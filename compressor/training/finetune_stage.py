@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,9 +22,9 @@ from compressor.models.classifier import (
     weights_fingerprint,
 )
 from compressor.models.reuse import decides
-from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
+from compressor.options import FinetuneConfig, RunConfig
 from compressor.system.checkpoint import NoCheckpoint, open_checkpoint, remove_checkpoint
-from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.system.environment import describe_environment, prepare
 from compressor.system.files import atomic_directory, claims_output, write_json
 from compressor.system.jobs import Job, describe_machine
@@ -50,22 +49,21 @@ def finetune_classifier(
     classifier: Classifier,
     data: TextData,
     config: FinetuneConfig,
-    max_length: int,
-    seed: int,
+    context: Context,
     vectors: WordVectors | None,
-    progress: Progress,
     checkpoint: NoCheckpoint,
 ) -> int:
     """Fine-tune all weights in place on labelled data; return the number of training steps.
 
     Args:
+        context: whose length, seed and progress are used.
         vectors: whose neighbours replace words; None where the options have none replaced.
         checkpoint: where the training's state is kept, and where it goes on from.
 
     Raises:
         UserError: the device cannot compute in the precision of the options.
     """
-    tokenizer = classifier.tokenizer
+    tokenizer, max_length, seed = classifier.tokenizer, context.columns.max_length, context.run.seed
     substitution: Substitution | None = None
     if vectors is not None:
         words = (tokenizer, data, max_length, close_words(vectors), config.substituted_share, seed)
@@ -93,7 +91,7 @@ def finetune_classifier(
         schedule,
         seed=seed,
         checkpoint=TrainingCheckpoint(checkpoint, "training"),
-        track=lambda steps: progress.track(steps, f"Fine-tuning on {len(data)} texts"),
+        track=lambda steps: context.progress.track(steps, f"Fine-tuning on {len(data)} texts"),
     )
 
 
@@ -127,30 +125,18 @@ def training_decides(
 
 @claims_output
 def finetune_directory(
-    model: str,
-    train_data: str,
-    columns: ColumnsConfig,
-    config: FinetuneConfig,
-    run: RunConfig,
-    output: Path,
-    *,
-    force: bool,
-    progress: Progress,
-    resume: bool = False,
+    model: str, train_data: str, config: FinetuneConfig, context: Context
 ) -> FinetuneRecord:
-    """The finetune stage: a BERT checkpoint and labelled texts in, a dense classifier out.
+    """Run the finetune stage: a BERT checkpoint and labelled texts in, a dense classifier out.
 
     Writes the classifier and `training.json`, whose content is returned. The training's state is
-    kept beside `output` until that is whole: a run that was stopped goes on from there if it is started
+    kept beside the output until that is whole: a run that was stopped goes on from there if it is started
     again.
-
-    Args:
-        force: replace `output`, and what a stopped run of another job left.
-        resume: never throw away what a stopped run left.
 
     Raises:
         UserError: bad model, data or output.
     """
+    columns, run, progress = context.columns, context.run, context.progress
     check_substitution(config)
     device = prepare(run)
     names = NUMBER_NAMES if config.task == "regression" else None
@@ -180,14 +166,14 @@ def finetune_directory(
         {"model": model, "data.train": train_data},
         describe_machine(run),
     )
-    checkpoint = open_checkpoint(output, job, resume=resume, force=force, log=progress.log)
+    checkpoint = open_checkpoint(
+        context.output, job, resume=context.resume, force=context.force, log=progress.log
+    )
     needed = (1 + DISK_SHARE) * weights_bytes(classifier)
     # Opened ahead of the training: what cannot be written in the end is told before hours are spent.
-    with atomic_directory(output, force=force, needed_bytes=needed) as working:
+    with atomic_directory(context.output, force=context.force, needed_bytes=needed) as working:
         start = time.monotonic()
-        steps = finetune_classifier(
-            classifier, data, config, columns.max_length, run.seed, vectors, progress, checkpoint
-        )
+        steps = finetune_classifier(classifier, data, config, context, vectors, checkpoint)
         record = {
             "steps": steps,
             "seconds": round(time.monotonic() - start, 2),
@@ -197,4 +183,4 @@ def finetune_directory(
         save_classifier(classifier, working)
         write_json(working / TRAINING_RECORD, record)
     remove_checkpoint(checkpoint)
-    return FinetuneRecord(**record, path=output, sha256=weights_fingerprint(str(output)))
+    return FinetuneRecord(**record, path=context.output, sha256=weights_fingerprint(str(context.output)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,14 @@ from compressor.models.classifier import (
 )
 from compressor.models.predictors import Predictor, TorchPredictor
 from compressor.options import (
-    ColumnsConfig,
     FinetuneConfig,
     RobustnessFigure,
-    RunConfig,
     SoupConfig,
     with_word_budgets,
 )
 from compressor.options.training import training_in_words
 from compressor.system.checkpoint import Checkpoint, checkpoint_folder, remove_checkpoint
-from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.system.environment import describe_environment, prepare
 from compressor.system.files import (
     atomic_directory,
@@ -61,7 +59,7 @@ from compressor.system.files import (
 from compressor.training.checkpoint import DISK_SHARE
 from compressor.training.finetune_stage import TRAINING_RECORD, finetune_classifier, training_decides
 from compressor.training.records import SoupRecord
-from compressor.training.soup import Score, average_weights, greedy_soup, grid_runs
+from compressor.training.soup import Score, Trial, average_weights, greedy_soup, grid_runs
 from compressor.training.word_substitution import check_substitution, substitution_vectors
 
 SOUP_RECORD = "soup.json"
@@ -86,64 +84,30 @@ class FinetuningRun:
 
 
 @claims_output
-def soup_directory(
-    model: str,
-    train_data: str,
-    columns: ColumnsConfig,
-    config: SoupConfig,
-    run: RunConfig,
-    output: Path,
-    *,
-    processes: int = 1,
-    force: bool,
-    progress: Progress,
-) -> SoupRecord:
-    """The soup stage: a BERT checkpoint and labelled texts in, a robust dense classifier out.
+def soup_directory(model: str, train_data: str, config: SoupConfig, context: Context) -> SoupRecord:
+    """Run the soup stage: a BERT checkpoint and labelled texts in, a robust dense classifier out.
 
     The texts that runs are compared on are drawn from `train_data` and not trained on. Writes the
     average and `soup.json`, whose content is returned. The runs stay in the folder `OUTPUT.runs`.
 
-    Args:
-        processes: among which the examples of an attack are shared out.
-
     Raises:
         UserError: bad model, data, resources or output.
     """
+    columns, run, output = context.columns, context.run, context.output
     check_soup(config)
     device = prepare(run)
     data = load_text_data(train_data, columns, "train")
-    log_notes(data, progress)
+    log_notes(data, context.progress)
     training, holdout = data.hold_out(config.holdout_examples, run.seed)
-    kitchen = _Kitchen(
-        model, training, holdout, columns, config, run, processes, progress, runs_folder(output), device
-    )
+    store = _RunStore(model, training, holdout, config, context, device)
     if any(config.substituted_shares):
-        kitchen.vectors = substitution_vectors(config, progress)
-    first = load_for_finetuning(
-        model,
-        data.label_names,
-        run.seed,
-        device,
-        lengths={"max_length": columns.max_length},
-        has_pairs=data.pairs is not None,
-    )
-    size = weights_bytes(first)
-    del first
-    check_space(output, (config.runs + 2 + DISK_SHARE) * size)
+        store.vectors = substitution_vectors(config, context.progress)
+    _check_model(model, data, context, config.runs + 2 + DISK_SHARE)
     began = time.monotonic()
     plans = grid_runs(config, run.seed)
-    runs = [kitchen.finetuned(plan, place, len(plans)) for place, plan in enumerate(plans)]
-    alone = [kitchen.evaluated([own], f"run {place + 1} of {len(runs)}") for place, own in enumerate(runs)]
-    averages: dict[tuple[int, ...], dict[str, Any]] = {}
-
-    def score_of(places: tuple[int, ...]) -> Score:
-        name = f"average of runs {', '.join(str(place + 1) for place in places)}"
-        averages[places] = kitchen.evaluated([runs[place] for place in places], name)
-        return _score(averages[places], config.chosen_by)
-
-    scores = [_score(figures, config.chosen_by) for figures in alone]
-    trials = greedy_soup(scores, score_of, config.accuracy_tolerance)
-    kept = tuple(trial.run for trial in trials if trial.kept)
+    runs = [store.finetuned(plan, place, len(plans)) for place, plan in enumerate(plans)]
+    alone, trials, figures = _average(store, runs)
+    kept = [trial.run for trial in trials if trial.kept]
     record = {
         "seconds": round(time.monotonic() - began, 2),
         "options": config.model_dump(),
@@ -152,18 +116,52 @@ def soup_directory(
         "model": {"source": model, "sha256": weights_fingerprint(model)},
         "data": data.record(columns),
         "holdout": {"examples": len(holdout), "fingerprint": holdout.fingerprint},
-        "resources": kitchen.resources,
+        "resources": store.resources,
         "runs": [own.record() | figures for own, figures in zip(runs, alone, strict=True)],
         "trials": [asdict(trial) for trial in trials],
-        "kept": list(kept),
-        **(alone[kept[0]] if len(kept) == 1 else averages[kept]),
+        "kept": kept,
+        **figures,
         "environment": describe_environment(run),
     }
     classifier = averaged_classifier([runs[place] for place in kept], device)
-    with atomic_directory(output, force=force, needed_bytes=2 * weights_bytes(classifier)) as working:
+    with atomic_directory(output, force=context.force, needed_bytes=2 * weights_bytes(classifier)) as working:
         save_classifier(classifier, working)
         write_json(working / SOUP_RECORD, record)
     return SoupRecord(**record, path=output, sha256=weights_fingerprint(str(output)))
+
+
+def _check_model(model: str, data: TextData, context: Context, copies: int) -> None:
+    """Check that the runs can begin with a model, and that so many copies of it fit on the disk.
+
+    Raises:
+        UserError: they do not.
+    """
+    classifier = load_for_finetuning(
+        model,
+        data.label_names,
+        context.run.seed,
+        lengths={"max_length": context.columns.max_length},
+        has_pairs=data.pairs is not None,
+    )
+    check_space(context.output, copies * weights_bytes(classifier))
+
+
+def _average(
+    store: _RunStore, runs: Sequence[FinetuningRun]
+) -> tuple[list[dict[str, Any]], list[Trial], dict[str, Any]]:
+    """Find which runs to average: the figures of each alone, the trials, and the figures of the average."""
+    config, count = store.config, len(runs)
+    alone = [store.evaluated([own], f"run {place + 1} of {count}") for place, own in enumerate(runs)]
+    found: dict[tuple[int, ...], dict[str, Any]] = {(n,): figures for n, figures in enumerate(alone)}
+
+    def score_of(places: tuple[int, ...]) -> Score:
+        name = f"average of runs {', '.join(str(place + 1) for place in places)}"
+        found[places] = store.evaluated([runs[place] for place in places], name)
+        return _score(found[places], config.chosen_by)
+
+    scores = [_score(figures, config.chosen_by) for figures in alone]
+    trials = greedy_soup(scores, score_of, config.accuracy_tolerance)
+    return alone, trials, found[tuple(trial.run for trial in trials if trial.kept)]
 
 
 def check_soup(config: SoupConfig) -> None:
@@ -205,7 +203,7 @@ def _name(kind: str, facts: Mapping[str, Any]) -> str:
 
 
 @dataclass
-class _Kitchen:
+class _RunStore:
     """Makes runs and evaluations, or takes those that are in its folder.
 
     Attributes:
@@ -216,63 +214,65 @@ class _Kitchen:
     model: str
     training: TextData
     holdout: TextData
-    columns: ColumnsConfig
     config: SoupConfig
-    run: RunConfig
-    processes: int
-    progress: Progress
-    folder: Path
+    context: Context
     device: torch.device
     vectors: WordVectors | None = None
     resources: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the runs."""
+        return runs_folder(self.context.output)
+
     def finetuned(self, options: FinetuneConfig, place: int, count: int) -> FinetuningRun:
         """The run with those options; its seed is the soup's, moved on by `place`."""
-        seed = self.run.seed + place
-        max_length = self.columns.max_length
+        run, log = self.context.run, self.context.progress.log
+        moved_on = replace(self.context, run=run.model_copy(update={"seed": run.seed + place}))
         vectors = self.vectors if options.substituted_share else None
         # One head for all: averages of models whose heads started apart mean little.
         decisive = training_decides(
             options,
-            self.run.model_copy(update={"seed": seed}),
+            moved_on.run,
             {"content": model_content(self.model)},
             self.training,
-            max_length,
-            head_seed=self.run.seed,
+            self.context.columns.max_length,
+            head_seed=run.seed,
         )
         facts = {
             "options": options.model_dump(),
-            "seed": seed,
-            "head_seed": self.run.seed,
+            "seed": moved_on.run.seed,
+            "head_seed": run.seed,
             "data": self.training.fingerprint,
             "substitution_vectors": vectors and vectors.description,
             "decides": decisive,
         }
         directory = self.folder / _name("run", decisive)
         if directory.exists():
-            self.progress.log(f"Run {place + 1} of {count} is done already: {directory.name}")
+            log(f"Run {place + 1} of {count} is done already: {directory.name}")
         else:
             labels = self.training.label_names
-            classifier = load_for_finetuning(self.model, labels, self.run.seed, self.device)
-            self.progress.log(f"Run {place + 1} of {count}: {training_in_words(options.model_dump())}")
+            classifier = load_for_finetuning(self.model, labels, run.seed, self.device)
+            log(f"Run {place + 1} of {count}: {training_in_words(options.model_dump())}")
             began = time.monotonic()
             # The name has all that decides the run, so what a stopped one left is always gone on with.
-            checkpoint = Checkpoint(checkpoint_folder(directory), decisive, self.progress.log)
+            checkpoint = Checkpoint(checkpoint_folder(directory), decisive, log)
             with atomic_directory(directory, force=False, needed_bytes=weights_bytes(classifier)) as working:
-                steps = finetune_classifier(
-                    classifier, self.training, options, max_length, seed, vectors, self.progress, checkpoint
-                )
+                steps = finetune_classifier(classifier, self.training, options, moved_on, vectors, checkpoint)
                 save_classifier(classifier, working)
                 seconds = round(time.monotonic() - began, 2)
                 record = facts | {"steps": steps, "seconds": seconds, "labels": labels}
                 write_json(working / TRAINING_RECORD, record)
             remove_checkpoint(checkpoint)
-        return FinetuningRun(directory, options, seed, weights_fingerprint(str(directory)))
+        return FinetuningRun(directory, options, moved_on.run.seed, weights_fingerprint(str(directory)))
 
     def evaluated(self, runs: Sequence[FinetuningRun], name: str) -> dict[str, Any]:
         """What the average of `runs` does on the held-out texts, and under attack on the first of them."""
         facts = attack_decides(
-            self.config.attack, self.run, self.holdout.fingerprint, self.columns.max_length
+            self.config.attack,
+            self.context.run,
+            self.holdout.fingerprint,
+            self.context.columns.max_length,
         )
         facts["average_of"] = [own.sha256 for own in runs]
         folder = self.folder / _name("evaluation", facts)
@@ -281,7 +281,8 @@ class _Kitchen:
             found = read_json(summary)
             self.resources = found["resources"]
             return dict(found["figures"])
-        self.progress.log(f"Attacking the {name}")
+        progress = self.context.progress
+        progress.log(f"Attacking the {name}")
         classifier = averaged_classifier(runs, self.device)
         predictor = TorchPredictor(classifier)
         attacked = self.holdout.select(range(min(self.config.attack.attack_examples, len(self.holdout))))
@@ -290,13 +291,11 @@ class _Kitchen:
             save_classifier(classifier, directory)
             examples, self.resources = attack_model(
                 str(directory),
-                Victim(predictor, self.columns.max_length),
+                Victim(predictor, self.context.columns.max_length, name="average"),
                 attacked,
                 self.config.attack,
-                self.run,
-                self.processes,
-                self.progress,
-                Checkpoint(folder, facts, self.progress.log, keeps=(SOUP_RECORD,)),
+                self.context,
+                Checkpoint(folder, facts, progress.log, keeps=(SOUP_RECORD,)),
             )
         figures = asdict(summarize(examples, self.config.attack.attack))
         longest = self.config.attack.longest_word_budget
@@ -308,12 +307,14 @@ class _Kitchen:
         write_whole(summary, text + "\n")
         score = _score(figures, self.config.chosen_by)
         kind = self.config.chosen_by.replace("_", " ")
-        self.progress.log(f"{name}: accuracy {score.accuracy:.1%}, {kind} {score.robustness:.1%}")
+        self.context.progress.log(f"{name}: accuracy {score.accuracy:.1%}, {kind} {score.robustness:.1%}")
         return figures
 
     def _accuracy(self, predictor: Predictor, name: str) -> dict[str, Any]:
         """On all held-out texts, with its interval."""
         count = len(self.holdout)
-        share = measure_accuracy(predictor, self.holdout, self.columns.max_length, self.progress, name)
+        share = measure_accuracy(
+            predictor, self.holdout, self.context.columns.max_length, self.context.progress, name
+        )
         interval = wilson_interval(round(share * count), count)
         return {"accuracy": share, "accuracy_interval": asdict(interval)}

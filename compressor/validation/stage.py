@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from compressor.models.manifest import check_labels, read_artifact_manifest
 from compressor.models.predictors import Predictor, check_finite, predict_encoded
 from compressor.models.preprocessing import check_measured_as_proven
 from compressor.models.runtimes import Runtime, runtime_of
-from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
+from compressor.options import AttackConfig, ValidateConfig
 from compressor.pruning.interface import PRUNING_RECORD
 from compressor.system.checkpoint import STAGES, Checkpoint, open_checkpoint, remove_checkpoint
-from compressor.system.console import Progress
+from compressor.system.context import Context
 from compressor.system.environment import describe_environment, resolve_device, thread_count, torch_threads
 from compressor.system.files import atomic_directory, claims_output, read_json
 from compressor.system.jobs import Job, describe_machine
@@ -73,7 +73,6 @@ class ValidationJob:
         artifact: directory of the exported artifact.
         pruned: directory of the pruned classifier; None looks where the artifact's manifest says.
         data: labelled test texts.
-        processes: among which attacked examples are shared out.
         keep_attacks: variants whose attack's output is there already, under `attack/` of the directory.
         allow_test_texts: whether models may be made with test texts.
         shared: number of test texts among those that models were made with, as far as it was counted.
@@ -84,11 +83,8 @@ class ValidationJob:
     artifact: Path
     pruned: Path | None
     data: str
-    columns: ColumnsConfig
     config: ValidateConfig
     attack: AttackConfig
-    run: RunConfig
-    processes: int = 1
     keep_attacks: frozenset[str] = frozenset()
     allow_test_texts: bool = False
     shared: Mapping[str, int] = field(default_factory=dict)
@@ -103,33 +99,24 @@ def report_directory(artifact: Path) -> Path:
 
 
 class KeptAttacks:
-    """Place of finished attacks until the report is complete.
+    """Place of finished attacks until the report is complete, beside the output of the stage's context."""
 
-    Args:
-        output: of the stage, beside which they are kept.
-        resume, force: see `open_checkpoint`.
-    """
-
-    def __init__(self, output: Path, resume: bool, force: bool) -> None:
-        self._output = output
-        self._resume = resume
-        self._force = force
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._checkpoint: Checkpoint | None = None
 
-    def open(
-        self, job: ValidationJob, directories: Mapping[str, str], data: TextData, progress: Progress
-    ) -> Checkpoint:
+    def open(self, job: ValidationJob, directories: Mapping[str, str], data: TextData) -> Checkpoint:
         """Open the checkpoint of the attacks of a job.
 
         Raises:
             UserError: it holds another job's.
         """
-        decisive = attack_decides(
-            job.attack, job.run, data.fingerprint, job.columns.max_length, **directories
-        )
-        asked = Job(decisive, {**directories, "data.test": job.data}, describe_machine(job.run))
+        context = self._context
+        length = context.columns.max_length
+        decisive = attack_decides(job.attack, context.run, data.fingerprint, length, **directories)
+        asked = Job(decisive, {**directories, "data.test": job.data}, describe_machine(context.run))
         self._checkpoint = open_checkpoint(
-            self._output, asked, resume=self._resume, force=self._force, log=progress.log
+            context.output, asked, resume=context.resume, force=context.force, log=context.progress.log
         )
         return self._checkpoint
 
@@ -140,53 +127,46 @@ class KeptAttacks:
 
 
 @claims_output
-def validate_directories(
-    job: ValidationJob, output: Path, *, force: bool, progress: Progress, resume: bool = False
-) -> Report:
+def validate_directories(job: ValidationJob, context: Context) -> Report:
     """Run the validate stage and write the report into a new directory.
 
     Writes `report.json`, `report.md`, `report.html`, `junit.xml`, and the attacks' own records under
-    `attack/`. Attacks are kept beside `output` until it is whole: a run that was stopped goes on after its
+    `attack/`. Attacks are kept beside the output until it is whole: a run that was stopped goes on after its
     last attacked example if it is started again.
-
-    Args:
-        force: replace `output`, and what a stopped run of another job left.
-        resume: never throw away what a stopped run left.
 
     Raises:
         UserError: bad input. A broken gate is no error here: the report's verdict tells.
     """
     prepare_gates(job.config, job.attack)
-    kept = KeptAttacks(output, resume, force)
-    with atomic_directory(output, force=force, needed_bytes=REPORT_BYTES) as working:
-        report = validate_into(working, job, progress, kept)
+    kept = KeptAttacks(context)
+    with atomic_directory(context.output, force=context.force, needed_bytes=REPORT_BYTES) as working:
+        report = validate_into(job, replace(context, output=working), kept)
     kept.remove()
     return report
 
 
-def validate_into(
-    directory: Path, job: ValidationJob, progress: Progress, kept: KeptAttacks | None = None
-) -> Report:
+def validate_into(job: ValidationJob, context: Context, kept: KeptAttacks | None = None) -> Report:
     """Measure all variants on the same data and write the report into an existing directory.
 
     Args:
+        context: whose output is that directory.
         kept: where attacks are kept meanwhile; None makes them in the directory.
     """
-    inputs = _load(job, progress)
-    environment = _environment(job, inputs)
+    inputs = _load(job, context)
+    environment = _environment(job, inputs, context)
     if inputs.baseline is not None:
         check_baseline(inputs.gates, inputs.baseline, environment, job.config.shapes)
     checkpoint = None
     if kept is not None and inputs.has_classes:
-        checkpoint = kept.open(job, inputs.directories, inputs.data, progress)
+        checkpoint = kept.open(job, inputs.directories, inputs.data)
         environment |= checkpoint.began_on
-    measured = _measure(inputs, job, progress)
+    measured = _measure(inputs, job, context)
     attacks: dict[str, dict[str, Any]] = {}
     if inputs.has_classes:
-        attacks = _attack(directory, inputs, job, checkpoint, progress)
+        attacks = _attack(inputs, job, context, checkpoint)
         environment["attack_resources"] = attacks["artifact"]["resources"]
-    report = _judge(job, inputs, _variants(inputs, measured, attacks), environment)
-    write_report(directory, report, _appendix(directory, inputs, attacks))
+    report = _judge(job, inputs, _variants(inputs, measured, attacks), environment, context.run.seed)
+    write_report(context.output, report, _appendix(context.output, inputs, attacks))
     return report
 
 
@@ -228,7 +208,7 @@ class _Measurements:
     footprints: dict[str, FootprintFigures]
 
 
-def _load(job: ValidationJob, progress: Progress) -> _Inputs:
+def _load(job: ValidationJob, context: Context) -> _Inputs:
     """Load variants and data, and find what does not fit together before anything is measured.
 
     Raises:
@@ -242,25 +222,29 @@ def _load(job: ValidationJob, progress: Progress) -> _Inputs:
     classifiers = {"dense": job.dense} | ({} if pruned is None else {"pruned": str(pruned)})
     directories = {**classifiers, "artifact": str(job.artifact)}
     longest = max(job.config.sequence_lengths)
-    lengths = {"max_length": job.columns.max_length, "sequence_lengths": longest}
-    predictors, contents = load_variants(classifiers, job.artifact, manifest, job.run, longest, lengths)
+    columns = context.columns
+    lengths = {"max_length": columns.max_length, "sequence_lengths": longest}
+    predictors, contents = load_variants(classifiers, job.artifact, manifest, context.run, longest, lengths)
     check_labels(job.artifact, manifest, predictors["artifact"].label_names)
-    check_measured_as_proven(job.artifact, manifest, job.columns.max_length)
+    check_measured_as_proven(job.artifact, manifest, columns.max_length)
     check_same_labels(predictors, directories)
     label_names = predictors["dense"].label_names
     check_task(gates, job.config, task_of(label_names))
-    data = load_text_data(job.data, job.columns, "test", label_names=label_names)
-    log_notes(data, progress)
+    data = load_text_data(job.data, columns, "test", label_names=label_names)
+    log_notes(data, context.progress)
     for predictor in predictors.values():
         predictor.check_pairs(data.pairs is not None)
     shared = check_made_with(directories, data, allowed=job.allow_test_texts) | dict(job.shared)
     return _Inputs(gates, baseline, manifest, engine, directories, predictors, contents, data, shared)
 
 
-def _environment(job: ValidationJob, inputs: _Inputs) -> dict[str, Any]:
+def _environment(job: ValidationJob, inputs: _Inputs, context: Context) -> dict[str, Any]:
     """Return what the figures rest on besides the models, as far as it is known before the attack."""
-    environment = describe_environment(job.run) | {"data": inputs.data.record(job.columns)}
-    environment["latency"] = {"threads": _latency_threads(job), "spinning": job.config.latency_spinning}
+    environment = describe_environment(context.run) | {"data": inputs.data.record(context.columns)}
+    environment["latency"] = {
+        "threads": _latency_threads(job, context),
+        "spinning": job.config.latency_spinning,
+    }
     if inputs.has_classes:
         environment["attack"] = job.attack.model_dump()
     if inputs.shared:
@@ -268,36 +252,37 @@ def _environment(job: ValidationJob, inputs: _Inputs) -> dict[str, Any]:
     return environment
 
 
-def _measure(inputs: _Inputs, job: ValidationJob, progress: Progress) -> _Measurements:
+def _measure(inputs: _Inputs, job: ValidationJob, context: Context) -> _Measurements:
     """Measure answers, latency and footprint of each variant."""
     data, dense = inputs.data, inputs.predictors["dense"]
-    answers = _answers(inputs.predictors, data, job, progress)
-    encoded = encode(dense.tokenizer, data.sample(SPEED_TEXTS, job.run.seed), job.columns.max_length)
+    answers = _answers(inputs.predictors, data, job, context)
+    encoded = encode(dense.tokenizer, data.sample(SPEED_TEXTS, context.run.seed), context.columns.max_length)
     runtime = runtime_of(job.artifact, inputs.manifest)
-    latency = _latency(inputs.predictors, encoded, job, runtime, progress)
-    footprints = _footprints(inputs.directories, encoded, dense, job, progress)
+    latency = _latency(inputs.predictors, encoded, job, runtime, context)
+    footprints = _footprints(inputs.directories, encoded, dense, job, context)
     return _Measurements(answers, latency, footprints)
 
 
 def _attack(
-    directory: Path, inputs: _Inputs, job: ValidationJob, checkpoint: Checkpoint | None, progress: Progress
+    inputs: _Inputs, job: ValidationJob, context: Context, checkpoint: Checkpoint | None
 ) -> dict[str, dict[str, Any]]:
-    """Attack each variant, the dense model first; the outputs are in the directory's folder of attacks.
+    """Attack each variant, the dense model first; the results are in the output's folder of attacks.
 
     Args:
-        checkpoint: where they are kept meanwhile; None makes them in the directory.
+        checkpoint: where they are kept meanwhile; None makes them there.
 
     Returns:
         The record of each variant's attack.
     """
-    final = directory / ATTACK_FOLDER
+    final = context.output / ATTACK_FOLDER
     folder = final
     if checkpoint is not None:
         checkpoint.open()
         folder = checkpoint.folder / f"{ATTACK_FOLDER}{STAGES}"
     records = {}
     for name, path in inputs.directories.items():
-        records[name] = _attacked(name, path, folder, job, progress, is_kept=checkpoint is not None)
+        own = replace(context, output=folder / name, resume=False, force=True)
+        records[name] = _attacked(name, path, job, own, is_kept=checkpoint is not None)
     if checkpoint is not None:
         # By name: what a stopped attack left beside its result is no part of the report.
         for name in records:
@@ -328,7 +313,9 @@ def _variants(inputs: _Inputs, measured: _Measurements, attacks: Mapping[str, Ma
     return Variants(dense=figures["dense"], pruned=figures.get("pruned"), artifact=figures["artifact"])
 
 
-def _judge(job: ValidationJob, inputs: _Inputs, variants: Variants, environment: dict[str, Any]) -> Report:
+def _judge(
+    job: ValidationJob, inputs: _Inputs, variants: Variants, environment: dict[str, Any], seed: int
+) -> Report:
     """Hold what was measured against the gates."""
     data, baseline = inputs.data, inputs.baseline
     absent = data.absent_classes() if inputs.has_classes else []
@@ -349,66 +336,54 @@ def _judge(job: ValidationJob, inputs: _Inputs, variants: Variants, environment:
         gates=results,
         engine=inputs.engine,
         environment=environment,
-        seed=job.run.seed,
+        seed=seed,
     )
 
 
-def _attacked(
-    name: str, path: str, folder: Path, job: ValidationJob, progress: Progress, *, is_kept: bool
-) -> dict[str, Any]:
-    """The record of the attack on a variant, under its name in `folder`; the dense model's comes first.
+def _attacked(name: str, path: str, job: ValidationJob, context: Context, *, is_kept: bool) -> dict[str, Any]:
+    """Attack a variant and return the record; the dense model's comes first.
 
     Args:
         path: of the variant.
+        context: whose output is named like the variant, in the folder of all attacks.
         is_kept: whether the folder may hold what a stopped run of the same job finished.
     """
-    record = folder / name / ROBUSTNESS_RECORD
+    record = context.output / ROBUSTNESS_RECORD
     if name in job.keep_attacks:
         return dict(read_json(record))
     if is_kept and record.is_file():
         try:
             return dict(read_json(record))
         except UserError as error:
-            progress.log(f"{error}; attacked again")
-    found = attack_directory(
-        path,
-        job.data,
-        job.columns,
-        job.attack,
-        job.run,
-        folder / name,
-        against=None if name == "dense" else folder / "dense",
-        processes=job.processes,
-        force=True,
-        progress=progress,
-    )
-    return found.model_dump()
+            context.progress.log(f"{error}; attacked again")
+    against = None if name == "dense" else context.output.with_name("dense")
+    return attack_directory(path, job.data, job.attack, context, against).model_dump()
 
 
 def _answers(
-    predictors: Mapping[str, Predictor], data: TextData, job: ValidationJob, progress: Progress
+    predictors: Mapping[str, Predictor], data: TextData, job: ValidationJob, context: Context
 ) -> dict[str, dict[str, Any]]:
     """What one pass over the test data tells of each variant, the dense model first."""
     encoded = {
-        name: encode(predictor.tokenizer, data, job.columns.max_length)
+        name: encode(predictor.tokenizer, data, context.columns.max_length)
         for name, predictor in predictors.items()
     }
     logits = {
-        name: predict_encoded(predictor, encoded[name], ANSWER_BATCH, progress, f"Answers of {name}")
+        name: predict_encoded(predictor, encoded[name], ANSWER_BATCH, context.progress, f"Answers of {name}")
         for name, predictor in predictors.items()
     }
     for name, predictor in predictors.items():
         check_finite(logits[name], predictor.source)
     metric = job.config.task_metric
     if metric == "pearson" or metric == "spearman":
-        numbered = NumberedExamples(data.numbers or [], metric, job.run.seed)
+        numbered = NumberedExamples(data.numbers or [], metric, context.run.seed)
         return {
             name: number_figures(found, None if name == "dense" else logits["dense"], numbered)
             for name, found in logits.items()
         }
     lengths = [len(ids) for ids, _ in encoded["dense"]]
     slices = label_slices(data.class_labels, data.label_names) + length_slices(lengths)
-    examples = Examples(data.class_labels, slices, metric, job.run.seed)
+    examples = Examples(data.class_labels, slices, metric, context.run.seed)
     return {
         name: answer_figures(found, None if name == "dense" else logits["dense"], examples)
         for name, found in logits.items()
@@ -420,21 +395,21 @@ def _latency(
     encoded: Sequence[Encoded],
     job: ValidationJob,
     runtime: Runtime,
-    progress: Progress,
+    context: Context,
 ) -> dict[str, list[LatencyFigures]]:
     """Latency of each variant, with the threads of the served artifact; it is loaded once more for that."""
-    config, threads = job.config, _latency_threads(job)
+    config, threads = job.config, _latency_threads(job, context)
     plan = LatencyPlan(
         config.batch_sizes, config.sequence_lengths, config.latency_rounds, config.latency_seconds
     )
-    device = resolve_device(job.run.device).type
+    device = resolve_device(context.run.device).type
     served = runtime(job.artifact, threads, device, spinning=config.latency_spinning)
     with torch_threads(threads):
-        return measure_latency({**predictors, "artifact": served}, encoded, plan, progress)
+        return measure_latency({**predictors, "artifact": served}, encoded, plan, context.progress)
 
 
-def _latency_threads(job: ValidationJob) -> int:
-    return job.config.latency_threads or thread_count(job.run)
+def _latency_threads(job: ValidationJob, context: Context) -> int:
+    return job.config.latency_threads or thread_count(context.run)
 
 
 def _footprints(
@@ -442,7 +417,7 @@ def _footprints(
     encoded: Sequence[Encoded],
     dense: Predictor,
     job: ValidationJob,
-    progress: Progress,
+    context: Context,
 ) -> dict[str, FootprintFigures]:
     """Load time and memory of each variant at the largest shape; none if they are not to be measured."""
     if not job.config.footprint:
@@ -450,8 +425,8 @@ def _footprints(
     shape = max(job.config.batch_sizes), max(job.config.sequence_lengths)
     batch = batch_of_length(encoded, *shape, int(dense.tokenizer.pad_token_id))
     return {
-        name: measure_footprint(path, job.run, batch)
-        for name, path in progress.track(directories.items(), "Load time and memory")
+        name: measure_footprint(path, context.run, batch)
+        for name, path in context.progress.track(directories.items(), "Load time and memory")
     }
 
 

@@ -115,7 +115,9 @@ def write_repository(artifact: Path, output: Path, config: TritonConfig, *, forc
         models = {}
         for backend in dict.fromkeys(config.backends):
             name = config.model_name if backend == "onnxruntime" else f"{config.model_name}_{backend}"
-            models[name] = _write_model(working, name, backend, signature, labels, lengths, graph, config)
+            text = render_config(name, backend, signature, lengths, config)
+            models[name] = _write_model(working / REPOSITORY / name, text, backend, graph, config, lengths)
+            _write_labels(working / REPOSITORY / name, labels)
         _write_client(artifact, working / CLIENT, labels, lengths, preprocessing)
         facts = {
             "format": "triton",
@@ -268,27 +270,22 @@ def _model_file(backend: BackendName) -> str:
 
 
 def _write_model(
-    working: Path,
-    name: str,
-    backend: BackendName,
-    signature: Signature,
-    labels: Sequence[str],
-    lengths: Lengths,
-    graph: Path,
-    config: TritonConfig,
+    model: Path, text: str, backend: BackendName, graph: Path, config: TritonConfig, lengths: Lengths
 ) -> dict[str, Any]:
-    model = Path(REPOSITORY) / name
+    """Write a model of the repository, and return what the manifest says of it.
+
+    Args:
+        text: of its configuration.
+    """
     file = model / str(config.model_version) / _model_file(backend)
-    (working / file).parent.mkdir(parents=True)
-    text = render_config(name, backend, signature, lengths, config)
-    (working / model / CONFIG).write_text(text, encoding="utf-8")
-    _write_labels(working / model, labels)
+    file.parent.mkdir(parents=True)
+    (model / CONFIG).write_text(text, encoding="utf-8")
     facts: dict[str, Any] = {"backend": backend, "version": config.model_version}
     if backend == "onnxruntime":
-        shutil.copyfile(graph, working / file)
+        shutil.copyfile(graph, file)
     else:
         facts["engine"] = {
-            "path": file.as_posix(),
+            "path": file.relative_to(model.parents[1]).as_posix(),
             "min": [1, lengths.shortest],
             "max": [config.max_batch_size, lengths.longest],
         }

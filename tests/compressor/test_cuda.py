@@ -17,6 +17,7 @@ from compressor.options import (
 )
 from compressor.pruning.interface import PruningJob, prune_classifier
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.training.finetune_stage import finetune_directory
 
 pytestmark = pytest.mark.cuda
@@ -51,7 +52,6 @@ def test_fine_tuning_learns(precision, adversarial_steps, small_encoder_dir, cri
     finetune_directory(
         str(small_encoder_dir),
         str(critic_quotes / "train.tsv"),
-        ColumnsConfig(max_length=LENGTH),
         FinetuneConfig(
             epochs=1,
             learning_rate=3e-4,
@@ -59,10 +59,12 @@ def test_fine_tuning_learns(precision, adversarial_steps, small_encoder_dir, cri
             adversarial_steps=adversarial_steps,
             adversarial_start=0.3,
         ),
-        RunConfig(device="cuda"),
-        tmp_path / "model",
-        force=False,
-        progress=SilentProgress(),
+        Context(
+            output=tmp_path / "model",
+            columns=ColumnsConfig(max_length=LENGTH),
+            run=RunConfig(device="cuda"),
+            progress=SilentProgress(),
+        ),
     )
     classifier = load_classifier(str(tmp_path / "model"), CUDA)
     assert next(classifier.model.parameters()).dtype == torch.float32

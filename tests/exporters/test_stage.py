@@ -22,6 +22,7 @@ from compressor.models.manifest import read_manifest
 from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.system.files import MARKER
 from exporters import stage as artifact
 from exporters.onnx import encoder_initializers
@@ -35,7 +36,10 @@ def export(model, output, data=None, **options):
     config = ExportConfig(**{"parity_examples": 20, **options})
     data = None if data is None else str(data)
     return export_directory(
-        str(model), data, COLUMNS, config, RUN, output, force=False, progress=SilentProgress()
+        str(model),
+        data,
+        config,
+        Context(output=output, columns=COLUMNS, run=RUN, progress=SilentProgress()),
     ).model_dump()
 
 

@@ -1,6 +1,7 @@
 """The proof of parity fails where it must: at a difference, at NaN, at a zero that moved."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from compressor.errors import UserError
 from compressor.models.classifier import encoder_weights, load_classifier
 from compressor.models.encoders.bert import BERT
 from compressor.models.predictors import OnnxPredictor, TorchPredictor
+from compressor.options import ColumnsConfig, RunConfig
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from exporters.onnx import encoder_initializers
 from exporters.verify import (
     InputLimits,
@@ -28,10 +31,16 @@ from exporters.verify import (
 
 # The small model has some more word pieces; at its length these tests would take long.
 LIMITS = InputLimits(vocabulary=10000, length=64, segments=2)
+CONTEXT = Context(
+    output=Path("artifact"),
+    columns=ColumnsConfig(max_length=48),
+    run=RunConfig(seed=0),
+    progress=SilentProgress(),
+)
 
 
 def parity_of(reference, exported, data):
-    return measure_parity(reference, exported, data, 48, SilentProgress(), limits=LIMITS, seed=0)
+    return measure_parity(reference, exported, data, CONTEXT, LIMITS)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from compressor.models.classifier import Classifier, save_classifier
 from compressor.models.manifest import MANIFEST, write_manifest
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from exporters.stage import export_directory
 
 WORDS = ["a", "fine", "film", "of", "great", "charm", "dull", "and", "empty", "story", "without", "point"]
@@ -46,12 +47,13 @@ def make_artifact(folder: Path) -> None:
     export_directory(
         str(folder / "dense"),
         str(folder / "data.tsv"),
-        ColumnsConfig(max_length=LENGTH),
         ExportConfig(),
-        RunConfig(device="cpu", threads=1),
-        folder / "artifact",
-        force=False,
-        progress=SilentProgress(),
+        Context(
+            output=folder / "artifact",
+            columns=ColumnsConfig(max_length=LENGTH),
+            run=RunConfig(device="cpu", threads=1),
+            progress=SilentProgress(),
+        ),
     )
 
 

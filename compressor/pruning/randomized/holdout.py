@@ -89,7 +89,7 @@ def _attack_on(texts: TextData, job: PruningJob) -> Callable[[Classifier], float
 
     def error(classifier: Classifier) -> float:
         victim = Victim(TorchPredictor(classifier), job.max_length)
-        examples, _ = attack_victim(victim, texts, ATTACK, job.seed, SilentProgress(), "candidate")
+        examples, _ = attack_victim(victim, texts, ATTACK, job.seed, SilentProgress())
         return 1 - summarize(examples, ATTACK.attack).accuracy_under_attack
 
     return error

@@ -53,7 +53,7 @@ def torch_victim(small_pruned_dir):
 
 
 def run(victim, data, config, seed=0):
-    return attack_victim(victim, data, config, seed, SilentProgress(), "model")[0]
+    return attack_victim(victim, data, config, seed, SilentProgress())[0]
 
 
 def data_of(victim, texts):

@@ -35,7 +35,7 @@ def attacked(small_pruned_dir, small_artifact_dir, word_vectors, test_quotes):
             predictor = OnnxPredictor(small_artifact_dir, 1, device)
         config = AttackConfig(attack="textfooler", word_vectors=str(word_vectors), query_budget=150)
         victim, texts = Victim(predictor, LENGTH), test_quotes.select(range(12))
-        found, _ = attack_victim(victim, texts, config, 0, SilentProgress(), "model")
+        found, _ = attack_victim(victim, texts, config, 0, SilentProgress())
         return [example.outcome for example in found]
 
     return outcomes

@@ -19,6 +19,7 @@ from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 
 DEEPWORDBUG = AttackConfig(attack="deepwordbug", attack_examples=8)
 COLUMNS = ColumnsConfig(max_length=48)
@@ -61,7 +62,7 @@ def test_a_classifier_by_rule_on_one_word_is_as_robust_as_theory_says():
     ]
     labels = [1, 1, 0, 0, 1, 1]
     victim = RuleVictim("good")
-    examples, _ = attack_victim(victim, data_of(texts, labels), DEEPWORDBUG, 0, SilentProgress(), "rule")
+    examples, _ = attack_victim(victim, data_of(texts, labels), DEEPWORDBUG, 0, SilentProgress())
     assert [e.outcome for e in examples] == ["succeeded"] * 2 + ["failed"] * 2 + ["succeeded", "skipped"]
     figures = summarize(examples, "deepwordbug")
     assert figures.accuracy == 5 / 6
@@ -128,13 +129,15 @@ def attacked(small_classifier_dir, critic_quotes, tmp_path_factory):
         return attack_directory(
             str(model),
             str(critic_quotes / "test.tsv"),
-            COLUMNS,
             config,
-            RunConfig(seed=seed, threads=2),
-            output,
+            Context(
+                output=output,
+                columns=COLUMNS,
+                run=RunConfig(seed=seed, threads=2),
+                force=True,
+                progress=SilentProgress(),
+            ),
             against=against,
-            force=True,
-            progress=SilentProgress(),
         ).model_dump()
 
     output = tmp_path_factory.mktemp("attacked") / "dense"

@@ -15,6 +15,7 @@ from compressor.models.classifier import load_classifier
 from compressor.models.predictors import TorchPredictor, predict
 from compressor.options import ColumnsConfig, PerturbConfig, RunConfig
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.system.files import read_json
 
 COLUMNS = ColumnsConfig(max_length=48)
@@ -92,7 +93,10 @@ def stage(critic_quotes, config, tmp_path_factory):
         output = tmp_path_factory.mktemp("perturbed") / "out"
         data = str(critic_quotes / "test.tsv")
         record = perturb_directory(
-            str(model), data, COLUMNS, config, RUN, output, force=False, progress=SilentProgress(), **options
+            str(model),
+            data,
+            config,
+            Context(output=output, columns=COLUMNS, run=RUN, progress=SilentProgress(), **options),
         ).model_dump()
         return output, record
 

@@ -21,6 +21,7 @@ from compressor.errors import UserError
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig
 from compressor.system.checkpoint import checkpoint_folder
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.system.ranks import Ranks
 
 EXAMPLES = 10
@@ -37,13 +38,14 @@ def attack(small_classifier_dir, critic_quotes):
         return attack_directory(
             str(small_classifier_dir),
             str(critic_quotes / "test.tsv"),
-            ColumnsConfig(max_length=48),
             config,
-            RunConfig(device="cpu", seed=seed, threads=2),
-            output,
-            force=False,
-            progress=SilentProgress(),
-            **options,
+            Context(
+                output=output,
+                columns=ColumnsConfig(max_length=48),
+                run=RunConfig(device="cpu", seed=seed, threads=2),
+                progress=SilentProgress(),
+                **options,
+            ),
         ).model_dump()
 
     return attack

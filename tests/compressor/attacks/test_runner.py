@@ -36,6 +36,7 @@ from compressor.models.runtimes import load_predictor
 from compressor.options import AttackConfig, ColumnsConfig, ExportConfig, RunConfig
 from compressor.system.assets import encoder_directory
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from exporters.stage import export_directory
 
 DEEPWORDBUG = AttackConfig(attack="deepwordbug")
@@ -53,18 +54,19 @@ def artifact(small_classifier_dir, critic_quotes, tmp_path_factory) -> Path:
     export_directory(
         str(small_classifier_dir),
         str(critic_quotes / "small.tsv"),
-        ColumnsConfig(max_length=48),
         ExportConfig(parity_examples=20),
-        RunConfig(threads=2),
-        output,
-        force=False,
-        progress=SilentProgress(),
+        Context(
+            output=output,
+            columns=ColumnsConfig(max_length=48),
+            run=RunConfig(threads=2),
+            progress=SilentProgress(),
+        ),
     )
     return output
 
 
 def attack(predictor, texts, config=DEEPWORDBUG, seed=0):
-    examples, _ = attack_victim(Victim(predictor, 48), texts, config, seed, SilentProgress(), "model")
+    examples, _ = attack_victim(Victim(predictor, 48), texts, config, seed, SilentProgress())
     return [
         (e.outcome, e.perturbed, e.perturbed_pair, e.queries, round(e.words_changed, 6)) for e in examples
     ]
@@ -125,7 +127,7 @@ def test_textfooler_leaves_the_first_text_of_a_pair_alone(small_classifier, text
     pairs = TextData(firsts, texts.texts, texts.labels, texts.label_names, "pairs")
     config = AttackConfig(attack="textfooler", word_vectors=str(word_vectors))
     victim = Victim(TorchPredictor(small_classifier), 96)
-    examples, _ = attack_victim(victim, pairs, config, 0, SilentProgress(), "model")
+    examples, _ = attack_victim(victim, pairs, config, 0, SilentProgress())
     changed = [e for e in examples if e.outcome == "succeeded"]
     assert changed
     for example in changed:
@@ -138,12 +140,13 @@ def test_the_stage_writes_figures_that_its_own_examples_give(artifact, critic_qu
     record = attack_directory(
         str(artifact),
         str(critic_quotes / "test.tsv"),
-        ColumnsConfig(max_length=48),
         config,
-        RunConfig(threads=2),
-        tmp_path / "out",
-        force=False,
-        progress=SilentProgress(),
+        Context(
+            output=tmp_path / "out",
+            columns=ColumnsConfig(max_length=48),
+            run=RunConfig(threads=2),
+            progress=SilentProgress(),
+        ),
     ).model_dump()
     lines = (tmp_path / "out" / "examples.jsonl").read_text(encoding="utf-8").splitlines()
     examples = [json.loads(line) for line in lines]
@@ -170,7 +173,7 @@ def test_a_line_separator_in_a_text_does_not_end_its_line(tmp_path):
 def test_adversarial_texts_really_change_the_prediction(artifact, texts):
     predictor = load_predictor(str(artifact), RunConfig(threads=2), 48)
     victim = Victim(predictor, 48)
-    examples, _ = attack_victim(victim, texts, DEEPWORDBUG, 0, SilentProgress(), "artifact")
+    examples, _ = attack_victim(victim, texts, DEEPWORDBUG, 0, SilentProgress())
     for example in examples:
         right = int(victim([example.perturbed]).argmax()) == example.label
         assert right == (example.outcome == "failed")

@@ -28,6 +28,7 @@ from compressor.models.classifier import check_pairs, load_classifier, load_for_
 from compressor.models.encoders import bert
 from compressor.options import ColumnsConfig, ExportConfig, PruneConfig, RunConfig
 from compressor.pruning.interface import prune_directory
+from compressor.system.context import Context
 from exporters.stage import export_directory
 
 CLASSIFIER, KEYS = bert.BERT.classifier_name, bert.BERT.keys
@@ -455,26 +456,31 @@ def test_what_is_set_leaves_the_answers_and_works_to_the_artifact(checkpoint, fo
     columns, run = ColumnsConfig(max_length=POSITIONS), RunConfig(device="cpu", threads=1)
     from compressor.system.console import SilentProgress
 
-    quiet = {"force": False, "progress": SilentProgress()}
+    quiet = {"progress": SilentProgress()}
     wanda = PruneConfig(algorithm="wanda")
-    prune_directory(str(folder), str(data), columns, wanda, run, tmp_path / "pruned", **quiet)
+    prune_directory(
+        str(folder), str(data), wanda, Context(output=tmp_path / "pruned", columns=columns, run=run, **quiet)
+    )
     export_directory(
-        str(tmp_path / "pruned"), str(data), columns, ExportConfig(), run, tmp_path / "artifact", **quiet
+        str(tmp_path / "pruned"),
+        str(data),
+        ExportConfig(),
+        Context(output=tmp_path / "artifact", columns=columns, run=run, **quiet),
     )
     saved = json.loads((tmp_path / "artifact" / "config.json").read_text())
     assert saved["pad_token_id"] == 0
     for load in (
         lambda: prune_directory(
-            str(folder), str(data), ColumnsConfig(max_length=25), wanda, run, tmp_path / "more", **quiet
+            str(folder),
+            str(data),
+            wanda,
+            Context(output=tmp_path / "more", columns=ColumnsConfig(max_length=25), run=run, **quiet),
         ),
         lambda: export_directory(
             str(folder),
             str(data),
-            ColumnsConfig(max_length=25),
             ExportConfig(),
-            run,
-            tmp_path / "more",
-            **quiet,
+            Context(output=tmp_path / "more", columns=ColumnsConfig(max_length=25), run=run, **quiet),
         ),
     ):
         with pytest.raises(UserError, match="max_length 25: the model takes 24 tokens at most"):

@@ -33,6 +33,7 @@ from compressor.models.predictors import TorchPredictor, predict
 from compressor.models.preprocessing import prove_preprocessing, read_preprocessing, write_tokenizer
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig, TritonConfig
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from exporters import stage as artifact_stage
 from exporters.stage import export_directory
 from exporters.triton import client as triton_client
@@ -125,12 +126,13 @@ def export(source, output, texts):
     return export_directory(
         str(source),
         str(texts),
-        ColumnsConfig(max_length=LENGTH),
         ExportConfig(),
-        RunConfig(device="cpu", threads=1),
-        output,
-        force=False,
-        progress=SilentProgress(),
+        Context(
+            output=output,
+            columns=ColumnsConfig(max_length=LENGTH),
+            run=RunConfig(device="cpu", threads=1),
+            progress=SilentProgress(),
+        ),
     ).model_dump()
 
 

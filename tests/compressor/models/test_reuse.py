@@ -28,6 +28,7 @@ from compressor.pruning.interface import prune_directory
 from compressor.system import jobs
 from compressor.system.checkpoint import Checkpoint, checkpoint_folder
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.system.files import read_json
 from compressor.training import soup_stage as souping
 from compressor.training.finetune_stage import training_decides
@@ -77,10 +78,16 @@ def move_to_another_machine(monkeypatch):
 
 def prune(model, texts, output, progress=None, **options):
     return prune_directory(
-        str(model), str(texts), ColumnsConfig(max_length=24),
-        PruneConfig(algorithm="wanda", sparsity=0.8), RunConfig(device="cpu", threads=2), output,
-        **{"force": False, "progress": progress or SilentProgress()} | options,
-    ).model_dump()  # fmt: skip
+        str(model),
+        str(texts),
+        PruneConfig(algorithm="wanda", sparsity=0.8),
+        Context(
+            output=output,
+            columns=ColumnsConfig(max_length=24),
+            run=RunConfig(device="cpu", threads=2),
+            **{"force": False, "progress": progress or SilentProgress()} | options,
+        ),
+    ).model_dump()
 
 
 @pytest.fixture
@@ -134,7 +141,7 @@ def test_a_run_goes_on_within_a_stage_on_another_machine_and_says_why_it_does_no
         )
 
     def run(seed, folder, progress):
-        run_recipe(recipe(seed), folder, force=False, progress=progress)
+        run_recipe(recipe(seed), folder, progress=progress)
 
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
@@ -237,11 +244,10 @@ def test_an_evaluation_of_a_soup_is_kept_under_all_that_decides_it(resources, mo
 
     def named():
         config = SoupConfig(attack=attack_of(resources))
-        kitchen = souping._Kitchen(
-            "m", DATA, DATA, ColumnsConfig(), config, CPU, 1, SilentProgress(), resources, None
-        )
+        given = {"output": resources / "out", "columns": ColumnsConfig(), "run": CPU}
+        store = souping._RunStore("m", DATA, DATA, config, Context(**given, progress=SilentProgress()), None)
         with pytest.raises(Named) as caught:
-            kitchen.evaluated([souping.FinetuningRun(resources, FinetuneConfig(), 0, "ab")], "x")
+            store.evaluated([souping.FinetuningRun(resources, FinetuneConfig(), 0, "ab")], "x")
         return caught.value.args[2]
 
     monkeypatch.setattr(souping, "_name", name)

@@ -20,6 +20,7 @@ from compressor.models.structure import (
 from compressor.options import AdaptiveConfig, ColumnsConfig, ExportConfig, PruneConfig, RunConfig
 from compressor.pruning.interface import PruningJob, prune_classifier, prune_directory
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from exporters.stage import export_directory
 
 LENGTH = 32
@@ -211,17 +212,21 @@ def test_the_smaller_model_is_exported_with_parity(small_classifier_dir, critic_
     config = PruneConfig(pattern="structured", sparsity=0.5, calibration_examples=32)
     pruned, artifact = tmp_path / "pruned", tmp_path / "artifact"
     record = prune_directory(
-        str(small_classifier_dir), str(critic_quotes / "small.tsv"), columns, config, RUN, pruned,
-        force=False, progress=SilentProgress(),
-    ).model_dump()  # fmt: skip
+        str(small_classifier_dir),
+        str(critic_quotes / "small.tsv"),
+        config,
+        Context(output=pruned, columns=columns, run=RUN, progress=SilentProgress()),
+    ).model_dump()
     assert record["pattern"] == "structured"
     written = json.loads((pruned / "config.json").read_text())
     assert written["intermediate_size"] == NEURONS // 2
     assert {len(heads) for heads in written["pruned_heads"].values()} == {HEADS // 2}
     manifest = export_directory(
-        str(pruned), None, columns, ExportConfig(parity_examples=20), RUN, artifact,
-        force=False, progress=SilentProgress(),
-    ).model_dump()  # fmt: skip
+        str(pruned),
+        None,
+        ExportConfig(parity_examples=20),
+        Context(output=artifact, columns=columns, run=RUN, progress=SilentProgress()),
+    ).model_dump()
     assert manifest["parity"]["max_difference"] <= 1e-4
     expected = logits(load_classifier(str(pruned)), few_quotes)
     found = predict(OnnxPredictor(artifact, threads=2), few_quotes, LENGTH, batch_size=7)

@@ -26,7 +26,7 @@ from compressor.options import (
     ValidateConfig,
 )
 from compressor.pipeline.dry_run import dry_run, in_words
-from compressor.pipeline.run import check_recipe, run_recipe
+from compressor.pipeline.run import check_recipe, run_context, run_recipe
 from compressor.pipeline.stage_runs import train_dense
 from compressor.system.console import SilentProgress
 from compressor.system.files import MARKER, read_json
@@ -71,7 +71,8 @@ def test_a_recipe_may_make_its_dense_model_as_a_soup(recipe, small_encoder_dir, 
     )
     train = recipe.data.model_copy(update={"train": str(critic_quotes / "small.tsv")})
     changes = {"model": str(small_encoder_dir), "data": train, "soup": soup}
-    train_dense(recipe.model_copy(update=changes), tmp_path / "dense", SilentProgress())
+    souped = recipe.model_copy(update=changes)
+    train_dense(souped, run_context(souped, tmp_path / "dense", SilentProgress()))
     assert read_json(tmp_path / "dense" / "soup.json")["options"]["runs"] == 2
     assert load_classifier(str(tmp_path / "dense")).label_names == ["fresh", "rotten"]
 

@@ -16,6 +16,7 @@ from compressor.pruning import interface as pruning
 from compressor.pruning.interface import prune_directory
 from compressor.system.checkpoint import Checkpoint, checkpoint_folder
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 
 PARTS = 8
 
@@ -32,10 +33,18 @@ def stage(model, texts, output, *, resume=False, force=False, **options):
     # Wanda is the quickest of those that keep parts.
     options = {"algorithm": "wanda", "sparsity": 0.8, **options}
     return prune_directory(
-        str(model), str(texts), ColumnsConfig(max_length=24), PruneConfig(**options),
-        RunConfig(device="cpu", threads=2), output,
-        force=force, progress=SilentProgress(), resume=resume,
-    ).model_dump()  # fmt: skip
+        str(model),
+        str(texts),
+        PruneConfig(**options),
+        Context(
+            output=output,
+            columns=ColumnsConfig(max_length=24),
+            run=RunConfig(device="cpu", threads=2),
+            force=force,
+            progress=SilentProgress(),
+            resume=resume,
+        ),
+    ).model_dump()
 
 
 def stop_after(monkeypatch, parts):

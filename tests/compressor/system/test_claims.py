@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import string
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compressor.errors import UserError
+from compressor.options import ColumnsConfig, RunConfig
 from compressor.system import claims, durable
 from compressor.system.claims import (
     atomic_directory,
@@ -22,6 +24,8 @@ from compressor.system.claims import (
     place_of,
     scratch_directory,
 )
+from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.system.markers import MARKER, contents, read_marker, remove_own
 
 # What other tools call the files of their projects, too.
@@ -445,15 +449,34 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch
 
 
 @claims_output
-def stage(model: str, output: Path | None, *, force: bool, more: object = None) -> list[str]:
+def stage(model: str, output: Path, *, force: bool, more: object = None) -> list[str]:
     del model, more
-    return [] if output is None else sorted(path.name for path in output.parent.iterdir())
+    return sorted(path.name for path in output.parent.iterdir())
 
 
 def test_a_stage_holds_its_output_while_it_works(tmp_path):
     assert stage("model", tmp_path / "out", force=False) == [".out.compress-lock"]
     assert not any(tmp_path.iterdir())
-    assert stage("model", None, force=False) == []
+
+
+def test_a_stage_with_a_context_holds_the_output_of_that(tmp_path):
+    @claims_output
+    def in_context(model: str, context: Context) -> list[str]:
+        return stage.__wrapped__(model, context.output, force=False)
+
+    texts = make(tmp_path / "out") / "model.txt"
+    context = Context(
+        output=tmp_path / "out",
+        columns=ColumnsConfig(),
+        run=RunConfig(),
+        progress=SilentProgress(),
+        force=True,
+    )
+    assert in_context("model", context) == [".out.compress-lock", "out"]
+    with pytest.raises(UserError, match=r"holds .*, which the command reads; choose another --output"):
+        in_context(str(texts), context)
+    with pytest.raises(UserError, match="exists"):
+        in_context("model", replace(context, force=False))
 
 
 @pytest.mark.parametrize("held", ["out", "out/sub", "out/sub/more.txt", "link"])

@@ -16,6 +16,7 @@ from compressor.models.classifier import load_classifier, weights_fingerprint
 from compressor.models.predictors import TorchPredictor, predict
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, SoupConfig
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.system.files import read_json, read_tensors
 from compressor.training import checkpoint as training_checkpoint
 from compressor.training.soup import Score, greedy_soup
@@ -53,13 +54,15 @@ def soup(data, encoder, output, config=CONFIG, progress=None, **options):
     return soup_directory(
         str(encoder),
         str(data),
-        COLUMNS,
         config,
-        RUN,
-        output,
-        force=True,
-        progress=progress or SilentProgress(),
-        **options,
+        Context(
+            output=output,
+            columns=COLUMNS,
+            run=RUN,
+            force=True,
+            progress=progress or SilentProgress(),
+            **options,
+        ),
     ).model_dump()
 
 

@@ -10,6 +10,7 @@ from compressor.models.classifier import encoder_linears, load_classifier
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
 from compressor.pruning.patterns import Unstructured
 from compressor.system.checkpoint import Checkpoint, checkpoint_folder
+from compressor.system.context import Context
 from compressor.system.files import read_tensors
 from compressor.training import checkpoint as training_checkpoint
 from compressor.training.checkpoint import TrainingCheckpoint
@@ -122,12 +123,14 @@ def finetuned(encoder, texts, output, stop=NEVER, rate=1e-3, **options):
     return finetune_directory(
         str(encoder),
         str(texts),
-        ColumnsConfig(max_length=LENGTH),
         FinetuneConfig(epochs=1, learning_rate=rate),
-        RunConfig(device="cpu", threads=2),
-        output,
-        progress=StopBefore(stop),
-        **{"force": False} | options,
+        Context(
+            output=output,
+            columns=ColumnsConfig(max_length=LENGTH),
+            run=RunConfig(device="cpu", threads=2),
+            progress=StopBefore(stop),
+            **{"force": False} | options,
+        ),
     ).model_dump()
 
 

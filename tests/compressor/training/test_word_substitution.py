@@ -16,6 +16,7 @@ from compressor.models.batching import encode, pad
 from compressor.models.classifier import weights_fingerprint
 from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SubstitutionResourcesConfig
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.system.files import read_json
 from compressor.training import checkpoint as training_checkpoint
 from compressor.training import loop as training_module
@@ -157,13 +158,14 @@ def finetuned(encoder, quotes_folder, output, vectors_file, progress=None, resum
     return finetune_directory(
         str(encoder),
         str(quotes_folder / "small.tsv"),
-        ColumnsConfig(max_length=LENGTH),
         FinetuneConfig.model_validate(config | options),
-        RunConfig(device="cpu", threads=2),
-        output,
-        force=False,
-        resume=resume,
-        progress=progress or SilentProgress(),
+        Context(
+            output=output,
+            columns=ColumnsConfig(max_length=LENGTH),
+            run=RunConfig(device="cpu", threads=2),
+            resume=resume,
+            progress=progress or SilentProgress(),
+        ),
     ).model_dump()
 
 

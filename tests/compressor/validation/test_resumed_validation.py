@@ -10,6 +10,7 @@ from compressor.errors import UserError
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateConfig
 from compressor.system.checkpoint import Checkpoint, checkpoint_folder
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.validation.stage import ValidationJob, validate_directories
 
 EXAMPLES = 3
@@ -31,15 +32,18 @@ def validated(small_classifier_dir, small_pruned_dir, small_artifact_dir, critic
             artifact=small_artifact_dir,
             pruned=small_pruned_dir,
             data=str(data or folder / "test.tsv"),
-            columns=ColumnsConfig(max_length=48),
             config=measured,
             attack=attack or AttackConfig(attack_examples=EXAMPLES),
-            run=RunConfig(device="cpu", threads=2),
             allow_test_texts=allow,
         )
-        return validate_directories(
-            job, output, progress=progress or SilentProgress(), **{"force": False} | options
+        context = Context(
+            output=output,
+            columns=ColumnsConfig(max_length=48),
+            run=RunConfig(device="cpu", threads=2),
+            progress=progress or SilentProgress(),
+            **options,
         )
+        return validate_directories(job, context)
 
     return validate
 

@@ -16,11 +16,12 @@ from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.options import AdaptiveConfig, ColumnsConfig, ExportConfig, PruneConfig, RunConfig
 from compressor.pruning.interface import prune_directory
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.validation.measure.variants import load_variants
 from exporters.stage import export_directory
 
 COLUMNS, RUN = ColumnsConfig(max_length=16), RunConfig(device="cpu", threads=1)
-QUIET = {"force": False, "progress": SilentProgress()}
+QUIET = {"progress": SilentProgress()}
 
 
 @pytest.fixture
@@ -38,7 +39,9 @@ def texts(tmp_path):
 
 def prune(checkpoint, texts, output, **options):
     config = PruneConfig(calibration_examples=16, adaptive=AdaptiveConfig(iterations=2), **options)
-    prune_directory(str(checkpoint), str(texts), COLUMNS, config, RUN, output, **QUIET)
+    prune_directory(
+        str(checkpoint), str(texts), config, Context(output=output, columns=COLUMNS, run=RUN, **QUIET)
+    )
     return output
 
 
@@ -60,7 +63,9 @@ def test_it_is_pruned_exported_and_measured(checkpoint, texts, tmp_path, pattern
     pruned = prune(checkpoint, texts, tmp_path / "pruned", pattern=pattern, algorithm=algorithm, sparsity=0.5)
     artifact = tmp_path / "artifact"
     options = ExportConfig(parity_examples=16)
-    record = export_directory(str(pruned), str(texts), COLUMNS, options, RUN, artifact, **QUIET)
+    record = export_directory(
+        str(pruned), str(texts), options, Context(output=artifact, columns=COLUMNS, run=RUN, **QUIET)
+    )
     assert all(name.startswith("core.encoder.layer.") for name in record.layers)
     bom = json.loads((artifact / "bom.cdx.json").read_text())["metadata"]["component"]
     assert bom["modelCard"]["modelParameters"]["modelArchitecture"] == "OtherClassifier"

@@ -22,6 +22,7 @@ from compressor.pruning.made_texts import fill_up
 from compressor.pruning.patterns import parse_pattern
 from compressor.system.checkpoint import Checkpoint, NoCheckpoint
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.training import checkpoint as training_checkpoint
 from compressor.training.gradient_substitution import GradientSubstitution
 from compressor.training.loop import apply_masks
@@ -343,12 +344,13 @@ def test_the_stage_tells_whose_neighbours_replaced_words(
     record = prune_directory(
         str(small_classifier_dir),
         str(critic_quotes / "train.tsv"),
-        ColumnsConfig(max_length=LENGTH),
         PruneConfig(calibration_examples=24, adaptive=adaptive),
-        RunConfig(device="cpu"),
-        tmp_path / "pruned",
-        force=False,
-        progress=SilentProgress(),
+        Context(
+            output=tmp_path / "pruned",
+            columns=ColumnsConfig(max_length=LENGTH),
+            run=RunConfig(device="cpu"),
+            progress=SilentProgress(),
+        ),
     ).model_dump()
     if told:
         assert record["substitution_vectors"].startswith("words.npz (sha256 ")

@@ -18,6 +18,7 @@ from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunCo
 from compressor.pruning.interface import PruningJob, prune_classifier, prune_directory
 from compressor.pruning.patterns import NM, Unstructured, parse_pattern, pruned_count
 from compressor.system.console import SilentProgress
+from compressor.system.context import Context
 from compressor.system.files import read_json
 
 LENGTH = 48
@@ -222,9 +223,17 @@ def test_the_stage_writes_its_record(small_pruned_dir, small_classifier_dir, quo
 def stage(model, data, output, force=False, **options):
     config = PruneConfig(**{"algorithm": "magnitude", **options})
     return prune_directory(
-        str(model), str(data), ColumnsConfig(max_length=LENGTH), config, RUN, output,
-        force=force, progress=SilentProgress(),
-    ).model_dump()  # fmt: skip
+        str(model),
+        str(data),
+        config,
+        Context(
+            output=output,
+            columns=ColumnsConfig(max_length=LENGTH),
+            run=RUN,
+            force=force,
+            progress=SilentProgress(),
+        ),
+    ).model_dump()
 
 
 def test_the_stage_returns_what_it_wrote(small_classifier_dir, critic_quotes, tmp_path):
