@@ -41,6 +41,7 @@ from compressor.validation.measure.latency import LatencyPlan, measure_latency
 from exporters.cpu_kernels import suit_cpu_kernels
 from exporters.onnx import export_graph
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.quantize_rows import quantize_rows
 
 MAX_LENGTH = 64
 CALIBRATION_TEXTS = 16
@@ -115,7 +116,7 @@ def narrowed(classifier: Classifier, share: float) -> Classifier:
 
 
 def artifact(folder: Path, name: str, classifier: Classifier, texts: list[Encoded]) -> Path:
-    """The directory of a variant's graph, made if it is not there; its name's last part may be int8."""
+    """The directory of a variant's graph, made if it is not there; its name may end with a form of int8."""
     directory = folder / "".join(letter if letter.isalnum() else "-" for letter in name)
     graph = directory / ARTIFACT_GRAPH
     if graph.is_file():
@@ -129,6 +130,8 @@ def artifact(folder: Path, name: str, classifier: Classifier, texts: list[Encode
     if name != "dense":
         suit_cpu_kernels(unfinished)
     if name.endswith("int8"):
+        quantize_rows(unfinished)
+    elif name.endswith("int8-dynamic"):
         quantize_dynamic(unfinished)
     elif name.endswith("int8-static"):
         quantize_static(unfinished, fit_scales(classifier, texts, 0, SilentProgress()))
@@ -136,22 +139,31 @@ def artifact(folder: Path, name: str, classifier: Classifier, texts: list[Encode
     return directory
 
 
-def variants(shape: Shape, folder: Path, threads: int) -> tuple[dict[str, Predictor], list[Encoded]]:
-    """All that is timed, by name, the dense model first; and texts to time it on."""
+def variants(
+    shape: Shape, folder: Path, threads: int, only: str
+) -> tuple[dict[str, Predictor], list[Encoded]]:
+    """All that is timed, by name, the dense model first; and texts to time it on.
+
+    Args:
+        only: part of the names of those that are timed beside the two rivals.
+    """
     dense = random_classifier(shape, None, torch.device("cpu"))
     texts = encode(dense.tokenizer, random_texts(dense).sample(CALIBRATION_TEXTS, 0), MAX_LENGTH)
     eager = with_eager_attention(dense)
-    models = {"dense": eager, "dense, exported": eager, "dense, int8": eager, "dense, int8-static": eager}
+    models = {"dense": eager, "dense, exported": eager}
+    models |= {f"dense, {form}": eager for form in ("int8", "int8-dynamic", "int8-static")}
     models |= {name: masked(eager, pattern) for name, pattern in MASKED.items()}
     for name, share in STRUCTURED.items():
         models[name] = models[f"{name}, int8"] = narrowed(eager, share)
-    models["structured 50 %, int8-static"] = models["structured 50 %"]
+    for form in ("int8-dynamic", "int8-static"):
+        models[f"structured 50 %, {form}"] = models["structured 50 %"]
+    models = {name: model for name, model in models.items() if name == "dense" or only in name}
     made = {name: artifact(folder / shape, name, model, texts) for name, model in models.items()}
     predictors: dict[str, Predictor] = {DENSE_TORCH: TorchPredictor(dense)}
     for name, directory in made.items():
         predictors[DENSE_ORT if name == "dense" else name] = OnnxPredictor(directory, threads, spinning=True)
     if find_spec("openvino"):
-        for name in IN_OPENVINO:
+        for name in set(IN_OPENVINO) & set(made):
             predictors[f"{name}, OpenVINO"] = OpenVinoPredictor(made[name], dense, threads)
     return predictors, texts
 
@@ -188,13 +200,14 @@ def main(
     shape: Annotated[Shape, typer.Option(help="Shape of the model.")] = Shape.MINI,
     rounds: Annotated[int, typer.Option(help="Timed runs of each variant and shape, at least.")] = 15,
     threads: Annotated[int, typer.Option(help="Threads of every variant; 0 takes all cores.")] = 0,
+    only: Annotated[str, typer.Option(help="Time the variants whose name has this, and the rivals.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Batch 1 alone, 3 rounds.")] = False,
     output: Annotated[Path | None, typer.Option(help="Result as JSON.")] = None,
 ) -> None:
     """Measure the latency of artifacts."""
     run = RunConfig(device="cpu", threads=threads)
     prepare(run)
-    predictors, texts = variants(shape, folder, thread_count(run))
+    predictors, texts = variants(shape, folder, thread_count(run), only)
     sizes, rounds = ([1], 3) if quick else ([1, 8, 32], rounds)
     plan = LatencyPlan(sizes, [32, 128], rounds, seconds=SECONDS_A_SHAPE)
     latency = measure_latency(predictors, texts, plan, terminal_progress())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -140,3 +140,13 @@ def _without_weights(model: ModelProto) -> ModelProto:
         else:
             graph.initializer.add(name=entry.name, data_type=entry.data_type, dims=entry.dims)
     return light
+
+
+def replace_contents(
+    model: ModelProto, nodes: Iterable[NodeProto], initializers: Iterable[TensorProto]
+) -> None:
+    """Give a graph other nodes and initializers, in place; they may be its own."""
+    for field, entries in ((model.graph.node, nodes), (model.graph.initializer, initializers)):
+        copies = [type(entry).FromString(entry.SerializeToString()) for entry in entries]
+        del field[:]
+        field.extend(copies)

@@ -1,4 +1,4 @@
-"""int8 graphs: dynamic, for ONNX Runtime's CPU kernels, and static (QDQ), which TensorRT parses as well.
+"""int8 graphs with one scale for a tensor: dynamic, for ONNX Runtime, and static (QDQ), for TensorRT as well.
 
 Weights are symmetric with a scale for each output channel in both, so that a zero stays exactly zero.
 """
@@ -20,6 +20,8 @@ from torch import Tensor
 from compressor.models.batching import Encoded, pad
 from compressor.models.classifier import Classifier, encoder_linears
 from compressor.system.console import Progress
+from exporters.onnx_graph import replace_contents
+from exporters.quantize_rows import quantized_columns
 
 LARGEST = 127
 # Tokens of a layer's input that its scale is fitted to; the error is flat in their number.
@@ -31,8 +33,9 @@ CLIPPING_SHARES = torch.linspace(0.1, 1.0, 91, dtype=torch.float64)
 def quantize_dynamic(path: Path) -> None:
     """Make a graph's matrices and embeddings int8 in place; inputs of matrices are quantized as they come.
 
-    Scales of activations are found at run time, so no texts are needed. Products of two activations stay
-    float. The operators are ONNX's own, but TensorRT has no DynamicQuantizeLinear.
+    Scales of activations are found at run time, so no texts are needed; each is of a whole batch, so that the
+    answer to a text depends on the others. Products of two activations stay float. The operators are ONNX's
+    own, but TensorRT has no DynamicQuantizeLinear.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization import quantize_dynamic as quantize
@@ -88,21 +91,14 @@ def quantize_static(path: Path, scales: Mapping[str, float]) -> None:
             )
             node.input[0], node.input[1] = quantized[source], output
         nodes.append(node)
-    kept = [*initializers.values(), *added]
-    for field, entries in ((model.graph.node, nodes), (model.graph.initializer, kept)):
-        copies = [type(entry).FromString(entry.SerializeToString()) for entry in entries]
-        del field[:]
-        field.extend(copies)
+    replace_contents(model, nodes, [*initializers.values(), *added])
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
 
 def _int8_weight(name: str, weight: NDArray[np.float32]) -> list[onnx.TensorProto]:
     """Values, scales and zero points of a weight `(in, out)`, one scale a column."""
-    largest = np.abs(weight).max(axis=0)
-    # A column of zeros has any scale.
-    scale = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
-    values = np.rint(weight / scale).astype(np.int8)
+    values, scale = quantized_columns(weight)
     return [
         numpy_helper.from_array(values, f"{name}_quantized"),
         numpy_helper.from_array(scale, f"{name}_scale"),

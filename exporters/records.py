@@ -26,6 +26,7 @@ class ExportRecord(StageRecord):
         widths: what each layer is left with.
         stored_sparsely: matrices that are stored as sparse initializers.
         parity: how far the answers are from PyTorch's.
+        invariance: how far they are from those in other batches.
         lineage: what the artifact was made of.
         environment: machine and versions.
         tensorrt: what was found for TensorRT, where that is the target.
@@ -47,6 +48,7 @@ class ExportRecord(StageRecord):
     widths: list[LayerWidths]
     stored_sparsely: dict[str, Any]
     parity: dict[str, Any]
+    invariance: dict[str, Any] | None = None
     lineage: dict[str, Any]
     seed: int
     environment: dict[str, Any]

@@ -30,6 +30,7 @@ from compressor.models.classifier import (
     sparsity_of,
     weights_bytes,
 )
+from compressor.models.invariance import measure_invariance
 from compressor.models.manifest import write_manifest
 from compressor.models.predictors import TorchPredictor
 from compressor.models.preprocessing import prove_preprocessing, write_tokenizer
@@ -46,16 +47,20 @@ from exporters.cpu_kernels import suit_cpu_kernels
 from exporters.lineage import model_lineage, stage_record
 from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.quantize_rows import quantize_rows
 from exporters.records import ExportRecord
 from exporters.shrink import layer_widths, shrink
 from exporters.sparse import store_sparse
 from exporters.tensorrt.profile import Profile
 from exporters.tensorrt.script import prepare as prepare_engine
-from exporters.verify import check_parity, check_zeros, input_limits, measure_parity
+from exporters.verify import check_invariance, check_parity, check_zeros, input_limits, measure_parity
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 # Largest differences of a logit; int8 and bf16 are held to their labels or their variance alone.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
+# Largest differences of a logit between a text alone and the same in a batch.
+BATCH_TOLERANCE, BATCH_TOLERANCES = 1e-3, {"fp16": 2e-2}
+INVARIANCE_EXAMPLES = 128
 
 
 @claims_output
@@ -113,7 +118,7 @@ def export_directory(
             "max_length": columns.max_length,
             "preprocessing": _write_preprocessing(classifier, working, data, columns.max_length),
             "stored_sparsely": stored_sparsely,
-            "parity": _prove(classifier, working, precision, data, config, context),
+            **_prove(classifier, working, precision, data, config, context),
             "seed": run.seed,
             "environment": describe_environment(run),
         }
@@ -144,6 +149,8 @@ def _write_graph(
     if scales is not None:
         quantize_static(graph, scales)
     elif precision == "int8":
+        quantize_rows(graph, config.weight_bits)
+    elif precision == "int8-dynamic":
         quantize_dynamic(graph)
     return store_sparse(graph) if config.storage == "sparse" else {}
 
@@ -220,29 +227,31 @@ def _prove(
     config: ExportConfig,
     context: Context,
 ) -> dict[str, Any]:
-    """Compare the artifact with PyTorch on the same texts, and return what was found.
+    """Compare the artifact with PyTorch, and with itself in other batches; return what was found.
 
     Raises:
         UserError: they differ by more than the options allow.
     """
     tolerance = config.parity_tolerance or TOLERANCES.get(precision)
+    encoded = encode(classifier.tokenizer, data, context.columns.max_length)[:INVARIANCE_EXAMPLES]
     with _runnable(artifact, precision) as directory:
-        parity = measure_parity(
-            TorchPredictor(classifier),
-            runtime_named(config.runtime)(directory, thread_count(context.run)),
-            data,
-            context,
-            input_limits(classifier),
-        )
-    check_parity(parity, tolerance, config.parity_agreement)
+        load = runtime_named(config.runtime)
+        exported = load(directory, thread_count(context.run))
+        limits = input_limits(classifier)
+        parity = measure_parity(TorchPredictor(classifier), exported, data, context, limits)
+        check_parity(parity, tolerance, config.parity_agreement)
+        invariance = measure_invariance(load(directory, 1), exported, encoded, context.run.seed)
+    if precision != "int8-dynamic":
+        check_invariance(invariance, BATCH_TOLERANCES.get(precision, BATCH_TOLERANCE))
     record = {key: value for key, value in asdict(parity).items() if key != "worst_text"}
     record |= {"data_fingerprint": data.fingerprint, "data_labels": data.mapping and data.mapping.record()}
     arithmetic = "fp32" if precision == "bf16" else precision
-    return record | {
+    record |= {
         "tolerance": tolerance,
         "least_agreement": config.parity_agreement,
         "arithmetic": arithmetic,
     }
+    return {"parity": record, "invariance": asdict(invariance)}
 
 
 @contextmanager

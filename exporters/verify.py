@@ -16,6 +16,7 @@ from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.models.batching import Batch, Encoded, encode, pad
 from compressor.models.classifier import Classifier
+from compressor.models.invariance import Invariance
 from compressor.models.predictors import Predictor
 from compressor.system.context import Context
 
@@ -204,6 +205,21 @@ def check_parity(parity: Parity, tolerance: float | None, least_agreement: float
         raise UserError(
             f"export failed: logits differ from PyTorch's by {edges[shape]:.2e}, more than "
             f"{bound:.0e}, on random tokens of shape {shape} (texts x tokens)"
+        )
+
+
+def check_invariance(invariance: Invariance, tolerance: float) -> None:
+    """Raise a `UserError` if a text's answer depends on what shares its batch.
+
+    Args:
+        tolerance: largest difference of a logit.
+    """
+    changed, shift = invariance.batch_disagreement or 0.0, invariance.worst_batch_shift
+    if changed or shift > tolerance:
+        raise UserError(
+            f"export failed: the answer to a text depends on the others in its batch: logits differ by up to "
+            f"{shift:.1e} (at most {tolerance:.0e} is allowed), labels on {changed:.1%} of "
+            f"{invariance.examples} texts; use another --precision"
         )
 
 

@@ -54,12 +54,24 @@ def export(
     reason = record.preprocessing["needs_transformers"]
     if reason is not None:
         print(f"warning: {output}: {reason}; {WITHOUT_TRANSFORMERS}", file=sys.stderr)
+    if record.precision == "int8-dynamic":
+        print(f"warning: {output}: {_dependence(record)}", file=sys.stderr)
     if record.tensorrt is not None and not as_json:
         from compressor.commands.export_tables import tensorrt_tables
 
         print_result(False, None, tensorrt_tables(record.tensorrt))
         script = output / record.tensorrt["script"]
         print_result(False, None, f"On the GPU that will serve it: {script} ENGINE_DIRECTORY")
+
+
+def _dependence(record: ExportRecord) -> str:
+    """One line on what an artifact's answers depend on besides the text."""
+    found = record.invariance or {}
+    return (
+        f"its answer to a text depends on the others in the batch: logits differ by up to "
+        f"{found['worst_batch_shift']:.1e} between a text alone and in a batch of {found['batch_size']}; "
+        f"--precision int8 does not have this"
+    )
 
 
 def _summary(record: ExportRecord) -> str:

@@ -10,7 +10,7 @@ from compressor.errors import UserError
 from compressor.options.registry import Registry
 from compressor.options.section import Common, Section
 
-GraphPrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-static"]
+GraphPrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-dynamic", "int8-static"]
 Storage = Literal["dense", "sparse"]
 Target = Literal["onnx", "tensorrt"]
 BackendName = Literal["onnxruntime", "tensorrt"]
@@ -35,8 +35,14 @@ class ExportConfig(Section):
     precision: Annotated[GraphPrecision | None, Common()] = Field(
         None,
         description="Precision of the graph; by default fp32, or fp16 with --target tensorrt. fp16 and "
-        "bf16 are for GPUs. int8 (dynamic quantization) is for ONNX Runtime on CPUs. int8-static (scales "
-        "calibrated on texts) also works in TensorRT.",
+        "bf16 are for GPUs. int8 (a scale for each token, computed at run time) is for ONNX Runtime on "
+        "CPUs. int8-static (scales calibrated on texts) also works in TensorRT. int8-dynamic (one scale "
+        "for a whole batch) is not recommended: its answer to a text depends on the rest of the batch.",
+    )
+    weight_bits: Literal[7, 8] = Field(
+        8,
+        description="Bits of int8's weights. 7 gives the same answers on processors with and without VNNI "
+        "instructions; 8 is a little more exact, but older processors overflow with it.",
     )
     quantization_examples: int = Field(
         256, ge=1, description="Number of texts that calibrate the scales of int8-static."
@@ -87,11 +93,14 @@ def precision_of(config: ExportConfig) -> GraphPrecision:
     Raises:
         UserError: options that contradict each other.
     """
+    if config.weight_bits != 8 and config.precision != "int8":
+        raise UserError(f"weight_bits {config.weight_bits}: is an option of --precision int8 alone")
     if config.target == "onnx":
         return config.precision or "fp32"
-    if config.precision == "int8":
+    if config.precision in ("int8", "int8-dynamic"):
         raise UserError(
-            "precision int8: TensorRT cannot parse scales that are computed at run time; use int8-static"
+            f"precision {config.precision}: TensorRT cannot parse scales that are computed at run time; use "
+            f"int8-static"
         )
     if config.storage == "sparse":
         raise UserError("storage sparse: TensorRT requires dense initializers; use storage dense")

@@ -17,6 +17,7 @@ from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.system.console import SilentProgress
 from exporters.onnx import encoder_initializers
 from exporters.quantize import fake_quantize, fit_scale, fit_scales, quantize_dynamic, quantize_static
+from exporters.quantize_rows import quantize_rows
 from exporters.verify import check_zeros
 
 MAX_LENGTH = 48
@@ -98,7 +99,15 @@ def test_the_same_seed_gives_the_same_scales(classifier, encoded, scales):
     assert sorted(scales) == sorted(encoder_linears(classifier.model))
 
 
-@pytest.mark.parametrize("kind", ["static_dir", "dynamic_dir"])
+@pytest.fixture(scope="module")
+def rows_dir(small_artifact_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows") / "artifact"
+    shutil.copytree(small_artifact_dir, folder)
+    quantize_rows(folder / "model.onnx")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["static_dir", "dynamic_dir", "rows_dir"])
 def test_zeros_stay_zero_and_matrices_are_int8(kind, classifier, request):
     weights = encoder_initializers(request.getfixturevalue(kind) / "model.onnx", BERT)
     assert {weight.dtype for weight in weights.values()} == {torch.int8}
@@ -133,14 +142,16 @@ def test_residuals_stay_float_and_readers_share_one_quantized_input(static_dir):
     assert sum(node.op_type == "QuantizeLinear" for node in graph.node) == 4 * layers
 
 
-@pytest.mark.parametrize(("kind", "embeddings"), [("static_dir", False), ("dynamic_dir", True)])
+@pytest.mark.parametrize(
+    ("kind", "embeddings"), [("static_dir", False), ("dynamic_dir", True), ("rows_dir", True)]
+)
 def test_which_embeddings_are_int8(kind, embeddings, request):
     graph = onnx.load(request.getfixturevalue(kind) / "model.onnx").graph
     words = next(e for e in graph.initializer if "word_embeddings" in e.name and len(e.dims) == 2)
     assert (words.data_type in (TensorProto.INT8, TensorProto.UINT8)) == embeddings
 
 
-@pytest.mark.parametrize("kind", ["static_dir", "dynamic_dir"])
+@pytest.mark.parametrize("kind", ["static_dir", "dynamic_dir", "rows_dir"])
 def test_labels_agree_with_pytorchs(kind, classifier, test_quotes, request):
     expected = predict(TorchPredictor(classifier), test_quotes, MAX_LENGTH).argmax(axis=1)
     found = predict(OnnxPredictor(request.getfixturevalue(kind), 2), test_quotes, MAX_LENGTH).argmax(axis=1)

@@ -172,6 +172,8 @@ def narrowed_dir(small_pruned_dir, tmp_path_factory):
         ("fp16", {}),
         ("bf16", {"parity_agreement": 0.9}),
         ("int8", {"parity_agreement": 0.9}),
+        ("int8", {"parity_agreement": 0.9, "weight_bits": 7}),
+        ("int8-dynamic", {"parity_agreement": 0.9}),
         ("int8-static", {"parity_agreement": 0.9}),
     ],
 )
@@ -195,6 +197,10 @@ def test_smaller_graphs_of_every_precision_are_proven(
     assert parity["tolerance"] == {"fp32": 1e-4, "fp16": 2e-2}.get(precision)
     assert parity["reference_accuracy"] > 0.6
     assert abs(parity["accuracy"] - parity["reference_accuracy"]) <= 1 - parity["least_agreement"]
+    invariance = manifest["invariance"]
+    assert (invariance["examples"], invariance["batch_size"]) == (64, 16)
+    assert precision == "int8-dynamic" or invariance["batch_disagreement"] == 0
+    assert (invariance["worst_batch_shift"] > 1e-3) == (precision == "int8-dynamic")
     assert bool(manifest["stored_sparsely"]) == ("storage" in options)
     kinds = {entry.data_type for entry in onnx.load(tmp_path / "artifact" / "model.onnx").graph.initializer}
     expected = {"fp32": "FLOAT", "fp16": "FLOAT16", "bf16": "BFLOAT16"}.get(precision, "INT8")

@@ -1,0 +1,133 @@
+"""Does an artifact's answer to a text depend on the batch, and how near is it to PyTorch's?
+
+    python -m benchmarks.batch_invariance MODEL TEXTS CALIBRATION [--quick] [--output FILE]
+
+The forms of int8 beside fp32, on the same texts: labels equal to those of the fp32 graph, accuracy, and each
+text alone against the same in batches of 16, in three shuffles.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.results_file import RESULTS, markdown_table, write_result
+from compressor.data.texts import TextData, load_text_data
+from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.batching import Encoded, encode
+from compressor.models.classifier import Classifier, load_classifier
+from compressor.models.invariance import measure_invariance
+from compressor.models.predictors import OnnxPredictor, predict_encoded
+from compressor.options import ColumnsConfig, RunConfig
+from compressor.system.console import terminal_progress
+from compressor.system.environment import describe_environment, prepare, thread_count
+from exporters.cpu_kernels import suit_cpu_kernels
+from exporters.onnx import export_graph
+from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.quantize_rows import quantize_rows
+from exporters.shrink import shrink
+
+FORMS = ("fp32", "int8", "int8, 7-bit weights", "int8-dynamic", "int8-static")
+CALIBRATION_TEXTS = 256
+QUICK_TEXTS = 64
+
+
+def graph_of(form: str, classifier: Classifier, folder: Path, fitted_on: list[Encoded]) -> Path:
+    """The directory of the classifier's graph in a form of `FORMS`."""
+    directory = folder / form.replace(" ", "-")
+    directory.mkdir()
+    classifier.model.config.save_pretrained(directory)
+    classifier.tokenizer.save_pretrained(directory)
+    graph = directory / ARTIFACT_GRAPH
+    export_graph(classifier, graph)
+    suit_cpu_kernels(graph)
+    if form == "int8-dynamic":
+        quantize_dynamic(graph)
+    elif form == "int8-static":
+        quantize_static(graph, fit_scales(classifier, fitted_on, 0, terminal_progress()))
+    elif form != "fp32":
+        quantize_rows(graph, 7 if "7-bit" in form else 8)
+    return directory
+
+
+def rows(
+    classifier: Classifier, data: TextData, encoded: list[Encoded], fitted_on: list[Encoded], threads: int
+) -> list[dict[str, Any]]:
+    """One row a form."""
+    found: list[dict[str, Any]] = []
+    labels = np.array(data.class_labels)
+    expected = labels
+    with tempfile.TemporaryDirectory() as folder:
+        for form in FORMS:
+            directory = graph_of(form, classifier, Path(folder), fitted_on)
+            together, alone = OnnxPredictor(directory, threads), OnnxPredictor(directory, 1)
+            answers = predict_encoded(together, encoded, 64, terminal_progress(), form).argmax(axis=1)
+            if form == "fp32":
+                expected = answers
+            found.append(
+                {
+                    "form": form,
+                    "size_mb": (directory / ARTIFACT_GRAPH).stat().st_size / 1e6,
+                    "accuracy": float((answers == labels).mean()),
+                    "labels_as_fp32": float((answers == expected).mean()),
+                    **asdict(measure_invariance(alone, together, encoded, seed=0)),
+                }
+            )
+    return found
+
+
+def main(
+    model: Annotated[str, typer.Argument(help="A fine-tuned classifier, dense or pruned.")],
+    texts: Annotated[str, typer.Argument(help="File of labelled test texts.")],
+    calibration: Annotated[str, typer.Argument(help="File of the texts that int8-static is fitted on.")],
+    max_length: Annotated[int, typer.Option(help="Longest input in tokens.")] = 128,
+    output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "batch_invariance.json",
+    quick: Annotated[bool, typer.Option("--quick", help=f"{QUICK_TEXTS} texts.")] = False,
+) -> None:
+    """Compare the answers of int8 graphs with those of fp32, and in batches with those alone."""
+    run = RunConfig(device="cpu")
+    prepare(run)
+    columns = ColumnsConfig(max_length=max_length)
+    classifier = load_classifier(model, "cpu", attention="eager")
+    names = classifier.label_names
+    data = load_text_data(texts, columns, "test", label_names=names)
+    data = data.select(range(QUICK_TEXTS)) if quick else data
+    fitted = load_text_data(calibration, columns, "calibration", label_names=names, needs_labels=False)
+    fitted_on = encode(classifier.tokenizer, fitted.sample(CALIBRATION_TEXTS, run.seed), max_length)
+    encoded = encode(classifier.tokenizer, data, max_length)
+    found = rows(shrink(classifier), data, encoded, fitted_on, thread_count(run))
+    result = {"environment": describe_environment(run), "texts": len(data), "rows": found}
+    write_result(output, result)
+    header = (
+        "form",
+        "MB",
+        "accuracy",
+        "labels as fp32",
+        "labels changed in a batch",
+        "largest shift of a logit",
+    )
+    print(
+        markdown_table(
+            header,
+            [
+                (
+                    row["form"],
+                    f"{row['size_mb']:.1f}",
+                    f"{row['accuracy']:.2%}",
+                    f"{row['labels_as_fp32']:.2%}",
+                    f"{row['batch_disagreement']:.2%}",
+                    f"{row['worst_batch_shift']:.1e}",
+                )
+                for row in found
+            ],
+        )
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

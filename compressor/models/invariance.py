@@ -1,0 +1,64 @@
+"""Whether a model's answer to a text depends on what shares its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compressor.data.labels import task_of
+from compressor.models.batching import Encoded, pad
+from compressor.models.predictors import Predictor
+
+BATCH_SIZE = 16
+SHUFFLES = 3
+
+
+@dataclass(frozen=True)
+class Invariance:
+    """How far the answers to texts alone and in batches are apart.
+
+    Attributes:
+        examples: number of texts; each is in one batch of every shuffle.
+        batch_size: texts a batch; the shorter ones of it are padded.
+        shuffles: number of orders in which batches were made of the texts.
+        batch_disagreement: share of the answers in batches whose label is not that of the text alone; None
+            of a regression.
+        worst_batch_shift: largest absolute difference of a logit.
+    """
+
+    examples: int
+    batch_size: int
+    shuffles: int
+    batch_disagreement: float | None
+    worst_batch_shift: float
+
+
+def measure_invariance(
+    alone: Predictor, together: Predictor, encoded: Sequence[Encoded], seed: int
+) -> Invariance:
+    """Compare the logits of each text alone with those in shuffled, padded batches.
+
+    Args:
+        alone: answers one text at a time.
+        together: the same model, which answers batches; with another number of threads that is compared too.
+        encoded: token ids and segment ids of each text.
+        seed: of the shuffles.
+    """
+    token = int(alone.tokenizer.pad_token_id)
+    expected = np.concatenate([alone.logits(pad([text], token)) for text in encoded])
+    generator = np.random.default_rng(seed)
+    changed, worst = 0, 0.0
+    for _ in range(SHUFFLES):
+        order = generator.permutation(len(encoded))
+        for start in range(0, len(order), BATCH_SIZE):
+            places = order[start : start + BATCH_SIZE]
+            found = together.logits(pad([encoded[place] for place in places], token))
+            difference = np.abs(found - expected[places])
+            # A NaN is as far away as can be; comparisons with it would pass.
+            worst = max(worst, float(np.where(np.isfinite(difference), difference, np.inf).max()))
+            changed += int((found.argmax(axis=1) != expected[places].argmax(axis=1)).sum())
+    is_regression = task_of(alone.label_names) == "regression"
+    share = None if is_regression else changed / (SHUFFLES * len(encoded))
+    return Invariance(len(encoded), BATCH_SIZE, SHUFFLES, share, worst)

@@ -1,0 +1,205 @@
+"""int8 graphs whose answer to a text does not depend on what shares its batch: a scale for each row.
+
+A row is one token's vector. Its scale is the largest absolute value over 127; weights are symmetric with a
+scale for each output column, so that a zero stays exactly zero. The products are of integers, hence exact: a
+row's result is the same alone, in a batch, and with any number of threads. All operators are ONNX's own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from exporters.onnx_graph import replace_contents
+
+# Signed inputs make ONNX Runtime's integer product several times slower than unsigned ones.
+ZERO_POINT = 128
+LARGEST_INPUT = 127
+# Largest weight by the number of its bits.
+LARGEST_WEIGHTS = {8: 127, 7: 63}
+# Smaller tables stay float: they take no space, and rows that all texts share would carry an error into each.
+LEAST_ROWS = 256
+
+
+def quantize_rows(path: Path, weight_bits: int = 8) -> None:
+    """Make a graph's matrices and embeddings int8 in place, with a scale for each row of a matrix's input.
+
+    Products of two activations stay float, as do Gemm nodes, which see one token of a text.
+
+    Args:
+        weight_bits: 8; or 7, with which the 16-bit sums of processors without VNNI cannot overflow.
+    """
+    model = onnx.load(path)
+    rewriter = _Rewriter(model, LARGEST_WEIGHTS[weight_bits])
+    for node in model.graph.node:
+        rewriter.take(node)
+    replace_contents(model, rewriter.nodes, [*rewriter.weights.values(), *rewriter.added.values()])
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def quantized_columns(
+    weight: NDArray[np.float32], largest: int = 127
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Quantize a weight `(in, out)` symmetrically: int8 values, and float32 scales `(out,)`.
+
+    Args:
+        largest: value that the largest weight of a column becomes.
+    """
+    top = np.abs(weight).max(axis=0)
+    # A column of zeros has any scale.
+    scale = np.where(top > 0, top / largest, 1).astype(np.float32)
+    return np.rint(weight / scale).astype(np.int8), scale
+
+
+class _Rewriter:
+    """Takes the nodes of a graph in their order and makes those of the int8 graph.
+
+    Attributes:
+        nodes: of the new graph.
+        weights: initializers that are still read, by name.
+        added: initializers that the new nodes read, by name.
+    """
+
+    def __init__(self, model: onnx.ModelProto, largest_weight: int) -> None:
+        self.nodes: list[NodeProto] = []
+        self.weights = {entry.name: entry for entry in model.graph.initializer}
+        self.added: dict[str, TensorProto] = {}
+        self._largest = largest_weight
+        self._shapes = _leading_shapes(model)
+        self._biases = _biases(model, self.weights)
+        self._made: set[str] = set()
+
+    def take(self, node: NodeProto) -> None:
+        """Add a node, or what stands for it."""
+        if node.output[0] in self._made:
+            # A sum with a bias, which is made with the product.
+            return
+        if node.op_type == "MatMul" and self._is_matrix(node.input[1]):
+            self._multiply(node)
+        elif node.op_type == "Gather" and self._is_table(node.input[0]):
+            self._look_up(node)
+        else:
+            self.nodes.append(node)
+
+    def _is_matrix(self, name: str) -> bool:
+        entry = self.weights.get(name)
+        return entry is not None and entry.data_type == TensorProto.FLOAT and len(entry.dims) == 2
+
+    def _is_table(self, name: str) -> bool:
+        return self._is_matrix(name) and self.weights[name].dims[0] >= LEAST_ROWS
+
+    def _multiply(self, node: NodeProto) -> None:
+        """Multiply the quantized rows and columns, then by both scales, and add the bias if there is one."""
+        (source, weight), output = node.input, node.output[0]
+        rows = self._quantized_rows(source, self.weights[weight].dims[0])
+        values, scale = quantized_columns(numpy_helper.to_array(self.weights.pop(weight)), self._largest)
+        self._constant(f"{weight}_quantized", values)
+        self._constant(f"{weight}_scale", scale)
+        self._constant("int8_zero", np.array(0, np.int8))
+        product, by_row, by_column = (f"{output}_{part}" for part in ("integer", "by_row", "by_column"))
+        self._add(
+            "MatMulInteger", [f"{rows}_quantized", f"{weight}_quantized", "uint8_zero", "int8_zero"], product
+        )
+        self._add("DequantizeLinear", [product, f"{rows}_scale"], by_row, axis=0)
+        self._add("Mul", [by_row, f"{weight}_scale"], by_column)
+        if output in self._biases:
+            # Before the rows are put back into their texts: ONNX Runtime would fuse the sum with a GELU that
+            # follows it, in a kernel that takes twice as long as the two.
+            bias, result = self._biases[output]
+            by_column = self._add("Add", [by_column, bias], f"{output}_sum")
+            output = result
+        self._add("Reshape", [by_column, self._shape(source, values.shape[1])], output)
+
+    def _quantized_rows(self, source: str, width: int) -> str:
+        """Quantize a tensor `(..., width)` row by row, once for all that read it; return their stem."""
+        rows, scale, quantized = (f"{source}_{part}" for part in ("rows", "scale", "quantized"))
+        if quantized in self._made:
+            return source
+        self._constant("uint8_zero", np.array(ZERO_POINT, np.uint8))
+        self._constant("last_axis", np.array([-1], np.int64))
+        self._constant("row_step", np.array(1 / LARGEST_INPUT, np.float32))
+        # A row of zeros has any scale.
+        self._constant("least_row", np.array(np.finfo(np.float32).tiny * LARGEST_INPUT, np.float32))
+        self._constant(f"rows_of_{width}", np.array([-1, width], np.int64))
+        self._add("Reshape", [source, f"rows_of_{width}"], rows)
+        # Two reductions take less time than the absolute values of all and one.
+        most = self._add("ReduceMax", [rows, "last_axis"], f"{source}_most", keepdims=0)
+        least = self._add("ReduceMin", [rows, "last_axis"], f"{source}_least", keepdims=0)
+        negated = self._add("Neg", [least], f"{source}_least_negated")
+        largest = self._add("Max", [most, negated, "least_row"], f"{source}_largest")
+        self._add("Mul", [largest, "row_step"], scale)
+        self._add("QuantizeLinear", [rows, scale, self._zero_points(source, scale)], quantized, axis=0)
+        return source
+
+    def _zero_points(self, source: str, scale: str) -> str:
+        """One zero point a row, for all tensors of as many rows."""
+        name = f"uint8_zeros_of_{self._shapes.get(source, source)}"
+        if name not in self._made:
+            self._add("Expand", ["uint8_zero", self._add("Shape", [scale], f"{name}_shape")], name)
+        return name
+
+    def _shape(self, source: str, width: int) -> str:
+        """The shape of `source` with another last dimension, for all tensors of that shape."""
+        leading = f"shape_of_{self._shapes.get(source, source)}"
+        if leading not in self._made:
+            self._add("Shape", [source], leading, end=-1)
+        name = f"{leading}_{width}"
+        if name not in self._made:
+            self._constant(f"width_{width}", np.array([width], np.int64))
+            self._add("Concat", [leading, f"width_{width}"], name, axis=0)
+        return name
+
+    def _look_up(self, node: NodeProto) -> None:
+        """Rows of an int8 table, each with a scale of its own."""
+        table, indices = node.input
+        output = node.output[0]
+        values, scale = quantized_columns(numpy_helper.to_array(self.weights.pop(table)).T)
+        self._constant(f"{table}_quantized", np.ascontiguousarray(values.T))
+        self._constant(f"{table}_scale", scale[:, None])
+        self._add("Gather", [f"{table}_quantized", indices], f"{output}_integer")
+        self._add("Gather", [f"{table}_scale", indices], f"{output}_scale")
+        self._add("Cast", [f"{output}_integer"], f"{output}_float", to=TensorProto.FLOAT)
+        self._add("Mul", [f"{output}_float", f"{output}_scale"], output)
+
+    def _constant(self, name: str, value: NDArray[np.generic]) -> None:
+        if name not in self.added:
+            self.added[name] = numpy_helper.from_array(value, name)
+
+    def _add(self, operator: str, inputs: Sequence[str], output: str, **attributes: int) -> str:
+        """Add a node with one output, and return the name of that."""
+        self._made.add(output)
+        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
+        return output
+
+
+def _biases(model: onnx.ModelProto, weights: Mapping[str, TensorProto]) -> dict[str, tuple[str, str]]:
+    """For each tensor that only a sum with a bias reads: the bias, and the name of the sum."""
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    readers.update(output.name for output in model.graph.output)
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "Add":
+            for summand, bias in (node.input, reversed(node.input)):
+                if bias in weights and len(weights[bias].dims) == 1 and readers[summand] == 1:
+                    found[summand] = bias, node.output[0]
+    return found
+
+
+def _leading_shapes(model: onnx.ModelProto) -> dict[str, str]:
+    """All dimensions but the last of each tensor of which the graph names them, as a word.
+
+    The exporter names them; ONNX's own inference loses them in a Reshape.
+    """
+    found = {}
+    for entry in (*model.graph.input, *model.graph.value_info):
+        dims = [dim.dim_param or str(dim.dim_value) for dim in entry.type.tensor_type.shape.dim]
+        if len(dims) > 1 and "0" not in dims:
+            found[entry.name] = "_".join(dims[:-1])
+    return found
