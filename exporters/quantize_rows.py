@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -172,7 +173,7 @@ class _Rewriter:
         if name not in self.added:
             self.added[name] = numpy_helper.from_array(value, name)
 
-    def _add(self, operator: str, inputs: Sequence[str], output: str, **attributes: int) -> str:
+    def _add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node with one output, and return the name of that."""
         self._made.add(output)
         self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
