@@ -23,9 +23,9 @@ from compressor.data.labels import (
     task_of,
 )
 from compressor.data.reading import Table, is_data_file, read_dataset, read_file
-from compressor.errors import UserError, first_line
+from compressor.errors import UserError
 from compressor.options import ColumnsConfig, TaskName
-from compressor.system.hub import hub_data
+from compressor.system.hub import hub_data, hub_reason, split_revision
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -204,7 +204,7 @@ def load_text_data(
 
     Args:
         source: path of a csv, tsv, jsonl, json or parquet file, or a hub id
-            `name[/configuration][:split]`, such as `glue/sst2:validation`.
+            `name[/configuration][@revision][:split]`, such as `glue/sst2:validation`.
         columns: names of the columns; those not given are found by convention.
         role: decides the split of a hub data set whose id names none; labels to test with may be of one
             class.
@@ -307,29 +307,34 @@ def _labelled(data: TextData, values: LabelValues, columns: ColumnsConfig, *, le
 def _load_hub(source: str, role: Role) -> Dataset:
     import datasets
 
-    name, _, split = source.partition(":")
-    configuration = None
-    parts = name.split("/")
-    if parts[0] in COLLECTIONS and len(parts) == 2:
-        name, configuration = COLLECTIONS[parts[0]], parts[1]
-    elif len(parts) == 3:
-        name, configuration = "/".join(parts[:2]), parts[2]
+    place, _, split = source.partition(":")
+    path, revision = split_revision(place)
+    name, configuration = _repository(path)
     try:
         with hub_data():
-            splits = datasets.get_dataset_split_names(name, configuration)
+            splits = datasets.get_dataset_split_names(name, configuration, revision=revision)
         wanted = [split] if split else list(SPLITS[role])
         chosen = next((s for s in wanted if s in splits), None)
         if chosen is None:
             raise UserError(
                 f"{source}: has no split {' or '.join(map(repr, wanted))}; it has {', '.join(splits)}; "
-                f"write {name}:SPLIT"
+                f"write {place}:SPLIT"
             )
         with hub_data():
-            return datasets.load_dataset(name, configuration, split=chosen)
+            return datasets.load_dataset(name, configuration, split=chosen, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:  # not found, offline, no connection
         raise UserError(
-            f"{source}: no such file, and it could not be loaded from the hub: {first_line(error)}"
+            f"{source}: no such file, and it could not be loaded from the hub: "
+            f"{hub_reason(error, 'data set', name, revision)}"
         ) from error
+
+
+def _repository(path: str) -> tuple[str, str | None]:
+    """The id of a data set and its configuration; None of an id alone."""
+    parts = path.split("/")
+    if parts[0] in COLLECTIONS and len(parts) == 2:
+        return COLLECTIONS[parts[0]], parts[1]
+    return ("/".join(parts[:2]), parts[2]) if len(parts) == 3 else (path, None)
 
 
 def _text_columns(table: Table, columns: ColumnsConfig) -> tuple[str, str | None]:
