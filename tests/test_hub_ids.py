@@ -80,9 +80,12 @@ OFFLINE = {
     "revision": ["inspect", "some/model@v1"],
     "absent": ["inspect", "some/absent"],
     "pickle": ["inspect", "some/pickle"],
-    "csv": [*finetune("some/csv", "csv-cached"), "--force"],
+    "jsonl": [*finetune("some/jsonl", "jsonl-cached"), "--force"],
+    "csv": finetune("some/csv", "none"),
+    "csv revision": [*finetune("some/csv@v1:train", "csv-v1-cached"), "--force"],
     "absent data": finetune("some/nothing", "none"),
 }
+CACHED = ("model", "revision", "jsonl", "csv revision")
 NOT_CACHED = {"absent": "some/absent", "pickle": "some/pickle", "absent data": "some/nothing"}
 
 
@@ -274,10 +277,17 @@ def test_an_interrupted_download_of_data_is_finished_by_the_next_run(hub, folder
 def test_with_the_cache_alone_nothing_is_asked(folder, offline):
     done, requests = offline
     assert requests == []
-    for name in ("model", "revision", "csv"):
+    for name in CACHED:
         is_done(done[name])
     assert "labels bad, good" in done["revision"].output
-    assert data_of(folder, "csv-cached")["fingerprint"] == data_of(folder, "csv")["fingerprint"]
+    for name in ("jsonl", "csv-v1"):
+        assert data_of(folder, f"{name}-cached")["fingerprint"] == data_of(folder, name)["fingerprint"]
+
+
+def test_a_version_in_the_cache_is_not_taken_for_another(hub, offline):
+    done, _ = offline
+    main, other = (hub.repositories["datasets/some/csv"].commit_of(name) for name in ("main", "v1"))
+    one_line(done["csv"], "some/csv", f"is of commit {other}, and main is {main}; remove /")
 
 
 def test_what_the_cache_lacks_is_told_in_one_line(offline):
@@ -292,7 +302,7 @@ def test_what_the_cache_lacks_is_told_in_one_line(offline):
 
 def test_without_a_connection_the_cache_is_used_and_the_rest_refused_soon(without_hub):
     done, url = without_hub
-    for name in ("model", "revision", "csv"):
+    for name in CACHED:
         is_done(done[name])
     for name, source in (
         ("absent", "some/absent"),

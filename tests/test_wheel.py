@@ -1,6 +1,5 @@
 """The wheel alone: what is in it, and that its commands work in a folder that is not the checkout."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -21,15 +20,16 @@ PACKAGES = ("compressor", "exporters")
 # What a build reads of the checkout, and the tests, so that it could take them along.
 SOURCES = (*PACKAGES, "tests", "benchmarks", "deploy", "docs")
 FILES = ("cli.py", "pyproject.toml", "README.md", "LICENSE")
-TEXTS = "text\tlabel\n" + "a fine film of great charm\tpos\na dull and empty story\tneg\n" * 8
+CALIBRATION = "text\tlabel\na fine film\tpos\na dull story\tneg\ngreat charm\tpos\nempty and dull\tneg\n"
+TEST = "text\tlabel\na film of great charm\tpos\na dull and empty film\tneg\n"
 RECIPE = """\
 model: model
-data: {calibration: texts.tsv, test: texts.tsv, max_length: 12}
+data: {calibration: calibration.tsv, test: test.tsv, max_length: 12}
 run: {device: cpu, threads: 1}
-prune: {algorithm: magnitude, sparsity: 0.5, calibration_examples: 8}
+prune: {algorithm: magnitude, sparsity: 0.5, calibration_examples: 4}
 export: {parity_examples: 8}
 attack: {attack: deepwordbug, attack_examples: 2}
-validate: {batch_sizes: [1], sequence_lengths: [8], footprint: false}
+validate: {batch_sizes: [1], sequence_lengths: [8], footprint: false, gates: []}
 """
 # Names the modules of the program that come from another place than its folder.
 STRANGERS = """
@@ -87,7 +87,8 @@ def installed(site, tmp_path_factory):
     """A function that runs the installed program in a folder of its own, where no checkout is."""
     folder = tmp_path_factory.mktemp("elsewhere")
     make_checkpoint(folder / "model")
-    (folder / "texts.tsv").write_text(TEXTS)
+    (folder / "calibration.tsv").write_text(CALIBRATION)
+    (folder / "test.tsv").write_text(TEST)
     (folder / "recipe.yaml").write_text(RECIPE)
 
     def call(*arguments) -> str:
@@ -128,18 +129,22 @@ def test_the_program_that_it_installs_knows_version_and_help(site, tmp_path):
         assert part in run([site / "bin" / "compress", option], tmp_path, PYTHONPATH=str(site))
 
 
-def test_a_whole_run_needs_no_checkout(installed):
-    installed("recipe", "init", "starter.yaml")
+@pytest.fixture(scope="module")
+def result(installed):
+    """The result of a whole run: dense model pruned, exported, attacked, compared."""
     installed("run", "recipe.yaml", "--output", "run")
+    return installed.folder / "run"
+
+
+def test_a_whole_run_needs_no_checkout(installed, result):
+    installed("recipe", "init", "starter.yaml")
     assert (installed.folder / "starter.yaml").read_text().startswith("# ")
-    report = json.loads((installed.folder / "run" / "report" / "report.json").read_text())
-    assert report["version"] == __version__
-    for page in ("report.md", "report.html"):
-        assert (installed.folder / "run" / "report" / page).stat().st_size > 1000
+    for page in ("report.json", "report.md", "report.html"):
+        assert (result / page).stat().st_size > 1000
 
 
-def test_what_is_written_for_servers_needs_no_checkout(installed):
-    installed("triton", "run/artifact", "--backends", "onnxruntime", "--output", "repository")
+def test_what_is_written_for_servers_needs_no_checkout(installed, result):
+    installed("triton", result / "artifact", "--backends", "onnxruntime", "--output", "repository")
     assert list((installed.folder / "repository").rglob("config.pbtxt"))
     options = ["--target", "tensorrt", "--precision", "fp32", "--max-length", LENGTH, "--device", "cpu"]
     installed("export", "model", *options, "--output", "engine")

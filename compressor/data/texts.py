@@ -6,7 +6,7 @@ Files and data sets of the hub pass through the same checks of their columns, se
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +25,7 @@ from compressor.data.labels import (
 from compressor.data.reading import Table, is_data_file, read_dataset, read_file
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, TaskName
-from compressor.system.hub import hub_data, hub_reason, split_revision
+from compressor.system.hub import cached_commits, hub_data, hub_problem, hub_reason, split_revision
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -321,12 +321,40 @@ def _load_hub(source: str, role: Role) -> Dataset:
                 f"write {place}:SPLIT"
             )
         with hub_data():
-            return datasets.load_dataset(name, configuration, split=chosen, revision=revision)
+            dataset = datasets.load_dataset(name, configuration, split=chosen, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:  # not found, offline, no connection
         raise UserError(
             f"{source}: no such file, and it could not be loaded from the hub: "
             f"{hub_reason(error, 'data set', name, revision)}"
         ) from error
+    if hub_problem() is not None:
+        _check_cached_revision(source, dataset, cached_commits(name), revision)
+    return dataset
+
+
+def _check_cached_revision(
+    source: str, dataset: Dataset, commits: Mapping[str, str], revision: str | None
+) -> None:
+    """Raise a `UserError` if a data set of the cache is of another revision than asked for.
+
+    Without the hub, `datasets` takes the version that was written last, whatever revision is asked for.
+
+    Args:
+        commits: of the revisions that the hub's cache knows, by name.
+        revision: that was asked for; None for the default.
+    """
+    for file in dataset.cache_files:
+        # Named after the commit, of most data sets.
+        folder = Path(file["filename"]).parent
+        asked = revision or "main"
+        wanted = commits.get(asked, asked)
+        is_known = revision is not None or folder.name in commits.values()
+        if is_known and folder.name != wanted:
+            raise UserError(
+                f"{source}: the newest version in the cache of data sets is of commit {folder.name}, and "
+                f"{asked} is {commits.get(asked, 'not in it')}; remove {folder}, or connect to the hub "
+                f"({hub_problem()})"
+            )
 
 
 def _repository(path: str) -> tuple[str, str | None]:

@@ -70,6 +70,16 @@ def cached_file(source: str, file: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def cached_commits(data_set: str) -> dict[str, str]:
+    """The commits of those revisions of a data set that the hub's cache knows, by name."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    refs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=data_set, repo_type="dataset") / "refs"
+    files = [path for path in refs.rglob("*") if path.is_file()]
+    return {path.relative_to(refs).as_posix(): path.read_text().strip() for path in files}
+
+
 def hub_files(source: str) -> list[str]:
     """The names of the files of a hub id.
 
