@@ -35,7 +35,7 @@ from compressor.system.assets import encoder_directory
 from compressor.system.cache import cache_folder, cache_note, unwritable
 from compressor.system.console import Progress
 from compressor.system.files import sha256_of, write_whole
-from compressor.system.hub import quiet
+from compressor.system.hub import network_or, quiet
 
 _TEXTATTACK_READY = "post_install_check_3"
 
@@ -130,7 +130,7 @@ def load_masked_language_model(source: str) -> MaskedLanguageModel:
     try:
         with quiet():
             model = load_weights(AutoModelForMaskedLM, source)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
+    except network_or(OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         raise UserError(
             f"{source}: cannot be loaded as a masked language model: {reason_of(source, error)}; give the "
             f"directory of one with --masked-language-model"

@@ -25,7 +25,14 @@ from compressor.data.labels import (
 from compressor.data.reading import Table, is_data_file, read_dataset, read_file
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, TaskName
-from compressor.system.hub import cached_commits, hub_data, hub_problem, hub_reason, split_revision
+from compressor.system.hub import (
+    cached_commits,
+    hub_data,
+    hub_problem,
+    hub_reason,
+    network_or,
+    split_revision,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -322,7 +329,7 @@ def _load_hub(source: str, role: Role) -> Dataset:
             )
         with hub_data():
             dataset = datasets.load_dataset(name, configuration, split=chosen, revision=revision)
-    except (OSError, ValueError, RuntimeError) as error:  # not found, offline, no connection
+    except network_or(OSError, ValueError, RuntimeError) as error:  # not found, offline, no connection
         raise UserError(
             f"{source}: no such file, and it could not be loaded from the hub: "
             f"{hub_reason(error, 'data set', name, revision)}"

@@ -52,7 +52,7 @@ from compressor.models.weight_files import (
 from compressor.models.weight_files import WEIGHTS as WEIGHTS
 from compressor.options import TaskName, shown
 from compressor.system.files import sha256_of
-from compressor.system.hub import cached_file, is_hub_id, quiet, split_revision
+from compressor.system.hub import cached_file, is_hub_id, network_or, quiet, split_revision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -307,7 +307,9 @@ def _load(
             f"{source}: its safetensors files say that another framework wrote them ({first_line(error)}); "
             f"save the model with PyTorch"
         ) from error
-    except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, SafetensorError) as error:
+    except network_or(
+        OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, SafetensorError
+    ) as error:
         raise UserError(f"{source}: cannot be loaded: {reason_of(source, error)}") from error
     # A class of its own would be named in the configuration when the model is saved.
     model.__class__ = layout.classifier_class()

@@ -22,6 +22,7 @@ from compressor.system.hub import (
     hub_files,
     hub_problem,
     hub_reason,
+    network_or,
     quiet,
     split_revision,
 )
@@ -42,7 +43,7 @@ def read_config(source: str) -> dict[str, Any]:
     try:
         with quiet():
             config, _ = PretrainedConfig.get_config_dict(name, **options)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except network_or(OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _not_loaded(source, error) from error
     found: dict[str, Any] = config
     _check_own_code(source, "config.json", found)
@@ -134,7 +135,7 @@ def check_adapter(source: str) -> None:
                     _raise_exceptions_for_connection_errors=False,
                     **options,
                 )
-        except (OSError, ValueError) as error:
+        except network_or(OSError, ValueError) as error:
             raise _not_loaded(source, error) from error
         found = [ADAPTERS[0]] if listed else []
     if found:
@@ -157,7 +158,7 @@ def check_hub_weights(source: str) -> None:
         return
     try:
         files = hub_files(source)
-    except (OSError, ValueError) as error:
+    except network_or(OSError, ValueError) as error:
         raise _not_loaded(source, error) from error
     if any(name in files for name in (WEIGHTS, INDEX)):
         return

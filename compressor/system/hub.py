@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -124,6 +125,12 @@ def _probe(endpoint: str) -> str | None:
     thread.start()
     thread.join(seconds)
     return problems[0] if problems else f"{endpoint} does not answer within {seconds:g} seconds"
+
+
+def network_or(*errors: type[Exception]) -> tuple[type[Exception], ...]:
+    """These errors, and those of a lost connection, which httpx does not derive from `OSError`."""
+    httpx = sys.modules.get("httpx")
+    return errors if httpx is None else (*errors, httpx.HTTPError)
 
 
 def hub_reason(error: Exception, kind: Kind, name: str, revision: str | None) -> str:
