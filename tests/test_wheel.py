@@ -148,5 +148,5 @@ def test_what_is_written_for_servers_needs_no_checkout(installed, result):
     assert list((installed.folder / "repository").rglob("config.pbtxt"))
     options = ["--target", "tensorrt", "--precision", "fp32", "--max-length", LENGTH, "--device", "cpu"]
     lengths = [f"--engine-lengths={length}" for length in (1, 8, LENGTH)]
-    installed("export", "model", *options, *lengths, "--output", "engine")
+    installed("export", "model", "--data", "test.tsv", *options, *lengths, "--output", "engine")
     assert (installed.folder / "engine" / "build_engine.sh").is_file()
