@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: quickstart test test-fast check format docs clean
+.PHONY: quickstart test test-fast check format docs wheel clean
 
 quickstart: .venv/installed ## the main job, end to end; the result is in runs/quickstart
 	$(BIN)/compress quickstart --output runs/quickstart
@@ -33,6 +33,9 @@ docs: .venv/installed-dev ## write the reference pages and the site anew; the si
 	$(BIN)/python -m typer cli.py utils docs --name compress --output docs/reference/cli.md
 	$(BIN)/python docs/tools/schema_pages.py
 	$(BIN)/mkdocs build --strict --quiet
+
+wheel: .venv/installed ## build the wheel into dist/
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
 
 # torch comes first and alone, so that its pinned build is what everything else finds.
 .venv/installed: pyproject.toml constraints.txt requirements-assets.txt

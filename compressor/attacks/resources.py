@@ -22,20 +22,20 @@ from typing import Any
 
 import torch
 
-from compressor.errors import UserError, first_line
+from compressor.errors import UserError
 from compressor.lexicon.sentence_encoder import SentenceEncoder
 from compressor.lexicon.stopwords import STOPWORDS
 from compressor.lexicon.synonyms import Synonyms, thesaurus_synonyms, wordnet_synonyms
 from compressor.lexicon.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
 from compressor.models.checks import encoder_problems, raise_problems, tokenizer_facts, tokenizer_problems
 from compressor.models.classifier import load_tokenizer
-from compressor.models.loading import load_weights, read_config
+from compressor.models.loading import load_weights, read_config, reason_of
 from compressor.options import AttackConfig, ResourcesConfig, SynonymsConfig, attack_named
 from compressor.system.assets import encoder_directory
 from compressor.system.cache import cache_folder, cache_note, unwritable
 from compressor.system.console import Progress
 from compressor.system.files import sha256_of, write_whole
-from compressor.system.hub import quiet
+from compressor.system.hub import network_or, quiet
 
 _TEXTATTACK_READY = "post_install_check_3"
 
@@ -130,9 +130,9 @@ def load_masked_language_model(source: str) -> MaskedLanguageModel:
     try:
         with quiet():
             model = load_weights(AutoModelForMaskedLM, source)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
+    except network_or(OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         raise UserError(
-            f"{source}: cannot be loaded as a masked language model: {first_line(error)}; give the "
+            f"{source}: cannot be loaded as a masked language model: {reason_of(source, error)}; give the "
             f"directory of one with --masked-language-model"
         ) from error
     return MaskedLanguageModel(model.eval(), tokenizer)

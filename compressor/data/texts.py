@@ -6,7 +6,7 @@ Files and data sets of the hub pass through the same checks of their columns, se
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,9 +23,16 @@ from compressor.data.labels import (
     task_of,
 )
 from compressor.data.reading import Table, is_data_file, read_dataset, read_file
-from compressor.errors import UserError, first_line
+from compressor.errors import UserError
 from compressor.options import ColumnsConfig, TaskName
-from compressor.system.hub import hub_data
+from compressor.system.hub import (
+    cached_commits,
+    hub_data,
+    hub_problem,
+    hub_reason,
+    network_or,
+    split_revision,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -204,7 +211,7 @@ def load_text_data(
 
     Args:
         source: path of a csv, tsv, jsonl, json or parquet file, or a hub id
-            `name[/configuration][:split]`, such as `glue/sst2:validation`.
+            `name[/configuration][@revision][:split]`, such as `glue/sst2:validation`.
         columns: names of the columns; those not given are found by convention.
         role: decides the split of a hub data set whose id names none; labels to test with may be of one
             class.
@@ -307,29 +314,62 @@ def _labelled(data: TextData, values: LabelValues, columns: ColumnsConfig, *, le
 def _load_hub(source: str, role: Role) -> Dataset:
     import datasets
 
-    name, _, split = source.partition(":")
-    configuration = None
-    parts = name.split("/")
-    if parts[0] in COLLECTIONS and len(parts) == 2:
-        name, configuration = COLLECTIONS[parts[0]], parts[1]
-    elif len(parts) == 3:
-        name, configuration = "/".join(parts[:2]), parts[2]
+    place, _, split = source.partition(":")
+    path, revision = split_revision(place)
+    name, configuration = _repository(path)
     try:
         with hub_data():
-            splits = datasets.get_dataset_split_names(name, configuration)
+            splits = datasets.get_dataset_split_names(name, configuration, revision=revision)
         wanted = [split] if split else list(SPLITS[role])
         chosen = next((s for s in wanted if s in splits), None)
         if chosen is None:
             raise UserError(
                 f"{source}: has no split {' or '.join(map(repr, wanted))}; it has {', '.join(splits)}; "
-                f"write {name}:SPLIT"
+                f"write {place}:SPLIT"
             )
         with hub_data():
-            return datasets.load_dataset(name, configuration, split=chosen)
-    except (OSError, ValueError, RuntimeError) as error:  # not found, offline, no connection
+            dataset = datasets.load_dataset(name, configuration, split=chosen, revision=revision)
+    except network_or(OSError, ValueError, RuntimeError) as error:  # not found, offline, no connection
         raise UserError(
-            f"{source}: no such file, and it could not be loaded from the hub: {first_line(error)}"
+            f"{source}: no such file, and it could not be loaded from the hub: "
+            f"{hub_reason(error, 'data set', name, revision)}"
         ) from error
+    if hub_problem() is not None:
+        _check_cached_revision(source, dataset, cached_commits(name), revision)
+    return dataset
+
+
+def _check_cached_revision(
+    source: str, dataset: Dataset, commits: Mapping[str, str], revision: str | None
+) -> None:
+    """Raise a `UserError` if a data set of the cache is of another revision than asked for.
+
+    Without the hub, `datasets` takes the version that was written last, whatever revision is asked for.
+
+    Args:
+        commits: of the revisions that the hub's cache knows, by name.
+        revision: that was asked for; None for the default.
+    """
+    for file in dataset.cache_files:
+        # Named after the commit, of most data sets.
+        folder = Path(file["filename"]).parent
+        asked = revision or "main"
+        wanted = commits.get(asked, asked)
+        is_known = revision is not None or folder.name in commits.values()
+        if is_known and folder.name != wanted:
+            raise UserError(
+                f"{source}: the newest version in the cache of data sets is of commit {folder.name}, and "
+                f"{asked} is {commits.get(asked, 'not in it')}; remove {folder}, or connect to the hub "
+                f"({hub_problem()})"
+            )
+
+
+def _repository(path: str) -> tuple[str, str | None]:
+    """The id of a data set and its configuration; None of an id alone."""
+    parts = path.split("/")
+    if parts[0] in COLLECTIONS and len(parts) == 2:
+        return COLLECTIONS[parts[0]], parts[1]
+    return ("/".join(parts[:2]), parts[2]) if len(parts) == 3 else (path, None)
 
 
 def _text_columns(table: Table, columns: ColumnsConfig) -> tuple[str, str | None]:

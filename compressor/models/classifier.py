@@ -32,17 +32,27 @@ from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.encoders.registry import layout_of, layout_of_type
 from compressor.models.loading import (
     check_adapter,
+    check_hub_weights,
+    conversion,
     load_any_tokenizer,
     load_config,
     load_weights,
     read_config,
+    reason_of,
 )
 from compressor.models.structure import classifier_class
-from compressor.models.weight_files import INDEX, VOCABULARIES, digest_of_files, shard_names, weight_files
+from compressor.models.weight_files import (
+    INDEX,
+    PICKLES,
+    VOCABULARIES,
+    digest_of_files,
+    shard_names,
+    weight_files,
+)
 from compressor.models.weight_files import WEIGHTS as WEIGHTS
 from compressor.options import TaskName, shown
 from compressor.system.files import sha256_of
-from compressor.system.hub import is_hub_id, quiet
+from compressor.system.hub import cached_file, is_hub_id, network_or, quiet, split_revision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -51,7 +61,6 @@ Attention: TypeAlias = Literal["sdpa", "eager"]
 
 # All that a checkpoint is loaded from; records of stages and the like may lie beside it.
 CONTENT = ("*.safetensors", "*.index.json", "config.json", "vocab.txt", "tokenizer*.json", "*tokens*.json")
-PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
 
 
 @dataclass
@@ -163,6 +172,7 @@ def check_checkpoint(
     """
     is_directory(source)
     content = read_config(source)
+    check_hub_weights(source)
     if for_finetuning:
         content = without_heads(content)
     try:
@@ -239,7 +249,8 @@ def is_directory(source: str) -> bool:
             is neither a directory nor what a hub id may be.
     """
     path = Path(source)
-    looks_like_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    name, _ = split_revision(source)
+    looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     try:
         if source and path.is_dir():
             check_adapter(source)
@@ -263,8 +274,7 @@ def _check_weight_files(path: Path) -> None:
     if pickle:
         raise UserError(
             f"{path / pickle}: is a pickle, which can run code when it is loaded; where you trust it, "
-            f'convert it with: python -c "from transformers import AutoModelForSequenceClassification as M; '
-            f"M.from_pretrained('{path}').save_pretrained('{path}-safetensors')\""
+            f"convert it with: {conversion(str(path))}"
         )
     raise UserError(f"{path}: has no {WEIGHTS}")
 
@@ -297,8 +307,10 @@ def _load(
             f"{source}: its safetensors files say that another framework wrote them ({first_line(error)}); "
             f"save the model with PyTorch"
         ) from error
-    except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, SafetensorError) as error:
-        raise UserError(f"{source}: cannot be loaded: {first_line(error)}") from error
+    except network_or(
+        OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, SafetensorError
+    ) as error:
+        raise UserError(f"{source}: cannot be loaded: {reason_of(source, error)}") from error
     # A class of its own would be named in the configuration when the model is saved.
     model.__class__ = layout.classifier_class()
     absent = sorted(str(key) for key in report["missing_keys"])
@@ -385,7 +397,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     except UserError:
         raise
     except Exception as error:  # the tokenizers library raises plain exceptions
-        raise UserError(f"{problem}: {first_line(error)}; {way_out}") from error
+        hint = f"; {way_out}" if path.is_dir() else ""
+        raise UserError(f"{problem}: {reason_of(source, error)}{hint}") from error
     if tokenizer.pad_token_id is None:
         raise UserError(
             f"{source}: the tokenizer has no token to pad with; set pad_token in tokenizer_config.json"
@@ -413,19 +426,15 @@ def weights_fingerprint(source: str) -> str | None:
 
 def _cached_weights(source: str) -> list[Path]:
     """The weights of a hub id that the cache has whole."""
-    from huggingface_hub import try_to_load_from_cache
-
-    def cached(name: str) -> list[Path]:
-        found = try_to_load_from_cache(source, name)
-        return [Path(found)] if isinstance(found, str) else []
-
-    if not is_hub_id(source):
+    whole = cached_file(source, WEIGHTS)
+    if whole is not None:
+        return [whole]
+    index = cached_file(source, INDEX)
+    if index is None:
         return []
-    whole = cached(WEIGHTS)
-    if whole or not (index := cached(INDEX)):
-        return whole
-    shards = [cached(name) for name in shard_names(index[0])]
-    return [file for found in shards for file in found] if all(shards) else []
+    shards = [cached_file(source, name) for name in shard_names(index)]
+    found = [file for file in shards if file is not None]
+    return found if len(found) == len(shards) else []
 
 
 def model_content(source: str) -> str:

@@ -15,7 +15,17 @@ from compressor.errors import UserError, first_line
 from compressor.models.encoders.keys import MERGE_FIRST, SHARED_KEYS
 from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.encoders.registry import find_layout, layout_of_type, unknown_family
-from compressor.system.hub import hub_is_reachable, hub_options, quiet
+from compressor.models.weight_files import INDEX, PICKLES, WEIGHTS
+from compressor.system.hub import (
+    cached_file,
+    hub_arguments,
+    hub_files,
+    hub_problem,
+    hub_reason,
+    network_or,
+    quiet,
+    split_revision,
+)
 
 ADAPTERS = ("adapter_config.json", "adapter_model.*", "adapters.safetensors", "pytorch_adapter.bin")
 
@@ -29,13 +39,12 @@ def read_config(source: str) -> dict[str, Any]:
     from transformers import PretrainedConfig
 
     check_adapter(source)
+    name, options = hub_arguments(source)
     try:
         with quiet():
-            config, _ = PretrainedConfig.get_config_dict(source, **hub_options(source))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{source}: no such directory, and no model could be loaded: {_why(source, error)}"
-        ) from error
+            config, _ = PretrainedConfig.get_config_dict(name, **options)
+    except network_or(OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _not_loaded(source, error) from error
     found: dict[str, Any] = config
     _check_own_code(source, "config.json", found)
     return found
@@ -70,16 +79,19 @@ def load_weights(model_class: Any, source: str, **options: Any) -> Any:
         options: of `from_pretrained`.
 
     Raises:
+        UserError: a hub id has no safetensors weights.
         Exception: whatever transformers raises.
     """
     import torch
 
+    check_hub_weights(source)
+    name, hub_options = hub_arguments(source)
     return model_class.from_pretrained(
-        source,
+        name,
         trust_remote_code=False,
         use_safetensors=True,
         dtype=torch.float32,
-        **hub_options(source),
+        **hub_options,
         **options,
     )
 
@@ -94,9 +106,9 @@ def load_any_tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    options = hub_options(source)
-    _check_own_code(source, "tokenizer_config.json", get_tokenizer_config(source, **options))
-    return AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, **options)
+    name, options = hub_arguments(source)
+    _check_own_code(source, "tokenizer_config.json", get_tokenizer_config(name, **options))
+    return AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False, **options)
 
 
 def _check_own_code(source: str, file: str, content: dict[str, Any]) -> None:
@@ -110,27 +122,71 @@ def check_adapter(source: str) -> None:
     if path.is_dir():
         found = [file.name for pattern in ADAPTERS for file in sorted(path.glob(pattern))]
     else:
-        from transformers.utils import cached_file
+        from transformers.utils import hub
 
-        with quiet():
-            listed = cached_file(
-                source,
-                ADAPTERS[0],
-                _raise_exceptions_for_gated_repo=False,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-                **hub_options(source),
-            )
+        name, options = hub_arguments(source)
+        try:
+            with quiet():
+                listed = hub.cached_file(
+                    name,
+                    ADAPTERS[0],
+                    _raise_exceptions_for_gated_repo=False,
+                    _raise_exceptions_for_missing_entries=False,
+                    _raise_exceptions_for_connection_errors=False,
+                    **options,
+                )
+        except network_or(OSError, ValueError) as error:
+            raise _not_loaded(source, error) from error
         found = [ADAPTERS[0]] if listed else []
     if found:
         raise UserError(f"{source}: {found[0]}: is an adapter, which would be left out; {MERGE_FIRST}")
 
 
-def _why(source: str, error: Exception) -> str:
-    """What transformers says; of a hub that cannot be reached, that it is so."""
-    from huggingface_hub import constants
+def check_hub_weights(source: str) -> None:
+    """Raise a `UserError` if a hub id has no safetensors weights, or none in the cache where there is no hub.
 
-    if Path(source).is_dir() or hub_is_reachable():
-        return first_line(error)
-    reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer"
-    return f"it is not in the hub's cache, and {reason}"
+    Of a model that has a pickle alone transformers would ask a service to convert it, and give that service
+    the user's token.
+    """
+    if Path(source).is_dir():
+        return
+    problem = hub_problem()
+    if problem is not None:
+        if not any(cached_file(source, name) for name in (WEIGHTS, INDEX)):
+            error = OSError(f"no {WEIGHTS}")
+            raise UserError(f"{source}: its weights cannot be loaded: {reason_of(source, error)}") from error
+        return
+    try:
+        files = hub_files(source)
+    except network_or(OSError, ValueError) as error:
+        raise _not_loaded(source, error) from error
+    if any(name in files for name in (WEIGHTS, INDEX)):
+        return
+    pickle = next((name for name in PICKLES if name in files), None)
+    if pickle:
+        raise UserError(
+            f"{source}: {pickle}: is a pickle, which can run code when it is loaded, and there is no "
+            f"safetensors file; take another revision (ID@REVISION), or, where you trust it, convert it "
+            f"with: {conversion(source)}"
+        )
+    raise UserError(f"{source}: has no {WEIGHTS}; it holds {', '.join(sorted(files)[:5]) or 'no files'}")
+
+
+def conversion(source: str) -> str:
+    """A command that writes the safetensors form of a model whose weights are a pickle."""
+    name, revision = (source, None) if Path(source).is_dir() else split_revision(source)
+    target = source if Path(source).is_dir() else Path(name).name
+    version = "" if revision is None else f", revision='{revision}'"
+    return (
+        f'python -c "from transformers import AutoModelForSequenceClassification as M; '
+        f"M.from_pretrained('{name}'{version}).save_pretrained('{target}-safetensors')\""
+    )
+
+
+def reason_of(source: str, error: Exception) -> str:
+    """Why a directory or a hub id could not be loaded, in one line."""
+    return first_line(error) if Path(source).is_dir() else hub_reason(error, "model", *split_revision(source))
+
+
+def _not_loaded(source: str, error: Exception) -> UserError:
+    return UserError(f"{source}: no such directory, and no model could be loaded: {reason_of(source, error)}")

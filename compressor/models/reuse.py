@@ -33,7 +33,7 @@ from compressor.system.assets import ENCODER_PACKAGE, QUOTES_PACKAGE, THESAURUS_
 from compressor.system.code_version import code_version, plugin_version
 from compressor.system.environment import package_versions, resolve_device
 from compressor.system.files import json_sha256, sha256_of
-from compressor.system.hub import is_hub_id
+from compressor.system.hub import cached_file
 
 Kind: TypeAlias = Literal["finetune", "soup", "prune", "export", "attack", "validate"]
 
@@ -176,10 +176,8 @@ def _directory_content(path: Path) -> str:
 
 def _hub_content(source: str) -> str:
     """The commit of a hub id as the cache has it; before it is there the id."""
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(source, WEIGHTS) if is_hub_id(source) else None
-    return f"commit {Path(cached).parent.name}" if isinstance(cached, str) else source
+    cached = cached_file(source, WEIGHTS)
+    return source if cached is None else f"commit {cached.parent.name}"
 
 
 def predictor_content(source: str) -> str:

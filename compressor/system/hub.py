@@ -5,82 +5,225 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-# A server that is there answers in less. HF_HUB_ETAG_TIMEOUT overrides it.
-HUB_SECONDS = 2.0
+from compressor.errors import first_line
+
+# A server that is there answers in less, through a proxy and a slow line as well. That there is no such
+# name or no connection is known at once. HF_HUB_ETAG_TIMEOUT overrides it.
+HUB_SECONDS = 5.0
+WAY_OUT = (
+    "set HF_ENDPOINT (or HTTPS_PROXY) so that a hub can be reached, or fill the hub's cache with a "
+    "connection and set HF_HUB_OFFLINE=1"
+)
+LOG_IN = "log in with: hf auth login (or set HF_TOKEN)"
+# Of connections; which of them raises depends on the version of huggingface_hub.
+NETWORK_LIBRARIES = ("requests", "urllib3", "httpx", "httpcore")
+
+Kind = Literal["model", "data set"]
+
+
+def split_revision(source: str) -> tuple[str, str | None]:
+    """`ID@REVISION` -> the id, and the branch, tag or commit; None of an id alone."""
+    name, at, revision = source.partition("@")
+    return name, revision if at else None
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a text may be the id of a repository of the hub."""
+    """Whether a text may be the id of a repository of the hub, or `ID@REVISION`."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+    name, revision = split_revision(source)
     try:
-        validate_repo_id(source)
+        validate_repo_id(name)
     except HFValidationError:
         return False
-    return True
+    return revision != ""
 
 
-def hub_options(source: str) -> dict[str, Any]:
-    """How a source is to be loaded: without a connection if it needs none, or if there is none."""
-    return {"local_files_only": Path(source).is_dir() or not hub_is_reachable()}
+def hub_arguments(source: str) -> tuple[str, dict[str, Any]]:
+    """What a loader is given for a directory or a hub id: its name, and options.
+
+    It does without a connection where it needs none, or where there is none.
+    """
+    if Path(source).is_dir():
+        return source, {"local_files_only": True}
+    name, revision = split_revision(source)
+    options = {} if revision is None else {"revision": revision}
+    return name, {"local_files_only": hub_problem() is not None, **options}
 
 
-def hub_is_reachable() -> bool:
-    """Whether the hub may be asked, and answers; waits for it for `HUB_SECONDS` at most, once a process."""
+def cached_file(source: str, file: str) -> Path | None:
+    """A file of a hub id in the hub's cache; None if it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not is_hub_id(source):
+        return None
+    name, revision = split_revision(source)
+    found = try_to_load_from_cache(name, file, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def cached_commits(data_set: str) -> dict[str, str]:
+    """The commits of those revisions of a data set that the hub's cache knows, by name."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    refs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=data_set, repo_type="dataset") / "refs"
+    files = [path for path in refs.rglob("*") if path.is_file()]
+    return {path.relative_to(refs).as_posix(): path.read_text().strip() for path in files}
+
+
+def hub_files(source: str) -> list[str]:
+    """The names of the files of a hub id.
+
+    Raises:
+        Exception: whatever huggingface_hub raises.
+    """
+    from huggingface_hub import HfApi
+
+    name, revision = split_revision(source)
+    return list(HfApi().list_repo_files(name, revision=revision))
+
+
+def hub_problem() -> str | None:
+    """Why the hub cannot be asked; None if it answers.
+
+    The hub is asked once a process, and given `HUB_SECONDS`.
+    """
     from huggingface_hub import constants
 
-    return not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT)
+    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _probe(constants.ENDPOINT)
 
 
 @functools.cache
-def _answers(endpoint: str) -> bool:
+def _probe(endpoint: str) -> str | None:
     from huggingface_hub import get_session
 
     given = os.environ.get("HF_HUB_ETAG_TIMEOUT", "")
     seconds = float(given) if given.isdecimal() and int(given) else HUB_SECONDS
-    answers: list[int] = []
+    problems: list[str | None] = []
 
     def ask() -> None:
         try:
-            answers.append(get_session().head(endpoint, timeout=seconds).status_code)
-        except Exception:  # requests or httpx, by the version: no name, no route, no certificate, no proxy
-            return
+            status = get_session().head(endpoint, timeout=seconds).status_code
+        except Exception as error:
+            # Of requests or httpx, by the version: no name, no route, no certificate, no proxy.
+            problems.append(f"{endpoint} does not answer ({_innermost(error)})")
+        else:
+            problems.append(f"{endpoint} answers with HTTP {status}" if status >= 500 else None)
 
     # The look-up of a name has no timeout of its own.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
-    return bool(answers) and answers[0] < 500
+    return problems[0] if problems else f"{endpoint} does not answer within {seconds:g} seconds"
+
+
+def network_or(*errors: type[Exception]) -> tuple[type[Exception], ...]:
+    """These errors, and those of a lost connection, which httpx does not derive from `OSError`."""
+    httpx = sys.modules.get("httpx")
+    return errors if httpx is None else (*errors, httpx.HTTPError)
+
+
+def hub_reason(error: Exception, kind: Kind, name: str, revision: str | None) -> str:
+    """Why a repository of the hub could not be loaded, in one line with the way out.
+
+    Args:
+        error: that a library raised.
+        name: the repository's id.
+        revision: that was asked for; None for the default.
+    """
+    from huggingface_hub import constants, errors
+
+    endpoint = constants.ENDPOINT
+    chain = _chain(error)
+
+    def raised(*classes: type[BaseException]) -> bool:
+        return any(isinstance(entry, classes) for entry in chain)
+
+    problem = hub_problem()
+    if problem and (kind == "model" or raised(ConnectionError, errors.LocalEntryNotFoundError)):
+        local = "directory" if kind == "model" else "file"
+        way_out = f"or unset it to ask {endpoint}" if constants.HF_HUB_OFFLINE else WAY_OUT
+        return f"it is not in the hub's cache, and {problem}; give a local {local}, {way_out}"
+    if problem:
+        return f"{first_line(error)}; {problem}"
+    if kind == "data set" and isinstance(error, FileNotFoundError):
+        # `datasets` drops the error that it was raised from.
+        chain += _refusal(name)
+    if raised(errors.GatedRepoError):
+        page = f"{endpoint}/{name}" if kind == "model" else f"{endpoint}/datasets/{name}"
+        return f"it is gated: accept its terms at {page}, and {LOG_IN}"
+    if raised(errors.RepositoryNotFoundError):
+        return f"{endpoint} has no such {kind}, or it is private: check the id, or {LOG_IN}"
+    if raised(errors.RevisionNotFoundError):
+        return f"it has no revision {revision or 'main'} at {endpoint}"
+    is_network = any(type(entry).__module__.partition(".")[0] in NETWORK_LIBRARIES for entry in chain)
+    is_local = raised(errors.LocalEntryNotFoundError)
+    if is_local or (is_network and not raised(errors.EntryNotFoundError)):
+        return (
+            f"the download from {endpoint} failed ({_innermost(error)}); run the command again to resume it, "
+            f"or check HF_ENDPOINT and the proxy"
+        )
+    return first_line(error)
+
+
+def _refusal(data_set: str) -> list[BaseException]:
+    """The error with which the hub refuses to give a data set; none where it gives it."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().auth_check(data_set, repo_type="dataset")
+    except Exception as error:  # the hub's, or of a connection
+        return [error]
+    return []
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error, and those that it was raised from."""
+    found: list[BaseException] = []
+    entry: BaseException | None = error
+    while entry is not None and entry not in found:
+        found.append(entry)
+        entry = entry.__cause__ or entry.__context__
+    return found
+
+
+def _innermost(error: BaseException) -> str:
+    """What the first of a chain of errors says, such as `Connection refused`."""
+    first = _chain(error)[-1]
+    return (isinstance(first, OSError) and first.strerror) or first_line(first)
 
 
 @contextmanager
 def hub_data() -> Iterator[None]:
-    """Within it `datasets` takes what its cache has where the hub cannot be reached."""
+    """Within it `datasets` is quiet, and takes what its cache has where the hub cannot be reached."""
     import datasets
     from huggingface_hub import constants
 
-    if hub_is_reachable():
-        with quiet():
-            yield
-        return
-    places = [(constants, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE")]
+    is_offline = hub_problem() is not None
+    places = [(constants, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE")] if is_offline else []
     before = [getattr(module, name) for module, name in places]
+    shows_bars = not datasets.utils.are_progress_bars_disabled()
     for module, name in places:
         setattr(module, name, True)
+    datasets.utils.disable_progress_bars()
     try:
         with quiet():
             yield
     finally:
         for (module, name), value in zip(places, before, strict=True):
             setattr(module, name, value)
+        if shows_bars:
+            datasets.utils.enable_progress_bars()
 
 
 @contextmanager

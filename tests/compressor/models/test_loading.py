@@ -1,12 +1,15 @@
 """The one place that reads checkpoints: never their own code, and no waiting for a hub that is not there."""
 
+import contextlib
 import io
 import json
 import re
 import shutil
 import socket
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -29,7 +32,7 @@ from compressor.models.classifier import (
 from compressor.models.loading import read_config
 from compressor.options import ColumnsConfig, ResourcesConfig
 from compressor.system import hub
-from compressor.system.hub import hub_is_reachable
+from compressor.system.hub import hub_problem, is_hub_id, split_revision
 
 FOLDERS = ("compressor", "exporters", "benchmarks", "deploy")
 
@@ -143,16 +146,82 @@ def silent_hub(monkeypatch):
         monkeypatch.setattr(hub, "HUB_SECONDS", 0.5)
         for name in ("HTTP_PROXY", "http_proxy", "HF_HUB_ETAG_TIMEOUT"):
             monkeypatch.delenv(name, raising=False)
-        hub._answers.cache_clear()
+        hub._probe.cache_clear()
         yield server
-    hub._answers.cache_clear()
+    hub._probe.cache_clear()
+
+
+@pytest.fixture
+def answering():
+    """A function: the port of a server that answers every question with a status."""
+    with contextlib.ExitStack() as stack:
+
+        def start(status: int) -> int:
+            def do_HEAD(self):
+                self.send_response(status)
+                self.end_headers()
+
+            handler = type("Handler", (BaseHTTPRequestHandler,), {"do_HEAD": do_HEAD, "log_message": print})
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+            return server.server_port
+
+        yield start
 
 
 def test_a_hub_that_does_not_answer_is_found_out_once(silent_hub):
     began = time.monotonic()
-    assert not hub_is_reachable()
-    assert not hub_is_reachable()
+    problem = hub_problem()
+    assert problem.endswith("does not answer within 0.5 seconds")
+    assert hub_problem() == problem
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "reason"),
+    [
+        ("http://127.0.0.1:{closed}", r"does not answer \(Connection refused\)"),
+        # What the system's look-up says differs.
+        ("http://hub.invalid", r"does not answer (\(.+\)|within .+ seconds)"),
+        ("http://127.0.0.1:{broken}", "answers with HTTP 503"),
+        ("http://127.0.0.1:{working}", None),
+    ],
+)
+def test_why_the_hub_cannot_be_asked(silent_hub, answering, monkeypatch, endpoint, reason):
+    from huggingface_hub import constants
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    url = endpoint.format(closed=closed, broken=answering(503), working=answering(404))
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(hub, "HUB_SECONDS", 5)
+    began = time.monotonic()
+    problem = hub_problem()
+    assert time.monotonic() - began < 10
+    assert problem is None if reason is None else re.fullmatch(f"{re.escape(url)} {reason}", problem)
+
+
+def test_a_hub_that_is_turned_off_is_not_asked(silent_hub, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub_problem() == "HF_HUB_OFFLINE is set"
+
+
+@pytest.mark.parametrize(
+    ("source", "parts", "valid"),
+    [
+        ("bert-base-uncased", ("bert-base-uncased", None), True),
+        ("some/model@v1.0", ("some/model", "v1.0"), True),
+        ("some/model@refs/pr/1", ("some/model", "refs/pr/1"), True),
+        ("some/model@", ("some/model", ""), False),
+        ("some//model@v1", ("some//model", "v1"), False),
+    ],
+)
+def test_an_id_may_have_a_revision(source, parts, valid):
+    assert split_revision(source) == parts
+    assert is_hub_id(source) == valid
 
 
 @pytest.mark.parametrize("load", [load_classifier, load_masked_language_model, model_content])
