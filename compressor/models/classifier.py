@@ -40,7 +40,8 @@ from compressor.models.loading import (
     read_config,
     reason_of,
 )
-from compressor.models.structure import classifier_class
+from compressor.models.structure import classifier_class, cut_listed_heads, with_all_heads
+from compressor.models.transformers_versions import names_of_mismatched
 from compressor.models.weight_files import (
     INDEX,
     PICKLES,
@@ -314,8 +315,7 @@ def _load(
     # A class of its own would be named in the configuration when the model is saved.
     model.__class__ = layout.classifier_class()
     absent = sorted(str(key) for key in report["missing_keys"])
-    # Names up to transformers 4.57, and tuples of a name and two shapes in other versions.
-    absent += sorted(key if isinstance(key, str) else str(key[0]) for key in report["mismatched_keys"])
+    absent += names_of_mismatched(report["mismatched_keys"])
     if allow_new_head:
         absent = [name for name in absent if not layout.is_head_weight(name)]
     if absent and all(layout.is_head_weight(name) for name in absent):
@@ -337,6 +337,10 @@ def _load(
             f"({', '.join(surplus[:3])}); the two do not belong together"
         )
     _check_finite(source, model)
+    try:
+        cut_listed_heads(model)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
     model.eval().to(device)
     return Classifier(model, tokenizer, source)
 
@@ -411,8 +415,11 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def save_classifier(classifier: Classifier, directory: Path) -> None:
-    """Write weights (safetensors), configuration and tokenizer."""
-    classifier.model.save_pretrained(directory)
+    """Write weights (safetensors), configuration and tokenizer; heads that were taken out are zeros.
+
+    Every version of transformers reads it.
+    """
+    with_all_heads(classifier.model).save_pretrained(directory)
     classifier.tokenizer.save_pretrained(directory)
 
 

@@ -25,6 +25,7 @@ from compressor.models.batching import Batch, Encoded, pad, sorted_batches
 from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.encoders.registry import layout_of
 from compressor.models.structure import linear_at
+from compressor.models.transformers_versions import hidden_states_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -392,10 +393,7 @@ def _enter_encoder(
 
 def _run(block: nn.Module, hidden: Tensor, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
     args, kwargs = arguments
-    output = block(hidden, *args, **kwargs)
-    # A tuple up to transformers 4, a tensor from 5 on.
-    result: Tensor = output[0] if isinstance(output, tuple) else output
-    return result
+    return hidden_states_of(block(hidden, *args, **kwargs))
 
 
 @contextmanager

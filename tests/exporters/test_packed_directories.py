@@ -129,7 +129,7 @@ def test_shards_in_the_cache_have_the_same_digest(model, tmp_path, monkeypatch):
     snapshot = as_snapshot(in_shards(model), tmp_path / "hub")
     monkeypatch.setattr(
         "huggingface_hub.try_to_load_from_cache",
-        lambda _, name: str(snapshot / name) if (snapshot / name).exists() else None,
+        lambda _, name, **__: str(snapshot / name) if (snapshot / name).exists() else None,
     )
     assert weights_fingerprint("me/it") == digest_of_files(weight_files(model))
     (snapshot / weight_files(model)[0].name).unlink()

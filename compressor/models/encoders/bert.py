@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from compressor.models.encoders.inputs import INPUTS, SEGMENTS
 from compressor.models.encoders.keys import (
+    REMOVED_HEADS,
     SHARED_KEYS,
     TRAINING,
     Config,
@@ -65,7 +66,8 @@ def _pruned_heads(value: Any, config: Config) -> str | None:
 KEYS: dict[str, Key] = {
     **{name: Key("checked", "a size of the model", size_problem) for name in SIZES},
     "num_attention_heads": Key("checked", "heads share out hidden_size", _heads),
-    "pruned_heads": Key("checked", "heads that are gone, by layer", _pruned_heads),
+    "pruned_heads": Key("checked", "heads that are gone from the weights, by layer", _pruned_heads),
+    REMOVED_HEADS: Key("checked", "heads that are zeros in the weights, by layer", _pruned_heads),
     "embedding_size": refused("BERT's embeddings have hidden_size; this key is of another model"),
     "hidden_act": Key(
         "checked", "each activation of transformers can be pruned and exported", activation_problem

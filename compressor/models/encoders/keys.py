@@ -16,6 +16,8 @@ Decision = Literal["harmless", "checked", "set", "refused"]
 Config = Mapping[str, Any]
 Check = Callable[[Any, Config], "str | None"]
 
+# Heads that a checkpoint has as zeros because they were taken out, by layer. Not a key of transformers.
+REMOVED_HEADS = "removed_heads"
 MERGE_FIRST = (
     "merge it into the model first, with peft: AutoPeftModelForSequenceClassification.from_pretrained(...)"
     ".merge_and_unload().save_pretrained(...)"

@@ -3,12 +3,19 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedModel,
+)
 
 from compressor.errors import UserError
-from compressor.models.classifier import load_classifier, save_classifier
+from compressor.models.classifier import Classifier, load_classifier, load_tokenizer, save_classifier
 from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict
 from compressor.models.structure import (
     classifier_class,
@@ -166,6 +173,92 @@ def test_saved_and_loaded_it_gives_identical_logits(smaller, few_quotes, tmp_pat
     assert np.array_equal(logits(again, few_quotes), logits(classifier, few_quotes))
 
 
+def plainly_loaded(folder):
+    """The model as programs without this one load it."""
+    model, report = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
+    assert not any(report[name] for name in ("missing_keys", "mismatched_keys", "unexpected_keys"))
+    return Classifier(model.eval(), load_tokenizer(str(folder)), "plain")
+
+
+def test_transformers_alone_loads_a_checkpoint_with_the_same_answers(smaller, few_quotes, tmp_path):
+    sparsity, classifier, _ = smaller
+    save_classifier(classifier, tmp_path)
+    plain = plainly_loaded(tmp_path)
+    assert np.abs(logits(plain, few_quotes) - logits(classifier, few_quotes)).max() < 1e-5
+    for layer in plain.model.bert.encoder.layer:
+        assert layer.attention.self.query.weight.shape == (384, 384)
+        gone = [
+            (weight == 0).all(1).sum()
+            for weight in (layer.attention.self.value.weight, layer.attention.output.dense.weight.T)
+        ]
+        assert gone == [HEADS * sparsity * HEAD_SIZE] * 2
+        assert layer.intermediate.dense.weight.shape == (NEURONS * (1 - sparsity), 384)
+
+
+def test_what_transformers_alone_loads_and_saves_is_small_again(smaller, few_quotes, tmp_path):
+    _, classifier, _ = smaller
+    save_classifier(classifier, tmp_path / "saved")
+    plain = plainly_loaded(tmp_path / "saved")
+    plain.model.save_pretrained(tmp_path / "again")
+    plain.tokenizer.save_pretrained(tmp_path / "again")
+    again = load_classifier(str(tmp_path / "again"))
+    assert again.model.config.pruned_heads == classifier.model.config.pruned_heads
+    assert np.array_equal(logits(again, few_quotes), logits(classifier, few_quotes))
+
+
+def test_a_checkpoint_lists_its_zero_heads_under_a_key_that_transformers_does_not_read(smaller, tmp_path):
+    _, classifier, _ = smaller
+    save_classifier(classifier, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert not written.get("pruned_heads")
+    assert written["removed_heads"] == {
+        str(index): heads for index, heads in classifier.model.config.pruned_heads.items()
+    }
+    # Saving leaves the model as it was.
+    assert not hasattr(classifier.model.config, "removed_heads")
+    assert classifier.model.bert.encoder.layer[0].attention.self.query.out_features < 384
+
+
+def test_checkpoints_without_the_weights_of_their_pruned_heads_are_still_read(smaller, few_quotes, tmp_path):
+    """As transformers 4 writes them, and earlier versions of this program did."""
+    _, classifier, _ = smaller
+    classifier.model.save_pretrained(tmp_path)
+    classifier.tokenizer.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["pruned_heads"]
+    again = load_classifier(str(tmp_path))
+    assert np.array_equal(logits(again, few_quotes), logits(classifier, few_quotes))
+
+
+def test_listed_heads_with_weights_are_refused(smaller, tmp_path):
+    _, classifier, _ = smaller
+    save_classifier(classifier, tmp_path)
+    plain = plainly_loaded(tmp_path)
+    head = classifier.model.config.pruned_heads[1][0]
+    plain.model.bert.encoder.layer[1].attention.output.dense.weight.data[5, head * HEAD_SIZE] = 0.1
+    plain.model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"removed_heads: heads that it lists of layer 1 .* not zero"):
+        load_classifier(str(tmp_path))
+
+
+def test_heads_that_go_later_are_numbered_as_the_whole_layer_had_them(small_classifier, few_quotes, tmp_path):
+    """A checkpoint may list heads that its weights have as zeros, and others that they do not have."""
+    remove_heads(small_classifier.model, 0, [0, 5])
+    save_classifier(small_classifier, tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    whole = load_file(tmp_path / "model.safetensors")
+    prefix = "bert.encoder.layer.0.attention."
+    for name in ("self.query", "self.key", "self.value"):
+        for part in ("weight", "bias"):
+            whole[f"{prefix}{name}.{part}"] = whole[f"{prefix}{name}.{part}"][HEAD_SIZE:].clone()
+    output = f"{prefix}output.dense.weight"
+    whole[output] = whole[output][:, HEAD_SIZE:].clone()
+    save_file(whole, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_text(json.dumps({**content, "pruned_heads": {"0": [0]}}))
+    again = load_classifier(str(tmp_path))
+    assert again.model.config.pruned_heads == {0: [0, 5]}
+    assert np.array_equal(logits(again, few_quotes), logits(small_classifier, few_quotes))
+
+
 def test_adaptive_stays_nearer_to_the_dense_model_than_magnitude(
     small_classifier_dir, small_classifier, quotes, few_quotes
 ):
@@ -220,7 +313,7 @@ def test_the_smaller_model_is_exported_with_parity(small_classifier_dir, critic_
     assert record["pattern"] == "structured"
     written = json.loads((pruned / "config.json").read_text())
     assert written["intermediate_size"] == NEURONS // 2
-    assert {len(heads) for heads in written["pruned_heads"].values()} == {HEADS // 2}
+    assert {len(heads) for heads in written["removed_heads"].values()} == {HEADS // 2}
     manifest = export_directory(
         str(pruned),
         None,
@@ -233,3 +326,6 @@ def test_the_smaller_model_is_exported_with_parity(small_classifier_dir, critic_
     assert np.abs(expected - found).max() <= 1e-4
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (pruned, small_classifier_dir)]
     assert sizes[0] < sizes[1]
+    graph = onnx.load(artifact / "model.onnx")
+    shapes = {tuple(value.dims) for value in graph.graph.initializer}
+    assert {(384, 192), (192, 384), (384, NEURONS // 2)} <= shapes
