@@ -20,13 +20,17 @@ from torch import Tensor
 from compressor.errors import UserError
 from compressor.options import Scope
 
+# The 15 digits of a sparsity are this near to it.
+CUT_OFF = Fraction(1, 10**15)
+
 
 def pruned_count(size: int, sparsity: float) -> int:
     """Return how many of `size` weights are zero at `sparsity`: the floor of their exact product.
 
-    The sparsity counts as the decimal of 15 digits that it stands for, so that 0.29 of 100 is 29 and not 28.
+    The sparsity counts as the decimal of 15 digits that it stands for, so that 0.29 of 100 is 29 and not 28;
+    and a count that falls short by no more than these digits cut off is whole, so that 1 / 3 of 3 is 1.
     """
-    return math.floor(Fraction(f"{sparsity:.15g}") * size)
+    return math.floor((Fraction(f"{sparsity:.15g}") + CUT_OFF) * size)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,12 @@ def test_count_is_the_floor_of_the_decimal_product(size, hundredths):
     assert pruned_count(size, hundredths / 100) == math.floor(Fraction(hundredths, 100) * size)
 
 
+@given(st.integers(1, 10**6), st.data())
+def test_count_is_the_numerator_of_a_share_of_the_weights(size, data):
+    count = data.draw(st.integers(0, size - 1))
+    assert pruned_count(size, count / size) == count
+
+
 @given(st.integers(0, 10**6), st.integers(0, 9999))
 def test_count_is_exact_at_four_decimals(size, tenthousandths):
     assert pruned_count(size, tenthousandths / 10_000) == size * tenthousandths // 10_000
@@ -60,6 +66,7 @@ def test_count_is_never_one_too_many_for_any_float(size, sparsity):
         (7, 0.0, 0),
         (10**7, 0.82, 8_200_000),
         (10, 1 - 0.8, 2),
+        (3, 1 / 3, 1),
     ],
 )
 def test_count_at_decimals_that_binary_cannot_hold(size, sparsity, count):
