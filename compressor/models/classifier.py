@@ -314,6 +314,29 @@ def _load(
         raise UserError(f"{source}: cannot be loaded: {reason_of(source, error)}") from error
     # A class of its own would be named in the configuration when the model is saved.
     model.__class__ = layout.classifier_class()
+    _check_keys(source, content, report, allow_new_head=allow_new_head)
+    _check_finite(source, model)
+    try:
+        cut_listed_heads(model)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    model.eval().to(device)
+    return Classifier(model, tokenizer, source)
+
+
+def _check_keys(
+    source: str, content: Mapping[str, Any], report: Mapping[str, Any], *, allow_new_head: bool
+) -> None:
+    """Check that a source holds the weights that its configuration has places for, and no others.
+
+    Args:
+        content: of the configuration.
+        report: what transformers reports of the loading.
+
+    Raises:
+        UserError: weights are absent, of another shape, or have no place.
+    """
+    layout = layout_of_type(content["model_type"])
     absent = sorted(str(key) for key in report["missing_keys"])
     absent += names_of_mismatched(report["mismatched_keys"])
     if allow_new_head:
@@ -336,13 +359,6 @@ def _load(
             f"{source}: holds {len(surplus)} weights that its config.json has no place for "
             f"({', '.join(surplus[:3])}); the two do not belong together"
         )
-    _check_finite(source, model)
-    try:
-        cut_listed_heads(model)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
-    model.eval().to(device)
-    return Classifier(model, tokenizer, source)
 
 
 def _check_finite(source: str, model: nn.Module) -> None:
