@@ -29,6 +29,7 @@ class RuleVictim:
     """Class 1 if the text has a word, class 0 if not."""
 
     model = None
+    name = "rule"
     device = torch.device("cpu")
     max_length = 64
     scored = 0

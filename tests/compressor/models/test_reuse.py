@@ -141,7 +141,7 @@ def test_a_run_goes_on_within_a_stage_on_another_machine_and_says_why_it_does_no
         )
 
     def run(seed, folder, progress):
-        run_recipe(recipe(seed), folder, progress=progress)
+        run_recipe(recipe(seed), folder, force=False, progress=progress)
 
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
