@@ -89,14 +89,15 @@ def test_only_what_was_asked_for(test_quotes):
 
 @pytest.fixture(scope="module")
 def stage(critic_quotes, config, tmp_path_factory):
-    def run(model, config=config, **options):
+    def run(model, config=config, against=None):
         output = tmp_path_factory.mktemp("perturbed") / "out"
         data = str(critic_quotes / "test.tsv")
         record = perturb_directory(
             str(model),
             data,
             config,
-            Context(output=output, columns=COLUMNS, run=RUN, progress=SilentProgress(), **options),
+            Context(output=output, columns=COLUMNS, run=RUN, progress=SilentProgress()),
+            against,
         ).model_dump()
         return output, record
 
