@@ -64,7 +64,7 @@ def rows(old: Path, new: Path, folder: Path) -> list[dict[str, object]]:
     texts.write_text("".join(lines[: 1 + FINETUNED_TEXTS]), encoding="utf-8")
     dense = folder / "dense"
     finetune = ("--epochs", "1", "--max-length", MAX_LENGTH, "--threads", THREADS)
-    compress(old, "finetune", encoder_directory(), "--train", texts, "--output", dense, *finetune)
+    compress(old, "finetune", encoder_directory(), "--data", texts, "--output", dense, *finetune)
     found: list[dict[str, object]] = []
     for number, (name, options) in enumerate(SETTINGS.items()):
         hashes = {}
