@@ -12,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -54,8 +55,8 @@ def compress(checkout: Path, *arguments: object) -> None:
     subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
 
 
-def rows(old: Path, new: Path, folder: Path) -> list[dict[str, object]]:
-    """One row a setting: what each checkout makes of it."""
+def rows(old: Path, new: Path, folder: Path, names: Sequence[str]) -> list[dict[str, object]]:
+    """One row a setting of those names: what each checkout makes of it."""
     data = folder / "data"
     data.mkdir()
     write_data(data)
@@ -66,11 +67,13 @@ def rows(old: Path, new: Path, folder: Path) -> list[dict[str, object]]:
     finetune = ("--epochs", "1", "--max-length", MAX_LENGTH, "--threads", THREADS)
     compress(old, "finetune", encoder_directory(), "--data", texts, "--output", dense, *finetune)
     found: list[dict[str, object]] = []
-    for number, (name, options) in enumerate(SETTINGS.items()):
+    for number, name in enumerate(names):
         hashes = {}
         for side, checkout in (("old", old), ("new", new)):
             output = folder / f"{number}-{side}"
-            compress(checkout, "prune", dense, "--calibration", texts, "--output", output, *COMMON, *options)
+            compress(
+                checkout, "prune", dense, "--calibration", texts, "--output", output, *COMMON, *SETTINGS[name]
+            )
             hashes[side] = sha256_of(output / "model.safetensors")
         found.append({"setting": name, **hashes, "equal": hashes["old"] == hashes["new"]})
         print(f"{name}: {hashes['new'][:16]}, {'equal' if found[-1]['equal'] else 'DIFFERS'}", flush=True)
@@ -85,11 +88,14 @@ def commit_of(checkout: Path) -> str:
 def main(
     old: Annotated[Path, typer.Argument(help="Checkout of the project before the change.")],
     new: Annotated[Path, typer.Argument(help="Checkout after it.")],
+    only: Annotated[
+        list[str] | None, typer.Option(help="Setting to compare; all if not given.", show_default=False)
+    ] = None,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "same_weights.json",
 ) -> None:
     """Compare the weights that two checkouts make; exit with 1 where they differ."""
     with tempfile.TemporaryDirectory() as folder:
-        found = rows(old.resolve(), new.resolve(), Path(folder))
+        found = rows(old.resolve(), new.resolve(), Path(folder), only or list(SETTINGS))
     result = {"old": commit_of(old), "new": commit_of(new), "threads": THREADS, "rows": found}
     write_result(output, result)
     header = ("setting", "sha256 of the weights", "equal")
