@@ -40,7 +40,7 @@ def quantize_rows(path: Path, weight_bits: int = 8) -> None:
     rewriter = _Rewriter(model, LARGEST_WEIGHTS[weight_bits])
     for node in model.graph.node:
         rewriter.take(node)
-    replace_contents(model, rewriter.nodes, [*rewriter.weights.values(), *rewriter.added.values()])
+    replace_contents(model, rewriter.nodes, rewriter.initializers())
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
@@ -64,18 +64,21 @@ class _Rewriter:
 
     Attributes:
         nodes: of the new graph.
-        weights: initializers that are still read, by name.
-        added: initializers that the new nodes read, by name.
     """
 
     def __init__(self, model: onnx.ModelProto, largest_weight: int) -> None:
         self.nodes: list[NodeProto] = []
-        self.weights = {entry.name: entry for entry in model.graph.initializer}
-        self.added: dict[str, TensorProto] = {}
+        self._weights = {entry.name: entry for entry in model.graph.initializer}
+        self._added: dict[str, TensorProto] = {}
         self._largest = largest_weight
         self._shapes = _leading_shapes(model)
-        self._biases = _biases(model, self.weights)
+        self._biases = _biases(model, self._weights)
         self._made: set[str] = set()
+
+    def initializers(self) -> list[TensorProto]:
+        """Return what the new nodes read; weights that others took the place of are left out."""
+        read = {name for node in self.nodes for name in node.input}
+        return [*(entry for entry in self._weights.values() if entry.name in read), *self._added.values()]
 
     def take(self, node: NodeProto) -> None:
         """Add a node, or what stands for it."""
@@ -90,19 +93,21 @@ class _Rewriter:
             self.nodes.append(node)
 
     def _is_matrix(self, name: str) -> bool:
-        entry = self.weights.get(name)
+        entry = self._weights.get(name)
         return entry is not None and entry.data_type == TensorProto.FLOAT and len(entry.dims) == 2
 
     def _is_table(self, name: str) -> bool:
-        return self._is_matrix(name) and self.weights[name].dims[0] >= LEAST_ROWS
+        return self._is_matrix(name) and self._weights[name].dims[0] >= LEAST_ROWS
 
     def _multiply(self, node: NodeProto) -> None:
         """Multiply the quantized rows and columns, then by both scales, and add the bias if there is one."""
         (source, weight), output = node.input, node.output[0]
-        rows = self._quantized_rows(source, self.weights[weight].dims[0])
-        values, scale = quantized_columns(numpy_helper.to_array(self.weights.pop(weight)), self._largest)
-        self._constant(f"{weight}_quantized", values)
-        self._constant(f"{weight}_scale", scale)
+        matrix = self._weights[weight]
+        rows = self._quantized_rows(source, matrix.dims[0])
+        if f"{weight}_quantized" not in self._added:
+            values, scale = quantized_columns(numpy_helper.to_array(matrix), self._largest)
+            self._constant(f"{weight}_quantized", values)
+            self._constant(f"{weight}_scale", scale)
         self._constant("int8_zero", np.array(0, np.int8))
         product, by_row, by_column = (f"{output}_{part}" for part in ("integer", "by_row", "by_column"))
         self._add(
@@ -116,7 +121,7 @@ class _Rewriter:
             bias, result = self._biases[output]
             by_column = self._add("Add", [by_column, bias], f"{output}_sum")
             output = result
-        self._add("Reshape", [by_column, self._shape(source, values.shape[1])], output)
+        self._add("Reshape", [by_column, self._shape(source, matrix.dims[1])], output)
 
     def _quantized_rows(self, source: str, width: int) -> str:
         """Quantize a tensor `(..., width)` row by row, once for all that read it; return their stem."""
@@ -161,17 +166,18 @@ class _Rewriter:
         """Rows of an int8 table, each with a scale of its own."""
         table, indices = node.input
         output = node.output[0]
-        values, scale = quantized_columns(numpy_helper.to_array(self.weights.pop(table)).T)
-        self._constant(f"{table}_quantized", np.ascontiguousarray(values.T))
-        self._constant(f"{table}_scale", scale[:, None])
-        self._add("Gather", [f"{table}_quantized", indices], f"{output}_integer")
-        self._add("Gather", [f"{table}_scale", indices], f"{output}_scale")
-        self._add("Cast", [f"{output}_integer"], f"{output}_float", to=TensorProto.FLOAT)
-        self._add("Mul", [f"{output}_float", f"{output}_scale"], output)
+        if f"{table}_rows" not in self._added:
+            values, scale = quantized_columns(numpy_helper.to_array(self._weights[table]).T)
+            self._constant(f"{table}_rows", np.ascontiguousarray(values.T))
+            self._constant(f"{table}_row_scales", scale[:, None])
+        self._add("Gather", [f"{table}_rows", indices], f"{output}_found")
+        self._add("Gather", [f"{table}_row_scales", indices], f"{output}_found_scale")
+        self._add("Cast", [f"{output}_found"], f"{output}_found_float", to=TensorProto.FLOAT)
+        self._add("Mul", [f"{output}_found_float", f"{output}_found_scale"], output)
 
     def _constant(self, name: str, value: NDArray[np.generic]) -> None:
-        if name not in self.added:
-            self.added[name] = numpy_helper.from_array(value, name)
+        if name not in self._added:
+            self._added[name] = numpy_helper.from_array(value, name)
 
     def _add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node with one output, and return the name of that."""

@@ -102,6 +102,30 @@ def test_a_row_does_not_depend_on_the_others(tmp_path):
         assert np.array_equal(alone[0], together[place])
 
 
+def test_a_weight_may_be_read_twice_and_as_a_table(tmp_path):
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((300, 300)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["shared.weight", "ids"], ["x"]),
+        helper.make_node("MatMul", ["x", "shared.weight"], ["once"]),
+        helper.make_node("MatMul", ["once", "shared.weight"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tied",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "sequence"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "sequence", 300])],
+        [numpy_helper.from_array(weight, "shared.weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    ids = generator.integers(300, size=(2, 5))
+    found = quantized(model, tmp_path).run(None, {"ids": ids})[0]
+    expected = weight[ids] @ weight @ weight
+    assert np.abs(found - expected).mean() < 0.02 * np.abs(expected).mean()
+    names = {entry.name for entry in onnx.load(tmp_path / "linear.onnx").graph.initializer}
+    assert "shared.weight" not in names
+
+
 @pytest.fixture(scope="module")
 def artifacts(small_artifact_dir, tmp_path_factory):
     """Folders of the small model's graph in int8, by rows and with one scale a batch."""
