@@ -15,7 +15,7 @@ quickstart: .venv/installed ## the main job, end to end; the result is in runs/q
 test: check ## all tests, in two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test-fast: check ## linters, and the tests that need no trained model: about a minute
+test-fast: check ## linters, and the tests that need no trained model: two to three minutes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not model and not slow"
 
 check: .venv/installed-dev ## lint, format, layers, types, documentation site
