@@ -48,7 +48,7 @@ class ExportRecord(StageRecord):
     widths: list[LayerWidths]
     stored_sparsely: dict[str, Any]
     parity: dict[str, Any]
-    invariance: dict[str, Any] | None = None
+    invariance: dict[str, Any]
     lineage: dict[str, Any]
     seed: int
     environment: dict[str, Any]

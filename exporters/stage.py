@@ -233,7 +233,8 @@ def _prove(
         UserError: they differ by more than the options allow.
     """
     tolerance = config.parity_tolerance or TOLERANCES.get(precision)
-    encoded = encode(classifier.tokenizer, data, context.columns.max_length)[:INVARIANCE_EXAMPLES]
+    few = data.select(range(min(INVARIANCE_EXAMPLES, len(data))))
+    encoded = encode(classifier.tokenizer, few, context.columns.max_length)
     with _runnable(artifact, precision) as directory:
         load = runtime_named(config.runtime)
         exported = load(directory, thread_count(context.run))

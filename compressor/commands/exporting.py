@@ -66,7 +66,7 @@ def export(
 
 def _dependence(record: ExportRecord) -> str:
     """One line on what an artifact's answers depend on besides the text."""
-    found = record.invariance or {}
+    found = record.invariance
     return (
         f"its answer to a text depends on the others in the batch: logits differ by up to "
         f"{found['worst_batch_shift']:.1e} between a text alone and in a batch of {found['batch_size']}; "

@@ -1,6 +1,6 @@
 """int8 graphs: scales against a brute search, zeros that stay zero, and what the graphs are made of."""
 
-import shutil
+from functools import partial
 
 import numpy as np
 import onnx
@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
+from quantized import quantized_copy
 
 from compressor.models.batching import encode
 from compressor.models.classifier import encoder_linears, load_classifier
@@ -40,18 +41,18 @@ def scales(classifier, encoded):
 
 @pytest.fixture(scope="module")
 def static_dir(small_artifact_dir, scales, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("static") / "artifact"
-    shutil.copytree(small_artifact_dir, folder)
-    quantize_static(folder / "model.onnx", scales)
-    return folder
+    quantize = partial(quantize_static, scales=scales)
+    return quantized_copy(small_artifact_dir, tmp_path_factory.mktemp("static"), quantize)
 
 
 @pytest.fixture(scope="module")
 def dynamic_dir(small_artifact_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dynamic") / "artifact"
-    shutil.copytree(small_artifact_dir, folder)
-    quantize_dynamic(folder / "model.onnx")
-    return folder
+    return quantized_copy(small_artifact_dir, tmp_path_factory.mktemp("dynamic"), quantize_dynamic)
+
+
+@pytest.fixture(scope="module")
+def rows_dir(small_artifact_dir, tmp_path_factory):
+    return quantized_copy(small_artifact_dir, tmp_path_factory.mktemp("rows"), quantize_rows)
 
 
 @settings(max_examples=50)
@@ -97,14 +98,6 @@ def test_scales_come_from_real_tokens_only(classifier, encoded):
 def test_the_same_seed_gives_the_same_scales(classifier, encoded, scales):
     assert fit_scales(classifier, encoded, 0, SilentProgress()) == scales
     assert sorted(scales) == sorted(encoder_linears(classifier.model))
-
-
-@pytest.fixture(scope="module")
-def rows_dir(small_artifact_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rows") / "artifact"
-    shutil.copytree(small_artifact_dir, folder)
-    quantize_rows(folder / "model.onnx")
-    return folder
 
 
 @pytest.mark.parametrize("kind", ["static_dir", "dynamic_dir", "rows_dir"])

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from quantized import quantized_copy
 
 from compressor.models.batching import encode
 from compressor.models.invariance import measure_invariance
 from compressor.models.predictors import OnnxPredictor
+from exporters.quantize import quantize_dynamic
 from exporters.quantize_rows import LARGEST_WEIGHTS, quantize_rows, quantized_columns
 
 EPSILON = float(np.finfo(np.float32).eps)
@@ -129,16 +131,10 @@ def test_a_weight_may_be_read_twice_and_as_a_table(tmp_path):
 @pytest.fixture(scope="module")
 def artifacts(small_artifact_dir, tmp_path_factory):
     """Folders of the small model's graph in int8, by rows and with one scale a batch."""
-    import shutil
-
-    from exporters.quantize import quantize_dynamic
-
-    folders = {}
-    for name, quantize in (("rows", quantize_rows), ("dynamic", quantize_dynamic)):
-        folders[name] = tmp_path_factory.mktemp(name) / "artifact"
-        shutil.copytree(small_artifact_dir, folders[name])
-        quantize(folders[name] / "model.onnx")
-    return folders
+    return {
+        "rows": quantized_copy(small_artifact_dir, tmp_path_factory.mktemp("rows"), quantize_rows),
+        "dynamic": quantized_copy(small_artifact_dir, tmp_path_factory.mktemp("dynamic"), quantize_dynamic),
+    }
 
 
 @pytest.mark.parametrize(("name", "depends"), [("rows", False), ("dynamic", True)])
