@@ -133,7 +133,7 @@ def _local_transformations(textattack: Any, recipe: Any, resources: AttackResour
         def __init__(self, **settings: Any) -> None:
             try:
                 super().__init__(**settings)
-            except FileNotFoundError:
+            except OSError:
                 self.homos_intentional: dict[str, list[str]] = {}
 
     local: dict[str, Any] = {"WordSwapHomoglyphSwap": HomoglyphSwap}

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from compressor.attacks.stand_ins import standing_in
 from compressor.errors import UserError
 from compressor.lexicon.sentence_encoder import SentenceEncoder
 from compressor.lexicon.stopwords import STOPWORDS
@@ -33,6 +34,7 @@ from compressor.models.loading import load_weights, read_config, reason_of
 from compressor.options import AttackConfig, ResourcesConfig, SynonymsConfig, attack_named
 from compressor.system.assets import encoder_directory
 from compressor.system.cache import cache_folder, cache_note, unwritable
+from compressor.system.carried import importable
 from compressor.system.console import Progress
 from compressor.system.files import sha256_of, write_whole
 from compressor.system.hub import network_or, quiet
@@ -41,7 +43,7 @@ _TEXTATTACK_READY = "post_install_check_3"
 
 
 def import_textattack() -> ModuleType:
-    """Import TextAttack without its downloads and without its changes to the environment.
+    """Import TextAttack, as it is carried, without its downloads, flair, and its changes to the environment.
 
     NLTK's stop words are used where they are installed; otherwise the list beside this file is.
     """
@@ -53,7 +55,7 @@ def import_textattack() -> ModuleType:
     folder = cache_folder("textattack")
     _provide(folder / _TEXTATTACK_READY, "")
     _provide_stopwords()
-    with _environment_restored():
+    with _environment_restored(), importable("textattack"), standing_in():
         os.environ["TA_CACHE_DIR"] = str(folder)
         textattack = importlib.import_module("textattack")
     textattack.shared.utils.logger.setLevel("ERROR")

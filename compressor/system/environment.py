@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.errors import UserError
 from compressor.options import DeviceName, RunConfig
+from compressor.system.carried import carried_version
 from compressor.system.ranks import local_world
 from compressor.version import __version__
 
@@ -24,8 +25,6 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
-    "optimum",
-    "optimum-onnx",
     "datasets",
     "textattack",
     "numpy",
@@ -33,7 +32,9 @@ PACKAGES = (
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed distribution, or None."""
+    """The version of a distribution that is carried or installed, or None."""
+    if carried := carried_version(package):
+        return carried
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

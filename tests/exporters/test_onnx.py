@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from needs import NEEDS_OPTIMUM
 from onnx import TensorProto, numpy_helper
 from project import ROOT
 
@@ -159,6 +160,7 @@ def artifact_of(request, small_artifact_dir, pruned, tmp_path_factory):
     return request.param, copied
 
 
+@NEEDS_OPTIMUM
 def test_optimum_loads_the_artifact_and_gives_the_same_logits(artifact_of, pruned):
     from optimum.onnxruntime import ORTModelForSequenceClassification
 
@@ -173,6 +175,7 @@ def test_optimum_loads_the_artifact_and_gives_the_same_logits(artifact_of, prune
     assert model.config.id2label == {0: "fresh", 1: "rotten"}
 
 
+@NEEDS_OPTIMUM
 def test_the_artifact_classifies_in_a_pipeline(artifact_of, quotes):
     """As the README shows it; a pipeline takes texts one by one."""
     from optimum.onnxruntime import ORTModelForSequenceClassification

@@ -17,6 +17,7 @@ import onnxruntime
 import pytest
 import torch
 import tritonclient.http
+from needs import NEEDS_OPTIMUM
 from project import ROOT
 from scipy.special import softmax
 from tokenizers import Tokenizer, normalizers
@@ -252,12 +253,14 @@ def by_tokenizers(artifact, texts, pairs, **_):
     return softmax(logits, axis=1)
 
 
-CONSUMERS = [by_transformers, by_optimum, by_server, by_triton, by_tokenizers]
+BY_OPTIMUM = pytest.param(by_optimum, marks=NEEDS_OPTIMUM)
+CONSUMERS = [by_transformers, BY_OPTIMUM, by_server, by_triton, by_tokenizers]
 
 
+@pytest.mark.parametrize("consumer", CONSUMERS)
 @pytest.mark.parametrize("paired", [False, True], ids=["texts", "pairs"])
 @pytest.mark.parametrize("name", SOURCES)
-def test_every_consumer_answers_as_the_proof_did(name, paired, exported, artifact, serve, tmp_path):
+def test_every_consumer_answers_as_the_proof_did(name, paired, consumer, exported, artifact, serve, tmp_path):
     tokenizer = load_tokenizer(str(SOURCES[name](tmp_path / "source")))
     manifest = with_tokenizer(artifact, tokenizer)
     assert manifest["preprocessing"]["needs_transformers"] is None
@@ -266,10 +269,9 @@ def test_every_consumer_answers_as_the_proof_did(name, paired, exported, artifac
     pairs = PAIRS if paired else None
     expected = softmax(predict(proven, TextData(TEXTS, pairs, None, proven.label_names, ""), LENGTH), axis=1)
     assert len(set(expected.argmax(axis=1))) > 1
-    for consumer in CONSUMERS:
-        found = consumer(artifact, TEXTS, pairs, serve=serve, tmp_path=tmp_path)
-        assert np.abs(found - expected).max() < 1e-4, consumer.__name__
-        assert (found.argmax(axis=1) == expected.argmax(axis=1)).all(), consumer.__name__
+    found = consumer(artifact, TEXTS, pairs, serve=serve, tmp_path=tmp_path)
+    assert np.abs(found - expected).max() < 1e-4
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
 
 
 def test_the_side_that_is_cut_matters_on_these_texts(exported, tmp_path):
@@ -520,14 +522,14 @@ def test_triton_and_the_server_name_the_true_reason(slow_only, serve, tmp_path):
         serve.Classifier(serve.Settings(artifact=artifact))
 
 
+@pytest.mark.parametrize("consumer", [by_transformers, BY_OPTIMUM])
 @pytest.mark.parametrize("pairs", [None, PAIRS], ids=["texts", "pairs"])
-def test_a_slow_tokenizer_cuts_as_the_proof_did(slow_only, pairs):
+def test_a_slow_tokenizer_cuts_as_the_proof_did(slow_only, pairs, consumer):
     folder, _ = slow_only
     proven = TorchPredictor(load_classifier(str(folder / "dense")))
     data = TextData(TEXTS, pairs, None, proven.label_names, "")
     expected = softmax(predict(proven, data, LENGTH), axis=1)
-    for consumer in (by_transformers, by_optimum):
-        assert np.abs(consumer(folder / "artifact", TEXTS, pairs) - expected).max() < 1e-4
+    assert np.abs(consumer(folder / "artifact", TEXTS, pairs) - expected).max() < 1e-4
 
 
 @pytest.mark.parametrize(

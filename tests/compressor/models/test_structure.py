@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from needs import NEEDS_OPTIMUM
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForSequenceClassification,
@@ -300,7 +301,10 @@ def test_other_algorithms_refuse_and_leave_the_model_alone(small_classifier_dir,
 # the stages -------------------------------------------------------------------------------------
 
 
-def test_the_smaller_model_is_exported_with_parity(small_classifier_dir, critic_quotes, few_quotes, tmp_path):
+@pytest.fixture(scope="module")
+def stages(small_classifier_dir, critic_quotes, tmp_path_factory):
+    """The folders of a model pruned by half and of its artifact, and the records of both stages."""
+    tmp_path = tmp_path_factory.mktemp("stages")
     columns = ColumnsConfig(max_length=LENGTH)
     config = PruneConfig(pattern="structured", sparsity=0.5, calibration_examples=32)
     pruned, artifact = tmp_path / "pruned", tmp_path / "artifact"
@@ -310,16 +314,21 @@ def test_the_smaller_model_is_exported_with_parity(small_classifier_dir, critic_
         config,
         Context(output=pruned, columns=columns, run=RUN, progress=SilentProgress()),
     ).model_dump()
-    assert record["pattern"] == "structured"
-    written = json.loads((pruned / "config.json").read_text())
-    assert written["intermediate_size"] == NEURONS // 2
-    assert {len(heads) for heads in written["removed_heads"].values()} == {HEADS // 2}
     manifest = export_directory(
         str(pruned),
         None,
         ExportConfig(parity_examples=20),
         Context(output=artifact, columns=columns, run=RUN, progress=SilentProgress()),
     ).model_dump()
+    return pruned, artifact, record, manifest
+
+
+def test_the_smaller_model_is_exported_with_parity(stages, small_classifier_dir, few_quotes):
+    pruned, artifact, record, manifest = stages
+    assert record["pattern"] == "structured"
+    written = json.loads((pruned / "config.json").read_text())
+    assert written["intermediate_size"] == NEURONS // 2
+    assert {len(heads) for heads in written["removed_heads"].values()} == {HEADS // 2}
     assert manifest["parity"]["max_difference"] <= 1e-4
     expected = logits(load_classifier(str(pruned)), few_quotes)
     found = predict(OnnxPredictor(artifact, threads=2), few_quotes, LENGTH, batch_size=7)
@@ -329,3 +338,17 @@ def test_the_smaller_model_is_exported_with_parity(small_classifier_dir, critic_
     graph = onnx.load(artifact / "model.onnx")
     shapes = {tuple(value.dims) for value in graph.graph.initializer}
     assert {(384, 192), (192, 384), (384, NEURONS // 2)} <= shapes
+
+
+@NEEDS_OPTIMUM
+def test_optimum_loads_the_smaller_artifact(stages, few_quotes):
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import pipeline
+
+    pruned, artifact, _, _ = stages
+    model = ORTModelForSequenceClassification.from_pretrained(artifact)
+    classify = pipeline("text-classification", model=model, tokenizer=load_tokenizer(str(artifact)))
+    answers = classify(list(few_quotes.texts), truncation=True)
+    expected = logits(load_classifier(str(pruned)), few_quotes)
+    names = load_classifier(str(pruned)).label_names
+    assert [answer["label"] for answer in answers] == [names[label] for label in expected.argmax(axis=1)]
