@@ -57,7 +57,7 @@ def make_model(folder: Path, *, seed: int = 0, layers: int = 1, width: int = 16)
     tokens = vocabulary()
     words = folder / "vocab.txt"
     words.write_text("\n".join(tokens) + "\n", encoding="utf-8")
-    tokenizer = BertTokenizerFast(vocab_file=str(words), model_max_length=64)
+    tokenizer = BertTokenizerFast(str(words), model_max_length=64)
     config = BertConfig(
         vocab_size=len(tokens),
         hidden_size=width,

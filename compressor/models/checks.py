@@ -9,7 +9,7 @@ run and answer something else than the model's authors meant.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -327,12 +327,19 @@ def pair_problems(config: Config, facts: TokenizerFacts) -> list[str]:
     return []
 
 
-def weight_problems(names: Mapping[str, str]) -> list[str]:
+def weight_problems(names: Mapping[str, str], formats: Collection[str] = ()) -> list[str]:
     """Why stored weights are no plain model's.
 
     Args:
         names: type of each weight, as safetensors names it (F32, I8, ...).
+        formats: the frameworks that wrote them, as their files say.
     """
+    foreign = sorted(set(formats) - {"pt"})
+    if foreign:
+        return [
+            f"its safetensors files say that another framework wrote them ({foreign[0]}); save the model "
+            f"with PyTorch"
+        ]
     adapted = sorted(name for name in names if any(part in name for part in ADAPTER_WEIGHTS))
     if adapted:
         return [f"holds the weights of an adapter ({adapted[0]}); {MERGE_FIRST}"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.data.labels import task_of
-from compressor.errors import UserError, first_line
+from compressor.errors import UserError
 from compressor.models.checks import (
     SET_VALUES,
     fitted,
@@ -37,11 +37,12 @@ from compressor.models.loading import (
     load_any_tokenizer,
     load_config,
     load_weights,
+    model_commit,
     read_config,
     reason_of,
 )
 from compressor.models.structure import classifier_class, cut_listed_heads, with_all_heads
-from compressor.models.transformers_versions import names_of_mismatched
+from compressor.models.transformers_versions import names_of_mismatched, save_tokenizer
 from compressor.models.weight_files import (
     INDEX,
     PICKLES,
@@ -184,7 +185,7 @@ def check_checkpoint(
         raise_problems(source, key_problems(content))
         raise error
     problems = model_problems(content, facts, lengths=lengths, has_pairs=has_pairs)
-    raise_problems(source, [*problems, *weight_problems(_stored_types(Path(source)))])
+    raise_problems(source, [*problems, *weight_problems(*_stored_weights(Path(source)))])
     return content, tokenizer
 
 
@@ -226,20 +227,26 @@ def model_labels(source: str) -> list[str] | None:
     return label_names(content)
 
 
-def _stored_types(directory: Path) -> dict[str, str]:
-    """Type of each weight of a directory, as its safetensors files say; broken files say nothing."""
-    found: dict[str, str] = {}
+def _stored_weights(directory: Path) -> tuple[dict[str, str], set[str]]:
+    """What the safetensors files of a directory say of themselves; broken files say nothing.
+
+    Returns:
+        the type of each weight, as safetensors names it (F32, I8, ...), and the frameworks that wrote them.
+    """
+    types: dict[str, str] = {}
+    formats: set[str] = set()
     for path in sorted(directory.glob("*.safetensors")) if directory.is_dir() else ():
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
             header = stream.read(min(size, path.stat().st_size))
         try:
             entries = json.loads(header)
-            found |= {name: str(entry["dtype"]) for name, entry in entries.items() if name != "__metadata__"}
+            formats.add(str(entries.pop("__metadata__", {}).get("format", "pt")))
+            types |= {name: str(entry["dtype"]) for name, entry in entries.items()}
         except (ValueError, TypeError, KeyError, AttributeError):
             # Broken; what reads the weights says how.
             continue
-    return found
+    return types, formats
 
 
 def is_directory(source: str) -> bool:
@@ -303,13 +310,8 @@ def _load(
                 ignore_mismatched_sizes=True,
                 attn_implementation=attention,
             )
-    except ImportError as error:
-        raise UserError(
-            f"{source}: its safetensors files say that another framework wrote them ({first_line(error)}); "
-            f"save the model with PyTorch"
-        ) from error
     except network_or(
-        OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, SafetensorError
+        OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, ImportError, SafetensorError
     ) as error:
         raise UserError(f"{source}: cannot be loaded: {reason_of(source, error)}") from error
     # A class of its own would be named in the configuration when the model is saved.
@@ -436,7 +438,7 @@ def save_classifier(classifier: Classifier, directory: Path) -> None:
     Every version of transformers reads it.
     """
     with_all_heads(classifier.model).save_pretrained(directory)
-    classifier.tokenizer.save_pretrained(directory)
+    save_tokenizer(classifier.tokenizer, directory)
 
 
 def weights_fingerprint(source: str) -> str | None:
@@ -467,7 +469,7 @@ def model_content(source: str) -> str:
         UserError: missing, no checkpoint, or pickle only.
     """
     if not is_directory(source):
-        return f"commit {read_config(source).get('_commit_hash')}"
+        return f"commit {model_commit(source)}"
     return files_content(Path(source), CONTENT)
 
 

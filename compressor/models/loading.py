@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import UserError, first_line
+from compressor.models.checks import CONFIG
 from compressor.models.encoders.keys import MERGE_FIRST, SHARED_KEYS
 from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.encoders.registry import find_layout, layout_of_type, unknown_family
+from compressor.models.transformers_versions import read_as_written, special_tokens_of
 from compressor.models.weight_files import INDEX, PICKLES, WEIGHTS
 from compressor.system.hub import (
     cached_file,
@@ -27,6 +29,7 @@ from compressor.system.hub import (
     split_revision,
 )
 
+TOKENIZER = "tokenizer.json"
 ADAPTERS = ("adapter_config.json", "adapter_model.*", "adapters.safetensors", "pytorch_adapter.bin")
 
 
@@ -45,9 +48,24 @@ def read_config(source: str) -> dict[str, Any]:
             config, _ = PretrainedConfig.get_config_dict(name, **options)
     except network_or(OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _not_loaded(source, error) from error
-    found: dict[str, Any] = config
-    _check_own_code(source, "config.json", found)
-    return found
+    if not isinstance(config, dict):
+        raise UserError(f"{source}: config.json: holds no JSON object; restore the file")
+    _check_own_code(source, "config.json", config)
+    return config
+
+
+def model_commit(source: str) -> str:
+    """The commit of a hub id that its branch, tag or commit stands for now.
+
+    Raises:
+        UserError: as `read_config`.
+    """
+    read_config(source)
+    file = cached_file(source, CONFIG)
+    if file is None:
+        raise UserError(f"{source}: {CONFIG}: is not in the hub's cache, where it was just read from")
+    # A snapshot of the cache has the commit for its name.
+    return file.parent.name
 
 
 def load_config(content: dict[str, Any]) -> Any:
@@ -97,7 +115,7 @@ def load_weights(model_class: Any, source: str, **options: Any) -> Any:
 
 
 def load_any_tokenizer(source: str) -> Any:
-    """The tokenizer of a directory or a hub id, in its fast form where it has one.
+    """The tokenizer of a directory or a hub id, as its `tokenizer.json` has it, where there is one.
 
     Raises:
         UserError: it comes with code of its own.
@@ -105,10 +123,34 @@ def load_any_tokenizer(source: str) -> Any:
     """
     from transformers import AutoTokenizer
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
+    from transformers.utils import hub
 
     name, options = hub_arguments(source)
-    _check_own_code(source, "tokenizer_config.json", get_tokenizer_config(name, **options))
-    return AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False, **options)
+    config = get_tokenizer_config(name, **options)
+    _check_own_code(source, "tokenizer_config.json", config)
+    tokenizer = AutoTokenizer.from_pretrained(
+        name,
+        use_fast=True,
+        trust_remote_code=False,
+        config=_family_of_tokenizer(source),
+        **options,
+        **special_tokens_of(config),
+    )
+    file = hub.cached_file(name, TOKENIZER, _raise_exceptions_for_missing_entries=False, **options)
+    return tokenizer if file is None else read_as_written(tokenizer, Path(file))
+
+
+def _family_of_tokenizer(source: str) -> Any:
+    """A configuration that says which family's tokenizer it is; None if the tokenizer must say so itself.
+
+    The model's own may be refused by version 5, for keys that have nothing to do with tokenizers.
+    """
+    if Path(source).is_dir() and not (Path(source) / CONFIG).is_file():
+        return None
+    content = read_config(source)
+    layout = find_layout(content.get("model_type"))
+    kept = {key: content[key] for key in ("model_type", "tokenizer_class") if key in content}
+    return None if layout is None else layout.config_of(kept)
 
 
 def _check_own_code(source: str, file: str, content: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from compressor.errors import UserError, first_line
 from compressor.models.artifact_files import EXPORT_AGAIN
 from compressor.models.encoders.inputs import IDS, INPUTS, SEGMENTS
 from compressor.models.manifest import MANIFEST
+from compressor.models.transformers_versions import TOKENIZER_CONFIG, save_tokenizer
 from compressor.system.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from compressor.models.batching import Encoded
 
 TOKENIZER = "tokenizer.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
 # What a tokenizer that was loaded from a tokenizer.json of others brings along; none of it is ours.
 _FOREIGN = ("max_len", "max_length", "stride", "truncation_strategy", "pad_to_multiple_of")
 _PAD_TYPE_ID = 0
@@ -44,7 +44,7 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path, max_len
     Returns:
         the manifest's `preprocessing`, without what `prove_preprocessing` finds.
     """
-    tokenizer.save_pretrained(directory)
+    save_tokenizer(tokenizer, directory)
     record = {
         "max_length": max_length,
         "truncation": "longest_first",

@@ -2,12 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.system.files import read_json, write_json
+
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Options of `tokenizer_config.json`, and their names in the normalizer that has them.
+_NORMALIZER_OPTIONS = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+TOKENIZER_CONFIG = "tokenizer_config.json"
+# What version 5 writes of how a tokenizer was loaded.
+_OF_LOADING = ("backend", "is_local", "local_files_only")
+_EXTRA = "extra_special_tokens"
+# Parts of `tokenizer.json` that decide on the ids of a text.
+_DECISIVE = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
+
+
+def read_as_written(tokenizer: PreTrainedTokenizerBase, file: Path) -> PreTrainedTokenizerBase:
+    """Replace a tokenizer by one that takes its `tokenizer.json` as it is, where it does not.
+
+    Version 5 builds the tokenizers of many families anew from the vocabulary in the file, with the family's
+    normalizer, words and template; version 4 takes the file as it is, but for the normalizer's options of
+    `tokenizer_config.json`. The same holds here for both.
+
+    Args:
+        tokenizer: what `AutoTokenizer` made of the files.
+        file: the `tokenizer.json`.
+
+    Raises:
+        Exception: whatever the tokenizers library raises of a broken file.
+    """
+    import transformers
+    from tokenizers import Tokenizer
+
+    if not _is_5() or type(tokenizer) is transformers.TokenizersBackend:
+        return tokenizer
+    backend = Tokenizer.from_file(str(file))
+    _set_normalizer(backend, {name: getattr(tokenizer, name, None) for name in _NORMALIZER_OPTIONS})
+    options = tokenizer.init_kwargs | {"model_input_names": tokenizer.model_input_names}
+    written = transformers.TokenizersBackend(tokenizer_object=backend, **options)
+    return tokenizer if _decisive(written) == _decisive(tokenizer) else written
+
+
+def special_tokens_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `from_pretrained` with which version 4 reads the special tokens that version 5 wrote.
+
+    Args:
+        config: content of `tokenizer_config.json`.
+    """
+    names = config.get(_EXTRA)
+    if _is_5() or not isinstance(names, list):
+        return {}
+    return {_EXTRA: {}, "additional_special_tokens": names}
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Write a tokenizer's files so that both versions read the same tokenizer from them."""
+    tokenizer.save_pretrained(directory)
+    config = read_json(directory / TOKENIZER_CONFIG)
+    kept = {key: value for key, value in config.items() if key not in _OF_LOADING}
+    if isinstance(kept.get(_EXTRA), list):
+        # Version 4 has names of attributes under this key.
+        kept["additional_special_tokens"] = kept.pop(_EXTRA)
+    if kept["tokenizer_class"] == "TokenizersBackend":
+        # Version 4 does not know that name of the class.
+        kept |= {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": tokenizer.model_input_names,
+        }
+    write_json(directory / TOKENIZER_CONFIG, kept)
+
+
+def _is_5() -> bool:
+    import transformers
+
+    return hasattr(transformers, "TokenizersBackend")
+
+
+def _set_normalizer(backend: Tokenizer, options: Mapping[str, Any]) -> None:
+    """Give the options to a normalizer that has them, as version 4 does."""
+    for name, key in _NORMALIZER_OPTIONS.items():
+        if hasattr(backend.normalizer, key):
+            setattr(backend.normalizer, key, options[name])
+
+
+def _decisive(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {name: content[name] for name in _DECISIVE}
 
 
 def takes_out_heads(model_class: type[PreTrainedModel]) -> bool:

@@ -63,7 +63,7 @@ def make_tokenizer(folder, *, lower=True, tokens=(), normalize=False, kind="Bert
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *LETTERS, *PIECES]
     (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(vocabulary)) + "\n", encoding="utf-8")
     tokenizer = getattr(transformers, kind)(
-        vocab_file=str(folder / "vocab.txt"), do_lower_case=lower, model_max_length=512
+        str(folder / "vocab.txt"), do_lower_case=lower, model_max_length=512
     )
     tokenizer.add_tokens(list(tokens))
     if normalize:
@@ -112,14 +112,18 @@ def make_model(labels, **settings):
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=64,
-        initializer_range=0.6,
         id2label=dict(enumerate(labels)),
         label2id={name: index for index, name in enumerate(labels)},
         **settings,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return BertForSequenceClassification(config).eval()
+    model = BertForSequenceClassification(config).eval()
+    # What new weights are depends on the version of transformers.
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "LayerNorm" not in name:
+                value.normal_(0.0, 0.6, generator=generator)
+    return model
 
 
 def export(source, output, texts):
@@ -356,7 +360,7 @@ def test_a_tokenizer_that_is_saved_otherwise_fails_the_export(exported, artifact
     record = write_tokenizer(tokenizer, artifact, LENGTH)
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("film", "plot")
     with pytest.raises(
-        UserError, match="export failed: the tokenizer BertTokenizerFast that was saved encodes"
+        UserError, match=r"export failed: the tokenizer BertTokenizer(Fast)? that was saved encodes"
     ):
         prove_preprocessing(tokenizer, artifact, record, TEXTS, None)
 
@@ -489,6 +493,8 @@ def slow_only(exported, tmp_path_factory):
     """A classifier whose tokenizer is Japanese and has no fast form, its export, and what that printed."""
     folder = tmp_path_factory.mktemp("slow")
     model = shutil.copytree(exported / "dense", folder / "dense")
+    words = load_tokenizer(str(model)).get_vocab()
+    (model / "vocab.txt").write_text("\n".join(sorted(words, key=words.get)) + "\n", encoding="utf-8")
     for path in model.glob("*token*"):
         path.unlink()
     settings = {"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "basic",
@@ -552,7 +558,9 @@ def documented_loading():
     """The blocks of Python in which the pages load an artifact."""
     for page in ("README.md", "docs/how-to/exporting.md"):
         blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.S | re.M)
-        yield from (block for block in blocks if "runs/quickstart/artifact" in block)
+        for block in blocks:
+            if "runs/quickstart/artifact" in block:
+                yield pytest.param(block, marks=NEEDS_OPTIMUM if "optimum" in block else ())
 
 
 @pytest.mark.parametrize("block", documented_loading())
