@@ -48,8 +48,8 @@ def _examine(name: str, check: Callable[[], str]) -> Check:
 
 
 def _python() -> str:
-    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
-        raise UserError(f"Python {sys.version.split()[0]}; 3.11 and 3.12 are supported")
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        raise UserError(f"Python {sys.version.split()[0]}; 3.11, 3.12 and 3.13 are supported")
     return sys.version.split()[0]
 
 

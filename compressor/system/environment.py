@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.errors import UserError
 from compressor.options import DeviceName, RunConfig
+from compressor.system.assets import find_distribution
 from compressor.system.carried import carried_version
 from compressor.system.ranks import local_world
 from compressor.version import __version__
@@ -35,10 +36,8 @@ def installed_version(package: str) -> str | None:
     """The version of a distribution that is carried or installed, or None."""
     if carried := carried_version(package):
         return carried
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    found = find_distribution(package)
+    return None if found is None else found.version
 
 
 def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -10,20 +10,9 @@ from pathlib import Path
 
 SAVED = Path(__file__).parents[1] / "data" / "tokenizers"
 LETTERS = [chr(code) for code in range(97, 123)]
-VOCABULARY = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "film",
-    "Film",
-    "great",
-    "charm",
-    "é",
-    "e",
-    *LETTERS,
-]
+WORDS = ["film", "Film", "great", "charm", "é"]
+PIECES = [f"##{letter}" for letter in LETTERS]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *LETTERS, *PIECES]
 TEXTS = [
     "A great film",
     "",
@@ -41,7 +30,7 @@ def make_kind(kind, folder):
 
     folder.mkdir(parents=True)
     words = folder / "vocab.txt"
-    words.write_text("\n".join(dict.fromkeys(VOCABULARY + [f"##{letter}" for letter in LETTERS])) + "\n")
+    words.write_text("\n".join(VOCABULARY) + "\n")
     options = {"cased": {"do_lower_case": False}, "accents": {"strip_accents": False}}.get(kind, {})
     tokenizer = BertTokenizerFast(str(words), model_max_length=16, **options)
     words.unlink()
