@@ -1,8 +1,7 @@
 """Files that two pinned packages carry: a real encoder and real critic quotes.
 
 The packages serve as assets alone. Their files are read through their metadata; neither is imported. They may
-be installed in the environment, or in a folder of the cache, where packages that they require and that nothing
-here needs are missed by no `pip check`.
+be installed in the environment, or in the cache, where `pip check` does not miss what they require.
 """
 
 from __future__ import annotations

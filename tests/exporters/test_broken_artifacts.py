@@ -205,7 +205,6 @@ BROKEN_TOKENIZERS = {
     "another JSON": of_file(TOKENIZER, b"{}"),
     "cut options": of_file("tokenizer_config.json", b"{"),
     "options of a kind": of_file("tokenizer_config.json", b"[]"),
-    "unknown class": of_file("tokenizer_config.json", b'{"tokenizer_class": "Nothing"}'),
 }
 
 
@@ -231,10 +230,20 @@ def test_a_broken_tokenizer_of_a_classifier_is_named_as_well(made, tmp_path, cap
     assert line.startswith(f"{classifier}: the tokenizer (tokenizer.json, tokenizer_config.json) cannot")
 
 
+@pytest.mark.parametrize("name", PREDICTING)
+def test_a_tokenizer_of_an_unknown_class_without_special_tokens_is_named(made, artifact, capsys, name):
+    """Version 4 of transformers refuses the class; version 5 goes by tokenizer.json."""
+    of_file("tokenizer_config.json", b'{"tokenizer_class": "Nothing"}')(artifact)
+    seal(artifact)
+    line = refusal(name, made, artifact, capsys)
+    assert re.search(r"class Nothing does not exist|the tokenizer has no (token to pad|\w+_token)", line)
+    assert "restore the files" in line or "in tokenizer_config.json" in line
+
+
 def test_a_tokenizer_that_cannot_pad_is_named(made, artifact, capsys):
     options = json.loads((artifact / "tokenizer_config.json").read_text())
     (artifact / "tokenizer_config.json").write_text(json.dumps(options | {"pad_token": None}))
-    (artifact / "special_tokens_map.json").unlink()
+    (artifact / "special_tokens_map.json").unlink(missing_ok=True)
     seal(artifact)
     line = refusal("perturb", made, artifact, capsys)
     assert "has no token to pad with; set pad_token in tokenizer_config.json" in line
