@@ -16,7 +16,7 @@ from compressor.errors import UserError
 from compressor.inspection.stage import inspect_directory
 from compressor.models.classifier import load_classifier, model_content, weights_fingerprint
 from compressor.models.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
-from compressor.models.weight_files import digest_of_files, weight_files
+from compressor.models.weight_files import VOCABULARIES, digest_of_files, weight_files
 from compressor.system.files import MARKER
 from exporters.packed import PACKED, pack_directory, unpack_directory
 
@@ -189,7 +189,7 @@ UNSAFE = {
     "our name": (lambda model: (model / MANIFEST).write_text("{}"), "a file that packing writes"),
     "no configuration": (lambda model: (model / "config.json").unlink(), "has no config.json"),
     "no vocabulary": (
-        lambda model: [(model / name).unlink() for name in ("tokenizer.json", "vocab.txt")],
+        lambda model: [(model / name).unlink(missing_ok=True) for name in VOCABULARIES],
         "has no tokenizer.json and no vocab.txt",
     ),
 }
@@ -301,7 +301,7 @@ def test_an_artifact_in_the_cache_is_whole_and_loads(artifact, made, tmp_path, c
     options = ["--padding-multiple", "8", "--output", str(tmp_path / "triton")]
     assert execute(["triton", str(snapshot), *options]) == 0
     assert not any(path.is_symlink() for path in (tmp_path / "triton").rglob("*"))
-    (snapshot / "vocab.txt").unlink()
-    (snapshot / "vocab.txt").symlink_to(made / "dense" / "vocab.txt")
+    (snapshot / "tokenizer.json").unlink()
+    (snapshot / "tokenizer.json").symlink_to(made / "dense" / "tokenizer.json")
     assert execute(["verify", str(snapshot)]) == 1
-    assert "vocab.txt' leads out of the artifact" in capsys.readouterr().out
+    assert "tokenizer.json' leads out of the artifact" in capsys.readouterr().out
