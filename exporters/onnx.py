@@ -26,7 +26,9 @@ from compressor.errors import UserError, first_line
 from compressor.models.artifact_files import EXPORT_AGAIN, OUTPUT
 from compressor.models.batching import pad
 from compressor.models.classifier import Classifier
+from compressor.models.encoders.inputs import MASK
 from compressor.models.encoders.layout import EncoderLayout
+from compressor.models.transformers_versions import mask_for_graph
 from exporters.onnx_graph import opset
 
 if TYPE_CHECKING:
@@ -47,7 +49,9 @@ class _LogitsOnly(nn.Module):
         self.model, self.inputs = model, inputs
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        output = self.model(**dict(zip(self.inputs, tensors, strict=True)))
+        given = dict(zip(self.inputs, tensors, strict=True))
+        given[MASK] = mask_for_graph(given[MASK], self.model.dtype)
+        output = self.model(**given)
         # Whatever the arithmetic inside, what reads the logits gets float32: NumPy has no bfloat16.
         logits: Tensor = output.logits.float()
         return logits
