@@ -6,6 +6,7 @@ only that it depends on every token, so that a text that was read wrongly is ans
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -74,6 +75,9 @@ def make_model(folder: Path, *, seed: int = 0, layers: int = 1, width: int = 16)
         torch.manual_seed(seed)
         BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    # As people's checkpoints have it, whatever version of transformers wrote them.
+    named = json.dumps(tokenizer.special_tokens_map, indent=2)
+    (folder / "special_tokens_map.json").write_text(named, encoding="utf-8")
     return folder
 
 
