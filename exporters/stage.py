@@ -46,7 +46,7 @@ from exporters.bill_of_materials import write_bill_of_materials
 from exporters.cpu_kernels import suit_cpu_kernels
 from exporters.lineage import model_lineage, stage_record
 from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
-from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
 from exporters.quantize_rows import quantize_rows
 from exporters.records import ExportRecord
 from exporters.shrink import layer_widths, shrink
@@ -148,6 +148,8 @@ def _write_graph(
         suit_cpu_kernels(graph)
     if scales is not None:
         quantize_static(graph, scales)
+    elif precision == "int8" and config.runtime == "openvino":
+        quantize_weights(graph)
     elif precision == "int8":
         quantize_rows(graph, config.weight_bits)
     elif precision == "int8-dynamic":

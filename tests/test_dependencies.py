@@ -45,7 +45,9 @@ def names_of(requirements: list[str]) -> set[str]:
 
 DEPENDENCIES = names_of(PROJECT["dependencies"])
 CARRIED = names_of([path.name.split("-")[0] for path in WHEELS.glob("*.whl")])
-DECLARED = DEPENDENCIES | names_of([entry for name in ("cpu", "gpu", "tracking") for entry in EXTRAS[name]])
+DECLARED = DEPENDENCIES | names_of(
+    [entry for name in ("cpu", "gpu", "openvino", "tracking") for entry in EXTRAS[name]]
+)
 
 
 def required_by_wheels() -> set[str]:

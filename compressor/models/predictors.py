@@ -34,7 +34,7 @@ from compressor.models.onednn import onednn_linears
 from compressor.system.console import Progress
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
 class Predictor(Protocol):
@@ -110,9 +110,7 @@ class OnnxPredictor:
     ) -> None:
         import onnxruntime
 
-        graph = directory / ARTIFACT_GRAPH
-        if not graph.is_file():
-            raise UserError(f"{directory}: has no {ARTIFACT_GRAPH}; make an artifact with: compress export")
+        graph = artifact_graph(directory)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -132,17 +130,9 @@ class OnnxPredictor:
                 f"{graph}: ONNX Runtime cannot run it on CUDA here (it has "
                 f"{', '.join(self._session.get_providers())}); install the gpu extra, or use --device cpu"
             )
-        content = _configuration(directory)
-        config = load_config(fitted(content, 0))
-        self.label_names = [str(config.id2label[index]) for index in range(config.num_labels)]
         inputs = self._session.get_inputs()
-        problem = signature_problem(inputs, self._session.get_outputs(), len(self.label_names))
-        if problem:
-            raise UserError(f"{graph}: is no classifier of compress: {problem}; {EXPORT_AGAIN}")
-        self.tokenizer = load_tokenizer(str(directory))
-        facts = tokenizer_facts(self.tokenizer)
-        raise_problems(str(directory), [*model_problems(content, facts, lengths=lengths)])
-        self._config = config
+        self._config, self.tokenizer = artifact_parts(directory, inputs, self._session.get_outputs(), lengths)
+        self.label_names = [str(name) for name in self._config.id2label.values()]
         self.source = str(directory)
         self.device = torch.device(device)
         self._graph = graph
@@ -165,6 +155,45 @@ class OnnxPredictor:
 
     def in_bulk(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+
+def artifact_graph(directory: Path) -> Path:
+    """The graph of an artifact.
+
+    Raises:
+        UserError: there is none.
+    """
+    graph = directory / ARTIFACT_GRAPH
+    if not graph.is_file():
+        raise UserError(f"{directory}: has no {ARTIFACT_GRAPH}; make an artifact with: compress export")
+    return graph
+
+
+def artifact_parts(
+    directory: Path,
+    inputs: Sequence[GraphValue],
+    outputs: Sequence[GraphValue],
+    lengths: Mapping[str, int | None] | None,
+) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+    """The configuration and the tokenizer of an artifact, checked against each other and the graph.
+
+    Args:
+        inputs: of the graph, and `outputs`, as the runtime that loaded it describes them.
+        lengths: tokens of the inputs that it is to take, by the name of their option.
+
+    Raises:
+        UserError: a graph of another model, or a broken configuration or tokenizer.
+    """
+    content = _configuration(directory)
+    config = load_config(fitted(content, 0))
+    problem = signature_problem(inputs, outputs, config.num_labels)
+    if problem:
+        raise UserError(
+            f"{directory / ARTIFACT_GRAPH}: is no classifier of compress: {problem}; {EXPORT_AGAIN}"
+        )
+    tokenizer = load_tokenizer(str(directory))
+    raise_problems(str(directory), [*model_problems(content, tokenizer_facts(tokenizer), lengths=lengths)])
+    return config, tokenizer
 
 
 class GraphValue(Protocol):

@@ -49,7 +49,7 @@ MODULES: dict[Kind, str] = {
 SHOWN: frozenset[Kind] = frozenset({"validate"})
 # The last two carry the packaged encoder and thesaurus.
 TRAINING = ("torch", "transformers", "tokenizers", "numpy", ENCODER_PACKAGE, QUOTES_PACKAGE)
-GRAPHS = ("onnx", "onnxruntime", "onnxruntime-gpu")
+GRAPHS = ("onnx", "onnxruntime", "onnxruntime-gpu", "openvino")
 ATTACKING = ("textattack", "textblob", "nltk", "onnxruntime", "onnxruntime-gpu")
 PACKAGES: dict[Kind, tuple[str, ...]] = {
     "finetune": TRAINING,

@@ -1,6 +1,6 @@
 """What runs a model: PyTorch a classifier, and an artifact the runtime that its manifest names.
 
-ONNX Runtime is built in; packages register others as entry points in the group `compress.runtimes`.
+ONNX Runtime and OpenVINO are built in; packages register others as entry points (group `compress.runtimes`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from compressor.models.manifest import (
     read_runtime,
     runtime_name,
 )
+from compressor.models.openvino import OpenVinoPredictor
 from compressor.models.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.models.preprocessing import check_measured_as_proven
 from compressor.options import RUNTIME_REGISTRY, RunConfig, RuntimeName, package_of
@@ -51,7 +52,7 @@ class Runtime(Protocol):
         """
 
 
-RUNTIMES: dict[str, Runtime] = {"onnxruntime": OnnxPredictor}
+RUNTIMES: dict[str, Runtime] = {"onnxruntime": OnnxPredictor, "openvino": OpenVinoPredictor}
 
 
 def runtime_named(name: RuntimeName) -> Runtime:

@@ -15,7 +15,7 @@ Storage = Literal["dense", "sparse"]
 Target = Literal["onnx", "tensorrt"]
 BackendName = Literal["onnxruntime", "tensorrt"]
 
-RUNTIME_REGISTRY = Registry("runtime", "compress.runtimes", ("onnxruntime",))
+RUNTIME_REGISTRY = Registry("runtime", "compress.runtimes", ("onnxruntime", "openvino"))
 
 RuntimeName = Annotated[str, RUNTIME_REGISTRY]
 
@@ -30,7 +30,8 @@ class ExportConfig(Section):
     )
     runtime: RuntimeName = Field(
         "onnxruntime",
-        description="What runs the artifact: in the proof of its parity, in attacks and in validation.",
+        description="What runs the artifact: in the proof of its parity, in attacks and in validation. "
+        "openvino is for CPUs and comes with the extra openvino.",
     )
     precision: Annotated[GraphPrecision | None, Common()] = Field(
         None,

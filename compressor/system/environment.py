@@ -25,6 +25,7 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "datasets",
     "textattack",
     "numpy",

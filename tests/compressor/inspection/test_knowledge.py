@@ -24,6 +24,7 @@ from compressor.inspection.plots import knowledge_plots
 from compressor.inspection.texts import KnowledgeOptions, knowledge_options, load_sets
 from compressor.models.batching import encode, pad
 from compressor.models.classifier import encoder_linears, load_classifier, save_classifier
+from compressor.models.structure import remove_heads
 from compressor.options import ColumnsConfig, RunConfig
 from compressor.system.console import SilentProgress
 
@@ -167,7 +168,7 @@ def test_attention_is_the_mean_over_the_heads(small_classifier_dir, encoded):
 @pytest.fixture
 def removed_dir(small_classifier, tmp_path):
     """The small classifier without two heads of its second layer."""
-    small_classifier.model.prune_heads({1: [0, 3]})
+    remove_heads(small_classifier.model, 1, [0, 3])
     save_classifier(small_classifier, tmp_path / "removed")
     return tmp_path / "removed"
 
