@@ -8,7 +8,7 @@ row's result is the same alone, in a batch, and with any number of threads. All 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,29 @@ LARGEST_WEIGHTS = {8: 127, 7: 63}
 LEAST_ROWS = 256
 
 
-def quantize_rows(path: Path, weight_bits: int = 8) -> None:
+def quantize_rows(path: Path, weight_bits: int = 8, kept: Collection[str] = ()) -> None:
     """Make a graph's matrices and embeddings int8 in place, with a scale for each row of a matrix's input.
 
     Products of two activations stay float, as do Gemm nodes, which see one token of a text.
 
     Args:
         weight_bits: 8; or 7, with which the 16-bit sums of processors without VNNI cannot overflow.
+        kept: names of weights that stay float.
     """
     model = onnx.load(path)
-    rewriter = _Rewriter(model, LARGEST_WEIGHTS[weight_bits])
+    rewriter = _Rewriter(model, LARGEST_WEIGHTS[weight_bits], kept)
     for node in model.graph.node:
         rewriter.take(node)
     replace_contents(model, rewriter.nodes, rewriter.initializers())
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
+
+
+def quantizable(path: Path) -> list[str]:
+    """The names of the weights of a graph that `quantize_rows` makes int8, in the order in which data flows."""
+    model = onnx.load(path)
+    rewriter = _Rewriter(model, LARGEST_WEIGHTS[8])
+    return list(dict.fromkeys(name for node in model.graph.node if (name := rewriter.weight_of(node))))
 
 
 def quantized_columns(
@@ -66,8 +74,9 @@ class _Rewriter:
         nodes: of the new graph.
     """
 
-    def __init__(self, model: onnx.ModelProto, largest_weight: int) -> None:
+    def __init__(self, model: onnx.ModelProto, largest_weight: int, kept: Collection[str] = ()) -> None:
         self.nodes: list[NodeProto] = []
+        self._kept = frozenset(kept)
         self._weights = {entry.name: entry for entry in model.graph.initializer}
         self._added: dict[str, TensorProto] = {}
         self._largest = largest_weight
@@ -85,12 +94,21 @@ class _Rewriter:
         if node.output[0] in self._made:
             # A sum with a bias, which is made with the product.
             return
-        if node.op_type == "MatMul" and self._is_matrix(node.input[1]):
-            self._multiply(node)
-        elif node.op_type == "Gather" and self._is_table(node.input[0]):
-            self._look_up(node)
-        else:
+        weight = self.weight_of(node)
+        if weight is None or weight in self._kept:
             self.nodes.append(node)
+        elif node.op_type == "MatMul":
+            self._multiply(node)
+        else:
+            self._look_up(node)
+
+    def weight_of(self, node: NodeProto) -> str | None:
+        """Return the name of the matrix or table that a node reads and that can be int8; None without one."""
+        if node.op_type == "MatMul" and self._is_matrix(node.input[1]):
+            return str(node.input[1])
+        if node.op_type == "Gather" and self._is_table(node.input[0]):
+            return str(node.input[0])
+        return None
 
     def _is_matrix(self, name: str) -> bool:
         entry = self._weights.get(name)

@@ -36,7 +36,7 @@ from compressor.models.predictors import TorchPredictor
 from compressor.models.preprocessing import prove_preprocessing, write_tokenizer
 from compressor.models.runtimes import runtime_named
 from compressor.options import ColumnsConfig, ExportConfig
-from compressor.options.export import GraphPrecision, precision_of
+from compressor.options.export import GraphPrecision, precision_of, weight_bits_of
 from compressor.system.context import Context
 from compressor.system.environment import describe_environment, prepare, thread_count
 from compressor.system.files import atomic_directory, claims_output
@@ -151,7 +151,7 @@ def _write_graph(
     elif precision == "int8" and config.runtime == "openvino":
         quantize_weights(graph)
     elif precision == "int8":
-        quantize_rows(graph, config.weight_bits)
+        quantize_rows(graph, weight_bits_of(config))
     elif precision == "int8-dynamic":
         quantize_dynamic(graph)
     return store_sparse(graph) if config.storage == "sparse" else {}

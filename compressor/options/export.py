@@ -11,6 +11,7 @@ from compressor.options.registry import Registry
 from compressor.options.section import Common, Section
 
 GraphPrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-dynamic", "int8-static"]
+TargetIsa = Literal["avx512_vnni", "avx2", "any"]
 Storage = Literal["dense", "sparse"]
 Target = Literal["onnx", "tensorrt"]
 BackendName = Literal["onnxruntime", "tensorrt"]
@@ -40,10 +41,14 @@ class ExportConfig(Section):
         "CPUs. int8-static (scales calibrated on texts) also works in TensorRT. int8-dynamic (one scale "
         "for a whole batch) is not recommended: its answer to a text depends on the rest of the batch.",
     )
-    weight_bits: Literal[7, 8] = Field(
-        8,
-        description="Bits of int8's weights. 7 gives the same answers on processors with and without VNNI "
-        "instructions; 8 is a little more exact, but older processors overflow with it.",
+    target_isa: TargetIsa = Field(
+        "avx512_vnni",
+        description="Processors that an int8 artifact is for, by their instructions. avx512_vnni: those with "
+        "8-bit dot products (also AVX-VNNI, and ARM's). avx2: those without, where sums of 8-bit weights "
+        "overflow, so weights have 7 bits. any: both, with nearly the same answers, with 7 bits.",
+    )
+    weight_bits: Literal[7, 8] | None = Field(
+        None, description="Bits of int8's weights; by default what target_isa needs."
     )
     quantization_examples: int = Field(
         256, ge=1, description="Number of texts that calibrate the scales of int8-static."
@@ -94,8 +99,12 @@ def precision_of(config: ExportConfig) -> GraphPrecision:
     Raises:
         UserError: options that contradict each other.
     """
-    if config.weight_bits != 8 and config.precision != "int8":
-        raise UserError(f"weight_bits {config.weight_bits}: is an option of --precision int8 alone")
+    for name in ("weight_bits", "target_isa"):
+        if config.precision != "int8" and getattr(config, name) != type(config).model_fields[name].default:
+            raise UserError(f"{name} {getattr(config, name)}: is an option of --precision int8 alone")
+    if config.runtime == "openvino" and (config.weight_bits or config.target_isa != "avx512_vnni"):
+        raise UserError("weight_bits, target_isa: are options of runtime onnxruntime alone")
+    weight_bits_of(config)
     if config.target == "onnx":
         return config.precision or "fp32"
     if config.precision in ("int8", "int8-dynamic"):
@@ -106,6 +115,21 @@ def precision_of(config: ExportConfig) -> GraphPrecision:
     if config.storage == "sparse":
         raise UserError("storage sparse: TensorRT requires dense initializers; use storage dense")
     return config.precision or "fp16"
+
+
+def weight_bits_of(config: ExportConfig) -> int:
+    """Return the number of bits of int8's weights, given or implied by the processors.
+
+    Raises:
+        UserError: so many overflow on these processors.
+    """
+    most = 8 if config.target_isa == "avx512_vnni" else 7
+    if config.weight_bits is not None and config.weight_bits > most:
+        raise UserError(
+            f"weight_bits {config.weight_bits}: sums overflow on processors without VNNI; give weight_bits "
+            f"{most}, or target_isa avx512_vnni"
+        )
+    return config.weight_bits or most
 
 
 class TritonConfig(Section):

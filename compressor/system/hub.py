@@ -205,22 +205,26 @@ def _innermost(error: BaseException) -> str:
 
 @contextmanager
 def hub_data() -> Iterator[None]:
-    """Within it `datasets` is quiet, and takes what its cache has where the hub cannot be reached."""
+    """Within it `datasets` is quiet, and takes what its cache has where the hub cannot be reached.
+
+    A request that fails is repeated by the hub's library alone: `datasets` would repeat all of that 20 times.
+    """
     import datasets
     from huggingface_hub import constants
 
-    is_offline = hub_problem() is not None
-    places = [(constants, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE")] if is_offline else []
-    before = [getattr(module, name) for module, name in places]
+    values: list[tuple[Any, str, Any]] = [(datasets.config, "STREAMING_READ_MAX_RETRIES", 1)]
+    if hub_problem() is not None:
+        values += [(module, "HF_HUB_OFFLINE", True) for module in (constants, datasets.config)]
+    before = [getattr(module, name) for module, name, _ in values]
     shows_bars = not datasets.utils.are_progress_bars_disabled()
-    for module, name in places:
-        setattr(module, name, True)
+    for module, name, value in values:
+        setattr(module, name, value)
     datasets.utils.disable_progress_bars()
     try:
         with quiet():
             yield
     finally:
-        for (module, name), value in zip(places, before, strict=True):
+        for (module, name, _), value in zip(values, before, strict=True):
             setattr(module, name, value)
         if shows_bars:
             datasets.utils.enable_progress_bars()

@@ -1,0 +1,95 @@
+"""int8 graphs in which the weights that cost most stay float32: as few as a bound on the answers needs.
+
+As in accuracy-aware quantization of Intel's NNCF, weights are ranked by what their quantization alone does to
+the answers, and the first of them are left as they are until the bound holds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from compressor.system.console import Progress
+from exporters.quantize_rows import quantizable, quantize_rows
+
+
+def divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """Return how far answers are from the expected ones: the mean Kullback-Leibler divergence of the classes.
+
+    Of a regression it is the mean squared difference.
+
+    Args:
+        expected, found: logits `(texts, labels)`.
+    """
+    wide, other = expected.astype(np.float64), found.astype(np.float64)
+    if wide.shape[1] == 1:
+        return float(np.square(wide - other).mean())
+    logs, others = log_softmax(wide, axis=1), log_softmax(other, axis=1)
+    return float((np.exp(logs) * (logs - others)).sum(axis=1).mean())
+
+
+def keep_costliest(
+    graph: Path, weight_bits: int, holds: Callable[[], bool], distance: Callable[[], float], progress: Progress
+) -> list[str]:
+    """Quantize a float32 graph in place but for as few weights as a bound on its answers needs.
+
+    Args:
+        holds: whether the bound holds for the graph as it is in its place.
+        distance: how far its answers are from the float32 ones, on texts of which `holds` does not judge.
+
+    Returns:
+        The names of the weights that stay float32, those first that cost most; empty if the bound holds
+        without.
+    """
+    names = quantizable(graph)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(shutil.copy(graph, folder))
+
+        def quantize(kept: Sequence[str]) -> None:
+            shutil.copy(source, graph)
+            quantize_rows(graph, weight_bits, kept)
+
+        def holds_with(kept: Sequence[str]) -> bool:
+            quantize(kept)
+            return holds()
+
+        if holds_with([]):
+            return []
+        costs = {}
+        for name in progress.track(names, "Ranking weights by what int8 does to the answers"):
+            quantize([other for other in names if other != name])
+            costs[name] = distance()
+        kept = fewest_kept(sorted(names, key=lambda name: -costs[name]), holds_with)
+        quantize(kept)
+    return kept
+
+
+def fewest_kept(ranked: Sequence[str], holds: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Return the shortest beginning of a ranking with which a bound holds; without any it does not.
+
+    Where a longer beginning can break the bound again, it is one with which the bound holds and without whose
+    last weight it does not. All weights are taken without a question.
+
+    Args:
+        holds: whether the bound holds with these weights in float32.
+    """
+    failing, holding = 0, len(ranked)
+    while 2 * failing + 1 < holding:
+        tried = 2 * failing + 1
+        if holds(ranked[:tried]):
+            holding = tried
+        else:
+            failing = tried
+    while holding - failing > 1:
+        middle = (failing + holding) // 2
+        if holds(ranked[:middle]):
+            holding = middle
+        else:
+            failing = middle
+    return list(ranked[:holding])
