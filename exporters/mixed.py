@@ -35,7 +35,11 @@ def divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> flo
 
 
 def keep_costliest(
-    graph: Path, weight_bits: int, holds: Callable[[], bool], distance: Callable[[], float], progress: Progress
+    graph: Path,
+    weight_bits: int,
+    holds: Callable[[], bool],
+    distance: Callable[[], float],
+    progress: Progress,
 ) -> list[str]:
     """Quantize a float32 graph in place but for as few weights as a bound on its answers needs.
 

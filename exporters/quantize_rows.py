@@ -47,7 +47,7 @@ def quantize_rows(path: Path, weight_bits: int = 8, kept: Collection[str] = ()) 
 
 
 def quantizable(path: Path) -> list[str]:
-    """The names of the weights of a graph that `quantize_rows` makes int8, in the order in which data flows."""
+    """The names of a graph's weights that `quantize_rows` makes int8, in the order in which data flows."""
     model = onnx.load(path)
     rewriter = _Rewriter(model, LARGEST_WEIGHTS[8])
     return list(dict.fromkeys(name for node in model.graph.node if (name := rewriter.weight_of(node))))

@@ -437,7 +437,9 @@ def save_classifier(classifier: Classifier, directory: Path) -> None:
 
     Every version of transformers reads it.
     """
-    with_all_heads(classifier.model).save_pretrained(directory)
+    with quiet():
+        # Version 5 shows a bar of its own.
+        with_all_heads(classifier.model).save_pretrained(directory)
     save_tokenizer(classifier.tokenizer, directory)
 
 
