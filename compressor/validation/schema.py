@@ -183,6 +183,18 @@ class FootprintFigures(_Part):
     sequence_length: int = Field(ge=1)
 
 
+class InvarianceFigures(_Part):
+    """Difference between the answers to texts alone on one thread and in padded batches."""
+
+    examples: int = Field(ge=1, description="Number of texts.")
+    batch_size: int = Field(ge=1, description="Texts of a batch.")
+    shuffles: int = Field(ge=1, description="Number of orders in which batches were made of the texts.")
+    batch_disagreement: float | None = Field(
+        ge=0, le=1, description=f"Fraction of predicted labels that differ. {OF_CLASSES}"
+    )
+    worst_batch_shift: float = Field(ge=0, description="Largest absolute difference of a logit.")
+
+
 class VariantFigures(_Part):
     """Measurements of one variant."""
 
@@ -211,6 +223,10 @@ class VariantFigures(_Part):
     sparsity: float = Field(ge=0, le=1, description="Fraction of zeros in the encoder's matrices.")
     flops: FlopsFigures
     footprint: FootprintFigures | None = Field(description="Null if it was not measured.")
+    invariance: InvarianceFigures | None = Field(
+        None,
+        description="Null if it was not measured, as in reports of versions that did not measure it.",
+    )
 
 
 class Variants(_Part):

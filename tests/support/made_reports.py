@@ -20,6 +20,7 @@ from compressor.validation.schema import (
     GateResult,
     GateStatus,
     IntervalFigures,
+    InvarianceFigures,
     LatencyFigures,
     LayerRow,
     Report,
@@ -160,6 +161,9 @@ def variant(
             model_memory_bytes=610_000_000,
             batch_size=8,
             sequence_length=128,
+        ),
+        "invariance": InvarianceFigures(
+            examples=128, batch_size=16, shuffles=3, batch_disagreement=0.0, worst_batch_shift=2.4e-6
         ),
     }
     if dense is not None:
