@@ -27,6 +27,7 @@ class ExportRecord(StageRecord):
         stored_sparsely: matrices that are stored as sparse initializers.
         parity: how far the answers are from PyTorch's.
         invariance: how far they are from those in other batches.
+        reference: what `reference.json` holds, which other hosts are checked with; None for bf16.
         lineage: what the artifact was made of.
         environment: machine and versions.
         tensorrt: what was found for TensorRT, where that is the target.
@@ -49,6 +50,7 @@ class ExportRecord(StageRecord):
     stored_sparsely: dict[str, Any]
     parity: dict[str, Any]
     invariance: dict[str, Any]
+    reference: dict[str, Any] | None
     lineage: dict[str, Any]
     seed: int
     environment: dict[str, Any]
