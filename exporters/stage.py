@@ -52,6 +52,7 @@ from exporters.records import ExportRecord
 from exporters.reference import write_reference
 from exporters.reference_texts import ReferenceTexts, reference_texts
 from exporters.shrink import layer_widths, shrink
+from exporters.sizes import classifier_size, graph_size, parts_of
 from exporters.sparse import store_sparse
 from exporters.tensorrt.profile import Profile
 from exporters.tensorrt.script import prepare as prepare_engine
@@ -124,6 +125,7 @@ def export_directory(
             "environment": describe_environment(run),
         }
         facts["reference"] = write_reference(classifier, working, texts_of_reference, facts)
+        facts["size"] = _sizes(classifier, working / ARTIFACT_GRAPH)
         if profile is not None:
             half = precision == "fp16"
             facts["tensorrt"] = _prepare_engine(working / ARTIFACT_GRAPH, profile, positions, half=half)
@@ -201,6 +203,13 @@ def _graph_facts(
         "widths": [asdict(widths) for widths in layer_widths(exported.model)],
         "lineage": model_lineage(classifier.source, whole),
     }
+
+
+def _sizes(classifier: Classifier, graph: Path) -> dict[str, Any]:
+    """Bytes of the artifact by part, and the ratio of its graph to the weights that it was made of."""
+    model = classifier_size(classifier)
+    found = graph_size(graph, parts_of(classifier), classifier.tokenizer)
+    return asdict(found) | {"size_ratio": found.weights / model.weights}
 
 
 def _write_preprocessing(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ from compressor.validation.schema import (
     LayerRow,
     Report,
     RobustnessFigures,
+    SizeFigures,
     VariantFigures,
     Variants,
 )
@@ -307,7 +308,9 @@ def _variants(inputs: _Inputs, measured: _Measurements, attacks: Mapping[str, Ma
             robustness=_figures(attacks[name]) if attacks else None,
             against_dense=_against(attacks[name]) if attacks else None,
             latency=measured.latency[name],
-            size_bytes=inputs.contents[name].size_bytes,
+            size_bytes=inputs.contents[name].size.weights,
+            size_ratio=_size_ratio(inputs, name),
+            size_by_part=SizeFigures(**asdict(inputs.contents[name].size)),
             sparsity=inputs.contents[name].sparsity,
             flops=inputs.contents[name].flops,
             footprint=measured.footprints.get(name),
@@ -316,6 +319,10 @@ def _variants(inputs: _Inputs, measured: _Measurements, attacks: Mapping[str, Ma
         for name, path in inputs.directories.items()
     }
     return Variants(dense=figures["dense"], pruned=figures.get("pruned"), artifact=figures["artifact"])
+
+
+def _size_ratio(inputs: _Inputs, name: str) -> float:
+    return inputs.contents[name].size.weights / inputs.contents["dense"].size.weights
 
 
 def _judge(

@@ -282,10 +282,26 @@ def _cost_cells(figures: VariantFigures) -> dict[str, str]:
     return {
         "Sparsity of the encoder": percent(figures.sparsity),
         "Size, MB": _size(figures),
+        **_part_cells(figures),
         f"Encoder, GFLOP at {shape}": f"{flops.all_weights / 1e9:.3g}",
         "Without products by zero": f"{flops.nonzero_weights / 1e9:.3g}",
         **_footprint_cells(figures.footprint),
     }
+
+
+def _part_cells(figures: VariantFigures) -> dict[str, str]:
+    """The size relative to dense and by part; no rows in reports that did not measure it."""
+    found = figures.size_by_part
+    if found is None:
+        return {}
+    sizes = {
+        "Embeddings, MB": found.embeddings,
+        "Encoder, MB": found.encoder,
+        "Head, MB": found.head,
+        "Tokenizer files, MB": found.tokenizer,
+    }
+    cells = {name: number(None if size is None else size / 1e6, ".1f") for name, size in sizes.items()}
+    return {"Size relative to dense": percent(figures.size_ratio), **cells}
 
 
 def _footprint_cells(footprint: FootprintFigures | None) -> dict[str, str]:

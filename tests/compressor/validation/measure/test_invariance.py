@@ -178,3 +178,9 @@ def test_validation_measures_each_variant_on_texts_of_the_test_data(made, tmp_pa
         # The data has eight texts.
         found = figures.invariance and figures.invariance.examples
         assert found == (min(examples, 8) or None)
+        parts = figures.size_by_part
+        assert parts.embeddings + parts.encoder + parts.head + parts.other == figures.size_bytes
+    assert report.variants.dense.size_ratio == 1
+    assert report.variants.artifact.size_ratio == (
+        report.variants.artifact.size_bytes / report.variants.dense.size_bytes
+    )
