@@ -101,7 +101,11 @@ COMMANDS = {
         "exporting.pack", "Pack a pruned classifier losslessly: a bitmask and the nonzero weights.", DEPLOY
     ),
     "unpack": Lazy("exporting.unpack", "Restore a packed classifier, bit for bit the same.", DEPLOY),
-    "verify": Lazy("exporting.verify", "Check every file of an artifact against its manifest.", DEPLOY),
+    "verify": Lazy(
+        "exporting.verify",
+        "Check every file of an artifact against its manifest, and with --run its answers on this machine.",
+        DEPLOY,
+    ),
 }
 RESOURCES = {
     "list": Lazy(

@@ -81,6 +81,7 @@ ARTIFACT_COMMANDS = (
     Command(("verify", "INPUT"), 1, writes=False),
     Command(("triton", "INPUT"), 3),
     Command(("perturb", "INPUT", "--data", "data.tsv", *TYPOS, *SHORT), 3),
+    Command(("verify", "INPUT", "--run"), 1, writes=False),
     Command(("attack", "INPUT", "--data", "data.tsv", *ONE_EXAMPLE), 0.5),
     Command(
         ("validate", "model", "INPUT", "--data", "data.tsv", "--gates", "accuracy_drop <= 1",

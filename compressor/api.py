@@ -231,6 +231,7 @@ def export(
     output: StrPath,
     data: StrPath | None = None,
     calibration: StrPath | None = None,
+    reference_texts: StrPath | None = None,
     force: bool = False,
     progress: Progress | None = None,
     **options: Any,
@@ -242,6 +243,8 @@ def export(
         output: directory of the artifact; must not exist.
         data: real texts for the proof of parity; those that the model was made with if not given.
         calibration: texts that int8-static is fitted on; those that the model was made with if not given.
+        reference_texts: texts that go into the artifact with its answers, to check other hosts; the first 32
+            are taken. Made ones if not given.
         force: replace `output`.
         progress: shows the progress; nothing is shown if not given.
 
@@ -254,7 +257,8 @@ def export(
     with host_unchanged():
         context = _context(given, output, progress, force=force)
         config = given.of(ExportConfig)
-        return export_directory(os.fspath(model), _text(data), config, context, _text(calibration))
+        sources = _text(calibration), _text(reference_texts)
+        return export_directory(os.fspath(model), _text(data), config, context, *sources)
 
 
 @_ATTACK.taken_by
@@ -446,15 +450,22 @@ def unpack(packed: StrPath, *, output: StrPath, force: bool = False) -> UnpackRe
     return unpack_directory(Path(packed), Path(output), force=force)
 
 
-def verify(artifact: StrPath) -> VerifyRecord:
+def verify(artifact: StrPath, *, run: bool = False) -> VerifyRecord:
     """Check that an artifact or a packed classifier is, file by file, what was written.
 
     Args:
         artifact: its directory.
+        run: also compare its answers on this machine with those that its export recorded; the record then
+            has them as `host`. Not for packed classifiers.
 
     Raises:
-        UserError: no directory, or no readable manifest in it. A changed file is no error: `ok` is False.
+        UserError: no directory, no readable manifest in it, or no recorded answers to run. A changed file or
+            another answer is no error: `ok` is False.
     """
+    if run:
+        from compressor.models.host_verification import verify_host
+
+        return verify_host(Path(artifact))
     from compressor.models.manifest import verify_directory
 
     return verify_directory(Path(artifact))

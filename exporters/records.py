@@ -27,6 +27,9 @@ class ExportRecord(StageRecord):
         stored_sparsely: matrices that are stored as sparse initializers.
         parity: how far the answers are from PyTorch's.
         invariance: how far they are from those in other batches.
+        reference: what `reference.json` holds, which other hosts are checked with; None for bf16.
+        size: bytes of the graph by part (`embeddings`, `encoder`, `head`, `other`), of the `tokenizer`, and
+            `size_ratio`, the graph's bytes divided by those of the model's weights.
         lineage: what the artifact was made of.
         environment: machine and versions.
         tensorrt: what was found for TensorRT, where that is the target.
@@ -49,6 +52,8 @@ class ExportRecord(StageRecord):
     stored_sparsely: dict[str, Any]
     parity: dict[str, Any]
     invariance: dict[str, Any]
+    reference: dict[str, Any] | None
+    size: dict[str, Any]
     lineage: dict[str, Any]
     seed: int
     environment: dict[str, Any]

@@ -49,7 +49,10 @@ from exporters.onnx import OPSET, encoder_initializers, export_graph, write_meta
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
 from exporters.quantize_rows import quantize_rows
 from exporters.records import ExportRecord
+from exporters.reference import write_reference
+from exporters.reference_texts import ReferenceTexts, reference_texts
 from exporters.shrink import layer_widths, shrink
+from exporters.sizes import classifier_size, graph_size, parts_of
 from exporters.sparse import store_sparse
 from exporters.tensorrt.profile import Profile
 from exporters.tensorrt.script import prepare as prepare_engine
@@ -70,11 +73,12 @@ def export_directory(
     config: ExportConfig,
     context: Context,
     calibration: str | None = None,
+    reference: str | None = None,
 ) -> ExportRecord:
     """Export a classifier to ONNX and prove that it is the same.
 
-    Writes `model.onnx`, tokenizer, `config.json`, `bom.cdx.json` and `manifest.json`, whose content is
-    returned.
+    Writes `model.onnx`, tokenizer, `config.json`, `reference.json`, `bom.cdx.json` and `manifest.json`, whose
+    content is returned.
 
     The manifest's `sparsity` counts what was cut out of the graph as zeros: it is the share of the model's
     weights that the graph does not compute with.
@@ -83,6 +87,7 @@ def export_directory(
         data_source: real texts for the proof; None takes those that the model was pruned or
             trained with, as its record says.
         calibration: texts that int8 scales are fitted on, likewise.
+        reference: texts that go into `reference.json` with the artifact's answers; None takes made ones.
 
     Raises:
         UserError: bad model or data, or parity that does not hold.
@@ -97,37 +102,58 @@ def export_directory(
     data = _texts(classifier, data_source, columns, config.parity_examples, run.seed)
     log_notes(data, progress)
     check_pairs(model, classifier.model.config, classifier.tokenizer, data.pairs is not None)
+    texts_of_reference = reference_texts(classifier, reference, columns)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
-    scales = None
-    if precision == "int8-static":
-        texts = _texts(classifier, calibration, columns, config.quantization_examples, run.seed)
-        log_notes(texts, progress)
-        encoded = encode(classifier.tokenizer, texts, columns.max_length)
-        scales = fit_scales(exported, encoded, run.seed, progress)
+    scales = _static_scales(classifier, exported, calibration, config, context)
     size = weights_bytes(classifier)
     with atomic_directory(context.output, force=context.force, needed_bytes=2 * size) as working:
         progress.log(f"Exporting {model} to ONNX, {precision}")
         stored_sparsely = _write_graph(exported, working / ARTIFACT_GRAPH, config, scales)
         facts = _graph_facts(classifier, exported, working / ARTIFACT_GRAPH, precision)
         facts["lineage"]["model"] = _place(model, context.output)
-        metadata = _metadata(classifier, precision, facts["lineage"], facts["sparsity"])
-        write_metadata(working / ARTIFACT_GRAPH, metadata)
+        write_metadata(working / ARTIFACT_GRAPH, _metadata(classifier, facts))
         write_config(classifier, working)
         facts |= {
             "runtime": config.runtime,
             "max_length": columns.max_length,
-            "preprocessing": _write_preprocessing(classifier, working, data, columns.max_length),
+            "preprocessing": _write_preprocessing(
+                classifier, working, data, texts_of_reference, columns.max_length
+            ),
             "stored_sparsely": stored_sparsely,
             **_prove(classifier, working, precision, data, config, context),
             "seed": run.seed,
             "environment": describe_environment(run),
         }
+        facts["reference"] = write_reference(classifier, working, texts_of_reference, facts)
+        facts["size"] = _sizes(classifier, working / ARTIFACT_GRAPH)
         if profile is not None:
             half = precision == "fp16"
             facts["tensorrt"] = _prepare_engine(working / ARTIFACT_GRAPH, profile, positions, half=half)
         write_bill_of_materials(working, facts, classifier.layout)
         manifest = write_manifest(working, facts)
     return ExportRecord(**manifest, path=context.output)
+
+
+def _static_scales(
+    classifier: Classifier,
+    exported: Classifier,
+    calibration: str | None,
+    config: ExportConfig,
+    context: Context,
+) -> dict[str, float] | None:
+    """Fit the scales of int8-static on texts; None for other precisions.
+
+    Args:
+        exported: the classifier as its graph is written.
+        calibration: source of the texts; None takes those that the model was made with.
+    """
+    if precision_of(config) != "int8-static":
+        return None
+    columns, seed = context.columns, context.run.seed
+    texts = _texts(classifier, calibration, columns, config.quantization_examples, seed)
+    log_notes(texts, context.progress)
+    encoded = encode(classifier.tokenizer, texts, columns.max_length)
+    return fit_scales(exported, encoded, seed, context.progress)
 
 
 def _write_graph(
@@ -181,12 +207,22 @@ def _graph_facts(
     }
 
 
+def _sizes(classifier: Classifier, graph: Path) -> dict[str, Any]:
+    """Bytes of the artifact by part, and the ratio of its graph to the weights that it was made of."""
+    model = classifier_size(classifier)
+    found = graph_size(graph, parts_of(classifier), classifier.tokenizer)
+    return asdict(found) | {"size_ratio": found.weights / model.weights}
+
+
 def _write_preprocessing(
-    classifier: Classifier, directory: Path, data: TextData, max_length: int
+    classifier: Classifier, directory: Path, data: TextData, reference: ReferenceTexts, max_length: int
 ) -> dict[str, Any]:
-    """Write the tokenizer, and return how texts become inputs, proven on real ones."""
+    """Write the tokenizer, and return how texts become inputs, proven on real ones and those recorded."""
     found = write_tokenizer(classifier.tokenizer, directory, max_length)
-    return prove_preprocessing(classifier.tokenizer, directory, found, data.texts, data.pairs)
+    recorded = [*reference.texts, *(text for pair in reference.pairs for text in pair)]
+    texts = [*data.texts, *recorded]
+    pairs = None if data.pairs is None else [*data.pairs, *recorded[::-1]]
+    return prove_preprocessing(classifier.tokenizer, directory, found, texts, pairs)
 
 
 def _profile(config: ExportConfig, positions: int) -> Profile | None:
@@ -278,17 +314,16 @@ def write_config(classifier: Classifier, directory: Path) -> None:
     config.save_pretrained(directory)
 
 
-def _metadata(
-    classifier: Classifier, precision: str, lineage: dict[str, Any], sparsity: float
-) -> dict[str, str]:
+def _metadata(classifier: Classifier, manifest: dict[str, Any]) -> dict[str, str]:
     """What the graph tells of itself to who has nothing but its file."""
+    lineage = manifest["lineage"]
     pruning = lineage.get("pruning") or {}
     facts = {
         "task": f"text-{classifier.task}",
         "labels": json.dumps(classifier.label_names, ensure_ascii=False),
-        "precision": precision,
+        "precision": manifest["precision"],
         "pattern": pruning.get("pattern"),
-        "sparsity": f"{sparsity:.6f}",
+        "sparsity": f"{manifest['sparsity']:.6f}",
         "weights_sha256": lineage["weights_sha256"],
         "dense_sha256": lineage.get("dense_sha256"),
     }

@@ -4,6 +4,7 @@ import copy
 import fcntl
 import os
 import shutil
+import sys
 
 # Before torch and the Hugging Face libraries are imported, which read these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -22,6 +23,7 @@ import onnxruntime
 import pytest
 import torch
 from broken_artifacts import make_artifact
+from project import ROOT
 from small_models import keep_neurons, keep_word_pieces
 
 from compressor.data.texts import TextData, load_text_data
@@ -41,6 +43,9 @@ from compressor.system.context import Context
 from compressor.training.finetune_stage import finetune_directory
 from compressor.training.word_substitution import WORD
 from exporters.stage import export_directory
+
+# `serve.py` finds the module beside it, as in its image.
+sys.path.append(str(ROOT / "deploy" / "docker"))
 
 # How long an example takes says more about what else the machine does than about the code.
 hypothesis.settings.register_profile("untimed", parent=hypothesis.settings(), deadline=None)

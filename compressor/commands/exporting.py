@@ -16,6 +16,7 @@ from compressor.options import ColumnsConfig, ExportConfig, RunConfig, TritonCon
 from compressor.system.context import terminal_context
 
 if TYPE_CHECKING:
+    from compressor.models.manifest import VerifyRecord
     from exporters.records import ExportRecord
 
 
@@ -40,6 +41,14 @@ def export(
             help="Texts that calibrate int8-static; by default those that the model was made with.",
         ),
     ] = None,
+    reference_texts: Annotated[
+        str | None,
+        typer.Option(
+            "--reference-texts",
+            help="Texts whose token ids and logits go into the artifact, so that other hosts can be checked "
+            "(verify --run): the first 32 of a file or hub id; by default made texts.",
+        ),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +58,7 @@ def export(
 
     context = terminal_context(output, columns, run, force=force)
     with results_only(as_json):
-        record = export_directory(model, data, options, context, calibration)
+        record = export_directory(model, data, options, context, calibration, reference_texts)
     print_result(as_json, record.model_dump(), _summary(record))
     reason = record.preprocessing["needs_transformers"]
     if reason is not None:
@@ -139,16 +148,38 @@ def verify(
         Path,
         typer.Argument(help="Directory of an exported artifact or a packed classifier.", show_default=False),
     ],
+    run: Annotated[
+        bool,
+        typer.Option(
+            "--run",
+            help="Also run the artifact's reference texts on this machine, in seconds and without PyTorch: "
+            "token ids must be equal and logits within the recorded tolerance.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check every file of an artifact against its manifest."""
-    from compressor.models.manifest import verify_directory
+    """Check every file of an artifact against its manifest, and with --run its answers on this machine."""
+    record: VerifyRecord
+    host, differs = None, "is not what was exported"
+    if run:
+        from compressor.models.host_verification import verify_host
 
-    record = verify_directory(artifact)
-    text = "\n".join(record.problems) or f"{artifact}: every file is as it was exported"
-    print_result(as_json, record.model_dump(), text)
+        with results_only(as_json):
+            record = ran = verify_host(artifact)
+        host = ran.host
+    else:
+        from compressor.models.manifest import verify_directory
+
+        record = verify_directory(artifact)
+    lines = [*record.problems]
+    if record.ok or host is not None:
+        lines.append(f"{artifact}: every file is as it was exported")
+    if host is not None:
+        lines.append(f"{artifact}: {host.summary}")
+        differs = f"does not give its recorded answers here ({', '.join(host.differs)})"
+    print_result(as_json, record.model_dump(), "\n".join(lines))
     if not record.ok:
-        raise GateFailed(f"{artifact}: is not what was exported; problems: {len(record.problems)}")
+        raise GateFailed(f"{artifact}: {differs}; problems: {len(record.problems)}")
 
 
 @section_flags

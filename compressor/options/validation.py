@@ -83,6 +83,12 @@ class ValidateConfig(Section):
         True,
         description="Measure load time and memory, each variant in its own process; takes some seconds each.",
     )
+    invariance_examples: int = Field(
+        128,
+        ge=0,
+        description="Number of test texts, drawn with the seed, whose answers alone on one thread are "
+        "compared with those in padded batches of 16; 0 leaves the comparison out.",
+    )
     gates: Annotated[list[str], Common()] = Field(
         [
             "dense_over_majority >= 0.05",

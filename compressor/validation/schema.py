@@ -183,6 +183,30 @@ class FootprintFigures(_Part):
     sequence_length: int = Field(ge=1)
 
 
+class SizeFigures(_Part):
+    """Size by part, in bytes."""
+
+    embeddings: int = Field(ge=0)
+    encoder: int = Field(ge=0)
+    head: int = Field(ge=0)
+    other: int = Field(description="Header of the weight files, or nodes and constants of the graph.")
+    tokenizer: int | None = Field(
+        ge=0, description="Files of the tokenizer; not part of size_bytes. Null for a model from the hub."
+    )
+
+
+class InvarianceFigures(_Part):
+    """Difference between the answers to texts alone on one thread and in padded batches."""
+
+    examples: int = Field(ge=1, description="Number of texts.")
+    batch_size: int = Field(ge=1, description="Texts of a batch.")
+    shuffles: int = Field(ge=1, description="Number of orders in which batches were made of the texts.")
+    batch_disagreement: float | None = Field(
+        ge=0, le=1, description=f"Fraction of predicted labels that differ. {OF_CLASSES}"
+    )
+    worst_batch_shift: float = Field(ge=0, description="Largest absolute difference of a logit.")
+
+
 class VariantFigures(_Part):
     """Measurements of one variant."""
 
@@ -208,9 +232,21 @@ class VariantFigures(_Part):
     against_dense: AgainstFigures | None = Field(description=f"Null for the dense model itself. {OF_CLASSES}")
     latency: list[LatencyFigures]
     size_bytes: int = Field(ge=0, description="Weights (and graph), without the tokenizer.")
+    size_ratio: float | None = Field(
+        None,
+        ge=0,
+        description="size_bytes divided by that of the dense model; null in reports of versions without it.",
+    )
+    size_by_part: SizeFigures | None = Field(
+        None, description="Null in reports of versions that did not measure it."
+    )
     sparsity: float = Field(ge=0, le=1, description="Fraction of zeros in the encoder's matrices.")
     flops: FlopsFigures
     footprint: FootprintFigures | None = Field(description="Null if it was not measured.")
+    invariance: InvarianceFigures | None = Field(
+        None,
+        description="Null if it was not measured, as in reports of versions that did not measure it.",
+    )
 
 
 class Variants(_Part):

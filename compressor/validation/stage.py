@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from compressor.validation.gates.gates import Gate
 from compressor.validation.gates.metric import Measured
 from compressor.validation.measure.answers import Examples, NumberedExamples, answer_figures, number_figures
 from compressor.validation.measure.footprint import measure_footprint
+from compressor.validation.measure.invariance import invariance_figures
 from compressor.validation.measure.latency import LatencyPlan, batch_of_length, measure_latency
 from compressor.validation.measure.slices import label_slices, length_slices
 from compressor.validation.measure.variants import (
@@ -48,10 +49,12 @@ from compressor.validation.schema import (
     Appendix,
     AttackRow,
     FootprintFigures,
+    InvarianceFigures,
     LatencyFigures,
     LayerRow,
     Report,
     RobustnessFigures,
+    SizeFigures,
     VariantFigures,
     Variants,
 )
@@ -206,6 +209,7 @@ class _Measurements:
     answers: dict[str, dict[str, Any]]
     latency: dict[str, list[LatencyFigures]]
     footprints: dict[str, FootprintFigures]
+    invariance: dict[str, InvarianceFigures]
 
 
 def _load(job: ValidationJob, context: Context) -> _Inputs:
@@ -253,14 +257,15 @@ def _environment(job: ValidationJob, inputs: _Inputs, context: Context) -> dict[
 
 
 def _measure(inputs: _Inputs, job: ValidationJob, context: Context) -> _Measurements:
-    """Measure answers, latency and footprint of each variant."""
+    """Measure answers, alone and in batches, latency and footprint of each variant."""
     data, dense = inputs.data, inputs.predictors["dense"]
     answers = _answers(inputs.predictors, data, job, context)
+    invariance = _invariance(inputs, job, context)
     encoded = encode(dense.tokenizer, data.sample(SPEED_TEXTS, context.run.seed), context.columns.max_length)
     runtime = runtime_of(job.artifact, inputs.manifest)
     latency = _latency(inputs.predictors, encoded, job, runtime, context)
     footprints = _footprints(inputs.directories, encoded, dense, job, context)
-    return _Measurements(answers, latency, footprints)
+    return _Measurements(answers, latency, footprints, invariance)
 
 
 def _attack(
@@ -303,14 +308,21 @@ def _variants(inputs: _Inputs, measured: _Measurements, attacks: Mapping[str, Ma
             robustness=_figures(attacks[name]) if attacks else None,
             against_dense=_against(attacks[name]) if attacks else None,
             latency=measured.latency[name],
-            size_bytes=inputs.contents[name].size_bytes,
+            size_bytes=inputs.contents[name].size.weights,
+            size_ratio=_size_ratio(inputs, name),
+            size_by_part=SizeFigures(**asdict(inputs.contents[name].size)),
             sparsity=inputs.contents[name].sparsity,
             flops=inputs.contents[name].flops,
             footprint=measured.footprints.get(name),
+            invariance=measured.invariance.get(name),
         )
         for name, path in inputs.directories.items()
     }
     return Variants(dense=figures["dense"], pruned=figures.get("pruned"), artifact=figures["artifact"])
+
+
+def _size_ratio(inputs: _Inputs, name: str) -> float:
+    return inputs.contents[name].size.weights / inputs.contents["dense"].size.weights
 
 
 def _judge(
@@ -388,6 +400,25 @@ def _answers(
         name: answer_figures(found, None if name == "dense" else logits["dense"], examples)
         for name, found in logits.items()
     }
+
+
+def _invariance(inputs: _Inputs, job: ValidationJob, context: Context) -> dict[str, InvarianceFigures]:
+    """How far each variant's answers to texts alone and in batches differ; none if it is not to be measured.
+
+    The artifact is loaded once more for that, with one thread.
+    """
+    if not job.config.invariance_examples:
+        return {}
+    run = context.run
+    few = inputs.data.sample(job.config.invariance_examples, run.seed)
+    runtime = runtime_of(job.artifact, inputs.manifest)
+    one_thread = runtime(job.artifact, 1, resolve_device(run.device).type)
+    alone = {**inputs.predictors, "artifact": one_thread}
+    found = {}
+    for name, together in context.progress.track(inputs.predictors.items(), "Answers alone and in batches"):
+        encoded = encode(together.tokenizer, few, context.columns.max_length)
+        found[name] = invariance_figures(alone[name], together, encoded, run.seed)
+    return found
 
 
 def _latency(

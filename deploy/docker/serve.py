@@ -7,8 +7,9 @@
 
 Errors are {"error": one line} with 400 (not such a request), 413 (too much of it) or 503 (too many wait).
 Every file of the artifact is checked against its manifest before any is loaded; one that differs stops the
-start with one line and exit code 2. Texts are cut and padded as tokenizer.json says, which must be what the
-artifact was proven with. `--help` lists the options. Texts are never logged.
+start with one line and exit code 2. So do other answers to the artifact's reference texts than its export
+recorded (`check_host.py` beside this file compares). Texts are cut and padded as tokenizer.json says, which
+must be what the artifact was proven with. `--help` lists the options. Texts are never logged.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import anyio.to_thread
 import numpy as np
 import onnxruntime
 import uvicorn
+from check_host import REFERENCE, CheckError, check_session, read_reference
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 from starlette.applications import Starlette
@@ -200,6 +202,30 @@ def load_tokenizer(artifact: Path, manifest: dict[str, Any], max_tokens: int | N
     return tokenizer
 
 
+def check_answers(artifact: Path, manifest: dict[str, Any], session: onnxruntime.InferenceSession) -> None:
+    """Hold the answers of a loaded graph and of the tokenizer against those that the export recorded.
+
+    An artifact of an early export has none: a warning says so.
+
+    Raises:
+        StartError: other answers.
+    """
+    if REFERENCE not in manifest["files"]:
+        print(
+            f"warning: {artifact}: has no {REFERENCE}, so its answers on this host are not checked; "
+            f"{EXPORT_AGAIN}",
+            file=sys.stderr,
+        )
+        return
+    try:
+        check = check_session(read_reference(artifact), artifact, session)
+    except CheckError as error:
+        raise StartError(str(error)) from error
+    if check.problems:
+        raise StartError(check.problems[0])
+    print(f"{artifact}: {check.summary}", file=sys.stderr)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -237,6 +263,7 @@ class Classifier:
         answers = self.answers(["warm up"], None).shape[1]
         if answers != len(self.labels):
             raise StartError(f"{settings.artifact}: the graph has {answers} answers, not {len(self.labels)}")
+        check_answers(settings.artifact, manifest, self._session)
 
     def answers(self, texts: list[str], pairs: list[str] | None) -> NDArray[np.float64]:
         """Probabilities `(texts, labels)` of a batch, padded to its longest text; a regression's numbers."""

@@ -14,10 +14,12 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from damaged_answers import REFERENCE, change_answers, change_weights, switch_case
 from project import ROOT
 
 from compressor.models.batching import encode_texts, pad
 from compressor.models.classifier import load_classifier
+from compressor.models.manifest import MANIFEST, write_manifest
 from compressor.models.predictors import TorchPredictor
 
 SERVE = ROOT / "deploy" / "docker" / "serve.py"
@@ -29,7 +31,7 @@ ABSENT = ("torch", "transformers", "onnx", "huggingface_hub", "compressor", "exp
 START = (
     "import runpy, sys\n"
     f"sys.modules.update(dict.fromkeys({ABSENT!r}))\n"
-    f"sys.argv[0] = {str(SERVE)!r}\n"
+    f"sys.argv[0], sys.path[0] = {str(SERVE)!r}, {str(SERVE.parent)!r}\n"
     "runpy.run_path(sys.argv[0], run_name='__main__')\n"
 )
 
@@ -244,6 +246,52 @@ def test_an_artifact_that_is_not_what_was_exported_is_not_served(start, change, 
     line = start(change)
     assert line.startswith("error: ")
     assert says in line
+
+
+def sealed(change):
+    """A change to an artifact whose manifest fits it again."""
+
+    def run(artifact):
+        change(artifact)
+        facts = json.loads((artifact / MANIFEST).read_text())
+        del facts["files"]
+        (artifact / MANIFEST).unlink()
+        write_manifest(artifact, facts)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (change_weights, "the weights differ: logits differ from the recorded ones"),
+        (switch_case, "the tokenizer differs: other token ids than recorded"),
+        (lambda artifact: change_answers(artifact, 0.5), "the kernels differ: logits differ"),
+        (lambda artifact: (artifact / REFERENCE).write_text("{}"), f"{REFERENCE}: schema_version is None"),
+    ],
+    ids=["weights", "tokenizer", "kernels", "broken"],
+)
+def test_other_answers_than_were_recorded_are_not_served(start, change, says):
+    assert says in start(sealed(change))
+
+
+def test_the_answers_are_checked_at_the_start_also_where_texts_are_cut_earlier(
+    serve, small_artifact_dir, capsys
+):
+    serve.Classifier(serve.Settings(artifact=small_artifact_dir, max_tokens=8))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{small_artifact_dir}: ")
+    assert "0 labels differ" in line
+
+
+def test_an_artifact_from_before_is_served_with_a_warning(serve, small_artifact_dir, tmp_path, capsys):
+    copy = shutil.copytree(small_artifact_dir, tmp_path / "artifact")
+    sealed(lambda artifact: (artifact / REFERENCE).unlink())(copy)
+    serve.Classifier(serve.Settings(artifact=copy))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"warning: {copy}: has no {REFERENCE}, so its answers on this host are not checked"
+    )
 
 
 def test_a_bad_option_is_named(start):

@@ -20,10 +20,12 @@ from compressor.validation.schema import (
     GateResult,
     GateStatus,
     IntervalFigures,
+    InvarianceFigures,
     LatencyFigures,
     LayerRow,
     Report,
     RobustnessFigures,
+    SizeFigures,
     SliceFigures,
     VariantFigures,
     Variants,
@@ -150,6 +152,10 @@ def variant(
             for batch, length in SHAPES
         ],
         "size_bytes": 437_951_328,
+        "size_ratio": 1.0,
+        "size_by_part": SizeFigures(
+            embeddings=95_352_832, encoder=340_217_856, head=2_368_520, other=12_120, tokenizer=942_000
+        ),
         "sparsity": 0.5,
         "flops": FlopsFigures(
             batch_size=1, sequence_length=128, all_weights=22_348_300_288, nonzero_weights=11_475_615_744
@@ -160,6 +166,9 @@ def variant(
             model_memory_bytes=610_000_000,
             batch_size=8,
             sequence_length=128,
+        ),
+        "invariance": InvarianceFigures(
+            examples=128, batch_size=16, shuffles=3, batch_disagreement=0.0, worst_batch_shift=2.4e-6
         ),
     }
     if dense is not None:

@@ -20,6 +20,7 @@ from compressor.validation.gates.readings import (
     BUDGET_METRICS,
     CLASS_METRICS,
     FOOTPRINT_METRICS,
+    INVARIANCE_METRICS,
     METRICS,
     TASK_METRICS,
     WITHIN_BUDGETS,
@@ -96,8 +97,9 @@ def check_measured(
     """Find before anything is measured which gate has nothing to be held against.
 
     Raises:
-        UserError: a gate refers to a baseline that is not given, to load time or memory that is not to be
-            measured or that the baseline lacks, or to word budgets that the attack does not have.
+        UserError: a gate refers to a baseline that is not given, to load time, memory or answers in batches
+            that are not to be measured or that the baseline lacks, or to word budgets that the attack does
+            not have.
     """
     check_all("the gates", [partial(_check_one, gate, baseline, config, attack) for gate in gates])
 
@@ -113,12 +115,20 @@ def _check_one(gate: Gate, baseline: Report | None, config: ValidateConfig, atta
         )
     if gate.metric in BUDGET_METRICS:
         _check_budgets(gate, attack)
-    if gate.metric not in FOOTPRINT_METRICS:
-        return
-    if not config.footprint:
-        raise UserError(f"gate {str(gate)!r}: is not measured with --no-footprint")
-    if refers and baseline is not None and baseline.variants.artifact.footprint is None:
-        raise UserError(f"gate {str(gate)!r}: the baseline was made with --no-footprint")
+    of_baseline = baseline.variants.artifact if refers and baseline is not None else None
+    if gate.metric in FOOTPRINT_METRICS:
+        if not config.footprint:
+            raise UserError(f"gate {str(gate)!r}: is not measured with --no-footprint")
+        if of_baseline is not None and of_baseline.footprint is None:
+            raise UserError(f"gate {str(gate)!r}: the baseline was made with --no-footprint")
+    if gate.metric in INVARIANCE_METRICS:
+        if not config.invariance_examples:
+            raise UserError(f"gate {str(gate)!r}: is not measured with --invariance-examples 0")
+        if of_baseline is not None and of_baseline.invariance is None:
+            raise UserError(
+                f"gate {str(gate)!r}: the baseline did not measure it; make a new baseline with: "
+                f"compress validate"
+            )
 
 
 def _check_budgets(gate: Gate, attack: AttackConfig) -> None:

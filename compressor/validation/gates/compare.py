@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from compressor.intervals import Interval
 from compressor.validation.gates.baseline import RESTS_ON, differences
 from compressor.validation.gates.metric import Basis, Measured, Metric
-from compressor.validation.gates.readings import CLASS_METRICS, FOOTPRINT_METRICS, METRICS
+from compressor.validation.gates.readings import (
+    CLASS_METRICS,
+    FOOTPRINT_METRICS,
+    INVARIANCE_METRICS,
+    METRICS,
+)
 from compressor.validation.schema import Report
 
 
@@ -73,13 +78,16 @@ def compare_reports(first: Report, second: Report) -> Comparison:
 
 
 def _left_out(first: Report, second: Report) -> list[str]:
-    lacks = any(report.variants.artifact.footprint is None for report in (first, second))
+    artifacts = [report.variants.artifact for report in (first, second)]
+    lacks = any(figures.footprint is None for figures in artifacts)
+    alone = any(figures.invariance is None for figures in artifacts)
     other = first.task_metric != second.task_metric
     numbers = any(report.majority_share is None for report in (first, second))
     return [
         name
         for name in METRICS
         if (lacks and name in FOOTPRINT_METRICS)
+        or (alone and name in INVARIANCE_METRICS)
         or (other and name.startswith("task_score"))
         or (numbers and name in CLASS_METRICS)
     ]

@@ -33,11 +33,13 @@ from compressor.validation.measure.answers import unpack_bits
 from compressor.validation.schema import (
     AnswersAgainstFigures,
     FootprintFigures,
+    InvarianceFigures,
     LatencyFigures,
     VariantFigures,
 )
 
 FOOTPRINT_METRICS = ("load_seconds", "peak_memory_mb", "model_memory_mb")
+INVARIANCE_METRICS = ("batch_disagreement", "worst_batch_shift")
 TASK_METRICS = ("task_score", "task_score_drop")
 WITHIN_BUDGETS = ("accuracy_under_attack_within_budgets", "accuracy_under_attack_drop_within_budgets")
 # Of attacks whose figures within word budgets are read off one run.
@@ -58,6 +60,7 @@ CLASS_METRICS = (
     "attack_success_rate_rise",
     "dense_over_majority",
     "class_coverage",
+    "batch_disagreement",
     *BUDGET_METRICS,
 )
 UNSETTLED = "the times did not settle"
@@ -79,6 +82,15 @@ def _footprint(figures: VariantFigures) -> FootprintFigures:
     if figures.footprint is None:
         raise ValueError("load time and memory were not measured")
     return figures.footprint
+
+
+def _invariance(read: Callable[[InvarianceFigures], float]) -> Metric:
+    """A figure of texts alone and in batches; the largest of several, or of repeats, has no interval."""
+
+    def readings(_: Measured, figures: VariantFigures) -> Readings:
+        return {} if figures.invariance is None else {"": Reading(read(figures.invariance))}
+
+    return Metric(readings, True, False, frozenset({"data", "machine"}))
 
 
 def _times(value: Callable[[LatencyFigures], float]) -> Callable[[Measured, VariantFigures], Readings]:
@@ -185,6 +197,8 @@ METRICS: dict[str, Metric] = {
         "attack",
         interval=True,
     ),
+    "batch_disagreement": _invariance(lambda found: of_classes(found.batch_disagreement)),
+    "worst_batch_shift": _invariance(lambda found: found.worst_batch_shift),
     "sparsity": _of(lambda v: Reading(v.sparsity)),
     "size_mb": _of(lambda v: Reading(v.size_bytes / 1e6)),
     "flops": _of(lambda v: Reading(v.flops.all_weights)),

@@ -10,22 +10,20 @@ from typing import Any
 from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_GRAPH
 from compressor.models.classifier import (
-    Classifier,
     encoder_weights,
     load_classifier,
     sparsity_of,
-    weights_bytes,
     weights_fingerprint,
 )
 from compressor.models.loading import layout_of_source
 from compressor.models.predictors import Predictor, TorchPredictor
 from compressor.models.runtimes import runtime_of
-from compressor.models.weight_files import weight_files
 from compressor.options import RunConfig
 from compressor.system.environment import prepare, thread_count
 from compressor.validation.measure.flops import encoder_flops
 from compressor.validation.schema import FlopsFigures
 from exporters.onnx import encoder_initializers
+from exporters.sizes import Part, SizeByPart, classifier_size, graph_size, parts_of
 
 ARTIFACT = "artifact"
 
@@ -35,12 +33,12 @@ class Contents:
     """Contents of a variant.
 
     Attributes:
-        size_bytes: of the weights (and graph) as stored.
+        size: of the weights (and graph) as stored, and of the tokenizer.
         sparsity: share of zeros in the encoder's matrices, also of those that an artifact has no more.
         flops: of one text.
     """
 
-    size_bytes: int
+    size: SizeByPart
     sparsity: float
     flops: FlopsFigures
 
@@ -66,25 +64,23 @@ def load_variants(
     """
     device = prepare(run)
     predictors: dict[str, Predictor] = {}
-    contents = {}
+    contents: dict[str, Contents] = {}
+    parts: dict[str, Part] = {}
     for name, directory in classifiers.items():
         classifier = load_classifier(directory, device, lengths=lengths)
         predictors[name] = TorchPredictor(classifier)
         weights = encoder_weights(classifier.model)
         flops = encoder_flops(classifier.layout, weights, 1, sequence_length)
-        contents[name] = Contents(_stored_bytes(classifier), sparsity_of(weights), flops)
+        contents[name] = Contents(classifier_size(classifier), sparsity_of(weights), flops)
+        # Of one model, so the names are the same.
+        parts = parts_of(classifier)
     runtime, graph = runtime_of(artifact, manifest), artifact / ARTIFACT_GRAPH
     predictors[ARTIFACT] = runtime(artifact, thread_count(run), device.type, lengths=lengths)
     layout = layout_of_source(str(artifact))
     flops = encoder_flops(layout, encoder_initializers(graph, layout), 1, sequence_length)
-    contents[ARTIFACT] = Contents(graph.stat().st_size, manifest["sparsity"], flops)
+    size = graph_size(graph, parts, predictors[ARTIFACT].tokenizer)
+    contents[ARTIFACT] = Contents(size, manifest["sparsity"], flops)
     return predictors, contents
-
-
-def _stored_bytes(classifier: Classifier) -> int:
-    """Bytes of the weights; a hub id has no directory of ours, and is stored as it is in memory."""
-    files = weight_files(Path(classifier.source))
-    return sum(file.stat().st_size for file in files) if files else weights_bytes(classifier)
 
 
 def pruned_directory(artifact: Path, manifest: Mapping[str, Any]) -> Path | None:

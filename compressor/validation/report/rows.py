@@ -15,6 +15,7 @@ from compressor.validation.schema import (
     FootprintFigures,
     GateResult,
     IntervalFigures,
+    InvarianceFigures,
     LatencyFigures,
     LayerRow,
     MeanDifferenceFigures,
@@ -194,7 +195,17 @@ def _answer_cells(figures: VariantFigures, metric: str) -> dict[str, str]:
         own |= _score_cells(figures.answers_against_dense, name)
     if figures.calibration_error is not None:
         own["Calibration error"] = percent(figures.calibration_error)
-    return own | {"Test examples": str(figures.examples)}
+    return own | _invariance_cells(figures.invariance) | {"Test examples": str(figures.examples)}
+
+
+def _invariance_cells(found: InvarianceFigures | None) -> dict[str, str]:
+    """What sharing a batch changes; no rows in reports that did not measure it."""
+    if found is None:
+        return {}
+    shift = {"Largest shift of a logit in a batch": f"{found.worst_batch_shift:.1e}"}
+    if found.batch_disagreement is None:
+        return shift
+    return {"Labels changed in a batch": percent(found.batch_disagreement), **shift}
 
 
 def _difference_cells(against: AnswersAgainstFigures | None, name: str) -> dict[str, str]:
@@ -271,10 +282,26 @@ def _cost_cells(figures: VariantFigures) -> dict[str, str]:
     return {
         "Sparsity of the encoder": percent(figures.sparsity),
         "Size, MB": _size(figures),
+        **_part_cells(figures),
         f"Encoder, GFLOP at {shape}": f"{flops.all_weights / 1e9:.3g}",
         "Without products by zero": f"{flops.nonzero_weights / 1e9:.3g}",
         **_footprint_cells(figures.footprint),
     }
+
+
+def _part_cells(figures: VariantFigures) -> dict[str, str]:
+    """The size relative to dense and by part; no rows in reports that did not measure it."""
+    found = figures.size_by_part
+    if found is None:
+        return {}
+    sizes = {
+        "Embeddings, MB": found.embeddings,
+        "Encoder, MB": found.encoder,
+        "Head, MB": found.head,
+        "Tokenizer files, MB": found.tokenizer,
+    }
+    cells = {name: number(None if size is None else size / 1e6, ".1f") for name, size in sizes.items()}
+    return {"Size relative to dense": percent(figures.size_ratio), **cells}
 
 
 def _footprint_cells(footprint: FootprintFigures | None) -> dict[str, str]:

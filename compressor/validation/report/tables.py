@@ -81,6 +81,7 @@ def _compared_cells(figure: ComparedFigure) -> list[str]:
 def _rows(variants: Sequence[VariantFigures], metric: str) -> list[tuple[str, list[str]]]:
     rows = [
         *(_class_rows(variants) if variants[0].accuracy is not None else _number_rows(variants, metric)),
+        *_invariance_rows(variants),
         *_attack_rows(variants),
         ("zeros in the encoder", [percent(v.sparsity) for v in variants]),
         ("size", [f"{v.size_bytes / 1e6:.1f} MB" for v in variants]),
@@ -118,6 +119,19 @@ def _number_rows(variants: Sequence[VariantFigures], metric: str) -> list[tuple[
         ("  its 95 % interval", [number_interval(v.task_score_interval) for v in variants]),
         ("  drop to dense, 95 % interval", [_score_drop(v) for v in variants]),
     ]
+
+
+def _invariance_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
+    """What sharing a batch changes; no rows in reports that did not measure it."""
+    measured = [v.invariance for v in variants if v.invariance is not None]
+    if not measured:
+        return []
+    rows = [("largest shift of a logit in a batch", [f"{found.worst_batch_shift:.1e}" for found in measured])]
+    if measured[0].batch_disagreement is not None:
+        rows.insert(
+            0, ("labels changed in a batch", [percent(found.batch_disagreement) for found in measured])
+        )
+    return rows
 
 
 def _attack_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:

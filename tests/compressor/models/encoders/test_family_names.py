@@ -7,12 +7,15 @@ import pytest
 from project import ROOT
 
 LAYOUTS = ROOT / "compressor" / "models" / "encoders"
-# A program of its own, which is handed to users and imports nothing of the project.
-STANDALONE = ROOT / "exporters" / "triton" / "client.py"
+# Programs of their own, which are handed to users and import nothing of the project.
+STANDALONE = (
+    ROOT / "exporters" / "triton" / "client.py",
+    ROOT / "compressor" / "models" / "portable" / "check_host.py",
+)
 SOURCES = [
     path
     for path in (*(ROOT / "compressor").rglob("*.py"), *(ROOT / "exporters").rglob("*.py"), ROOT / "cli.py")
-    if not path.is_relative_to(LAYOUTS) and path != STANDALONE
+    if not path.is_relative_to(LAYOUTS) and path not in STANDALONE
 ]
 # Ids of models on the hub, such as bert-base-uncased, and names of attacks are no names of parts.
 FAMILY_NAME = re.compile(

@@ -1,0 +1,1 @@
+../../compressor/models/portable/check_host.py
