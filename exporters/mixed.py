@@ -9,14 +9,79 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from compressor.system.console import Progress
+from compressor.data.texts import TextData
+from compressor.errors import UserError
+from compressor.models.batching import encode
+from compressor.models.classifier import Classifier
+from compressor.models.predictors import Predictor, TorchPredictor, predict_encoded
+from compressor.models.runtimes import runtime_named
+from compressor.options import ExportConfig
+from compressor.options.export import weight_bits_of
+from compressor.system.console import Progress, SilentProgress
+from compressor.system.context import Context
+from compressor.system.environment import thread_count
 from exporters.quantize_rows import quantizable, quantize_rows
+from exporters.verify import check_parity, input_limits, measure_parity
+
+# Texts that are answered at a time.
+BATCH_SIZE = 64
+
+
+def quantize_within_bound(
+    classifier: Classifier,
+    proof: TextData,
+    others: TextData,
+    config: ExportConfig,
+    context: Context,
+    graph: Path,
+) -> list[str]:
+    """Quantize the graph of an artifact's directory by rows, but for weights without which the proof fails.
+
+    Args:
+        proof: texts of the parity check.
+        others: texts that rank the weights; parity must hold on them too where weights are chosen.
+        graph: beside the artifact's configuration and tokenizer.
+
+    Returns:
+        The names of the weights that stay float32.
+    """
+    bits = weight_bits_of(config)
+    if not config.mixed:
+        quantize_rows(graph, bits)
+        return []
+    reference, limits = TorchPredictor(classifier), input_limits(classifier)
+    encoded = encode(classifier.tokenizer, others, context.columns.max_length)
+    expected = predict_encoded(reference, encoded, BATCH_SIZE)
+    silent = replace(context, progress=SilentProgress())
+
+    def load() -> Predictor:
+        return runtime_named(config.runtime)(graph.parent, thread_count(context.run))
+
+    def passes(texts: TextData) -> bool:
+        parity = measure_parity(reference, load(), texts, silent, limits)
+        try:
+            check_parity(parity, config.parity_tolerance, config.parity_agreement)
+        except UserError:
+            return False
+        return True
+
+    kept = keep_costliest(
+        graph,
+        bits,
+        lambda kept: passes(proof) and (not kept or passes(others)),
+        lambda: divergence(expected, predict_encoded(load(), encoded, BATCH_SIZE)),
+        context.progress,
+    )
+    if kept:
+        context.progress.log(f"Stay float32, since too many labels would differ otherwise: {', '.join(kept)}")
+    return kept
 
 
 def divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
@@ -37,15 +102,15 @@ def divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> flo
 def keep_costliest(
     graph: Path,
     weight_bits: int,
-    holds: Callable[[], bool],
+    holds: Callable[[Sequence[str]], bool],
     distance: Callable[[], float],
     progress: Progress,
 ) -> list[str]:
     """Quantize a float32 graph in place but for as few weights as a bound on its answers needs.
 
     Args:
-        holds: whether the bound holds for the graph as it is in its place.
-        distance: how far its answers are from the float32 ones, on texts of which `holds` does not judge.
+        holds: whether the bound holds for the graph in its place, in which these weights are float32.
+        distance: how far its answers are from the float32 ones.
 
     Returns:
         The names of the weights that stay float32, those first that cost most; empty if the bound holds
@@ -61,7 +126,7 @@ def keep_costliest(
 
         def holds_with(kept: Sequence[str]) -> bool:
             quantize(kept)
-            return holds()
+            return holds(kept)
 
         if holds_with([]):
             return []

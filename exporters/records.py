@@ -24,6 +24,7 @@ class ExportRecord(StageRecord):
         layers: share of zeros of each matrix of the graph.
         encoder_weights: numbers of weights, of the model and of the graph.
         widths: what each layer is left with.
+        kept_in_float32: weights of an int8 graph that are not quantized, since the parity check would fail.
         stored_sparsely: matrices that are stored as sparse initializers.
         parity: how far the answers are from PyTorch's.
         invariance: how far they are from those in other batches.
@@ -49,6 +50,7 @@ class ExportRecord(StageRecord):
     layers: dict[str, float]
     encoder_weights: dict[str, int]
     widths: list[LayerWidths]
+    kept_in_float32: list[str]
     stored_sparsely: dict[str, Any]
     parity: dict[str, Any]
     invariance: dict[str, Any]

@@ -7,9 +7,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from compressor.models.predictors import TorchPredictor
 from compressor.models.preprocessing import prove_preprocessing, write_tokenizer
 from compressor.models.runtimes import runtime_named
 from compressor.options import ColumnsConfig, ExportConfig
-from compressor.options.export import GraphPrecision, precision_of, weight_bits_of
+from compressor.options.export import GraphPrecision, precision_of
 from compressor.system.context import Context
 from compressor.system.environment import describe_environment, prepare, thread_count
 from compressor.system.files import atomic_directory, claims_output
@@ -45,9 +46,9 @@ from exporters.bfloat16 import widen
 from exporters.bill_of_materials import write_bill_of_materials
 from exporters.cpu_kernels import suit_cpu_kernels
 from exporters.lineage import model_lineage, stage_record
+from exporters.mixed import quantize_within_bound
 from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
-from exporters.quantize_rows import quantize_rows
 from exporters.records import ExportRecord
 from exporters.reference import write_reference
 from exporters.reference_texts import ReferenceTexts, reference_texts
@@ -64,6 +65,8 @@ TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 # Largest differences of a logit between a text alone and the same in a batch.
 BATCH_TOLERANCE, BATCH_TOLERANCES = 1e-3, {"fp16": 2e-2}
 INVARIANCE_EXAMPLES = 128
+# Of texts by which weights are ranked.
+FEWEST_OTHERS = 16
 
 
 @claims_output
@@ -104,21 +107,25 @@ def export_directory(
     check_pairs(model, classifier.model.config, classifier.tokenizer, data.pairs is not None)
     texts_of_reference = reference_texts(classifier, reference, columns)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
+    others = _other_texts(classifier, data, data_source, context) if precision == "int8" else data
     scales = _static_scales(classifier, exported, calibration, config, context)
     size = weights_bytes(classifier)
     with atomic_directory(context.output, force=context.force, needed_bytes=2 * size) as working:
         progress.log(f"Exporting {model} to ONNX, {precision}")
-        stored_sparsely = _write_graph(exported, working / ARTIFACT_GRAPH, config, scales)
+        write_config(classifier, working)
+        preprocessing = _write_preprocessing(
+            classifier, working, data, texts_of_reference, columns.max_length
+        )
+        by_rows = partial(quantize_within_bound, classifier, data, others, config, context)
+        stored_sparsely, kept = _write_graph(exported, working / ARTIFACT_GRAPH, config, scales, by_rows)
         facts = _graph_facts(classifier, exported, working / ARTIFACT_GRAPH, precision)
         facts["lineage"]["model"] = _place(model, context.output)
         write_metadata(working / ARTIFACT_GRAPH, _metadata(classifier, facts))
-        write_config(classifier, working)
         facts |= {
             "runtime": config.runtime,
             "max_length": columns.max_length,
-            "preprocessing": _write_preprocessing(
-                classifier, working, data, texts_of_reference, columns.max_length
-            ),
+            "preprocessing": preprocessing,
+            "kept_in_float32": kept,
             "stored_sparsely": stored_sparsely,
             **_prove(classifier, working, precision, data, config, context),
             "seed": run.seed,
@@ -157,16 +164,22 @@ def _static_scales(
 
 
 def _write_graph(
-    exported: Classifier, graph: Path, config: ExportConfig, scales: dict[str, float] | None
-) -> dict[str, Any]:
+    exported: Classifier,
+    graph: Path,
+    config: ExportConfig,
+    scales: dict[str, float] | None,
+    quantize_by_rows: Callable[[Path], list[str]],
+) -> tuple[dict[str, Any], list[str]]:
     """Write the ONNX graph in the precision and storage of the options.
 
     Args:
         scales: of int8-static.
+        quantize_by_rows: makes int8 of a graph in place; the names of the weights that it leaves in float32.
 
     Returns:
-        What is stored sparsely.
+        What is stored sparsely, and these names.
     """
+    kept: list[str] = []
     precision = precision_of(config)
     export_graph(exported, graph, DTYPES.get(precision, torch.float32))
     # TensorRT and GPUs have fusions of their own.
@@ -177,10 +190,24 @@ def _write_graph(
     elif precision == "int8" and config.runtime == "openvino":
         quantize_weights(graph)
     elif precision == "int8":
-        quantize_rows(graph, weight_bits_of(config))
+        kept = quantize_by_rows(graph)
     elif precision == "int8-dynamic":
         quantize_dynamic(graph)
-    return store_sparse(graph) if config.storage == "sparse" else {}
+    return store_sparse(graph) if config.storage == "sparse" else {}, kept
+
+
+def _other_texts(
+    classifier: Classifier, data: TextData, data_source: str | None, context: Context
+) -> TextData:
+    """As many texts as the proof has that are not in it; the proof's own where there are too few."""
+    drawn = _texts(classifier, data_source, context.columns, 2 * len(data), context.run.seed)
+    known = set(zip(data.texts, data.pairs or data.texts, strict=True))
+    places = [
+        place
+        for place, key in enumerate(zip(drawn.texts, drawn.pairs or drawn.texts, strict=True))
+        if key not in known
+    ]
+    return drawn.select(places[: len(data)]) if len(places) >= FEWEST_OTHERS else data
 
 
 def _graph_facts(

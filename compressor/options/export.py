@@ -50,6 +50,11 @@ class ExportConfig(Section):
     weight_bits: Literal[7, 8] | None = Field(
         None, description="Bits of int8's weights; by default what target_isa needs."
     )
+    mixed: bool = Field(
+        True,
+        description="Leave those weights of an int8 graph in float32 whose quantization changes the answers "
+        "most, as few as the parity check needs. Without it an export whose labels differ too often fails.",
+    )
     quantization_examples: int = Field(
         256, ge=1, description="Number of texts that calibrate the scales of int8-static."
     )
