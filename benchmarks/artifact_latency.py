@@ -4,7 +4,7 @@
 
 Random weights in the shape of a published model: this is about time alone. All variants have the same
 number of threads and are timed in turn in every round, so that a drift of the machine cancels between them.
-OpenVINO takes part where it is installed (pip install --no-deps openvino). Graphs are kept in FOLDER.
+Graphs are kept in FOLDER.
 
 The rival in ONNX Runtime is the dense model as PyTorch's exporter writes it; all other graphs have the forms
 that `compress export` gives them, "dense, exported" too.
@@ -14,23 +14,19 @@ from __future__ import annotations
 
 import copy
 import shutil
-from contextlib import AbstractContextManager, nullcontext
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 from transformers import BertForSequenceClassification
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from benchmarks.whole_model import Shape, random_classifier, random_texts
 from compressor.models.artifact_files import ARTIFACT_GRAPH
-from compressor.models.batching import Batch, Encoded, encode
+from compressor.models.batching import Encoded, encode
 from compressor.models.classifier import Classifier, encoder_linears
+from compressor.models.openvino import OpenVinoPredictor
 from compressor.models.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.models.structure import remove_heads, remove_neurons, set_neuron_count
 from compressor.options import RunConfig
@@ -40,7 +36,7 @@ from compressor.system.environment import describe_environment, prepare, thread_
 from compressor.validation.measure.latency import LatencyPlan, measure_latency
 from exporters.cpu_kernels import suit_cpu_kernels
 from exporters.onnx import export_graph
-from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
 from exporters.quantize_rows import quantize_rows
 
 MAX_LENGTH = 64
@@ -52,37 +48,9 @@ MASKED: dict[str, Unstructured | NM] = {
     "2:4": NM(2, 4),
 }
 STRUCTURED = {"structured 25 %": 0.25, "structured 50 %": 0.5, "structured 75 %": 0.75}
-IN_OPENVINO = ("dense", "structured 50 %", "structured 50 %, int8-static")
-
-
-class OpenVinoPredictor:
-    """A graph in OpenVINO, in float32 as ONNX Runtime runs it."""
-
-    def __init__(self, directory: Path, classifier: Classifier, threads: int) -> None:
-        import openvino
-
-        self.source, self.tokenizer, self.label_names = (
-            str(directory),
-            classifier.tokenizer,
-            classifier.label_names,
-        )
-        self.device = torch.device("cpu")
-        options = {
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        self._model = openvino.Core().compile_model(directory / ARTIFACT_GRAPH, "CPU", options)
-
-    def logits(self, batch: Batch) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self._model({key: value.numpy() for key, value in batch.items()})[0]
-        return result
-
-    def check_pairs(self, has_pairs: bool) -> None:
-        """All models of this benchmark take pairs."""
-
-    def in_bulk(self) -> AbstractContextManager[None]:
-        return nullcontext()
+# The form of int8 that OpenVINO runs as integers and ONNX Runtime as float32.
+FOR_OPENVINO = "int8 for OpenVINO"
+IN_OPENVINO = ("dense", "dense, int8-static", "structured 50 %", "structured 50 %, int8-static")
 
 
 def with_eager_attention(classifier: Classifier) -> Classifier:
@@ -133,6 +101,8 @@ def artifact(folder: Path, name: str, classifier: Classifier, texts: list[Encode
         quantize_rows(unfinished)
     elif name.endswith("int8-dynamic"):
         quantize_dynamic(unfinished)
+    elif name.endswith(FOR_OPENVINO):
+        quantize_weights(unfinished)
     elif name.endswith("int8-static"):
         quantize_static(unfinished, fit_scales(classifier, texts, 0, SilentProgress()))
     shutil.move(unfinished, graph)
@@ -151,20 +121,24 @@ def variants(
     texts = encode(dense.tokenizer, random_texts(dense).sample(CALIBRATION_TEXTS, 0), MAX_LENGTH)
     eager = with_eager_attention(dense)
     models = {"dense": eager, "dense, exported": eager}
-    models |= {f"dense, {form}": eager for form in ("int8", "int8-dynamic", "int8-static")}
+    models |= {f"dense, {form}": eager for form in ("int8", "int8-dynamic", "int8-static", FOR_OPENVINO)}
     models |= {name: masked(eager, pattern) for name, pattern in MASKED.items()}
     for name, share in STRUCTURED.items():
         models[name] = models[f"{name}, int8"] = narrowed(eager, share)
-    for form in ("int8-dynamic", "int8-static"):
+    for form in ("int8-dynamic", "int8-static", FOR_OPENVINO):
         models[f"structured 50 %, {form}"] = models["structured 50 %"]
     models = {name: model for name, model in models.items() if name == "dense" or only in name}
     made = {name: artifact(folder / shape, name, model, texts) for name, model in models.items()}
     predictors: dict[str, Predictor] = {DENSE_TORCH: TorchPredictor(dense)}
     for name, directory in made.items():
-        predictors[DENSE_ORT if name == "dense" else name] = OnnxPredictor(directory, threads, spinning=True)
-    if find_spec("openvino"):
-        for name in set(IN_OPENVINO) & set(made):
-            predictors[f"{name}, OpenVINO"] = OpenVinoPredictor(made[name], dense, threads)
+        if name.endswith(FOR_OPENVINO):
+            predictors[name] = OpenVinoPredictor(directory, threads)
+        else:
+            predictors[DENSE_ORT if name == "dense" else name] = OnnxPredictor(
+                directory, threads, spinning=True
+            )
+        if name in IN_OPENVINO:
+            predictors[f"{name}, OpenVINO"] = OpenVinoPredictor(directory, threads)
     return predictors, texts
 
 
@@ -212,10 +186,6 @@ def main(
     plan = LatencyPlan(sizes, [32, 128], rounds, seconds=SECONDS_A_SHAPE)
     latency = measure_latency(predictors, texts, plan, terminal_progress())
     environment = describe_environment(run)
-    try:
-        environment["packages"]["openvino"] = version("openvino")
-    except PackageNotFoundError:
-        terminal_progress().log("OpenVINO is not installed; it is left out")
     medians = {name: [figures.p50_ms for figures in own] for name, own in latency.items()}
     rows = []
     for name, own in latency.items():
