@@ -22,17 +22,28 @@ from compressor.models.artifact_files import ARTIFACT_GRAPH
 from compressor.models.batching import Encoded, encode
 from compressor.models.classifier import Classifier, load_classifier
 from compressor.models.invariance import measure_invariance
+from compressor.models.openvino import OpenVinoPredictor
 from compressor.models.predictors import OnnxPredictor, predict_encoded
 from compressor.options import ColumnsConfig, RunConfig
 from compressor.system.console import terminal_progress
 from compressor.system.environment import describe_environment, prepare, thread_count
 from exporters.cpu_kernels import suit_cpu_kernels
 from exporters.onnx import export_graph
-from exporters.quantize import fit_scales, quantize_dynamic, quantize_static
+from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
 from exporters.quantize_rows import quantize_rows
 from exporters.shrink import shrink
 
-FORMS = ("fp32", "int8", "int8, 7-bit weights", "int8-dynamic", "int8-static")
+# Those that end with OpenVINO run there, all others in ONNX Runtime.
+FORMS = (
+    "fp32",
+    "int8",
+    "int8, 7-bit weights",
+    "int8-dynamic",
+    "int8-static",
+    "fp32, OpenVINO",
+    "int8, OpenVINO",
+    "int8-static, OpenVINO",
+)
 CALIBRATION_TEXTS = 256
 QUICK_TEXTS = 64
 
@@ -48,9 +59,11 @@ def graph_of(form: str, classifier: Classifier, folder: Path, fitted_on: list[En
     suit_cpu_kernels(graph)
     if form == "int8-dynamic":
         quantize_dynamic(graph)
-    elif form == "int8-static":
+    elif form.startswith("int8-static"):
         quantize_static(graph, fit_scales(classifier, fitted_on, 0, terminal_progress()))
-    elif form != "fp32":
+    elif form == "int8, OpenVINO":
+        quantize_weights(graph)
+    elif form.startswith("int8"):
         quantize_rows(graph, 7 if "7-bit" in form else 8)
     return directory
 
@@ -65,7 +78,8 @@ def rows(
     with tempfile.TemporaryDirectory() as folder:
         for form in FORMS:
             directory = graph_of(form, classifier, Path(folder), fitted_on)
-            together, alone = OnnxPredictor(directory, threads), OnnxPredictor(directory, 1)
+            runtime = OpenVinoPredictor if form.endswith("OpenVINO") else OnnxPredictor
+            together, alone = runtime(directory, threads), runtime(directory, 1)
             answers = predict_encoded(together, encoded, 64, terminal_progress(), form).argmax(axis=1)
             if form == "fp32":
                 expected = answers
