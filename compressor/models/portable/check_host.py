@@ -171,9 +171,9 @@ def _parse(value: dict[str, Any]) -> Reference:
 
 def _parse_tolerance(value: dict[str, Any], key: str) -> float:
     found = float(value[key])
-    # Nothing is larger than NaN.
-    if not found >= 0:
-        raise ValueError(f"{key}: is {found}, not a number of 0 or more")
+    # Nothing is larger than NaN or infinity.
+    if not 0 <= found < float("inf"):
+        raise ValueError(f"{key}: is {found}, not a finite number of 0 or more")
     return found
 
 
