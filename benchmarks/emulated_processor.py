@@ -85,7 +85,7 @@ def main(
     names = classifier.label_names
     data = load_text_data(texts, columns, "calibration", label_names=names, needs_labels=False)
     data = data.select(range(min(QUICK_TEXTS if quick else TEXTS, len(data))))
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for form, options in list(FORMS.items())[: 1 if quick else None]:
             context = Context(

@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError
 from compressor.errors import UserError, first_line
 from compressor.models.artifact_files import EXPORT_AGAIN
 from compressor.models.classifier import Classifier, weights_bytes
-from compressor.models.preprocessing import TOKENIZER, TOKENIZER_CONFIG
+from compressor.models.preprocessing import TOKENIZER
+from compressor.models.transformers_versions import TOKENIZER_CONFIG
 from compressor.models.weight_files import weight_files
 from exporters.safetensors_layout import read_header
 

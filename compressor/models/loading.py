@@ -149,7 +149,7 @@ def _family_of_tokenizer(source: str) -> Any:
         return None
     content = read_config(source)
     layout = find_layout(content.get("model_type"))
-    kept = {key: content[key] for key in ("model_type", "tokenizer_class") if key in content}
+    kept = {key: value for key, value in content.items() if key in ("model_type", "tokenizer_class")}
     return None if layout is None else layout.config_of(kept)
 
 

@@ -199,9 +199,12 @@ def artifact_parts(
 class GraphValue(Protocol):
     """An input or output of a graph, as ONNX Runtime describes it."""
 
-    name: str
-    type: str
-    shape: list[str | int | None]
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def shape(self) -> list[str | int | None]: ...
 
 
 def signature_problem(inputs: Sequence[GraphValue], outputs: Sequence[GraphValue], labels: int) -> str | None:

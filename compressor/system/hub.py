@@ -170,7 +170,7 @@ def hub_reason(error: Exception, kind: Kind, name: str, revision: str | None) ->
     is_local = raised(errors.LocalEntryNotFoundError)
     if is_local or (is_network and not raised(errors.EntryNotFoundError)):
         return (
-            f"the download from {endpoint} failed ({_innermost(error)}); run the command again to resume it, "
+            f"the download from {endpoint} failed ({_innermost(error)}); run the command again, "
             f"or check HF_ENDPOINT and the proxy"
         )
     return first_line(error)
