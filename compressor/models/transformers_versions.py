@@ -49,7 +49,7 @@ def read_as_written(tokenizer: PreTrainedTokenizerBase, file: Path) -> PreTraine
     if not _is_5() or type(tokenizer) is transformers.TokenizersBackend:
         return tokenizer
     backend = Tokenizer.from_file(str(file))
-    _set_normalizer(backend, {name: getattr(tokenizer, name, None) for name in _NORMALIZER_OPTIONS})
+    _set_normalizer(backend, tokenizer)
     options = tokenizer.init_kwargs | {"model_input_names": tokenizer.model_input_names}
     written = transformers.TokenizersBackend(tokenizer_object=backend, **options)
     return tokenizer if _decisive(written) == _decisive(tokenizer) else written
@@ -110,11 +110,11 @@ def _is_5() -> bool:
     return hasattr(transformers, "TokenizersBackend")
 
 
-def _set_normalizer(backend: Tokenizer, options: Mapping[str, Any]) -> None:
-    """Give the options to a normalizer that has them, as version 4 does."""
+def _set_normalizer(backend: Tokenizer, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer's options to a normalizer that has them, as version 4 does."""
     for name, key in _NORMALIZER_OPTIONS.items():
-        if hasattr(backend.normalizer, key):
-            setattr(backend.normalizer, key, options[name])
+        if hasattr(tokenizer, name) and hasattr(backend.normalizer, key):
+            setattr(backend.normalizer, key, getattr(tokenizer, name))
 
 
 def _decisive(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
