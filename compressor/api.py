@@ -232,6 +232,7 @@ def export(
     data: StrPath | None = None,
     calibration: StrPath | None = None,
     reference_texts: StrPath | None = None,
+    vocabulary: StrPath | None = None,
     force: bool = False,
     progress: Progress | None = None,
     **options: Any,
@@ -245,6 +246,8 @@ def export(
         calibration: texts that int8-static is fitted on; those that the model was made with if not given.
         reference_texts: texts that go into the artifact with its answers, to check other hosts; the first 32
             are taken. Made ones if not given.
+        vocabulary: texts of the task; only the pieces of the vocabulary that they need are kept, all if not
+            given. Attacks bring new words: robustness is that of the smaller vocabulary.
         force: replace `output`.
         progress: shows the progress; nothing is shown if not given.
 
@@ -253,12 +256,13 @@ def export(
     """
     given = _EXPORT.sort(options)
     from exporters.stage import export_directory
+    from exporters.texts import ExportTexts
 
     with host_unchanged():
         context = _context(given, output, progress, force=force)
         config = given.of(ExportConfig)
-        sources = _text(calibration), _text(reference_texts)
-        return export_directory(os.fspath(model), _text(data), config, context, *sources)
+        sources = ExportTexts(_text(calibration), _text(reference_texts), _text(vocabulary))
+        return export_directory(os.fspath(model), _text(data), config, context, sources)
 
 
 @_ATTACK.taken_by

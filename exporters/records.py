@@ -20,6 +20,8 @@ class ExportRecord(StageRecord):
         labels: class names, by index.
         max_length: longest input, in tokens.
         preprocessing: how texts are cut and padded.
+        vocabulary: what is kept of the vocabulary, and how the answers compare with those of the whole one
+            (`exporters.vocabulary.VocabularyFacts`); None without `--vocabulary`.
         sparsity: share of the model's encoder weights that the graph does not compute with, from 0 to 1.
         layers: share of zeros of each matrix of the graph.
         encoder_weights: numbers of weights, of the model and of the graph.
@@ -46,6 +48,7 @@ class ExportRecord(StageRecord):
     labels: list[str]
     max_length: int
     preprocessing: dict[str, Any]
+    vocabulary: dict[str, Any] | None
     sparsity: float
     layers: dict[str, float]
     encoder_weights: dict[str, int]

@@ -19,7 +19,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from compressor.data.texts import TextData, load_text_data, log_notes
+from compressor.data.texts import TextData, log_notes
 from compressor.errors import UserError
 from compressor.models.artifact_files import ARTIFACT_GRAPH
 from compressor.models.batching import encode
@@ -36,7 +36,7 @@ from compressor.models.manifest import write_manifest
 from compressor.models.predictors import TorchPredictor
 from compressor.models.preprocessing import prove_preprocessing, write_tokenizer
 from compressor.models.runtimes import runtime_named
-from compressor.options import ColumnsConfig, ExportConfig
+from compressor.options import ExportConfig
 from compressor.options.export import GraphPrecision, precision_of
 from compressor.system.context import Context
 from compressor.system.environment import describe_environment, prepare, thread_count
@@ -57,7 +57,9 @@ from exporters.sizes import classifier_size, graph_size, parts_of
 from exporters.sparse import store_sparse
 from exporters.tensorrt.profile import Profile
 from exporters.tensorrt.script import prepare as prepare_engine
+from exporters.texts import ExportTexts, other_texts, texts_of
 from exporters.verify import check_invariance, check_parity, check_zeros, input_limits, measure_parity
+from exporters.vocabulary import with_smaller_vocabulary
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 # Largest differences of a logit; int8 and bf16 are held to their labels or their variance alone.
@@ -65,8 +67,6 @@ TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 # Largest differences of a logit between a text alone and the same in a batch.
 BATCH_TOLERANCE, BATCH_TOLERANCES = 1e-3, {"fp16": 2e-2}
 INVARIANCE_EXAMPLES = 128
-# Of texts by which weights are ranked.
-FEWEST_OTHERS = 16
 
 
 @claims_output
@@ -75,8 +75,7 @@ def export_directory(
     data_source: str | None,
     config: ExportConfig,
     context: Context,
-    calibration: str | None = None,
-    reference: str | None = None,
+    sources: ExportTexts | None = None,
 ) -> ExportRecord:
     """Export a classifier to ONNX and prove that it is the same.
 
@@ -89,27 +88,28 @@ def export_directory(
     Args:
         data_source: real texts for the proof; None takes those that the model was pruned or
             trained with, as its record says.
-        calibration: texts that int8 scales are fitted on, likewise.
-        reference: texts that go into `reference.json` with the artifact's answers; None takes made ones.
+        sources: other texts; None takes the default of each.
 
     Raises:
         UserError: bad model or data, or parity that does not hold.
     """
+    sources = sources or ExportTexts()
     columns, run, progress = context.columns, context.run, context.progress
     precision = precision_of(config)
     prepare(run)
     # On the CPU whatever the device: the graph is the same, and parity is proven there.
-    classifier = load_classifier(model, "cpu", attention="eager", lengths={"max_length": columns.max_length})
-    positions = classifier.layout.longest_input(classifier.model.config.to_dict())
+    whole = load_classifier(model, "cpu", attention="eager", lengths={"max_length": columns.max_length})
+    positions = whole.layout.longest_input(whole.model.config.to_dict())
     profile = _profile(config, positions)
-    data = _texts(classifier, data_source, columns, config.parity_examples, run.seed)
+    data = texts_of(whole, data_source, columns, config.parity_examples, run.seed)
     log_notes(data, progress)
-    check_pairs(model, classifier.model.config, classifier.tokenizer, data.pairs is not None)
-    texts_of_reference = reference_texts(classifier, reference, columns)
+    check_pairs(model, whole.model.config, whole.tokenizer, data.pairs is not None)
+    classifier, vocabulary = with_smaller_vocabulary(whole, sources.vocabulary, data, config, context)
+    texts_of_reference = reference_texts(classifier, sources.reference, columns)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
-    others = _other_texts(classifier, data, data_source, context) if precision == "int8" else data
-    scales = _static_scales(classifier, exported, calibration, config, context)
-    size = weights_bytes(classifier)
+    others = other_texts(classifier, data, data_source, context) if precision == "int8" else data
+    scales = _static_scales(classifier, exported, sources.calibration, config, context)
+    size = weights_bytes(whole)
     with atomic_directory(context.output, force=context.force, needed_bytes=2 * size) as working:
         progress.log(f"Exporting {model} to ONNX, {precision}")
         write_config(classifier, working)
@@ -125,6 +125,7 @@ def export_directory(
             "runtime": config.runtime,
             "max_length": columns.max_length,
             "preprocessing": preprocessing,
+            "vocabulary": vocabulary and asdict(vocabulary),
             "kept_in_float32": kept,
             "stored_sparsely": stored_sparsely,
             **_prove(classifier, working, precision, data, config, context),
@@ -132,7 +133,7 @@ def export_directory(
             "environment": describe_environment(run),
         }
         facts["reference"] = write_reference(classifier, working, texts_of_reference, facts)
-        facts["size"] = _sizes(classifier, working / ARTIFACT_GRAPH)
+        facts["size"] = _sizes(whole, classifier, working / ARTIFACT_GRAPH)
         if profile is not None:
             half = precision == "fp16"
             facts["tensorrt"] = _prepare_engine(working / ARTIFACT_GRAPH, profile, positions, half=half)
@@ -157,7 +158,7 @@ def _static_scales(
     if precision_of(config) != "int8-static":
         return None
     columns, seed = context.columns, context.run.seed
-    texts = _texts(classifier, calibration, columns, config.quantization_examples, seed)
+    texts = texts_of(classifier, calibration, columns, config.quantization_examples, seed)
     log_notes(texts, context.progress)
     encoded = encode(classifier.tokenizer, texts, columns.max_length)
     return fit_scales(exported, encoded, seed, context.progress)
@@ -196,20 +197,6 @@ def _write_graph(
     return store_sparse(graph) if config.storage == "sparse" else {}, kept
 
 
-def _other_texts(
-    classifier: Classifier, data: TextData, data_source: str | None, context: Context
-) -> TextData:
-    """As many texts as the proof has that are not in it; the proof's own where there are too few."""
-    drawn = _texts(classifier, data_source, context.columns, 2 * len(data), context.run.seed)
-    known = set(zip(data.texts, data.pairs or data.texts, strict=True))
-    places = [
-        place
-        for place, key in enumerate(zip(drawn.texts, drawn.pairs or drawn.texts, strict=True))
-        if key not in known
-    ]
-    return drawn.select(places[: len(data)]) if len(places) >= FEWEST_OTHERS else data
-
-
 def _graph_facts(
     classifier: Classifier, exported: Classifier, graph: Path, precision: GraphPrecision
 ) -> dict[str, Any]:
@@ -234,9 +221,13 @@ def _graph_facts(
     }
 
 
-def _sizes(classifier: Classifier, graph: Path) -> dict[str, Any]:
-    """Bytes of the artifact by part, and the ratio of its graph to the weights that it was made of."""
-    model = classifier_size(classifier)
+def _sizes(whole: Classifier, classifier: Classifier, graph: Path) -> dict[str, Any]:
+    """Bytes of the artifact by part, and the ratio of its graph to the weights that it was made of.
+
+    Args:
+        whole: the classifier as it was loaded; the other one may have a smaller vocabulary.
+    """
+    model = classifier_size(whole)
     found = graph_size(graph, parts_of(classifier), classifier.tokenizer)
     return asdict(found) | {"size_ratio": found.weights / model.weights}
 
@@ -371,31 +362,6 @@ def _count(weights: dict[str, Tensor]) -> int:
 
 def _nonzero(weights: dict[str, Tensor]) -> int:
     return sum(int(weight.count_nonzero()) for weight in weights.values())
-
-
-def _texts(
-    classifier: Classifier, source: str | None, columns: ColumnsConfig, count: int, seed: int
-) -> TextData:
-    """Texts of a source, or where there is none of what the classifier was made with."""
-    if source is None:
-        record = stage_record(classifier.source)
-        # The runs of a soup record the fingerprint of their data alone.
-        if record is None or isinstance(record["data"], str):
-            raise UserError(
-                f"{classifier.source}: no record of the data it was made with; give real texts with "
-                f"--data, and with --calibration where int8-static needs them"
-            )
-        source = str(record["data"]["source"])
-        columns = ColumnsConfig(**record["data"]["columns"])
-        if Path(source).is_absolute() and not Path(source).is_file():
-            raise UserError(
-                f"{source}: no such file, though {classifier.source} was made with it; give real texts with "
-                f"--data, and with --calibration where int8-static needs them"
-            )
-    data = load_text_data(
-        source, columns, "calibration", label_names=classifier.label_names, needs_labels=False
-    )
-    return data.sample(count, seed)
 
 
 def _place(model: str, output: Path) -> str:

@@ -49,16 +49,27 @@ def export(
             "(verify --run): the first 32 of a file or hub id; by default made texts.",
         ),
     ] = None,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            "--vocabulary",
+            help="Texts of the task: file or hub id. Only the pieces of the vocabulary that they need are "
+            "kept (--vocabulary-coverage); other words are spelled with shorter pieces. Attacks bring new "
+            "words: robustness is that of the smaller vocabulary, so attack the artifact.",
+        ),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Export a classifier to ONNX and check its parity with PyTorch."""
     from compressor.models.preprocessing import WITHOUT_TRANSFORMERS
     from exporters.stage import export_directory
+    from exporters.texts import ExportTexts
 
     context = terminal_context(output, columns, run, force=force)
     with results_only(as_json):
-        record = export_directory(model, data, options, context, calibration, reference_texts)
+        sources = ExportTexts(calibration, reference_texts, vocabulary)
+        record = export_directory(model, data, options, context, sources)
     print_result(as_json, record.model_dump(), _summary(record))
     reason = record.preprocessing["needs_transformers"]
     if reason is not None:
@@ -92,6 +103,9 @@ def _summary(record: ExportRecord) -> str:
     parts[0] += f", {record.sparsity:.2%} zeros in the encoder"
     if record.stored_sparsely:
         parts.append(f"{len(record.stored_sparsely)} matrices stored sparsely")
+    if record.vocabulary is not None:
+        pieces = record.vocabulary["pieces"]
+        parts.append(f"{pieces['after']:,} of {pieces['before']:,} pieces of the vocabulary")
     same = ""
     if parity["label_agreement"] is not None:
         same = f" and {parity['label_agreement']:.1%} of labels the same"

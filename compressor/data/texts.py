@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from compressor.system.console import Progress
 
-Role = Literal["train", "calibration", "test"]
+Role = Literal["train", "calibration", "vocabulary", "test"]
 
 TEXT_PAIRS = (
     ("text", "text_pair"),
@@ -55,6 +55,7 @@ COLLECTIONS = {"glue": "nyu-mll/glue", "super_glue": "aps/super_glue"}
 SPLITS: dict[Role, tuple[str, ...]] = {
     "train": ("train",),
     "calibration": ("train",),
+    "vocabulary": ("train",),
     # GLUE hides the labels of its test sets, so a validation set comes first.
     "test": ("validation", "validation_matched", "test"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 # What version 5 writes of how a tokenizer was loaded.
 _OF_LOADING = ("backend", "is_local", "local_files_only")
 _EXTRA = "extra_special_tokens"
+_ADDED = "added_tokens_decoder"
 # Parts of `tokenizer.json` that decide on the ids of a text.
 _DECISIVE = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
 
@@ -102,6 +103,18 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
             "model_input_names": tokenizer.model_input_names,
         }
     write_json(directory / TOKENIZER_CONFIG, kept)
+
+
+def with_new_ids(config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    """Return the content of `tokenizer_config.json` with new token ids; version 4 writes ids there.
+
+    Args:
+        kept: old ids in the order of the new ones; added tokens are among them.
+    """
+    if _ADDED not in config:
+        return dict(config)
+    places = {str(old): str(new) for new, old in enumerate(kept)}
+    return {**config, _ADDED: {places[old]: token for old, token in config[_ADDED].items()}}
 
 
 def _is_5() -> bool:

@@ -84,6 +84,22 @@ class ExportConfig(Section):
         description="Minimum fraction of texts with the same label as in PyTorch. For regression, the "
         "minimum fraction of the variance of the predictions that is preserved.",
     )
+    vocabulary_coverage: float = Field(
+        0.999,
+        gt=0,
+        le=1,
+        description="With vocabulary texts: fraction of their pieces, by occurrence, that the smaller "
+        "vocabulary keeps; the most frequent ones, beside characters and special tokens. 1 keeps all that "
+        "occur.",
+    )
+    vocabulary_agreement: float = Field(
+        0.98,
+        ge=0,
+        le=1,
+        description="With vocabulary texts: minimum fraction of the texts of the parity check with the same "
+        "label as with the whole vocabulary. For regression, the minimum fraction of the variance of the "
+        "predictions that is preserved. 0 does not check it.",
+    )
     engine_batch_sizes: list[PositiveInt] = Field(
         [1, 8, 32],
         min_length=3,

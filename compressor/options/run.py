@@ -83,8 +83,8 @@ class TestTextsConfig(Section):
 
     allow_test_texts: bool = Field(
         False,
-        description="Allow training and calibration texts that are also test texts, and report their "
-        "number. By default they are an error, because metrics on them do not generalize.",
+        description="Allow training, calibration and vocabulary texts that are also test texts, and report "
+        "their number. By default they are an error, because metrics on them do not generalize.",
     )
 
 
@@ -93,4 +93,9 @@ class DataConfig(ColumnsConfig, TestTextsConfig):
 
     train: str | None = Field(None, description="Texts for fine-tuning: file or hub id.")
     calibration: str = Field(description="Texts for pruning: file or hub id; never the test data.")
+    vocabulary: str | None = Field(
+        None,
+        description="Texts whose pieces of the vocabulary the export keeps: file or hub id; by default it "
+        "keeps all.",
+    )
     test: str = Field(description="Labelled texts that are used for nothing but testing: file or hub id.")

@@ -140,7 +140,10 @@ def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
         add("dense", kind, (DENSE,), (), sections, **model, data=data)
         model, dense = {}, ("dense",)
     add("prune", "prune", (PRUNED,), dense, {"prune": recipe.prune}, **model, data=calibration)
-    add("export", "export", (ARTIFACT,), ("prune",), {"export": recipe.export}, data=test)
+    exported = dict(test)
+    if recipe.data.vocabulary is not None:
+        exported["vocabulary"] = _data_content(recipe, task, "vocabulary")
+    add("export", "export", (ARTIFACT,), ("prune",), {"export": recipe.export}, data=exported)
     # An attack turns one class into another; numbers have none.
     if task == "classification":
         first = attack_stage(DENSE)
@@ -172,9 +175,16 @@ def _data_content(recipe: Recipe, task: TaskName, role: Role) -> dict[str, str]:
     try:
         if Path(source).is_file():
             return {"content": sha256_of(Path(source))}
-        needs_labels = role != "calibration" or algorithm_named(recipe.prune.algorithm).needs_labels
+        needs_labels = _needs_labels(recipe, role)
         names = known_labels(task)
         data = load_text_data(source, recipe.data, role, label_names=names, needs_labels=needs_labels)
     except OSError as error:
         raise UserError(f"{key}: {shown(source)}: cannot be read: {error.strerror}") from error
     return {"content": data.fingerprint}
+
+
+def _needs_labels(recipe: Recipe, role: Role) -> bool:
+    """Whether a data set must have labels."""
+    if role == "calibration":
+        return algorithm_named(recipe.prune.algorithm).needs_labels
+    return role != "vocabulary"

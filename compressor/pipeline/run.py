@@ -146,6 +146,10 @@ def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
         label_names=names,
         needs_labels=algorithm_named(recipe.prune.algorithm).needs_labels,
     )
+    if recipe.data.vocabulary is not None:
+        made_with["vocabulary"] = load_text_data(
+            recipe.data.vocabulary, recipe.data, "vocabulary", label_names=names, needs_labels=False
+        )
     allowed = recipe.data.allow_test_texts
     return {
         role: check_shared(f"data.{role}", data, test, allowed=allowed) for role, data in made_with.items()

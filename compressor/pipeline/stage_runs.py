@@ -25,6 +25,7 @@ from compressor.training.soup_stage import soup_directory
 from compressor.validation.schema import VARIANTS
 from compressor.validation.stage import ValidationJob, validate_into
 from exporters.stage import export_directory
+from exporters.texts import ExportTexts
 
 
 def run_stage(
@@ -61,7 +62,8 @@ def run_stage(
         prune_directory(dense, data.calibration, recipe.prune, replace(context, output=pruned))
     elif stage.name == "export":
         own = replace(context, output=artifact)
-        export_directory(str(pruned), data.test, recipe.export, own, data.calibration)
+        sources = ExportTexts(calibration=data.calibration, vocabulary=data.vocabulary)
+        export_directory(str(pruned), data.test, recipe.export, own, sources)
     else:
         job = ValidationJob(
             dense=dense,

@@ -258,13 +258,18 @@ def _environment(job: ValidationJob, inputs: _Inputs, context: Context) -> dict[
 
 def _measure(inputs: _Inputs, job: ValidationJob, context: Context) -> _Measurements:
     """Measure answers, alone and in batches, latency and footprint of each variant."""
-    data, dense = inputs.data, inputs.predictors["dense"]
+    data = inputs.data
     answers = _answers(inputs.predictors, data, job, context)
     invariance = _invariance(inputs, job, context)
-    encoded = encode(dense.tokenizer, data.sample(SPEED_TEXTS, context.run.seed), context.columns.max_length)
+    texts = data.sample(SPEED_TEXTS, context.run.seed)
+    # An artifact may have fewer pieces in its vocabulary, under other ids.
+    encoded = {
+        name: encode(predictor.tokenizer, texts, context.columns.max_length)
+        for name, predictor in inputs.predictors.items()
+    }
     runtime = runtime_of(job.artifact, inputs.manifest)
     latency = _latency(inputs.predictors, encoded, job, runtime, context)
-    footprints = _footprints(inputs.directories, encoded, dense, job, context)
+    footprints = _footprints(inputs, encoded, job, context)
     return _Measurements(answers, latency, footprints, invariance)
 
 
@@ -423,7 +428,7 @@ def _invariance(inputs: _Inputs, job: ValidationJob, context: Context) -> dict[s
 
 def _latency(
     predictors: Mapping[str, Predictor],
-    encoded: Sequence[Encoded],
+    encoded: Mapping[str, Sequence[Encoded]],
     job: ValidationJob,
     runtime: Runtime,
     context: Context,
@@ -444,9 +449,8 @@ def _latency_threads(job: ValidationJob, context: Context) -> int:
 
 
 def _footprints(
-    directories: Mapping[str, str],
-    encoded: Sequence[Encoded],
-    dense: Predictor,
+    inputs: _Inputs,
+    encoded: Mapping[str, Sequence[Encoded]],
     job: ValidationJob,
     context: Context,
 ) -> dict[str, FootprintFigures]:
@@ -454,10 +458,13 @@ def _footprints(
     if not job.config.footprint:
         return {}
     shape = max(job.config.batch_sizes), max(job.config.sequence_lengths)
-    batch = batch_of_length(encoded, *shape, int(dense.tokenizer.pad_token_id))
+    batches = {
+        name: batch_of_length(encoded[name], *shape, int(predictor.tokenizer.pad_token_id))
+        for name, predictor in inputs.predictors.items()
+    }
     return {
-        name: measure_footprint(path, context.run, batch)
-        for name, path in context.progress.track(directories.items(), "Load time and memory")
+        name: measure_footprint(path, context.run, batches[name])
+        for name, path in context.progress.track(inputs.directories.items(), "Load time and memory")
     }
 
 

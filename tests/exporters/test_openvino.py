@@ -23,6 +23,7 @@ from compressor.system.console import SilentProgress
 from compressor.system.context import Context
 from exporters.onnx import encoder_initializers
 from exporters.stage import export_directory
+from exporters.texts import ExportTexts
 
 RUN = RunConfig(device="cpu", threads=1)
 COLUMNS = ColumnsConfig(max_length=48)
@@ -36,7 +37,7 @@ def export(model, output, precision, data):
         quantization_examples=64,
     )  # fmt: skip
     context = Context(output=output, columns=COLUMNS, run=RUN, progress=SilentProgress())
-    return export_directory(str(model), str(data), config, context, calibration=str(data))
+    return export_directory(str(model), str(data), config, context, ExportTexts(calibration=str(data)))
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8", "int8-static"])

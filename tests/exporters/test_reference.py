@@ -21,6 +21,7 @@ from exporters import reference as module
 from exporters.reference import LONGEST_IN_BATCH, tolerances_of
 from exporters.reference_texts import MADE, MADE_PAIRS, MOST_GIVEN
 from exporters.stage import export_directory
+from exporters.texts import ExportTexts
 
 INT8 = ("int8", "int8-dynamic", "int8-static")
 LENGTH = 48
@@ -35,7 +36,7 @@ def export(model, output, data, reference=None, **options):
     )
     config = ExportConfig(**{"parity_examples": 32, **options})
     calibration = str(data) if options.get("precision") == "int8-static" else None
-    return export_directory(str(model), str(data), config, context, calibration, reference)
+    return export_directory(str(model), str(data), config, context, ExportTexts(calibration, reference))
 
 
 def test_made_texts_are_few_and_of_many_kinds(small_artifact_dir):

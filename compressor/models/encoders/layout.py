@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +168,23 @@ class EncoderLayout(ABC):
     @abstractmethod
     def embeddings(self, model: PreTrainedModel) -> nn.Module:
         """Return the module that makes the first hidden states of token ids."""
+
+    def keep_words(self, model: PreTrainedModel, kept: Sequence[int], padding: int) -> None:
+        """Take out of a classifier the word embeddings of all token ids but some, which are numbered anew.
+
+        `vocab_size` of its configuration follows.
+
+        Args:
+            kept: old ids in the order of the new ones.
+            padding: new id of padding.
+        """
+        import torch
+        from torch import nn
+
+        words = model.get_input_embeddings()
+        weight = words.weight.detach()[torch.tensor(kept, device=words.weight.device)]
+        model.set_input_embeddings(nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=padding))
+        model.config.vocab_size = len(kept)
 
     @abstractmethod
     def head(self, model: PreTrainedModel) -> tuple[HeadLayer, ...]:

@@ -81,36 +81,44 @@ def is_settled(times: Sequence[float], window: int) -> bool:
 
 
 def measure_latency(
-    predictors: Mapping[str, Predictor], encoded: Sequence[Encoded], plan: LatencyPlan, progress: Progress
+    predictors: Mapping[str, Predictor],
+    encoded: Mapping[str, Sequence[Encoded]],
+    plan: LatencyPlan,
+    progress: Progress,
 ) -> dict[str, list[LatencyFigures]]:
     """Time each predictor at each shape, after a warm-up, all predictors in turn in each round.
+
+    Args:
+        encoded: texts as each predictor's own tokenizer encodes them.
 
     Returns:
         For each predictor one entry a shape, in the order of `batch_sizes`, then lengths.
     """
-    pad_token_id = int(next(iter(predictors.values())).tokenizer.pad_token_id)
     figures: dict[str, list[LatencyFigures]] = {name: [] for name in predictors}
     for shape in progress.track(plan.shapes, f"Latency, shapes of {plan.seconds:g} s at most"):
-        batch = batch_of_length(encoded, *shape, pad_token_id)
-        times, settled = _times_until_settled(predictors, batch, plan)
+        batches = {
+            name: batch_of_length(encoded[name], *shape, int(predictor.tokenizer.pad_token_id))
+            for name, predictor in predictors.items()
+        }
+        times, settled = _times_until_settled(predictors, batches, plan)
         for name, own in times.items():
             figures[name].append(_figures(shape, own, settled[name]))
     return figures
 
 
 def _times_until_settled(
-    predictors: Mapping[str, Predictor], batch: Batch, plan: LatencyPlan
+    predictors: Mapping[str, Predictor], batches: Mapping[str, Batch], plan: LatencyPlan
 ) -> tuple[dict[str, list[float]], dict[str, bool]]:
     """Milliseconds of each predictor's timed rounds, and whether its times have settled."""
     start = time.perf_counter()
     window = math.ceil(plan.rounds / WINDOWS)
     for _ in range(WARMUP_ROUNDS):
-        _time_each(predictors, batch)
+        _time_each(predictors, batches)
     times: dict[str, list[float]] = {name: [] for name in predictors}
     settled = dict.fromkeys(predictors, False)
     most = max(WINDOWS * window, PATIENCE * plan.rounds // window * window)
     for done in range(1, most + 1):
-        for name, elapsed in _time_each(predictors, batch).items():
+        for name, elapsed in _time_each(predictors, batches).items():
             times[name].append(elapsed)
         settled = {name: is_settled(own, window) for name, own in times.items()}
         if done % window == 0 and all(settled.values()):
@@ -120,10 +128,11 @@ def _times_until_settled(
     return times, settled
 
 
-def _time_each(predictors: Mapping[str, Predictor], batch: Batch) -> dict[str, float]:
+def _time_each(predictors: Mapping[str, Predictor], batches: Mapping[str, Batch]) -> dict[str, float]:
     """Milliseconds of one run of each predictor."""
     found = {}
     for name, predictor in predictors.items():
+        batch = batches[name]
         _wait_until_idle()
         # Untimed: it wakes the runtime's own threads.
         predictor.logits(batch)

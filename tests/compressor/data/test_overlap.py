@@ -83,6 +83,16 @@ def test_a_run_counts_the_test_texts_in_all_that_it_makes_models_with(recipe, se
     assert pipeline.check_texts(allowed, "classification") == {"calibration": 1, "train": 1}
 
 
+def test_texts_of_the_vocabulary_are_no_test_texts_either(recipe, tmp_path):
+    path = tmp_path / "vocabulary.tsv"
+    path.write_text("text\nnew words\n")
+    own = recipe.model_copy(update={"data": recipe.data.model_copy(update={"vocabulary": str(path)})})
+    assert pipeline.check_texts(own, "classification") == {"calibration": 0, "vocabulary": 0}
+    append(own, "vocabulary", "test text 0")
+    with pytest.raises(UserError, match=r"data\.vocabulary: .* 1 of its 2 texts"):
+        pipeline.check_texts(own, "classification")
+
+
 def test_the_same_file_twice_is_found(recipe):
     same = recipe.data.model_copy(update={"calibration": recipe.data.test})
     with pytest.raises(UserError, match="6 of its 6 texts"):

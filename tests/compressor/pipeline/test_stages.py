@@ -96,6 +96,18 @@ def test_content_changes_the_stages_that_read_it(recipe, tmp_path, file, expecte
     assert changed(before, recipe) == expected
 
 
+def test_texts_of_the_vocabulary_decide_the_export(recipe, tmp_path):
+    before = keys(recipe)
+    path = tmp_path / "vocabulary.tsv"
+    path.write_text("text\nwords\n")
+    data = recipe.data.model_copy(update={"vocabulary": str(path)})
+    own = recipe.model_copy(update={"data": data})
+    assert changed(before, own) == {"export", "attack artifact", "validate"}
+    before = keys(own)
+    path.write_text("text\nother words\n")
+    assert changed(before, own) == {"export", "attack artifact", "validate"}
+
+
 def test_names_of_places_change_nothing(recipe, tmp_path):
     before = keys(recipe)
     (tmp_path / "test.tsv").rename(tmp_path / "renamed.tsv")

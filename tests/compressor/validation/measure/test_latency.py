@@ -43,8 +43,8 @@ class Recorder:
 def test_variants_take_turns_and_every_shape_is_measured(small_classifier):
     log: list[str] = []
     predictor = TorchPredictor(small_classifier)
-    encoded = encode_texts(small_classifier.tokenizer, ["a fine film"], None, 16)
     predictors = {name: Recorder(name, predictor, log) for name in ("a", "b")}
+    encoded = dict.fromkeys(predictors, encode_texts(small_classifier.tokenizer, ["a fine film"], None, 16))
     figures = measure_latency(predictors, encoded, LatencyPlan([1, 2], [8], 4, 60), SilentProgress())
     rounds = sum(f.rounds for f in figures["a"])
     assert log == ["a", "a", "b", "b"] * (2 * WARMUP_ROUNDS + rounds)
@@ -54,6 +54,9 @@ def test_variants_take_turns_and_every_shape_is_measured(small_classifier):
             assert 4 <= f.rounds <= PATIENCE * 4
             assert 0 < f.p50_ms <= f.p95_ms <= f.p99_ms
             assert np.isclose(f.examples_per_second, f.batch_size / f.p50_ms * 1000, rtol=1e-2)
+
+
+ENCODED = [([1, 2], [0, 0])]
 
 
 class Timed:
@@ -81,7 +84,7 @@ def test_it_measures_until_times_settle_and_says_where_they_do_not(monkeypatch, 
     falling = [10 * 1.2 ** max(slow_start - (turn - WARMUP_ROUNDS), 0) for turn in range(60)]
     predictors = {"even": Timed([5.0] * 60, clock), "falling": Timed(falling, clock)}
     plan = LatencyPlan([1], [4], 6, 1e9)
-    found = measure_latency(predictors, [([1, 2], [0, 0])], plan, SilentProgress())
+    found = measure_latency(predictors, dict.fromkeys(predictors, ENCODED), plan, SilentProgress())
     assert found["even"][0].rounds == found["falling"][0].rounds == rounds
     assert found["even"][0].stable
     assert found["falling"][0].stable is stable
@@ -107,9 +110,8 @@ def test_a_shape_keeps_to_its_time(monkeypatch, seconds, rounds):
     predictors = {"fixed": Timed([10.0] * 100, clock)}
     if rounds == 60:
         predictors = {"restless": Timed(restless, clock)}
-    found = measure_latency(
-        predictors, [([1, 2], [0, 0])], LatencyPlan([1], [4], 30, seconds), SilentProgress()
-    )
+    plan = LatencyPlan([1], [4], 30, seconds)
+    found = measure_latency(predictors, dict.fromkeys(predictors, ENCODED), plan, SilentProgress())
     [figures] = next(iter(found.values()))
     assert figures.rounds == rounds
     assert not figures.stable
