@@ -29,6 +29,7 @@ from compressor.system.environment import describe_environment
 from exporters.reference import write_reference
 from exporters.reference_texts import ReferenceTexts
 from exporters.stage import export_directory
+from exporters.texts import ExportTexts
 
 EMULATOR = "qemu-x86_64"
 # Nothing stops an export here: how far its answers are from PyTorch's is not the question.
@@ -46,7 +47,9 @@ def exported(
     classifier: Classifier, texts: str, data: TextData, options: dict[str, Any], context: Context
 ) -> Path:
     """Export a form of the classifier with the answers to the texts; its directory."""
-    record = export_directory(classifier.source, texts, ExportConfig(**options), context, calibration=texts)
+    record = export_directory(
+        classifier.source, texts, ExportConfig(**options), context, ExportTexts(calibration=texts)
+    )
     write_reference(classifier, record.path, ReferenceTexts("given", data.texts, []), record.model_dump())
     return record.path
 

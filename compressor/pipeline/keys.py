@@ -156,16 +156,21 @@ def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
             output = f"{ATTACK}/{name.removeprefix(attack_stage(''))}"
             own = model if name == first else {}
             add(name, "attack", (output,), after, {"attack": recipe.attack}, **own, data=test)
-    measured: dict[str, Any] = {
+    measured = _measured(recipe) | {"data": test}
+    add("validate", "validate", REPORTS, tuple(stages), {"validate": recipe.validate_}, **model, **measured)
+    return list(stages.values())
+
+
+def _measured(recipe: Recipe) -> dict[str, Any]:
+    """What the figures of a validation depend on beside its options, models and texts."""
+    found: dict[str, Any] = {
         "threads": thread_count(recipe.run),
         "machine": {"processor": processor_name()},
         "allow_test_texts": recipe.data.allow_test_texts,
-        "data": test,
     }
     if recipe.validate_.baseline is not None:
-        measured["baseline"] = read_report(Path(recipe.validate_.baseline)).model_dump(mode="json")
-    add("validate", "validate", REPORTS, tuple(stages), {"validate": recipe.validate_}, **model, **measured)
-    return list(stages.values())
+        found["baseline"] = read_report(Path(recipe.validate_.baseline)).model_dump(mode="json")
+    return found
 
 
 def _data_content(recipe: Recipe, task: TaskName, role: Role) -> dict[str, str]:
