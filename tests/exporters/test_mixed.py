@@ -120,14 +120,16 @@ def export(model, output, data, **options):
 
 def test_an_export_within_a_bound_always_exists(small_pruned_dir, critic_quotes, tmp_path):
     data = critic_quotes / "small.tsv"
+    whole = export(small_pruned_dir, tmp_path / "whole", data, parity_agreement=0.5)
+    bound = 0.8 * whole.parity["max_difference"]
     with pytest.raises(UserError, match="export failed: logits differ from PyTorch's by"):
-        export(small_pruned_dir, tmp_path / "all", data, parity_tolerance=0.05, mixed=False)
-    found = export(small_pruned_dir, tmp_path / "mixed", data, parity_tolerance=0.05)
+        export(small_pruned_dir, tmp_path / "all", data, parity_tolerance=bound, mixed=False)
+    found = export(small_pruned_dir, tmp_path / "mixed", data, parity_tolerance=bound)
     assert 0 < len(found.kept_in_float32) < 14
-    assert found.parity["max_difference"] <= 0.05
+    assert found.parity["max_difference"] <= bound
     assert OnnxPredictor(tmp_path / "mixed", 1).label_names == ["fresh", "rotten"]
     exact = export(small_pruned_dir, tmp_path / "exact", data, parity_tolerance=1e-4)
-    assert len(exact.kept_in_float32) >= len(found.kept_in_float32)
+    assert len(exact.kept_in_float32) > len(found.kept_in_float32)
     assert exact.parity["max_difference"] <= 1e-4
 
 

@@ -183,7 +183,9 @@ class EncoderLayout(ABC):
 
         words = model.get_input_embeddings()
         weight = words.weight.detach()[torch.tensor(kept, device=words.weight.device)]
-        model.set_input_embeddings(nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=padding))
+        fewer = nn.Embedding(len(kept), weight.shape[1], padding_idx=padding, device="meta")
+        fewer.weight = nn.Parameter(weight)
+        model.set_input_embeddings(fewer)
         model.config.vocab_size = len(kept)
 
     @abstractmethod
