@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,11 @@ def quantize_within_bound(
         return []
     reference, limits = TorchPredictor(classifier), input_limits(classifier)
     encoded = encode(classifier.tokenizer, others, context.columns.max_length)
-    expected = predict_encoded(reference, encoded, BATCH_SIZE)
     silent = replace(context, progress=SilentProgress())
+
+    @cache
+    def expected() -> NDArray[np.float32]:
+        return predict_encoded(reference, encoded, BATCH_SIZE)
 
     def load() -> Predictor:
         return runtime_named(config.runtime)(graph.parent, thread_count(context.run))
@@ -76,7 +80,7 @@ def quantize_within_bound(
         graph,
         bits,
         lambda kept: passes(proof) and (not kept or passes(others)),
-        lambda: divergence(expected, predict_encoded(load(), encoded, BATCH_SIZE)),
+        lambda: divergence(expected(), predict_encoded(load(), encoded, BATCH_SIZE)),
         context.progress,
     )
     if kept:

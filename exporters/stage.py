@@ -107,7 +107,8 @@ def export_directory(
     classifier, vocabulary = with_smaller_vocabulary(whole, sources.vocabulary, data, config, context)
     texts_of_reference = reference_texts(classifier, sources.reference, columns)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
-    others = other_texts(classifier, data, data_source, context) if precision == "int8" else data
+    ranks = precision == "int8" and config.mixed and config.runtime != "openvino"
+    others = other_texts(classifier, data, data_source, context) if ranks else data
     scales = _static_scales(classifier, exported, sources.calibration, config, context)
     size = weights_bytes(whole)
     with atomic_directory(context.output, force=context.force, needed_bytes=2 * size) as working:

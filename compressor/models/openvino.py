@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from compressor.errors import UserError, first_line
 from compressor.models.artifact_files import EXPORT_AGAIN
-from compressor.models.batching import Batch
-from compressor.models.classifier import check_pairs
-from compressor.models.predictors import artifact_graph, artifact_parts
+from compressor.models.predictors import ArtifactPredictor, artifact_graph
 
 # Consecutive values of a token that share a scale, where weights are int8 and nothing else is. Of the sizes
 # that divide most layers it is the largest that is fast.
@@ -33,7 +29,7 @@ class _Port:
     shape: list[str | int | None]
 
 
-class OpenVinoPredictor:
+class OpenVinoPredictor(ArtifactPredictor):
     """An exported artifact in OpenVINO, which reads the ONNX graph as it is.
 
     Args:
@@ -46,6 +42,8 @@ class OpenVinoPredictor:
     Raises:
         UserError: OpenVINO is not installed, or as `OnnxPredictor`.
     """
+
+    runtime = "OpenVINO"
 
     def __init__(
         self,
@@ -78,31 +76,11 @@ class OpenVinoPredictor:
             ) from error
         inputs = [_port(entry) for entry in self._model.inputs]
         outputs = [_port(entry) for entry in self._model.outputs]
-        self._config, self.tokenizer = artifact_parts(directory, inputs, outputs, lengths)
-        self.label_names = [str(name) for name in self._config.id2label.values()]
-        self.source = str(directory)
-        self.device = torch.device("cpu")
-        self._graph = graph
-        self._inputs = {entry.name for entry in inputs}
+        self._take(directory, inputs, outputs, device, lengths)
 
-    def logits(self, batch: Batch) -> NDArray[np.float32]:
-        feeds = {key: value.numpy() for key, value in batch.items() if key in self._inputs}
-        try:
-            found = self._model(feeds)[0]
-        except Exception as error:  # as above
-            shape = " x ".join(map(str, batch["input_ids"].shape))
-            raise UserError(
-                f"{self._graph}: OpenVINO cannot run it on an input of shape {shape} (texts x tokens): "
-                f"{first_line(error)}; give a shorter --max-length if it is too long, or {EXPORT_AGAIN}"
-            ) from error
+    def _run(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[Any]:
         # The result lies in memory that the next call writes.
-        return np.array(found, dtype=np.float32)
-
-    def check_pairs(self, has_pairs: bool) -> None:
-        check_pairs(self.source, self._config, self.tokenizer, has_pairs)
-
-    def in_bulk(self) -> AbstractContextManager[None]:
-        return nullcontext()
+        return np.array(self._model(feeds)[0])
 
 
 def _port(port: Any) -> _Port:

@@ -6,6 +6,7 @@ measured by the same code.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -83,7 +84,55 @@ class TorchPredictor:
         return onednn_linears(self._model)
 
 
-class OnnxPredictor:
+class ArtifactPredictor(ABC):
+    """An exported artifact in a runtime, which a subclass loads and runs.
+
+    Attributes:
+        runtime: name of the runtime, in errors.
+    """
+
+    runtime: str
+
+    def _take(
+        self,
+        directory: Path,
+        inputs: Sequence[GraphValue],
+        outputs: Sequence[GraphValue],
+        device: str,
+        lengths: Mapping[str, int | None] | None,
+    ) -> None:
+        """Take what belongs to a graph that was loaded; arguments and errors as of `artifact_parts`."""
+        self._config, self.tokenizer = artifact_parts(directory, inputs, outputs, lengths)
+        self.label_names = [str(name) for name in self._config.id2label.values()]
+        self.source = str(directory)
+        self.device = torch.device(device)
+        self._graph = directory / ARTIFACT_GRAPH
+        self._inputs = {entry.name for entry in inputs}
+
+    @abstractmethod
+    def _run(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[Any]:
+        """Return the logits `(batch, labels)` of a batch, which no later call changes."""
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        feeds = {key: value.numpy() for key, value in batch.items() if key in self._inputs}
+        try:
+            found = self._run(feeds)
+        except Exception as error:  # runtimes' errors share no public base class
+            shape = " x ".join(map(str, batch[IDS].shape))
+            raise UserError(
+                f"{self._graph}: {self.runtime} cannot run it on an input of shape {shape} (texts x tokens): "
+                f"{first_line(error)}; give a shorter --max-length if it is too long, or {EXPORT_AGAIN}"
+            ) from error
+        return np.asarray(found, dtype=np.float32)
+
+    def check_pairs(self, has_pairs: bool) -> None:
+        check_pairs(self.source, self._config, self.tokenizer, has_pairs)
+
+    def in_bulk(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class OnnxPredictor(ArtifactPredictor):
     """An exported artifact in ONNX Runtime.
 
     Args:
@@ -98,6 +147,8 @@ class OnnxPredictor:
         UserError: no artifact, a graph that does not load or is of another model, a broken configuration
             or tokenizer, or no CUDA provider.
     """
+
+    runtime = "ONNX Runtime"
 
     def __init__(
         self,
@@ -130,31 +181,11 @@ class OnnxPredictor:
                 f"{graph}: ONNX Runtime cannot run it on CUDA here (it has "
                 f"{', '.join(self._session.get_providers())}); install the gpu extra, or use --device cpu"
             )
-        inputs = self._session.get_inputs()
-        self._config, self.tokenizer = artifact_parts(directory, inputs, self._session.get_outputs(), lengths)
-        self.label_names = [str(name) for name in self._config.id2label.values()]
-        self.source = str(directory)
-        self.device = torch.device(device)
-        self._graph = graph
-        self._inputs = {entry.name for entry in inputs}
+        self._take(directory, self._session.get_inputs(), self._session.get_outputs(), device, lengths)
 
-    def logits(self, batch: Batch) -> NDArray[np.float32]:
-        feeds = {key: value.numpy() for key, value in batch.items() if key in self._inputs}
-        try:
-            [found] = self._session.run([OUTPUT], feeds)
-        except Exception as error:  # as above
-            shape = " x ".join(map(str, batch["input_ids"].shape))
-            raise UserError(
-                f"{self._graph}: ONNX Runtime cannot run it on an input of shape {shape} (texts x tokens): "
-                f"{first_line(error)}; give a shorter --max-length if it is too long, or {EXPORT_AGAIN}"
-            ) from error
-        return np.asarray(found, dtype=np.float32)
-
-    def check_pairs(self, has_pairs: bool) -> None:
-        check_pairs(self.source, self._config, self.tokenizer, has_pairs)
-
-    def in_bulk(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def _run(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[Any]:
+        [found] = self._session.run([OUTPUT], feeds)
+        return np.asarray(found)
 
 
 def artifact_graph(directory: Path) -> Path:
