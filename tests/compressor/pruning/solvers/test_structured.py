@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compressor.pruning.solvers.structured import remove_columns
+from compressor.pruning.solvers.structured import removal_order, remove_columns
 
 SEEDS = st.integers(0, 2**31 - 1)
 SIZES = [1, 2, 3]
@@ -130,3 +130,32 @@ def test_the_arguments_are_left_alone():
     remove_columns(target, hessian, 2, 2)
     assert torch.equal(target, before[0])
     assert torch.equal(hessian, before[1])
+
+
+@settings(max_examples=10, deadline=None)
+@given(SEEDS, st.integers(1, 130))
+def test_lazy_steps_take_the_columns_that_single_steps_take(seed, count):
+    target, hessian = problem(seed, 7, 131)
+    weight, inverse = target.clone(), torch.linalg.inv(hessian)
+    expected, alive = [], torch.ones(131, dtype=torch.bool)
+    for _ in range(count):
+        losses = weight.square().sum(dim=0) / inverse.diagonal()
+        column = int(torch.where(alive, losses, torch.inf).argmin())
+        row = inverse[column] / inverse[column, column]
+        weight -= torch.outer(weight[:, column], row)
+        inverse -= torch.outer(inverse[:, column].clone(), row)
+        inverse[column, column] = 1.0
+        alive[column] = False
+        expected.append(column)
+    assert removal_order(target, hessian, 1, count) == expected
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_order_has_every_level(size):
+    target, hessian = problem(3, 4, 6 * size)
+    order = removal_order(target, hessian, size, 6)
+    assert sorted(order) == list(range(6))
+    for count in range(7):
+        weight, removed = remove_columns(target, hessian, size, count)
+        assert removed == sorted(order[:count])
+        assert weight.shape == (4, (6 - count) * size)
