@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,13 @@ from compressor.system.files import read_json
 
 SCHEMA_VERSION: Literal[1] = 1
 REMEDY = "measure it with: compress latency-table"
+
+
+class Widths(NamedTuple):
+    """What an encoder layer has of heads and of feed-forward neurons."""
+
+    heads: int
+    neurons: int
 
 
 class TableShape(BaseModel):
@@ -117,13 +124,14 @@ class LatencyTable(BaseModel):
     def weights(self) -> NDArray[np.float64]:
         """Share of each shape, `(shapes,)` float64; their sum is 1."""
         weights = np.array([shape.weight for shape in self.shapes], dtype=np.float64)
-        return weights / weights.sum()
+        shares: NDArray[np.float64] = weights / weights.sum()
+        return shares
 
-    def predicted_ms(self, widths: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+    def predicted_ms(self, widths: Sequence[Widths]) -> NDArray[np.float64]:
         """Return the milliseconds of a model at each shape, `(shapes,)` float64.
 
         Args:
-            widths: number of heads and neurons of each encoder layer.
+            widths: of each encoder layer.
         """
         total = np.array(self.rest_ms, dtype=np.float64)
         for heads, neurons in widths:

@@ -59,7 +59,9 @@ PACKAGES: dict[Kind, tuple[str, ...]] = {
     "attack": (*TRAINING, *ATTACKING),
     "validate": (*TRAINING, *GRAPHS, *ATTACKING),
 }
-RESOURCES = frozenset({*ResourcesConfig.model_fields, *SubstitutionResourcesConfig.model_fields})
+RESOURCES = frozenset(
+    {*ResourcesConfig.model_fields, *SubstitutionResourcesConfig.model_fields, "latency_table"}
+)
 # Options that name a place, whose content counts in place of the name.
 PLACES = RESOURCES | {"baseline"}
 

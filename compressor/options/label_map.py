@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
-from pydantic_core import PydanticCustomError
 
-from compressor.options.section import SAID, shown
+from compressor.options.section import said, shown
 
 FORM = "write LABEL=CLASS,LABEL=CLASS or name a JSON file that holds {LABEL: CLASS}"
 LARGEST = 10**18
@@ -37,7 +36,7 @@ def parse_label_map(value: Any) -> dict[str, str] | None:
         return _checked(value.items())
     entries = [value] if isinstance(value, str) else value
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, str) for entry in entries):
-        raise _wrong(f"{FORM}, or a mapping in a recipe; {shown(value)} is none of these")
+        raise said(f"{FORM}, or a mapping in a recipe; {shown(value)} is none of these")
     return _checked(pair for entry in entries for pair in (_pairs(entry) if "=" in entry else _file(entry)))
 
 
@@ -52,29 +51,29 @@ def _checked(pairs: Iterable[tuple[Any, Any]]) -> dict[str, str]:
     for label, name in pairs:
         key = _text("label", label)
         if key in found:
-            raise _wrong(f"label {key!r} is given more than once")
+            raise said(f"label {key!r} is given more than once")
         found[key] = _text(f"class of label {key!r}", name)
     if not found:
-        raise _wrong(f"is empty; {FORM}")
+        raise said(f"is empty; {FORM}")
     return found
 
 
 def _text(what: str, value: Any) -> str:
     # YAML reads yes, no, null and 1.0 as other things than texts, and a label may be any of these words.
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _wrong(f"the {what} must be a text or a whole number, not {shown(value)}; put a word in quotes")
+        raise said(f"the {what} must be a text or a whole number, not {shown(value)}; put a word in quotes")
     if isinstance(value, int) and abs(value) > LARGEST:
-        raise _wrong(f"the {what} is too large a number: {shown(value)}")
+        raise said(f"the {what} is too large a number: {shown(value)}")
     text = str(value).strip()
     if not text:
-        raise _wrong(f"the {what} is empty")
+        raise said(f"the {what} is empty")
     return text
 
 
 def _pairs(entry: str) -> list[tuple[str, str]]:
     pairs = [part.split("=") for part in entry.split(",")]
     if any(len(pair) != 2 for pair in pairs):
-        raise _wrong(f"{shown(entry)}: {FORM}; names that hold a comma or '=' go into a file")
+        raise said(f"{shown(entry)}: {FORM}; names that hold a comma or '=' go into a file")
     return [(label, name) for label, name in pairs]
 
 
@@ -86,13 +85,9 @@ def _file(entry: str) -> list[tuple[str, Any]]:
     try:
         found = json.loads(Path(entry).read_text(encoding="utf-8-sig"), object_pairs_hook=_Object)
     except OSError as error:
-        raise _wrong(f"{shown(entry)}: cannot be read: {error.strerror}; {FORM}") from error
+        raise said(f"{shown(entry)}: cannot be read: {error.strerror}; {FORM}") from error
     except (ValueError, RecursionError) as error:
-        raise _wrong(f"{shown(entry)}: is no JSON: {error}") from error
+        raise said(f"{shown(entry)}: is no JSON: {error}") from error
     if not isinstance(found, _Object):
-        raise _wrong(f'{shown(entry)}: must hold one JSON object, such as {{"LABEL": "CLASS"}}')
+        raise said(f'{shown(entry)}: must hold one JSON object, such as {{"LABEL": "CLASS"}}')
     return found
-
-
-def _wrong(reason: str) -> PydanticCustomError:
-    return PydanticCustomError(SAID, "{reason}", {"reason": reason})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compressor.options.registry import PluginOptions, Registry
-from compressor.options.section import Common, Section
+from compressor.options.section import Common, Section, said, shown
 from compressor.options.training import SubstitutionResourcesConfig, TrainingConfig
 
 ALGORITHM_REGISTRY = Registry(
@@ -111,6 +111,47 @@ class AdaptiveConfig(SubstitutionResourcesConfig):
     iterations: int = Field(
         60, ge=1, le=10_000, description="Maximum number of ADMM iterations of the fast solver."
     )
+    speedup: Annotated[float | None, Common()] = Field(
+        None,
+        gt=1,
+        le=1000,
+        description="Remove heads, neurons and whole blocks until the exported model is predicted to be this "
+        "many times as fast as the dense model in PyTorch, by --latency-table. Where the measured error is "
+        "smallest, most is removed. In place of --sparsity.",
+    )
+    latency_budget_ms: float | None = Field(
+        None,
+        gt=0,
+        description="As --speedup, until the predicted latency, averaged over the shapes of the table, is at "
+        "most this many milliseconds.",
+    )
+    latency_table: Annotated[str | None, Common()] = Field(
+        None, description="File of compress latency-table: the latency of each width on the target machine."
+    )
+    allocation_trials: int = Field(
+        48,
+        ge=0,
+        le=100_000,
+        description="With --speedup: number of random variations of the allocated widths. The one with the "
+        "lowest divergence from the dense model on calibration texts is used.",
+    )
+
+    @property
+    def has_latency_goal(self) -> bool:
+        """Whether widths are chosen for a latency, in place of a sparsity."""
+        return self.speedup is not None or self.latency_budget_ms is not None
+
+    @model_validator(mode="after")
+    def _one_latency_goal(self) -> Self:
+        if self.speedup is not None and self.latency_budget_ms is not None:
+            raise said("speedup: latency_budget_ms is given too; leave one of them out")
+        if self.has_latency_goal and self.latency_table is None:
+            raise said(
+                "latency_table: is missing; measure one with compress latency-table, and name its file"
+            )
+        if self.latency_table is not None and not self.has_latency_goal:
+            raise said("latency_table: has no effect without speedup or latency_budget_ms; add one of them")
+        return self
 
 
 class RandomizedConfig(TrainingConfig):
@@ -278,10 +319,13 @@ class PruneConfig(Section):
         description="Options of an algorithm that a package registers, by their names; on the command line "
         "NAME=VALUE, repeated.",
     )
+    # Before the pattern, which depends on it.
+    adaptive: AdaptiveConfig = AdaptiveConfig()
     pattern: Annotated[str, Common()] = Field(
-        "unstructured",
+        "",
+        validate_default=True,
         description="unstructured; N:M such as 2:4 (N of M weights are kept); or structured (attention "
-        "heads and feed-forward neurons are removed).",
+        "heads and feed-forward neurons are removed). By default unstructured, or structured with --speedup.",
     )
     sparsity: Annotated[float | None, Common()] = Field(
         None,
@@ -300,7 +344,6 @@ class PruneConfig(Section):
         ge=1,
         description="Number of calibration texts, drawn with the seed; randomized trains on all.",
     )
-    adaptive: AdaptiveConfig = AdaptiveConfig()
     randomized: RandomizedConfig = RandomizedConfig()
 
     @field_validator("algorithm_options")
@@ -309,3 +352,32 @@ class PruneConfig(Section):
         # Of an unknown algorithm no options are known.
         known = info.data.get("algorithm")
         return given if known is None else ALGORITHM_REGISTRY.checked_options(known, given)
+
+    @field_validator("adaptive")
+    @classmethod
+    def _only_adaptive_has_latency_goals(cls, given: AdaptiveConfig, info: ValidationInfo) -> AdaptiveConfig:
+        algorithm = info.data.get("algorithm", "adaptive")
+        if given.has_latency_goal and algorithm != "adaptive":
+            raise said(
+                f"speedup and latency_budget_ms: algorithm {algorithm} cannot choose widths; use algorithm "
+                f"adaptive, or a sparsity"
+            )
+        return given
+
+    @field_validator("pattern")
+    @classmethod
+    def _of_the_goal(cls, given: str, info: ValidationInfo) -> str:
+        adaptive = info.data.get("adaptive")
+        if adaptive is None or not adaptive.has_latency_goal:
+            return given or "unstructured"
+        if given not in ("", "structured"):
+            raise said(f"{shown(given)}: with a speedup heads and neurons are removed; leave the pattern out")
+        return "structured"
+
+    @field_validator("sparsity")
+    @classmethod
+    def _not_beside_a_latency_goal(cls, given: float | None, info: ValidationInfo) -> float | None:
+        adaptive = info.data.get("adaptive")
+        if given is not None and adaptive is not None and adaptive.has_latency_goal:
+            raise said(f"{given:g}: the speedup decides how much is removed; leave the sparsity out")
+        return given

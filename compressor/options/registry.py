@@ -16,10 +16,10 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, core_schema
 
 from compressor.errors import UserError, first_line
-from compressor.options.section import SAID, Section, describe, shown
+from compressor.options.section import Section, describe, said, shown
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Registry:
                 reason = f"{name} has no such options, but {shown(dict(given))} is given; leave it out"
             else:
                 reason = "; ".join(describe(problem, section) for problem in error.errors())
-            raise _wrong(reason) from error
+            raise said(reason) from error
         except UserError as error:
-            raise _wrong(str(error)) from error
+            raise said(str(error)) from error
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Make pydantic check names."""
@@ -111,7 +111,7 @@ class Registry:
         try:
             self.entry_point(name)
         except UserError as error:
-            raise _wrong(str(error).removeprefix(f"{self.kind}: ")) from error
+            raise said(str(error).removeprefix(f"{self.kind}: ")) from error
         return name
 
     def _unknown(self, name: str) -> str:
@@ -160,9 +160,9 @@ def parse_options(value: Any) -> Any:
     for entry in value:
         name, separator, text = str(entry).partition("=")
         if not separator or not name.strip():
-            raise _wrong(f"write NAME=VALUE, not {shown(entry)}")
+            raise said(f"write NAME=VALUE, not {shown(entry)}")
         if name.strip() in found:
-            raise _wrong(f"{name.strip()} is given more than once")
+            raise said(f"{name.strip()} is given more than once")
         found[name.strip()] = _value(text)
     return found
 
@@ -173,11 +173,7 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise _wrong(f"{shown(text)}: is no JSON: {error}") from error
-
-
-def _wrong(reason: str) -> PydanticCustomError:
-    return PydanticCustomError(SAID, "{reason}", {"reason": reason})
+        raise said(f"{shown(text)}: is no JSON: {error}") from error
 
 
 PluginOptions = Annotated[dict[str, Any], BeforeValidator(parse_options)]

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 MOST_SHOWN = 100
 # Type of errors whose message says all: what is wrong, the value, the way out.
@@ -27,6 +28,11 @@ class Section(BaseModel):
     """Part of a recipe. Unknown keys are errors; values do not change once checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def said(reason: str) -> PydanticCustomError:
+    """Return an error for a validator to raise, whose reason says what is wrong and the way out."""
+    return PydanticCustomError(SAID, "{reason}", {"reason": reason})
 
 
 def describe(problem: Any, model: type[BaseModel]) -> str:

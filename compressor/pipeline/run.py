@@ -33,7 +33,6 @@ from compressor.pipeline.keys import (
     trains_dense,
 )
 from compressor.pruning.interface import algorithm_named, check_pruning
-from compressor.pruning.patterns import parse_pattern
 from compressor.system.checkpoint import remove_leftovers
 from compressor.system.console import Progress
 from compressor.system.context import Context
@@ -55,7 +54,6 @@ def check_recipe(recipe: Recipe) -> None:
             options contradict each other.
     """
     checks: list[Callable[[], object]] = [
-        lambda: parse_pattern(recipe.prune.pattern, recipe.prune.sparsity, recipe.prune.scope),
         lambda: check_pruning(recipe.prune),
         lambda: prepare_gates(recipe.validate_, recipe.attack),
         lambda: precision_of(recipe.export),

@@ -66,7 +66,7 @@ def _smallest_structures(classifier: Classifier, pattern: Structured) -> Pruning
         neurons += linear_at(block, names.neurons_out).weight.square().sum(dim=0)
         remove_heads(model, index, _smallest(heads, pattern))
         remove_neurons(model, index, _smallest(neurons, pattern))
-        records += [LayerRecord(n, pattern.sparsity) for group in layout.group_names(index) for n in group]
+        records += [LayerRecord(n, pattern.share) for group in layout.group_names(index) for n in group]
     set_neuron_count(model)
     return PruningResult({}, records)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from compressor.models.classifier import (
     weights_bytes,
     weights_fingerprint,
 )
+from compressor.models.latency_table import Widths
 from compressor.models.reuse import decides
 from compressor.models.structure import head_size
 from compressor.options import (
@@ -80,7 +82,7 @@ class PruningJob:
         Raises:
             UserError: the config describes none.
         """
-        return parse_pattern(self.config.pattern, self.config.sparsity, self.config.scope)
+        return pattern_of(self.config)
 
     @property
     def mask_pattern(self) -> MaskPattern:
@@ -109,12 +111,14 @@ class PruningResult:
         details: facts of the algorithm's own, ready for JSON.
         patterns: the pattern of each group of layers that have their zeros together; of layers that
             are not named, each has the job's.
+        widths: what each encoder layer keeps, where they were chosen one by one.
     """
 
     masks: dict[str, Tensor]
     layers: list[LayerRecord]
     details: dict[str, Any] = field(default_factory=dict)
     patterns: dict[tuple[str, ...], MaskPattern] = field(default_factory=dict)
+    widths: list[Widths] | None = None
 
 
 class Algorithm(ABC):
@@ -197,8 +201,20 @@ def _at(place: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def pattern_of(config: PruneConfig) -> Pattern:
+    """Return the sparsity pattern that options describe.
+
+    Raises:
+        UserError: they describe none.
+    """
+    if config.adaptive.has_latency_goal:
+        return Structured(None)
+    return parse_pattern(config.pattern, config.sparsity, config.scope)
+
+
 def check_pruning(config: PruneConfig) -> None:
-    """Raise a `UserError` if options contradict each other."""
+    """Raise a `UserError` if options contradict each other, or describe no pattern."""
+    pattern_of(config)
     algorithm_named(config.algorithm).check(config)
 
 
@@ -221,7 +237,7 @@ def prune_classifier(
         if not torch.isfinite(linear.weight).all():
             raise RuntimeError(f"{job.config.algorithm}: {name} holds NaN or infinity")
     if isinstance(pattern, Structured):
-        _check_sizes(classifier, before, pattern)
+        _check_sizes(classifier, result.widths or uniform_widths(before, classifier, pattern))
     else:
         _check_masks(linears, result, pattern)
         # A product with a mask leaves negative zeros, which differ in a bit and do not pack.
@@ -256,17 +272,39 @@ def _stacked(masks: list[Tensor]) -> Tensor:
     return torch.cat([mask.flatten() for mask in masks])[None]
 
 
-def _check_sizes(classifier: Classifier, before: dict[str, torch.Size], pattern: Structured) -> None:
-    """Raise a `RuntimeError` if a layer has not lost its heads or neurons."""
+def uniform_widths(
+    shapes: Mapping[str, torch.Size], classifier: Classifier, pattern: Structured
+) -> list[Widths]:
+    """Return what each encoder layer keeps under a structured pattern with a sparsity.
+
+    Args:
+        shapes: of the dense model's encoder matrices, by name.
+    """
+    names, size = classifier.layout.linears, head_size(classifier.model)
+    found = []
+    for index in range(len(classifier.layout.blocks(classifier.model))):
+        prefix = classifier.layout.block_prefix(index)
+        heads = shapes[prefix + names.attention_output][1] // size
+        neurons = shapes[prefix + names.neurons_out][1]
+        found.append(Widths(heads - pattern.removed_count(heads), neurons - pattern.removed_count(neurons)))
+    return found
+
+
+def _check_sizes(classifier: Classifier, widths: Sequence[Widths]) -> None:
+    """Raise a `RuntimeError` if a layer has not the heads and neurons that it should have.
+
+    Of a block that goes as a whole one head or neuron stays, without effect.
+    """
     names, linears = classifier.layout.linears, encoder_linears(classifier.model)
     sizes = {names.attention_output: head_size(classifier.model), names.neurons_out: 1}
-    for index in range(len(classifier.layout.blocks(classifier.model))):
-        for own, size in sizes.items():
+    for index, layer in enumerate(widths):
+        for (own, size), kept in zip(sizes.items(), layer, strict=True):
             name = classifier.layout.block_prefix(index) + own
-            whole = before[name][1] // size
-            expected = (whole - pattern.removed_count(whole)) * size
+            expected = max(1, kept) * size
             if linears[name].in_features != expected:
                 raise RuntimeError(f"{name} has {linears[name].in_features} inputs and not {expected}")
+            if not kept and linears[name].weight.count_nonzero():
+                raise RuntimeError(f"{name} is to have no effect, and has weights that are not zero")
 
 
 @claims_output
@@ -288,7 +326,7 @@ def prune_directory(
     algorithm = _runnable_algorithm(config)
     # First of all: it says on which GPU a model is loaded.
     ranks = join_ranks()
-    pattern = parse_pattern(config.pattern, config.sparsity, config.scope)
+    pattern = pattern_of(config)
     classifier = load_classifier(model, prepare(run), lengths={"max_length": columns.max_length})
     _check_shapes(classifier, pattern)
     data = _calibration_texts(calibration, classifier, algorithm, context)

@@ -127,12 +127,15 @@ class Structured:
     """Whole attention heads and whole neurons of the feed-forward part are taken out of each layer.
 
     The model gets smaller, and no weight in it is zero for it.
+
+    Attributes:
+        sparsity: share of each layer that goes; None where a latency decides, layer by layer.
     """
 
-    sparsity: float
+    sparsity: float | None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.sparsity < 1.0:
+        if self.sparsity is not None and not 0.0 <= self.sparsity < 1.0:
             raise UserError(f"sparsity {self.sparsity}: must be at least 0 and less than 1")
 
     def __str__(self) -> str:
@@ -141,9 +144,20 @@ class Structured:
     def check_shape(self, name: str, weight: Tensor) -> None:
         """Every model has heads and neurons."""
 
+    @property
+    def share(self) -> float:
+        """Share of each layer that goes.
+
+        Raises:
+            ValueError: a latency decides.
+        """
+        if self.sparsity is None:
+            raise ValueError("how much of a layer goes is decided by a latency")
+        return self.sparsity
+
     def removed_count(self, size: int) -> int:
         """How many of a layer's heads, or neurons, go."""
-        return pruned_count(size, self.sparsity)
+        return pruned_count(size, self.share)
 
 
 # Patterns that zero weights, and all of them.

@@ -343,11 +343,15 @@ class SideBySide:
         self._index += 1
 
     @torch.no_grad()
-    def last_first_tokens(self) -> Tensor:
-        """Last hidden states of [CLS], `(texts, hidden)`, of the dense model, from where the walk stands."""
+    def last_first_tokens(self, every: int = 1) -> Tensor:
+        """Last hidden states of [CLS], `(texts, hidden)`, of the dense model, from where the walk stands.
+
+        Args:
+            every: step between the batches that are looked at, which have similar lengths in each.
+        """
         firsts = []
-        for i, state in enumerate(self._dense_states):
-            hidden, arguments = state.to(self._device), self._arguments(i)
+        for i in range(0, len(self._dense_states), every):
+            hidden, arguments = self._dense_states[i].to(self._device), self._arguments(i)
             for block in self._layout.blocks(self.dense)[self._index :]:
                 hidden = _run(block, hidden, arguments)
             # A copy: a view would keep the states of all tokens.

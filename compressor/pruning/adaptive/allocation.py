@@ -132,7 +132,7 @@ def _measured_curves(
         for sparsity in MEASURED:
             pruned, _ = greedy(group.weight, hessian, replace(pattern, sparsity=sparsity))
             bias = group.bias + (group.weight - pruned) @ moments.pruned_mean
-            with _replaced(group, pruned, bias):
+            with replaced(group, pruned, bias):
                 change = walk.last_first_tokens() - whole
             errors.append(float(change.square().sum() / whole.square().sum()))
         curves[group.names] = _interpolated(errors)
@@ -143,8 +143,8 @@ def _measured_curves(
 
 
 @contextmanager
-def _replaced(group: LinearGroup, weight: Tensor, bias: Tensor) -> Iterator[None]:
-    """Another stacked weight and bias in the group's layers for a while."""
+def replaced(group: LinearGroup, weight: Tensor, bias: Tensor) -> Iterator[None]:
+    """Put another stacked weight and bias in the group's layers for a while."""
     kept = [(linear.weight.clone(), linear.bias.clone()) for linear in group.linears]
     for linear, w, b in zip(group.linears, group.split(weight), group.split(bias), strict=True):
         linear.weight.copy_(w)

@@ -6,15 +6,16 @@ or what a given mask keeps is re-solved; the walk in `layerwise.py` goes from gr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from compressor.models.classifier import Classifier
 from compressor.models.encoders.registry import layout_of
+from compressor.models.latency_table import Widths
 from compressor.models.structure import remove_heads, remove_neurons
 from compressor.options import AdaptiveConfig
 from compressor.pruning.adaptive.reconstruction import reconstruct_block
@@ -25,11 +26,14 @@ from compressor.pruning.layerwise import (
     damped_hessian,
     set_linears,
 )
-from compressor.pruning.patterns import MaskPattern, Structured
+from compressor.pruning.patterns import MaskPattern
 from compressor.pruning.record import LayerRecord
 from compressor.pruning.solvers.solvers import adapted_weight, reconstruction_error, solve
-from compressor.pruning.solvers.structured import remove_columns
+from compressor.pruning.solvers.structured import kept_columns, removal_order, weight_on
 from compressor.pruning.walk import Moments, SideBySide
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -131,41 +135,76 @@ class StructuredSolver(_AdaptiveSolver):
     """
 
     options: AdaptiveConfig
-    pattern: Structured
+    widths: Sequence[Widths]
     head_size: int
     seed: int
 
     def solve(self, group: LinearGroup, moments: Moments) -> Solution:
         problem = linear_problem(group.names[0], group.weight, group.bias, moments, self.options)
-        size = self._removable_size(group)
+        size = removable_size(group, self.head_size)
         if size is None:
             return replace(_split(group, problem, problem.target, None), masks=[])
-        count = self.pattern.removed_count(problem.target.shape[1] // size)
-        pruned, removed = remove_columns(problem.target, problem.hessian, size, count)
-        kept = _kept_columns(problem.target.shape[1], size, removed)
-        whole = torch.zeros_like(problem.target)
-        whole[:, kept] = pruned
-        solution = _split(group, problem, whole, kept.to(whole.device).expand_as(whole))
-        return replace(solution, weights=[w[:, kept] for w in solution.weights], masks=[], removed=removed)
-
-    def _removable_size(self, group: LinearGroup) -> int | None:
-        """Columns that go together in front of a group, or None where nothing goes."""
-        if group.first == group.layout.linears.attention_output:
-            return self.head_size
-        return 1 if group.first == group.layout.linears.neurons_out else None
+        groups = problem.target.shape[1] // size
+        kept = self.widths[group.index][size == 1]
+        order = removal_order(problem.target, problem.hessian, size, groups - kept)
+        level = narrowed(problem.target, problem.hessian, size, order)
+        solution = _split(group, problem, level.whole, level.effective.expand_as(level.whole))
+        weights = [weight[:, level.stays] for weight in solution.weights]
+        return replace(solution, weights=weights, masks=[], removed=level.removed)
 
     def apply(self, classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
-        if solution.removed and self._removable_size(group) == 1:
-            remove_neurons(classifier.model, group.index, solution.removed)
-        elif solution.removed:
-            remove_heads(classifier.model, group.index, solution.removed)
+        remove_inputs(classifier.model, group, solution.removed)
         set_linears(classifier, group, solution)
 
 
-def _kept_columns(in_features: int, size: int, removed: list[int]) -> Tensor:
-    kept = torch.ones(in_features // size, dtype=torch.bool)
-    kept[removed] = False
-    return kept.repeat_interleave(size)
+def removable_size(group: LinearGroup, head_size: int) -> int | None:
+    """Return how many input columns of a group go together: a head's, or a neuron's; None where none go."""
+    if group.first == group.layout.linears.attention_output:
+        return head_size
+    return 1 if group.first == group.layout.linears.neurons_out else None
+
+
+def remove_inputs(model: PreTrainedModel, group: LinearGroup, removed: Sequence[int]) -> None:
+    """Take heads, or neurons, out of the encoder layer whose outputs a group takes in."""
+    if removed and group.first == group.layout.linears.neurons_out:
+        remove_neurons(model, group.index, removed)
+    elif removed:
+        remove_heads(model, group.index, removed)
+
+
+@dataclass(frozen=True)
+class NarrowedWeight:
+    """A stacked weight whose inputs are partly removed.
+
+    Attributes:
+        whole: `(out, in)`, zero in the columns without effect.
+        effective: `(in,)` bool, the columns that have one.
+        stays: `(in,)` bool, the columns of a model that is cut. A layer has one head and one neuron at
+            least: where all go, the last one stays, without effect.
+        removed: heads or neurons that are cut out, ascending.
+    """
+
+    whole: Tensor
+    effective: Tensor
+    stays: Tensor
+    removed: list[int]
+
+
+def narrowed(target: Tensor, hessian: Tensor, size: int, order: Sequence[int]) -> NarrowedWeight:
+    """Return the least squares without some groups of inputs.
+
+    Args:
+        target: `(out, in)`.
+        hessian: `(in, in)`, positive definite.
+        size: columns of a group.
+        order: groups to remove, in the order in which they go.
+    """
+    width = target.shape[1]
+    effective = kept_columns(width, size, order)
+    removed = sorted(order[: width // size - 1])
+    whole = torch.zeros_like(target)
+    whole[:, effective] = weight_on(target, hessian, effective)
+    return NarrowedWeight(whole, effective.to(target.device), kept_columns(width, size, removed), removed)
 
 
 def _split(group: LinearGroup, problem: LinearProblem, solved: Tensor, mask: Tensor | None) -> Solution:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,14 +15,16 @@ from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.lexicon.word_vectors import WordVectors
 from compressor.models.batching import encode
-from compressor.models.classifier import Classifier
+from compressor.models.classifier import Classifier, encoder_weights
+from compressor.models.latency_table import Widths, read_latency_table
 from compressor.models.structure import head_size, set_neuron_count
 from compressor.options import PruneConfig
 from compressor.pruning.adaptive.allocation import allocate, by_layer, uniform_patterns
 from compressor.pruning.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
 from compressor.pruning.adaptive.distillation import distill, readable, split_texts
 from compressor.pruning.adaptive.group_solvers import SparseSolver, StructuredSolver, resolve_heads
-from compressor.pruning.interface import Algorithm, PruningJob, PruningResult
+from compressor.pruning.adaptive.widths import allocate_widths
+from compressor.pruning.interface import Algorithm, PruningJob, PruningResult, uniform_widths
 from compressor.pruning.layerwise import GroupSolver, calibration_texts, prune_layerwise
 from compressor.pruning.patterns import MaskPattern, Structured, Unstructured
 from compressor.system.console import Progress
@@ -50,9 +53,12 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
         )
     details: dict[str, object] = {}
     patterns: dict[tuple[str, ...], MaskPattern] = {}
+    widths: list[Widths] | None = None
     solver: GroupSolver
     if isinstance(pattern, Structured):
-        solver = StructuredSolver(options, pattern, head_size(classifier.model), job.seed)
+        widths, found_details = _layer_widths(classifier, data, job, pattern, progress)
+        details |= found_details
+        solver = StructuredSolver(options, widths, head_size(classifier.model), job.seed)
     else:
         patterns = _group_patterns(classifier, data, job, progress)
         details["sparsities"] = {names[0]: own.sparsity for names, own in patterns.items()}
@@ -68,7 +74,24 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     if options.distillation_steps:
         details |= _distill(classifier, dense, data, job, found.masks, progress)
     details["calibration_examples"] = found.examples
-    return PruningResult(found.masks, found.records, details, patterns)
+    return PruningResult(found.masks, found.records, details, patterns, widths)
+
+
+def _layer_widths(
+    classifier: Classifier, data: TextData, job: PruningJob, pattern: Structured, progress: Progress
+) -> tuple[list[Widths], dict[str, object]]:
+    """Return what each encoder layer keeps, by the job's sparsity or latency, and facts for the record."""
+    options = job.config.adaptive
+    if options.latency_table is None:
+        shapes = {name: weight.shape for name, weight in encoder_weights(classifier.model).items()}
+        return uniform_widths(shapes, classifier, pattern), {}
+    table = read_latency_table(Path(options.latency_table))
+    found = allocate_widths(classifier, data, job, table, progress)
+    progress.log(
+        f"Widths for {found.speedup:.3g} times dense PyTorch, as predicted (heads-neurons by layer): "
+        + ", ".join(f"{own.heads}-{own.neurons}" for own in found.widths)
+    )
+    return found.widths, found.details()
 
 
 def _distill(

@@ -6,28 +6,13 @@ in ZipLM, Kurtic, Frantar & Alistarh, NeurIPS 2023). Pure functions, float64 as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 # Single columns are eliminated lazily: the matrices take in so many steps at once.
 LAZY_STEPS = 64
-
-
-def remove_columns(target: Tensor, hessian: Tensor, group_size: int, count: int) -> tuple[Tensor, list[int]]:
-    """Remove the `count` groups of columns whose loss, with the others corrected, is least.
-
-    Args:
-        target: `(out, in)`, the adapted weight.
-        hessian: `(in, in)`, positive definite.
-        group_size: columns of a group; divides `in`.
-        count: groups to remove.
-
-    Returns:
-        `(out, in - count * group_size)`, the least squares on the columns that stay, and the
-        removed groups, ascending.
-    """
-    removed = removal_order(target, hessian, group_size, count)
-    return weight_on(target, hessian, kept_columns(target.shape[1], group_size, removed)), sorted(removed)
 
 
 def removal_order(target: Tensor, hessian: Tensor, group_size: int, count: int) -> list[int]:
@@ -48,10 +33,10 @@ def removal_order(target: Tensor, hessian: Tensor, group_size: int, count: int) 
     return _order_of_groups(target.clone(), inverse, group_size, count)
 
 
-def kept_columns(width: int, group_size: int, removed: list[int]) -> Tensor:
+def kept_columns(width: int, group_size: int, removed: Sequence[int]) -> Tensor:
     """Return which of so many columns stay without these groups, `(width,)` bool."""
     kept = torch.ones(width // group_size, dtype=torch.bool)
-    kept[removed] = False
+    kept[list(removed)] = False
     return kept.repeat_interleave(group_size)
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compressor.pruning.solvers.structured import removal_order, remove_columns
+from compressor.pruning.solvers.structured import kept_columns, removal_order, weight_on
 
 SEEDS = st.integers(0, 2**31 - 1)
 SIZES = [1, 2, 3]
@@ -21,6 +21,12 @@ def problem(seed, rows, width):
     hessian = inputs.T @ inputs
     hessian += 0.01 * np.diag(hessian).mean() * np.eye(width)
     return torch.from_numpy(generator.standard_normal((rows, width))), torch.from_numpy(hessian)
+
+
+def remove_columns(target, hessian, size, count):
+    """The weight on what stays after `count` groups, and the groups that went, ascending."""
+    removed = removal_order(target, hessian, size, count)
+    return weight_on(target, hessian, kept_columns(target.shape[1], size, removed)), sorted(removed)
 
 
 def columns_without(removed, groups, size):
