@@ -117,7 +117,8 @@ class LatencyTable(BaseModel):
     def weights(self) -> NDArray[np.float64]:
         """Share of each shape, `(shapes,)` float64; their sum is 1."""
         weights = np.array([shape.weight for shape in self.shapes], dtype=np.float64)
-        return weights / weights.sum()
+        shares: NDArray[np.float64] = weights / weights.sum()
+        return shares
 
     def predicted_ms(self, widths: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
         """Return the milliseconds of a model at each shape, `(shapes,)` float64.
