@@ -167,7 +167,7 @@ def encoder_initializers(path: Path, layout: EncoderLayout) -> dict[str, Tensor]
 
     Returns:
         For each layer name, as in the model, `(out, in)`: float32, also for what is stored in half
-        precision; int8 for what is quantized.
+        precision; int8 for what is quantized. Blocks that have no effect have no weights.
 
     Raises:
         UserError: it is no graph, one of an opset that is not known here, or one without such an encoder.
@@ -182,7 +182,7 @@ def encoder_initializers(path: Path, layout: EncoderLayout) -> dict[str, Tensor]
         raise UserError(
             f"{path}: has opset {opset(model)}, and opsets up to {newest} are known here; {EXPORT_AGAIN}"
         )
-    if not weights:
+    if not any(layout.place_of(name) for name, _ in _stored(model.graph)):
         raise UserError(f"{path}: holds no encoder of a {layout.title} classifier; {EXPORT_AGAIN}")
     return weights
 

@@ -30,8 +30,10 @@ class LayerWidths:
     """What an encoder layer has of heads and dimensions.
 
     Attributes:
+        heads: 0 where the attention has no effect.
         score_width: dimensions of a head's query and key.
         value_width: dimensions of a head's value.
+        neurons: 0 where the feed-forward part has no effect.
     """
 
     heads: int
@@ -68,14 +70,60 @@ class NarrowSelfAttention(nn.Module):
         return (probabilities @ value).transpose(1, 2).flatten(2), probabilities
 
 
+class _Weightless(nn.Linear):
+    """A linear layer whose weight has no elements."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing: PyTorch warns of a weight without elements."""
+
+
+class NoFeatures(_Weightless):
+    """A linear layer without outputs: tensors `(..., in_features)` become `(..., 0)`."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__(in_features, 0)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs[..., :0]
+
+
+class BiasAlone(_Weightless):
+    """A linear layer without inputs: its output is its bias `(out_features,)`, the same for each token."""
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__(0, len(bias), dtype=bias.dtype)
+        self.bias = nn.Parameter(bias.detach().clone())
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.bias
+
+
+class NoAttention(nn.Module):
+    """Self-attention without heads: hidden states `(batch, tokens, width)` become `(batch, tokens, 0)`.
+
+    Takes and returns what the encoder layer of Hugging Face expects, but for the probabilities.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (NoFeatures(width) for _ in range(3))
+        self.num_attention_heads = 0
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
+        return hidden_states[..., :0], None
+
+
 def shrink(classifier: Classifier) -> Classifier:
     """A copy of a classifier (eager attention) without the neurons and dimensions that have no effect."""
     model = copy.deepcopy(classifier.model)
     layout = classifier.layout
     for block in layout.blocks(model):
         _shrink_feed_forward(layout, block)
-        if layout.scores_by_content(block):
-            _shrink_attention(layout, block)
+        alive = _absorb_values(layout, block)
+        if not alive.any():
+            _remove_attention(layout, block)
+        elif layout.scores_by_content(block):
+            _shrink_attention(layout, block, alive)
     return Classifier(model, classifier.tokenizer, classifier.source)
 
 
@@ -91,8 +139,8 @@ def layer_widths(model: PreTrainedModel) -> list[LayerWidths]:
         found.append(
             LayerWidths(
                 heads=heads,
-                score_width=query.out_features // heads,
-                value_width=value.out_features // heads,
+                score_width=query.out_features // max(1, heads),
+                value_width=value.out_features // max(1, heads),
                 neurons=inner.out_features,
             )
         )
@@ -104,23 +152,50 @@ def _shrink_feed_forward(layout: EncoderLayout, block: nn.Module) -> None:
     inner, outer = linear_at(block, names.neurons_in), linear_at(block, names.neurons_out)
     constant = _zero_rows(inner.weight)
     _absorb(outer, constant, layout.activation(block)(inner.bias.detach()))
-    kept = _at_least_one(~constant & ~_zero_rows(outer.weight.T))
-    block.set_submodule(names.neurons_in, _rows(inner, kept))
-    block.set_submodule(names.neurons_out, _columns(outer, kept))
+    kept = ~constant & ~_zero_rows(outer.weight.T)
+    if kept.any():
+        block.set_submodule(names.neurons_in, _rows(inner, kept))
+        block.set_submodule(names.neurons_out, _columns(outer, kept))
+    else:
+        block.set_submodule(names.neurons_in, NoFeatures(inner.in_features))
+        block.set_submodule(names.neurons_out, BiasAlone(outer.bias))
 
 
-def _shrink_attention(layout: EncoderLayout, block: nn.Module) -> None:
+def _absorb_values(layout: EncoderLayout, block: nn.Module) -> Tensor:
+    """Put values that are the same at each token into the output's bias; return which others have an effect.
+
+    Returns:
+        `(heads, width)` bool.
+    """
+    value, outer = (
+        linear_at(block, name) for name in (layout.linears.value, layout.linears.attention_output)
+    )
+    # Attention weights sum to 1, so a value that is the same at each token comes out as it is.
+    constant = _zero_rows(value.weight)
+    _absorb(outer, constant, value.bias.detach())
+    return (~constant & ~_zero_rows(outer.weight.T)).reshape(layout.head_count(block), -1)
+
+
+def _remove_attention(layout: EncoderLayout, block: nn.Module) -> None:
+    query, outer = (
+        linear_at(block, name) for name in (layout.linears.query, layout.linears.attention_output)
+    )
+    block.set_submodule(layout.attention, NoAttention(query.in_features))
+    block.set_submodule(layout.linears.attention_output, BiasAlone(outer.bias))
+
+
+def _shrink_attention(layout: EncoderLayout, block: nn.Module, values: Tensor) -> None:
+    """Cut out the heads and dimensions without effect; one head at least has some.
+
+    Args:
+        values: dimensions of values that have an effect, `(heads, width)` bool.
+    """
     names = layout.linears
     query, key, value, outer = (
         linear_at(block, name) for name in (names.query, names.key, names.value, names.attention_output)
     )
-    heads = layout.head_count(block)
-    width = query.out_features // heads
-    # Attention weights sum to 1, so a value that is the same at each token comes out as it is.
-    constant = _zero_rows(value.weight)
-    _absorb(outer, constant, value.bias.detach())
-    values = (~constant & ~_zero_rows(outer.weight.T)).reshape(heads, width)
-    alive = _at_least_one(values.any(dim=1))
+    heads, width = values.shape
+    alive = values.any(dim=1)
     # A key that is the same at each token moves all scores of a query alike: the softmax does not see it.
     silent_query = _zero_rows(query.weight) & (query.bias == 0)
     scores = (~silent_query & ~_zero_rows(key.weight)).reshape(heads, width)
@@ -142,20 +217,12 @@ def _zero_rows(weight: Tensor) -> Tensor:
     return (weight == 0).all(dim=1)
 
 
-def _at_least_one(kept: Tensor) -> Tensor:
-    """All dimensions may be without effect, but a matrix needs one."""
-    if not kept.any():
-        kept = kept.clone()
-        kept[0] = True
-    return kept
-
-
 def _level(needed: Tensor, alive: Tensor) -> Tensor:
     """Which dimensions stay, flat, so that all living heads keep as many: what the fullest one needs.
 
     Args:
         needed: `(heads, width)` bool.
-        alive: `(heads,)` bool.
+        alive: `(heads,)` bool, not all False.
     """
     count = max(1, int(needed[alive].sum(dim=1).max()))
     order = needed.to(torch.int8).argsort(dim=1, descending=True, stable=True)

@@ -41,7 +41,7 @@ from compressor.models.loading import (
     read_config,
     reason_of,
 )
-from compressor.models.structure import classifier_class, cut_listed_heads, with_all_heads
+from compressor.models.structure import classifier_class, cut_padded_layers, with_padded_layers
 from compressor.models.transformers_versions import names_of_mismatched, save_tokenizer
 from compressor.models.weight_files import (
     INDEX,
@@ -318,10 +318,7 @@ def _load(
     model.__class__ = layout.classifier_class()
     _check_keys(source, content, report, allow_new_head=allow_new_head)
     _check_finite(source, model)
-    try:
-        cut_listed_heads(model)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
+    _cut_padded_layers(source, model)
     model.eval().to(device)
     return Classifier(model, tokenizer, source)
 
@@ -369,6 +366,14 @@ def _check_finite(source: str, model: nn.Module) -> None:
             raise UserError(f"{source}: weight {name} holds NaN or infinity; the checkpoint is broken")
 
 
+def _cut_padded_layers(source: str, model: PreTrainedModel) -> None:
+    """Cut the zeros of a checkpoint out of a model; a `UserError` names the source."""
+    try:
+        cut_padded_layers(model)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
 def copied_classifier(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -398,6 +403,7 @@ def copied_classifier(
     own = copy.deepcopy(model).float().eval()
     for name, value in SET_VALUES.items():
         setattr(own.config, name, value)
+    _cut_padded_layers(source, own)
     return Classifier(own, tokenizer, source)
 
 
@@ -433,13 +439,13 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def save_classifier(classifier: Classifier, directory: Path) -> None:
-    """Write weights (safetensors), configuration and tokenizer; heads that were taken out are zeros.
+    """Write weights (safetensors), configuration and tokenizer; heads and neurons that are gone are zeros.
 
     Every version of transformers reads it.
     """
     with quiet():
         # Version 5 shows a bar of its own.
-        with_all_heads(classifier.model).save_pretrained(directory)
+        with_padded_layers(classifier.model).save_pretrained(directory)
     save_tokenizer(classifier.tokenizer, directory)
 
 
@@ -491,20 +497,21 @@ def encoder_linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
     """The linear layers that are pruned, by name, in the order in which data flows.
 
     They are the six matrices of each encoder layer: query, key, value and output of the attention, and
-    both of the feed-forward part. Embeddings, pooler and classifier are never pruned.
+    both of the feed-forward part. Embeddings, pooler and classifier are never pruned. Those of a block that
+    an export leaves out (`exporters/shrink.py`) have no weights and are not among them.
     """
     layout = layout_of(model)
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and layout.place_of(name) is not None
+        if isinstance(module, nn.Linear) and module.weight.numel() and layout.place_of(name) is not None
     }
 
 
 def sparsity_of(weights: Mapping[str, Tensor]) -> float:
-    """Share of zeros over all of `weights`."""
+    """Share of zeros over all of `weights`; 0 where there are none."""
     zeros = sum(int((weight == 0).sum()) for weight in weights.values())
-    return zeros / sum(weight.numel() for weight in weights.values())
+    return zeros / max(1, sum(weight.numel() for weight in weights.values()))
 
 
 def encoder_weights(model: PreTrainedModel) -> dict[str, Tensor]:

@@ -1,9 +1,13 @@
 """Taking attention heads and feed-forward neurons out of a model, so that it gets smaller.
 
-In memory the configuration has what was done: `pruned_heads` by layer, and the number of neurons. Version 5
-of transformers does not heed `pruned_heads`. So a checkpoint has every head, those that were taken out as
-zeros, and lists them under a key that transformers keeps and does not read: every version loads a model with
-the same answers, and `cut_listed_heads` makes it small again. All versions heed the number of neurons.
+In memory the configuration has what was done: `pruned_heads` by layer, and the number of neurons, which
+`layer_neurons` has for each layer where they differ. Version 5 of transformers does not heed the first, and
+no version the last. So in a checkpoint all layers are alike: heads that were taken out are zeros, and so are
+neurons up to the number of the widest layer. It lists both under keys that transformers keeps and does not
+read: every version loads a model with the same answers, and `cut_padded_layers` makes it small again.
+
+A block that is gone as a whole keeps one head, or one neuron, with output weights of zero, in memory and on
+disk. An export leaves it out (`exporters/shrink.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UserError
-from compressor.models.encoders.keys import REMOVED_HEADS
+from compressor.models.encoders.keys import LAYER_NEURONS, REMOVED_HEADS, UNPADDED_NEURONS
 from compressor.models.encoders.registry import layout_of, layout_of_type
 from compressor.models.transformers_versions import takes_out_heads
 
@@ -49,11 +53,44 @@ def remove_heads(model: PreTrainedModel, index: int, heads: Sequence[int]) -> No
     model.config.pruned_heads = {**removed, index: sorted({*gone, *(present[head] for head in heads)})}
 
 
+def remove_attention(model: PreTrainedModel, index: int) -> None:
+    """Take away all that the attention of encoder layer `index` does: one head of zeros stays.
+
+    The bias of its output layer stays as it is.
+    """
+    layout = layout_of(model)
+    block, names = layout.blocks(model)[index], layout.linears
+    remove_heads(model, index, range(1, layout.head_count(block)))
+    _zero(block, (names.query, names.key, names.value), names.attention_output)
+
+
+def remove_feed_forward(model: PreTrainedModel, index: int) -> None:
+    """Take away all that the feed-forward part of encoder layer `index` does: one neuron of zeros stays.
+
+    The bias of its output layer stays as it is. As after `remove_neurons`, `set_neuron_count` makes the
+    configuration fit.
+    """
+    layout = layout_of(model)
+    block, names = layout.blocks(model)[index], layout.linears
+    remove_neurons(model, index, range(1, linear_at(block, names.neurons_in).out_features))
+    _zero(block, (names.neurons_in,), names.neurons_out)
+
+
+@torch.no_grad()
+def _zero(block: nn.Module, inner: Sequence[str], outer: str) -> None:
+    """Set the linear layers `inner` of a block to zero, and of `outer` all but its bias."""
+    for name in inner:
+        for parameter in linear_at(block, name).parameters():
+            parameter.zero_()
+    linear_at(block, outer).weight.zero_()
+
+
 def classifier_class(config: Any) -> type[PreTrainedModel]:
-    """The class whose models lack the heads that a configuration lists as taken out of the weights."""
+    """The class whose models lack the heads and neurons that are not in the weights of a configuration."""
     whole = layout_of_type(config.model_type).classifier_class()
-    removed = _listed(config, PRUNED_HEADS)
-    if not removed or takes_out_heads(whole):
+    removed = {} if takes_out_heads(whole) else _listed(config, PRUNED_HEADS)
+    counts = getattr(config, LAYER_NEURONS, None) or []
+    if not removed and not counts:
         return whole
 
     class Narrowed(whole):  # type: ignore[misc, valid-type]
@@ -61,31 +98,40 @@ def classifier_class(config: Any) -> type[PreTrainedModel]:
             super().__init__(config)
             for index, heads in removed.items():
                 _cut_heads(self, index, heads)
+            for index, count in enumerate(counts):
+                _cut_neurons(self, index, range(count))
 
     return Narrowed
 
 
-def with_all_heads(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy with all the heads of its configuration, for a checkpoint; those that were taken out are zeros.
+def with_padded_layers(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy whose layers are alike, for a checkpoint; what was taken out, or is narrower, is zeros.
 
-    Its configuration lists these. A model that has all its heads is returned as it is.
+    Its configuration lists what the zeros stand for. A model whose layers are alike is returned as it is.
     """
     removed = _listed(model.config, PRUNED_HEADS)
-    if not any(removed.values()):
+    counts = getattr(model.config, LAYER_NEURONS, None) or []
+    if not any(removed.values()) and not counts:
         return model
-    whole = copy.deepcopy(model)
-    for index, heads in removed.items():
-        _add_zero_heads(whole, index, heads)
-    whole.config.pruned_heads = {}
-    setattr(whole.config, REMOVED_HEADS, removed)
-    return whole
+    padded = copy.deepcopy(model)
+    if any(removed.values()):
+        for index, heads in removed.items():
+            _add_zero_heads(padded, index, heads)
+        padded.config.pruned_heads = {}
+        setattr(padded.config, REMOVED_HEADS, removed)
+    if counts:
+        for index in range(len(counts)):
+            _add_zero_neurons(padded, index)
+        delattr(padded.config, LAYER_NEURONS)
+        setattr(padded.config, UNPADDED_NEURONS, counts)
+    return padded
 
 
-def cut_listed_heads(model: PreTrainedModel) -> None:
-    """Take the heads that a checkpoint lists, and has as zeros, out of a model that was loaded from it.
+def cut_padded_layers(model: PreTrainedModel) -> None:
+    """Take the heads and neurons that a checkpoint lists as zeros out of a model that was loaded from it.
 
     Raises:
-        UserError: such a head is not zero.
+        UserError: such a head or neuron is not zero.
     """
     config = model.config
     listed = _listed(config, REMOVED_HEADS)
@@ -96,6 +142,25 @@ def cut_listed_heads(model: PreTrainedModel) -> None:
         remove_heads(model, index, places)
     if hasattr(config, REMOVED_HEADS):
         delattr(config, REMOVED_HEADS)
+    counts = getattr(config, UNPADDED_NEURONS, None) or []
+    for index, count in enumerate(counts):
+        _check_zero_neurons(model, index, count)
+        _cut_neurons(model, index, range(count))
+    if counts:
+        set_neuron_count(model)
+    if hasattr(config, UNPADDED_NEURONS):
+        delattr(config, UNPADDED_NEURONS)
+
+
+def _check_zero_neurons(model: PreTrainedModel, index: int, count: int) -> None:
+    """Raise a `UserError` if neurons after the first `count` take part in a layer's output."""
+    layout = layout_of(model)
+    outer = linear_at(layout.blocks(model)[index], layout.linears.neurons_out)
+    if outer.weight[:, count:].count_nonzero():
+        raise UserError(
+            f"config.json: {UNPADDED_NEURONS}: layer {index} has weights that are not zero after the {count} "
+            f"neurons that it lists; remove the key if the model was changed after it had been written"
+        )
 
 
 def _check_zero(model: PreTrainedModel, index: int, heads: Collection[int]) -> None:
@@ -169,30 +234,51 @@ def _spread(linear: nn.Linear, places: Tensor, size: int, dim: int) -> nn.Linear
     return made
 
 
+def _add_zero_neurons(model: PreTrainedModel, index: int) -> None:
+    """Give a layer as many neurons as its configuration has, with weights of zero."""
+    layout = layout_of(model)
+    block, names, size = (
+        layout.blocks(model)[index],
+        layout.linears,
+        getattr(model.config, layout.neurons_key),
+    )
+    inner, outer = linear_at(block, names.neurons_in), linear_at(block, names.neurons_out)
+    places = torch.arange(inner.out_features)
+    block.set_submodule(names.neurons_in, _spread(inner, places, size, dim=0))
+    block.set_submodule(names.neurons_out, _spread(outer, places, size, dim=1))
+
+
 def remove_neurons(model: PreTrainedModel, index: int, neurons: Sequence[int]) -> None:
     """Take feed-forward neurons out of encoder layer `index`.
 
-    Once all layers have lost as many, `set_neuron_count` makes the configuration fit.
+    Once all layers have lost theirs, `set_neuron_count` makes the configuration fit.
     """
+    layout, gone = layout_of(model), set(neurons)
+    inner = linear_at(layout.blocks(model)[index], layout.linears.neurons_in)
+    _cut_neurons(model, index, [n for n in range(inner.out_features) if n not in gone])
+
+
+def _cut_neurons(model: PreTrainedModel, index: int, kept: Sequence[int]) -> None:
+    """Cut all neurons but some out of a layer's matrices."""
     from transformers.pytorch_utils import prune_linear_layer
 
     layout = layout_of(model)
-    block, names, gone = layout.blocks(model)[index], layout.linears, set(neurons)
+    block, names, places = layout.blocks(model)[index], layout.linears, torch.tensor(kept, dtype=torch.long)
     inner, outer = linear_at(block, names.neurons_in), linear_at(block, names.neurons_out)
-    kept = torch.tensor([n for n in range(inner.out_features) if n not in gone])
-    block.set_submodule(names.neurons_in, prune_linear_layer(inner, kept))
-    block.set_submodule(names.neurons_out, prune_linear_layer(outer, kept, dim=1))
+    block.set_submodule(names.neurons_in, prune_linear_layer(inner, places))
+    block.set_submodule(names.neurons_out, prune_linear_layer(outer, places, dim=1))
 
 
 def set_neuron_count(model: PreTrainedModel) -> None:
-    """Make the configuration tell how many neurons all feed-forward parts have now.
+    """Make the configuration tell how many neurons the feed-forward parts have now.
 
-    Raises:
-        RuntimeError: the layers differ; a configuration has one number (a bug).
+    It has the number of the widest, and where layers differ that of each.
     """
-    layout = layout_of(model)
+    layout, config = layout_of(model), model.config
     name = layout.linears.neurons_in
-    widths = {linear_at(block, name).out_features for block in layout.blocks(model)}
-    if len(widths) != 1:
-        raise RuntimeError(f"feed-forward parts differ in their width: {sorted(widths)}")
-    setattr(model.config, layout.neurons_key, widths.pop())
+    counts = [linear_at(block, name).out_features for block in layout.blocks(model)]
+    setattr(config, layout.neurons_key, max(counts))
+    if len(set(counts)) > 1:
+        setattr(config, LAYER_NEURONS, counts)
+    elif hasattr(config, LAYER_NEURONS):
+        delattr(config, LAYER_NEURONS)

@@ -116,14 +116,35 @@ def test_a_query_without_weights_and_bias_is_cut():
     assert_same(classifier, shrunk)
 
 
-@pytest.mark.parametrize("name", MATRICES)
-def test_a_matrix_of_zeros_alone_leaves_one_dimension_at_least(name):
+NO_ATTENTION, NO_FEED_FORWARD = LayerWidths(0, 0, 0, NEURONS), LayerWidths(HEADS, WIDTH, WIDTH, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # Attention weights that are all alike still average the values.
+        ("query", LayerWidths(HEADS, WIDTH, WIDTH, NEURONS)),
+        ("key", LayerWidths(HEADS, 1, WIDTH, NEURONS)),
+        ("value", NO_ATTENTION),
+        ("attention.output", NO_ATTENTION),
+        ("intermediate", NO_FEED_FORWARD),
+        ("output", NO_FEED_FORWARD),
+    ],
+)
+def test_a_matrix_of_zeros_alone_takes_the_whole_block_with_it(name, expected):
     classifier = tiny_classifier()
     linear = matrix(classifier.model, 0, name)
     zero(classifier.model, 0, name, rows=range(linear.out_features))
     shrunk = shrink(classifier)
-    widths = layer_widths(shrunk.model)[0]
-    assert min(widths.heads, widths.score_width, widths.value_width, widths.neurons) >= 1
+    assert layer_widths(shrunk.model) == [expected, WHOLE]
+    assert_same(classifier, shrunk)
+
+
+def test_a_query_of_zeros_with_its_bias_leaves_one_dimension_of_scores():
+    classifier = tiny_classifier()
+    zero(classifier.model, 0, "query", rows=range(HEADS * WIDTH), bias=True)
+    shrunk = shrink(classifier)
+    assert layer_widths(shrunk.model)[0] == LayerWidths(HEADS, 1, WIDTH, NEURONS)
     assert_same(classifier, shrunk)
 
 

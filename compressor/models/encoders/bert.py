@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from compressor.models.encoders.inputs import INPUTS, SEGMENTS
 from compressor.models.encoders.keys import (
+    LAYER_NEURONS,
     REMOVED_HEADS,
     SHARED_KEYS,
     TRAINING,
+    UNPADDED_NEURONS,
     Config,
     Key,
     activation_problem,
@@ -62,12 +64,37 @@ def _pruned_heads(value: Any, config: Config) -> str | None:
     return None
 
 
+def _neuron_counts(value: Any, config: Config) -> str | None:
+    layers, widest = (config.get(key, SIZES[key]) for key in ("num_hidden_layers", "intermediate_size"))
+    if value is None or size_problem(layers, config) or size_problem(widest, config):
+        # A size that is wrong is named itself.
+        return None
+    if not isinstance(value, list) or any(size_problem(count, config) for count in value):
+        return f"{shown(value)} is no list of whole numbers above 0"
+    if len(value) != layers or max(value) > widest:
+        return (
+            f"{shown(value)} must have the neurons of each of {layers} layers, at most {widest} "
+            f"(intermediate_size)"
+        )
+    return None
+
+
+def _unpadded_neurons(value: Any, config: Config) -> str | None:
+    if value is not None and config.get(LAYER_NEURONS) is not None:
+        return f"{shown(value)}: {LAYER_NEURONS} says that layers have no padding; remove one of the two"
+    return _neuron_counts(value, config)
+
+
 # In this order their problems are named.
 KEYS: dict[str, Key] = {
     **{name: Key("checked", "a size of the model", size_problem) for name in SIZES},
     "num_attention_heads": Key("checked", "heads share out hidden_size", _heads),
     "pruned_heads": Key("checked", "heads that are gone from the weights, by layer", _pruned_heads),
     REMOVED_HEADS: Key("checked", "heads that are zeros in the weights, by layer", _pruned_heads),
+    LAYER_NEURONS: Key("checked", "neurons of each layer, where the weights differ in them", _neuron_counts),
+    UNPADDED_NEURONS: Key(
+        "checked", "neurons of each layer; those beyond are zeros in the weights", _unpadded_neurons
+    ),
     "embedding_size": refused("BERT's embeddings have hidden_size; this key is of another model"),
     "hidden_act": Key(
         "checked", "each activation of transformers can be pruned and exported", activation_problem

@@ -18,6 +18,10 @@ Check = Callable[[Any, Config], "str | None"]
 
 # Heads that a checkpoint has as zeros because they were taken out, by layer. Not a key of transformers.
 REMOVED_HEADS = "removed_heads"
+# Number of neurons of each layer, where layers differ: as the matrices have them, or as they had them before
+# zeros made all layers of a checkpoint as wide as the widest. No keys of transformers either.
+LAYER_NEURONS = "layer_neurons"
+UNPADDED_NEURONS = "unpadded_neurons"
 MERGE_FIRST = (
     "merge it into the model first, with peft: AutoPeftModelForSequenceClassification.from_pretrained(...)"
     ".merge_and_unload().save_pretrained(...)"

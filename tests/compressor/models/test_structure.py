@@ -119,12 +119,6 @@ def test_taking_nothing_out_changes_nothing(small_classifier_dir, small_classifi
     assert np.array_equal(logits(small_classifier, few_quotes), before)
 
 
-def test_layers_of_unlike_width_have_no_configuration(small_classifier):
-    remove_neurons(small_classifier.model, 1, [7])
-    with pytest.raises(RuntimeError, match=r"differ in their width: \[255, 256\]"):
-        set_neuron_count(small_classifier.model)
-
-
 def test_the_size_of_a_head_stays_when_heads_go(small_classifier):
     assert head_size(small_classifier.model) == HEAD_SIZE
     remove_heads(small_classifier.model, 0, [0, 1, 2])
