@@ -76,6 +76,7 @@ class ValidationJob:
         artifact: directory of the exported artifact.
         pruned: directory of the pruned classifier; None looks where the artifact's manifest says.
         data: labelled test texts.
+        attack: how each variant is attacked; None attacks none.
         keep_attacks: variants whose attack's output is there already, under `attack/` of the directory.
         allow_test_texts: whether models may be made with test texts.
         shared: number of test texts among those that models were made with, as far as it was counted.
@@ -87,7 +88,7 @@ class ValidationJob:
     pruned: Path | None
     data: str
     config: ValidateConfig
-    attack: AttackConfig
+    attack: AttackConfig | None
     keep_attacks: frozenset[str] = frozenset()
     allow_test_texts: bool = False
     shared: Mapping[str, int] = field(default_factory=dict)
@@ -108,7 +109,9 @@ class KeptAttacks:
         self._context = context
         self._checkpoint: Checkpoint | None = None
 
-    def open(self, job: ValidationJob, directories: Mapping[str, str], data: TextData) -> Checkpoint:
+    def open(
+        self, job: ValidationJob, attack: AttackConfig, directories: Mapping[str, str], data: TextData
+    ) -> Checkpoint:
         """Open the checkpoint of the attacks of a job.
 
         Raises:
@@ -116,7 +119,7 @@ class KeptAttacks:
         """
         context = self._context
         length = context.columns.max_length
-        decisive = attack_decides(job.attack, context.run, data.fingerprint, length, **directories)
+        decisive = attack_decides(attack, context.run, data.fingerprint, length, **directories)
         asked = Job(decisive, {**directories, "data.test": job.data}, describe_machine(context.run))
         self._checkpoint = open_checkpoint(
             context.output, asked, resume=context.resume, force=context.force, log=context.progress.log
@@ -159,14 +162,15 @@ def validate_into(job: ValidationJob, context: Context, kept: KeptAttacks | None
     environment = _environment(job, inputs, context)
     if inputs.baseline is not None:
         check_baseline(inputs.gates, inputs.baseline, environment, job.config.shapes)
+    attack = job.attack if inputs.has_classes else None
     checkpoint = None
-    if kept is not None and inputs.has_classes:
-        checkpoint = kept.open(job, inputs.directories, inputs.data)
+    if kept is not None and attack is not None:
+        checkpoint = kept.open(job, attack, inputs.directories, inputs.data)
         environment |= checkpoint.began_on
     measured = _measure(inputs, job, context)
     attacks: dict[str, dict[str, Any]] = {}
-    if inputs.has_classes:
-        attacks = _attack(inputs, job, context, checkpoint)
+    if attack is not None:
+        attacks = _attack(inputs, job, attack, context, checkpoint)
         environment["attack_resources"] = attacks["artifact"]["resources"]
     report = _judge(job, inputs, _variants(inputs, measured, attacks), environment, context.run.seed)
     write_report(context.output, report, _appendix(context.output, inputs, attacks))
@@ -249,7 +253,7 @@ def _environment(job: ValidationJob, inputs: _Inputs, context: Context) -> dict[
         "threads": _latency_threads(job, context),
         "spinning": job.config.latency_spinning,
     }
-    if inputs.has_classes:
+    if inputs.has_classes and job.attack is not None:
         environment["attack"] = job.attack.model_dump()
     if inputs.shared:
         environment["test_texts_in"] = inputs.shared
@@ -274,7 +278,11 @@ def _measure(inputs: _Inputs, job: ValidationJob, context: Context) -> _Measurem
 
 
 def _attack(
-    inputs: _Inputs, job: ValidationJob, context: Context, checkpoint: Checkpoint | None
+    inputs: _Inputs,
+    job: ValidationJob,
+    attack: AttackConfig,
+    context: Context,
+    checkpoint: Checkpoint | None,
 ) -> dict[str, dict[str, Any]]:
     """Attack each variant, the dense model first; the results are in the output's folder of attacks.
 
@@ -292,7 +300,7 @@ def _attack(
     records = {}
     for name, path in inputs.directories.items():
         own = replace(context, output=folder / name, resume=False, force=True)
-        records[name] = _attacked(name, path, job, own, is_kept=checkpoint is not None)
+        records[name] = _attacked(path, job, attack, own, is_kept=checkpoint is not None)
     if checkpoint is not None:
         # By name: what a stopped attack left beside its result is no part of the report.
         for name in records:
@@ -357,7 +365,9 @@ def _judge(
     )
 
 
-def _attacked(name: str, path: str, job: ValidationJob, context: Context, *, is_kept: bool) -> dict[str, Any]:
+def _attacked(
+    path: str, job: ValidationJob, attack: AttackConfig, context: Context, *, is_kept: bool
+) -> dict[str, Any]:
     """Attack a variant and return the record; the dense model's comes first.
 
     Args:
@@ -365,7 +375,7 @@ def _attacked(name: str, path: str, job: ValidationJob, context: Context, *, is_
         context: whose output is named like the variant, in the folder of all attacks.
         is_kept: whether the folder may hold what a stopped run of the same job finished.
     """
-    record = context.output / ROBUSTNESS_RECORD
+    name, record = context.output.name, context.output / ROBUSTNESS_RECORD
     if name in job.keep_attacks:
         return dict(read_json(record))
     if is_kept and record.is_file():
@@ -374,7 +384,7 @@ def _attacked(name: str, path: str, job: ValidationJob, context: Context, *, is_
         except UserError as error:
             context.progress.log(f"{error}; attacked again")
     against = None if name == "dense" else context.output.with_name("dense")
-    return attack_directory(path, job.data, job.attack, context, against).model_dump()
+    return attack_directory(path, job.data, attack, context, against).model_dump()
 
 
 def _answers(

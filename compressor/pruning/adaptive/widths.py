@@ -125,6 +125,7 @@ class Allocation:
         }
 
 
+@torch.no_grad()
 def allocate_widths(
     classifier: Classifier, data: TextData, job: PruningJob, table: LatencyTable, progress: Progress
 ) -> Allocation:
@@ -274,7 +275,8 @@ def _units(times: NDArray[np.float64], budget: float) -> list[int]:
     """Times in parts of the budget, rounded up, but for what the rounding of a division added."""
     if budget <= 0:
         return [0 if time <= 0 else TIME_UNITS + 1 for time in times]
-    return [math.ceil(time / budget * TIME_UNITS - 1e-9) for time in times.tolist()]
+    counts = np.minimum(times * (TIME_UNITS / budget), TIME_UNITS + 1)
+    return [math.ceil(count - 1e-9) for count in counts.tolist()]
 
 
 def measure_blocks(

@@ -63,8 +63,11 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any], basis: Basi
     return [name for name in RESTS_ON[basis] if _facts(first, name) != _facts(second, name)]
 
 
-def prepare_gates(config: ValidateConfig, attack: AttackConfig) -> tuple[list[Gate], Report | None]:
+def prepare_gates(config: ValidateConfig, attack: AttackConfig | None) -> tuple[list[Gate], Report | None]:
     """The gates, and the baseline report if there is one, so that what is wrong is found at once.
+
+    Args:
+        attack: None where nothing is to be attacked.
 
     Raises:
         UserError: a bad gate or baseline, a gate on a baseline that is not given, or on what is not to be
@@ -92,7 +95,7 @@ def check_task(gates: Iterable[Gate], config: ValidateConfig, task: TaskName) ->
 
 
 def check_measured(
-    gates: Iterable[Gate], baseline: Report | None, config: ValidateConfig, attack: AttackConfig
+    gates: Iterable[Gate], baseline: Report | None, config: ValidateConfig, attack: AttackConfig | None
 ) -> None:
     """Find before anything is measured which gate has nothing to be held against.
 
@@ -104,7 +107,9 @@ def check_measured(
     check_all("the gates", [partial(_check_one, gate, baseline, config, attack) for gate in gates])
 
 
-def _check_one(gate: Gate, baseline: Report | None, config: ValidateConfig, attack: AttackConfig) -> None:
+def _check_one(
+    gate: Gate, baseline: Report | None, config: ValidateConfig, attack: AttackConfig | None
+) -> None:
     refers = gate.bound.reference == "baseline"
     if refers and baseline is None:
         raise UserError(f"gate {str(gate)!r}: there is no baseline; give a report with --baseline")
@@ -113,7 +118,9 @@ def _check_one(gate: Gate, baseline: Report | None, config: ValidateConfig, atta
             f"gate {str(gate)!r}: the baseline's task metric is {baseline.task_metric}, here it is "
             f"{config.task_metric}; set --task-metric"
         )
-    if gate.metric in BUDGET_METRICS:
+    if attack is None and reads_attack(gate):
+        raise UserError(f"gate {str(gate)!r}: nothing is attacked here")
+    if attack is not None and gate.metric in BUDGET_METRICS:
         _check_budgets(gate, attack)
     of_baseline = baseline.variants.artifact if refers and baseline is not None else None
     if gate.metric in FOOTPRINT_METRICS:
@@ -129,6 +136,11 @@ def _check_one(gate: Gate, baseline: Report | None, config: ValidateConfig, atta
                 f"gate {str(gate)!r}: the baseline did not measure it; make a new baseline with: "
                 f"compress validate"
             )
+
+
+def reads_attack(gate: Gate) -> bool:
+    """Return whether a gate is on what an attack finds."""
+    return "attack" in METRICS[gate.metric].basis
 
 
 def _check_budgets(gate: Gate, attack: AttackConfig) -> None:
