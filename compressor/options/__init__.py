@@ -4,6 +4,7 @@ A recipe (YAML) is made of these sections, and `compressor.commands.flags` makes
 them, `compressor.api` its keywords. Light on imports, since `compress --help` loads it.
 """
 
+from compressor.options.artifact_search import Objective, SearchConfig
 from compressor.options.attacks import (
     ATTACK_REGISTRY,
     ATTACKS,
@@ -89,6 +90,7 @@ __all__ = [
     "FinetuneConfig",
     "KnowledgeConfig",
     "MetricName",
+    "Objective",
     "OptimizerName",
     "PerturbConfig",
     "PerturbationConfig",
@@ -104,6 +106,7 @@ __all__ = [
     "Saliency",
     "SamplingSchedule",
     "Scope",
+    "SearchConfig",
     "Section",
     "SoupConfig",
     "SubstitutionChoice",

@@ -22,7 +22,7 @@ _MARKERS = {"dense": "o", "pruned": "s", "artifact": "D"}
 
 
 def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
-    """Return an SVG with bars of each variant's accuracy and accuracy under attack.
+    """Return an SVG with bars of each variant's accuracy, and of its accuracy under attack if there was one.
 
     A regression's variants have neither.
     """
@@ -31,13 +31,16 @@ def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
         width = 0.8 / len(figures)
         for number, (name, variant) in enumerate(figures.items()):
             shift = (number - (len(figures) - 1) / 2) * width
-            if variant.accuracy is None or variant.robustness is None:
+            if variant.accuracy is None:
                 continue
-            shares = [variant.accuracy, variant.robustness.accuracy_under_attack]
+            attack = variant.robustness
+            shares = [variant.accuracy] + ([] if attack is None else [attack.accuracy_under_attack])
             places = [group + shift for group in range(len(shares))]
             bars = axes.bar(places, shares, width * 0.9, color=_COLOURS[name], label=name)
             axes.bar_label(bars, [f"{share:.1%}" for share in shares], padding=2, fontsize=8)
-        axes.set_xticks([0, 1], ["accuracy", "accuracy under attack"])
+        attacked = any(variant.robustness is not None for variant in figures.values())
+        names = ["accuracy", "accuracy under attack"] if attacked else ["accuracy"]
+        axes.set_xticks(range(len(names)), names)
         axes.tick_params(axis="x", length=0)
         # Room above 100% for the label of a full bar.
         axes.set_ylim(0, 1.08)
@@ -49,9 +52,10 @@ def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
 
 
 def tradeoff_plot(figures: Mapping[str, VariantFigures]) -> str:
-    """Return an SVG with both accuracies of each variant over its median time at the smallest shape.
+    """Return an SVG with the accuracies of each variant over its median time at the smallest shape.
 
-    Whiskers are 95 % intervals. A regression's variants have neither accuracy.
+    That under attack is left out where nothing was attacked. Whiskers are 95 % intervals. A regression's
+    variants have no accuracy.
     """
     shape = latency_shapes(figures)[0]
     with drawing(4.4, 3.0) as figure:
@@ -60,7 +64,7 @@ def tradeoff_plot(figures: Mapping[str, VariantFigures]) -> str:
         for name, variant in figures.items():
             entry = latency_by_shape(variant).get(shape)
             attack, accuracy_ends = variant.robustness, variant.accuracy_interval
-            if entry is None or variant.accuracy is None or accuracy_ends is None or attack is None:
+            if entry is None or variant.accuracy is None or accuracy_ends is None:
                 continue
             times.append(entry.p50_ms)
             style: dict[str, Any] = {"color": _COLOURS[name], "fmt": _MARKERS[name], "markersize": 6}
@@ -71,13 +75,14 @@ def tradeoff_plot(figures: Mapping[str, VariantFigures]) -> str:
                 label=name,
                 **style,
             )
-            axes.errorbar(
-                entry.p50_ms,
-                attack.accuracy_under_attack,
-                yerr=_whisker(attack.accuracy_under_attack, attack.accuracy_under_attack_interval),
-                markerfacecolor="none",
-                **style,
-            )
+            if attack is not None:
+                axes.errorbar(
+                    entry.p50_ms,
+                    attack.accuracy_under_attack,
+                    yerr=_whisker(attack.accuracy_under_attack, attack.accuracy_under_attack_interval),
+                    markerfacecolor="none",
+                    **style,
+                )
         # Room for whole markers at 0 % and 100 %.
         axes.set_ylim(-0.04, 1.04)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])

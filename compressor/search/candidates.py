@@ -1,0 +1,318 @@
+"""Candidates of a search: pruned for a speed, exported and measured on the selection texts.
+
+All that is made for them is kept in a folder beside the search's output, under names that hold what decides
+it. So a search that was stopped goes on where it was, and one with other gates takes the models of the one
+before.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from compressor.data.texts import Role, load_text_data
+from compressor.models.classifier import model_content, model_labels
+from compressor.models.latency_table import LatencyTable, Widths
+from compressor.models.reuse import decides, predictor_content
+from compressor.options import AttackConfig, ExportConfig, PruneConfig, SearchConfig, ValidateConfig
+from compressor.pruning.interface import PRUNING_RECORD, prune_directory
+from compressor.search.record import CandidateFigures, ShapeTimes, WidthFigures
+from compressor.system.context import Context
+from compressor.system.environment import processor_name, thread_count
+from compressor.system.files import json_sha256, place_of, read_json, write_whole
+from compressor.validation.gates.baseline import read_report, reads_attack
+from compressor.validation.gates.gates import Gate, parse_gates
+from compressor.validation.schema import GateResult, Report, VariantFigures
+from compressor.validation.stage import ValidationJob, validate_directories
+from exporters.stage import export_directory
+from exporters.texts import ExportTexts
+
+# Metrics that get better the more is removed.
+COSTS = frozenset(
+    {
+        "size_mb",
+        "size_ratio",
+        "flops",
+        "flops_nonzero",
+        "sparsity",
+        "load_seconds",
+        "peak_memory_mb",
+        "model_memory_mb",
+        "latency_p50",
+        "latency_p95",
+        "latency_p99",
+        "latency_ratio",
+        "throughput",
+    }
+)
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """Input of a search.
+
+    Attributes:
+        model: directory or hub id of the dense classifier.
+        calibration: texts to prune with, without labels.
+        selection: labelled texts by which candidates are compared; none of them is a test text.
+        test: labelled texts on which the chosen candidate is validated, once.
+        tables: files of the latency tables, one for each runtime and precision to try.
+        vocabulary: texts whose pieces of the vocabulary artifacts keep; None keeps all.
+    """
+
+    model: str
+    calibration: str
+    selection: str
+    test: str
+    tables: Sequence[Path]
+    vocabulary: str | None
+    config: SearchConfig
+    validate: ValidateConfig
+    attack: AttackConfig
+
+
+def is_cost(gate: Gate) -> bool:
+    """Return whether a gate is on what gets better the more is removed."""
+    return gate.metric in COSTS
+
+
+def candidates_folder(output: Path) -> Path:
+    """Return the folder in which a search keeps what it makes for its candidates."""
+    return place_of(output).beside("candidates")
+
+
+@dataclass(frozen=True)
+class CandidateStore:
+    """Makes candidates, or takes those that are in its folder."""
+
+    job: SearchJob
+    context: Context
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of all that candidates are made of."""
+        return candidates_folder(self.context.output)
+
+    @cached_property
+    def _contents(self) -> dict[str, Any]:
+        """What changes if an input of the candidates does."""
+        job = self.job
+        texts = {
+            "calibration": self._fingerprint(job.calibration, "calibration"),
+            "selection": self._fingerprint(job.selection, "test"),
+        }
+        if job.vocabulary is not None:
+            texts["vocabulary"] = self._fingerprint(job.vocabulary, "vocabulary")
+        columns = self.context.columns
+        return {"model": model_content(job.model), "texts": texts, "max_length": columns.max_length}
+
+    def _fingerprint(self, source: str, role: Role) -> str:
+        names = model_labels(self.job.model)
+        needs = role == "test"
+        columns = self.context.columns
+        return load_text_data(source, columns, role, label_names=names, needs_labels=needs).fingerprint
+
+    def candidate(
+        self, number: int, file: Path, table: LatencyTable, target: float | None
+    ) -> CandidateFigures:
+        """Return a candidate for a speed-up; None exports the dense model.
+
+        Raises:
+            UserError: bad model, texts or options.
+        """
+        prune = None if target is None else self.prune_config(file, target)
+        export = self.export_config(table.runtime, table.precision)
+        made = self._facts(prune, export)
+        measured = self._measured_facts(made)
+        summary = self.folder / f"candidate-{json_sha256(measured)[:16]}.json"
+        if summary.is_file():
+            known = CandidateFigures.model_validate(read_json(summary))
+            return known.model_copy(update={"number": number, "table": str(file), "target": target})
+        began = time.monotonic()
+        source = self.job.model if prune is None else str(self._pruned(made["prune"], prune))
+        artifact = self._exported(made, source, export)
+        report, directory = self._measured(measured, artifact, None if prune is None else Path(source))
+        figures = CandidateFigures(
+            number=number,
+            table=str(file),
+            runtime=table.runtime,
+            precision=table.precision,
+            target=target,
+            **_of_pruning(None if prune is None else Path(source), table),
+            **_of_report(report, _predicted(Path(source), table, is_pruned=prune is not None)),
+            attacked=report.variants.artifact.robustness is not None,
+            seconds=round(time.monotonic() - began, 2),
+            pruned=None if prune is None else Path(source).name,
+            artifact=artifact.name,
+            report=directory.name,
+        )
+        write_whole(summary, figures.model_dump_json(indent=2) + "\n")
+        return figures
+
+    def tested(self, chosen: CandidateFigures) -> tuple[Report, Path]:
+        """Validate a candidate on the test texts, with all gates; the report and its directory."""
+        job = self.job
+        artifact = self.folder / chosen.artifact
+        options = {"validate": job.validate, "attack": job.attack}
+        facts = decides("validate", self.context.run, options, **self._contents)
+        facts |= {"artifact": predictor_content(str(artifact)), "test": self._fingerprint(job.test, "test")}
+        directory = self._place("test", facts | {"machine": processor_name()})
+        if not directory.exists():
+            pruned = None if chosen.pruned is None else self.folder / chosen.pruned
+            self._validated(directory, artifact, pruned, job.validate.gates, job.test)
+        return read_report(directory), directory
+
+    def prune_config(self, file: Path, target: float) -> PruneConfig:
+        """Return the options that prune for a speed-up, by the table in a file."""
+        config = self.job.config
+        return PruneConfig.model_validate(
+            {
+                "calibration_examples": config.calibration_examples,
+                "adaptive": {
+                    "speedup": target,
+                    "latency_table": str(file),
+                    "distillation_steps": config.recovery_steps,
+                    "distillation_examples": config.recovery_examples,
+                    "distillation_rate": config.recovery_rate,
+                },
+            }
+        )
+
+    def export_config(self, runtime: str, precision: str) -> ExportConfig:
+        """Return the options that export for a runtime in a precision."""
+        return ExportConfig.model_validate({"runtime": runtime, "precision": precision})
+
+    def _facts(self, prune: PruneConfig | None, export: ExportConfig) -> dict[str, dict[str, Any]]:
+        """All that decides the weights and the graph of a candidate."""
+        run = self.context.run
+        return {
+            "prune": decides("prune", run, {"prune": prune}, **self._contents),
+            "export": decides("export", run, {"export": export}, **self._contents),
+        }
+
+    def _measured_facts(self, made: Mapping[str, Any]) -> dict[str, Any]:
+        """All that decides the figures of a candidate."""
+        run, job = self.context.run, self.job
+        options = {"validate": job.validate, "attack": job.attack if self._attack_gates else None}
+        machine = {"processor": processor_name(), "threads": thread_count(run)}
+        return {**made, "validate": decides("validate", run, options, **self._contents), "machine": machine}
+
+    @cached_property
+    def _attack_gates(self) -> list[str]:
+        return [str(gate) for gate in parse_gates(self.job.validate.gates) if reads_attack(gate)]
+
+    def _place(self, kind: str, facts: Any) -> Path:
+        """A directory whose name two things share only if all their facts are the same."""
+        return self.folder / f"{kind}-{json_sha256(facts)[:16]}"
+
+    def _pruned(self, facts: Mapping[str, Any], prune: PruneConfig) -> Path:
+        directory = self._place("pruned", facts)
+        if not directory.exists():
+            prune_directory(self.job.model, self.job.calibration, prune, self._at(directory))
+        return directory
+
+    def _exported(self, facts: Mapping[str, Any], source: str, export: ExportConfig) -> Path:
+        directory = self._place("artifact", facts)
+        if not directory.exists():
+            texts = ExportTexts(calibration=self.job.calibration, vocabulary=self.job.vocabulary)
+            export_directory(source, self.job.selection, export, self._at(directory), texts)
+        return directory
+
+    def _measured(self, facts: Mapping[str, Any], artifact: Path, pruned: Path | None) -> tuple[Report, Path]:
+        """The report of an artifact on the selection texts; it is attacked if the other gates hold."""
+        gates = self.job.validate.gates
+        cheap = [text for text in gates if text not in self._attack_gates]
+        directory, selection = self._place("report", facts), self.job.selection
+        if directory.exists():
+            return read_report(directory), directory
+        if self._attack_gates:
+            first = self._place("measured", facts)
+            if not first.exists():
+                self._validated(first, artifact, pruned, cheap, selection)
+            report = read_report(first)
+            if report.verdict == "fail":
+                return report, first
+        return self._validated(directory, artifact, pruned, gates, selection), directory
+
+    def _validated(
+        self, directory: Path, artifact: Path, pruned: Path | None, gates: list[str], data: str
+    ) -> Report:
+        job = self.job
+        reads = any(reads_attack(gate) for gate in parse_gates(gates))
+        validation = ValidationJob(
+            dense=job.model,
+            artifact=artifact,
+            pruned=pruned,
+            data=data,
+            config=job.validate.model_copy(update={"gates": gates}),
+            attack=job.attack if reads else None,
+        )
+        return validate_directories(validation, self._at(directory))
+
+    def _at(self, directory: Path) -> Context:
+        return replace(self.context, output=directory, force=False)
+
+
+def _of_pruning(pruned: Path | None, table: LatencyTable) -> dict[str, Any]:
+    return {"widths": [] if pruned is None else [WidthFigures(**own._asdict()) for own in _widths(pruned)]}
+
+
+def _widths(pruned: Path) -> list[Widths]:
+    return [Widths(**own) for own in read_json(pruned / PRUNING_RECORD)["details"]["widths"]]
+
+
+def _predicted(source: Path, table: LatencyTable, *, is_pruned: bool) -> dict[tuple[int, int], float]:
+    """Milliseconds at each shape of the table."""
+    widths = _widths(source) if is_pruned else [Widths(table.heads, table.neurons)] * table.layers
+    shapes = [(shape.batch_size, shape.length) for shape in table.shapes]
+    return dict(zip(shapes, table.predicted_ms(widths).tolist(), strict=True))
+
+
+def _of_report(report: Report, predicted: Mapping[tuple[int, int], float]) -> dict[str, Any]:
+    """What the report says of the artifact."""
+    dense, artifact = report.variants.dense, report.variants.artifact
+    times = [
+        ShapeTimes(
+            batch_size=own.batch_size,
+            length=own.sequence_length,
+            dense_ms=other.p50_ms,
+            artifact_ms=own.p50_ms,
+            predicted_ms=predicted.get((own.batch_size, own.sequence_length)),
+        )
+        for own, other in zip(artifact.latency, dense.latency, strict=True)
+    ]
+    ratios = [math.log(entry.dense_ms / entry.artifact_ms) for entry in times]
+    return {
+        "latency": times,
+        "speedup": math.exp(sum(ratios) / len(ratios)),
+        "size_bytes": artifact.size_bytes,
+        "size_ratio": artifact.size_bytes / dense.size_bytes,
+        "accuracy": artifact.accuracy,
+        "accuracy_interval": artifact.accuracy_interval,
+        "task_score": artifact.task_score,
+        "accuracy_under_attack": _under_attack(artifact),
+        "gates": report.gates,
+        "quality_holds": not any(_fails(result) for result in report.gates if not _is_cost(result)),
+        "holds": not any(_fails(result) for result in report.gates),
+    }
+
+
+def _under_attack(figures: VariantFigures) -> float | None:
+    found = figures.robustness
+    if found is None:
+        return None
+    mean = found.mean_accuracy_under_attack
+    return found.accuracy_under_attack if mean is None else mean.mean
+
+
+def _fails(result: GateResult) -> bool:
+    return result.status == "fail"
+
+
+def _is_cost(result: GateResult) -> bool:
+    return is_cost(parse_gates([result.gate])[0])

@@ -1,0 +1,126 @@
+"""What a search finds: its candidates, and the one that was chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from compressor.options import Objective
+from compressor.system.results import StageRecord
+from compressor.validation.schema import GateResult, IntervalFigures, Verdict
+
+SEARCH_RECORD = "search.json"
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ShapeTimes(_Part):
+    """Median latency at one shape, in milliseconds."""
+
+    batch_size: int = Field(ge=1)
+    length: int = Field(ge=1)
+    dense_ms: float = Field(gt=0, description="Of the dense model in PyTorch.")
+    artifact_ms: float = Field(gt=0)
+    predicted_ms: float | None = Field(description="By the latency table; null for a shape that it has not.")
+
+
+class WidthFigures(_Part):
+    """What an encoder layer of a candidate keeps."""
+
+    heads: int = Field(ge=0)
+    neurons: int = Field(ge=0)
+
+
+class CandidateFigures(_Part):
+    """A candidate, measured on the selection texts."""
+
+    number: int = Field(ge=0, description="0 is the dense model, exported.")
+    table: str = Field(description="File of the latency table that it was made for.")
+    runtime: str
+    precision: str
+    target: float | None = Field(description="Speed-up that was asked for; null for the dense model.")
+    widths: list[WidthFigures] = Field(description="Of each encoder layer; empty for the dense model.")
+    speedup: float = Field(gt=0, description="Over dense PyTorch, geometric mean over the measured shapes.")
+    latency: list[ShapeTimes]
+    size_bytes: int = Field(ge=0)
+    size_ratio: float = Field(ge=0)
+    accuracy: float | None = Field(ge=0, le=1)
+    accuracy_interval: IntervalFigures | None
+    task_score: float
+    accuracy_under_attack: float | None = Field(
+        description="Mean over word budgets where the attack has them; null where it was not attacked."
+    )
+    gates: list[GateResult]
+    quality_holds: bool = Field(description="Whether it holds all gates but those on cost.")
+    attacked: bool = Field(description="Whether the gates on attacks are among the results.")
+    holds: bool = Field(description="Whether it holds all gates.")
+    seconds: float = Field(ge=0, description="Time that it took.")
+    pruned: str | None = Field(
+        description="Its classifier, in the folder of the candidates; null for the dense model."
+    )
+    artifact: str = Field(description="Its artifact, in the folder of the candidates.")
+    report: str = Field(description="Its report, in the folder of the candidates.")
+
+    @property
+    def name(self) -> str:
+        """Return how people call it."""
+        return "dense, exported" if self.target is None else f"{self.target:.3g}x"
+
+
+class SearchRecord(StageRecord):
+    """The outcome of a search, as `search.json` has it.
+
+    Attributes:
+        objective: what was to be best.
+        gates: as they were given.
+        dense: source and SHA-256 of the dense classifier.
+        candidates: in the order in which they were made.
+        front: numbers of the candidates that no other one beats in both quality and the objective.
+        chosen: number of the chosen candidate; None where none holds the gates.
+        verdict: of the chosen candidate on the test texts; `fail` where there is none.
+        reason: why none was chosen, or why the search ended.
+        test_gates: the gates on the test texts; empty where nothing was chosen.
+        environment: machine and versions.
+        path: directory of the search.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    objective: Objective
+    gates: list[str]
+    dense: dict[str, Any]
+    candidates: list[CandidateFigures]
+    front: list[int]
+    chosen: int | None
+    verdict: Verdict
+    reason: str
+    test_gates: list[GateResult]
+    environment: dict[str, Any]
+    path: Path
+
+
+def front_of(candidates: list[CandidateFigures], objective: Objective) -> list[int]:
+    """Return the numbers of the candidates that no other one beats, the most accurate first.
+
+    A candidate is beaten by one that is at least as good in the task's score and in the objective, and better
+    in one of both.
+    """
+
+    def cost(one: CandidateFigures) -> float:
+        return one.size_bytes if objective == "size" else 1.0 / one.speedup
+
+    found = [
+        one
+        for one in candidates
+        if not any(
+            other.task_score >= one.task_score
+            and cost(other) <= cost(one)
+            and (other.task_score, -cost(other)) != (one.task_score, -cost(one))
+            for other in candidates
+        )
+    ]
+    return [one.number for one in sorted(found, key=lambda one: (-one.task_score, cost(one)))]

@@ -1,0 +1,209 @@
+"""Search for the smallest or fastest artifact that holds the gates, and prove it on the test texts.
+
+Quality falls as speed rises, so the speed that candidates are pruned for is found by bisection. Candidates
+are compared on selection texts; the chosen one is validated on the test texts once, with all gates.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from compressor.config.recipe import Recipe, dump_recipe
+from compressor.data.overlap import check_shared
+from compressor.data.texts import load_text_data
+from compressor.errors import UserError
+from compressor.models.classifier import model_labels, weights_fingerprint
+from compressor.models.latency_table import LatencyTable, Widths, read_latency_table
+from compressor.options import ColumnsConfig, DataConfig, PruneConfig
+from compressor.search.candidates import CandidateStore, SearchJob, is_cost
+from compressor.search.record import SEARCH_RECORD, CandidateFigures, SearchRecord, front_of
+from compressor.search.targets import Tried, next_speedup
+from compressor.system.context import Context
+from compressor.system.environment import describe_environment
+from compressor.system.files import atomic_directory, claims_output, write_json
+from compressor.validation.gates.baseline import prepare_gates
+from compressor.validation.gates.gates import parse_gates
+
+ARTIFACT, REPORT_FOLDER, RECIPE, TABLE = "artifact", "report", "recipe.yaml", "latency-table.json"
+# Of what a table predicts without any block; nothing that answers texts is as fast.
+HIGHEST_SHARE = 0.95
+
+
+@claims_output
+def search_directory(job: SearchJob, context: Context, take: int | None = None) -> SearchRecord:
+    """Run a search and write its outcome: record, chosen artifact, its report and a recipe that makes it.
+
+    What is made for candidates stays in the folder `OUTPUT.candidates`: a search that was stopped goes on
+    after its last finished candidate if it is started again.
+
+    Args:
+        take: number of the candidate to choose; None chooses the best that holds all gates.
+
+    Raises:
+        UserError: bad model, texts, tables, options or output. That nothing holds the gates is no error here:
+            the record's verdict says so.
+    """
+    prepare_gates(job.validate, job.attack)
+    tables = {path: read_latency_table(path) for path in job.tables}
+    _check_texts(job, context)
+    store = CandidateStore(job, context)
+    candidates, reason = _candidates(job, tables, store, context)
+    chosen = _chosen(candidates, job, take)
+    if chosen is None:
+        reason = why_none(candidates, job)
+    report, tested = (None, None) if chosen is None else store.tested(chosen)
+    record: dict[str, Any] = {
+        "objective": job.config.objective,
+        "gates": [str(gate) for gate in parse_gates(job.validate.gates)],
+        "dense": {"source": job.model, "sha256": weights_fingerprint(job.model)},
+        "candidates": [one.model_dump() for one in candidates],
+        "front": front_of(candidates, job.config.objective),
+        "chosen": None if chosen is None else chosen.number,
+        "verdict": "fail" if report is None else report.verdict,
+        "reason": reason,
+        "test_gates": [] if report is None else [result.model_dump() for result in report.gates],
+        "environment": describe_environment(context.run),
+    }
+    with atomic_directory(context.output, force=context.force) as working:
+        write_json(working / SEARCH_RECORD, record)
+        if chosen is not None and tested is not None:
+            shutil.copytree(store.folder / chosen.artifact, working / ARTIFACT)
+            shutil.copytree(tested, working / REPORT_FOLDER)
+            shutil.copyfile(chosen.table, working / TABLE)
+            recipe = recipe_of(job, chosen, store, context)
+            (working / RECIPE).write_text(dump_recipe(recipe), encoding="utf-8")
+    return SearchRecord(**record, path=context.output)
+
+
+def _check_texts(job: SearchJob, context: Context) -> None:
+    """Raise a `UserError` if texts cannot be used, or candidates would be made with test texts."""
+    names = model_labels(job.model)
+    test = load_text_data(job.test, context.columns, "test", label_names=names)
+    others = {"calibration": job.calibration, "selection": job.selection, "vocabulary": job.vocabulary}
+    for role, source in others.items():
+        if source is not None:
+            data = load_text_data(
+                source, context.columns, "calibration", label_names=names, needs_labels=role == "selection"
+            )
+            check_shared(role, data, test, allowed=False)
+
+
+def _candidates(
+    job: SearchJob, tables: dict[Path, LatencyTable], store: CandidateStore, context: Context
+) -> tuple[list[CandidateFigures], str]:
+    """All candidates in the order in which they are made, and why there are no more."""
+    found: list[CandidateFigures] = []
+    log = context.progress.log
+    for path, table in tables.items():
+        dense = [Widths(table.heads, table.neurons)] * table.layers
+        low = table.speedup(table.predicted_ms(dense))
+        high = HIGHEST_SHARE * table.speedup(table.predicted_ms([]))
+        target: float | None = None
+        tried: list[Tried] = []
+        while True:
+            if reason := _is_over(found, len(tried), job):
+                return found, reason
+            name = "the dense model" if target is None else f"{target:.3g} times dense PyTorch"
+            log(f"Candidate {len(found)}: {name}, {table.runtime} {table.precision}; {_so_far(found, job)}")
+            one = store.candidate(len(found), path, table, target)
+            found.append(one)
+            log(f"Candidate {one.number}: {in_words(one)}")
+            if target is None and not one.quality_holds:
+                break
+            if target is not None:
+                tried.append(Tried(target, one.quality_holds))
+            target = next_speedup(tried, low, high, job.config.closeness)
+            if target is None:
+                break
+    return found, "the fastest speed that holds the gates is known closely enough"
+
+
+def _is_over(found: Sequence[CandidateFigures], tried: int, job: SearchJob) -> str | None:
+    """Why no other candidate is begun; None if one is. The first one always is."""
+    config = job.config
+    if not found:
+        return None
+    used, longest = sum(one.seconds for one in found), max(one.seconds for one in found)
+    if used + longest > 60 * config.budget_minutes:
+        return f"the time is up: {used / 60:.1f} of {config.budget_minutes:g} minutes are used"
+    if tried >= config.candidates:
+        return f"{config.candidates} candidates were tried"
+    return None
+
+
+def _so_far(found: Sequence[CandidateFigures], job: SearchJob) -> str:
+    used = sum(one.seconds for one in found) / 60
+    best = _chosen(found, job, None)
+    shown = "none holds the gates yet" if best is None else f"best so far {in_words(best)}"
+    return f"{used:.1f} of {job.config.budget_minutes:g} minutes used; {shown}"
+
+
+def in_words(one: CandidateFigures) -> str:
+    """Return the figures of a candidate in one line."""
+    accuracy = f"score {one.task_score:.4f}" if one.accuracy is None else f"accuracy {one.accuracy:.2%}"
+    held = (
+        "holds the gates"
+        if one.holds
+        else "fails " + ", ".join(result.metric for result in one.gates if result.status == "fail")
+    )
+    return f"{one.speedup:.1f} times dense PyTorch, {one.size_bytes / 1e6:.1f} MB, {accuracy}, {held}"
+
+
+def _chosen(
+    candidates: Sequence[CandidateFigures], job: SearchJob, take: int | None
+) -> CandidateFigures | None:
+    """The candidate of a number, or the best that holds all gates.
+
+    Raises:
+        UserError: there is no such number.
+    """
+    if take is not None:
+        if take >= len(candidates):
+            raise UserError(f"take {take}: there are candidates 0 to {len(candidates) - 1}")
+        return candidates[take]
+    holding = [one for one in candidates if one.holds]
+    if not holding:
+        return None
+    if job.config.objective == "size":
+        return min(holding, key=lambda one: (one.size_bytes, -one.speedup))
+    return max(holding, key=lambda one: one.speedup)
+
+
+def why_none(candidates: Sequence[CandidateFigures], job: SearchJob) -> str:
+    """Return which gates stand in the way, and the candidate that is nearest to all of them."""
+    cheap = [one for one in candidates if one.quality_holds]
+    # With its quality held, only the gates on cost are broken; otherwise the fewest.
+    nearest = (
+        max(cheap, key=lambda one: one.speedup)
+        if cheap
+        else min(candidates, key=lambda one: (sum(r.status == "fail" for r in one.gates), -one.task_score))
+    )
+    broken = [result for result in nearest.gates if result.status == "fail"]
+    kind = "speed or size" if all(is_cost(parse_gates([r.gate])[0]) for r in broken) else "quality"
+    others = {r.metric for one in candidates for r in one.gates if r.status == "fail"}
+    return (
+        f"no candidate holds all gates ({', '.join(sorted(others))} stand in the way); nearest is candidate "
+        f"{nearest.number} ({nearest.name}), short in {kind}: {'; '.join(r.sentence for r in broken)}"
+    )
+
+
+def recipe_of(job: SearchJob, chosen: CandidateFigures, store: CandidateStore, context: Context) -> Recipe:
+    """Return the recipe that makes and proves the chosen artifact again, without a search."""
+    data = context.columns.model_dump(include=set(ColumnsConfig.model_fields))
+    data |= {"calibration": job.calibration, "test": job.test, "vocabulary": job.vocabulary}
+    # What was not pruned is exported as it is.
+    prune = PruneConfig(algorithm="magnitude", sparsity=0.0)
+    if chosen.target is not None:
+        prune = store.prune_config(context.output / TABLE, chosen.target)
+    return Recipe(
+        model=job.model,
+        data=DataConfig(**data),
+        run=context.run,
+        prune=prune,
+        attack=job.attack,
+        export=store.export_config(chosen.runtime, chosen.precision),
+        validate=job.validate,
+    )

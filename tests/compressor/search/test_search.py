@@ -1,0 +1,219 @@
+"""A search from gates to a proven artifact: whole, resumed, with gates that nothing holds."""
+
+import json
+import shutil
+
+import pytest
+from made_latency_tables import table_for
+
+from compressor.config.recipe import load_recipe
+from compressor.errors import UserError
+from compressor.models.manifest import verify_directory
+from compressor.options import AttackConfig, ColumnsConfig, RunConfig, SearchConfig, ValidateConfig
+from compressor.search import candidates as module
+from compressor.search.candidates import SearchJob, candidates_folder, is_cost
+from compressor.search.record import CandidateFigures, front_of
+from compressor.search.stage import search_directory
+from compressor.system.console import SilentProgress
+from compressor.system.context import Context
+from compressor.validation.gates.gates import parse_gates
+
+# Two candidates beside the dense model, cheap ones.
+QUICK = SearchConfig(
+    candidates=2, calibration_examples=32, recovery_steps=4, recovery_examples=32, budget_minutes=600
+)
+TIMING = {
+    "batch_sizes": [1], "sequence_lengths": [16], "latency_rounds": 3, "footprint": False,
+    "invariance_examples": 8,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def texts(critic_quotes, tmp_path_factory):
+    """Calibration, selection and test texts: no text is in two of them."""
+    folder = tmp_path_factory.mktemp("texts")
+    header, *lines = (critic_quotes / "test.tsv").read_text(encoding="utf-8").splitlines()
+    lines = list(dict.fromkeys(lines))
+    half = len(lines) // 2
+    for name, part in (("selection", lines[:half]), ("test", lines[half:])):
+        (folder / f"{name}.tsv").write_text("\n".join([header, *part]) + "\n", encoding="utf-8")
+    shutil.copy(critic_quotes / "train.tsv", folder / "calibration.tsv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table_file(small_classifier_dir, tmp_path_factory):
+    from compressor.models.classifier import load_classifier
+
+    path = tmp_path_factory.mktemp("table") / "table.json"
+    path.write_text(table_for(load_classifier(str(small_classifier_dir), "cpu")).model_dump_json())
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder whose searches share what they make for candidates."""
+    return tmp_path_factory.mktemp("searches")
+
+
+@pytest.fixture
+def search(small_classifier_dir, texts, table_file, root):
+    """A function that searches with gates, in place of the search before it."""
+
+    def searched(gates, folder=root, take=None, **options):
+        job = SearchJob(
+            model=str(small_classifier_dir),
+            calibration=str(texts / "calibration.tsv"),
+            selection=str(texts / "selection.tsv"),
+            test=str(texts / "test.tsv"),
+            tables=[table_file],
+            vocabulary=None,
+            config=QUICK.model_copy(update=options),
+            validate=ValidateConfig(gates=gates, **TIMING),
+            attack=AttackConfig(attack="deepwordbug", attack_examples=4),
+        )
+        context = Context(
+            output=folder / "search",
+            columns=ColumnsConfig(max_length=64),
+            run=RunConfig(device="cpu", threads=1),
+            progress=SilentProgress(),
+            force=True,
+        )
+        return search_directory(job, context, take)
+
+    return searched
+
+
+LOOSE = ["accuracy_drop <= 0.9", "batch_disagreement <= 0.1"]
+
+
+def test_gates_that_all_hold_give_the_fastest_candidate_proven(search, root):
+    record = search(LOOSE)
+    assert record.verdict == "pass"
+    assert [one.target is None for one in record.candidates] == [True, False, False]
+    chosen = record.candidates[record.chosen]
+    assert chosen.speedup == max(one.speedup for one in record.candidates if one.holds)
+    # Each holds, so the next one is faster.
+    assert record.candidates[2].target > record.candidates[1].target
+    assert not verify_directory(root / "search/artifact").problems
+    report = json.loads((root / "search/report/report.json").read_text())
+    assert report["verdict"] == "pass"
+    assert report["environment"]["data"]["source"].endswith("test.tsv")
+    assert json.loads((root / "search/search.json").read_text())["chosen"] == record.chosen
+    recipe = load_recipe(root / "search/recipe.yaml")
+    assert recipe.prune.adaptive.speedup == chosen.target
+    assert (root / "search/latency-table.json").read_bytes()
+
+
+def test_a_search_again_makes_nothing_anew(search, monkeypatch):
+    first = search(LOOSE)
+    monkeypatch.setattr(module, "prune_directory", None)
+    monkeypatch.setattr(module, "export_directory", None)
+    monkeypatch.setattr(module, "validate_directories", None)
+    again = search(LOOSE)
+    assert again == first
+
+
+def test_a_search_that_is_stopped_goes_on_after_its_last_candidate(search, tmp_path, monkeypatch):
+    whole = module.prune_directory
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "prune_directory", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search(LOOSE, tmp_path, candidates=1)
+    assert not (tmp_path / "search").exists()
+    kept = {path: path.stat().st_mtime_ns for path in candidates_folder(tmp_path / "search").iterdir()}
+    assert kept
+    monkeypatch.setattr(module, "prune_directory", whole)
+    assert len(search(LOOSE, tmp_path, candidates=1).candidates) == 2
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+
+
+def test_gates_on_cost_that_nothing_meets_say_so(search, root):
+    record = search(["accuracy_drop <= 0.9", "size_ratio <= 0.001"])
+    assert (record.verdict, record.chosen) == ("fail", None)
+    assert "size_ratio" in record.reason
+    assert "short in speed or size" in record.reason
+    assert not (root / "search/artifact").exists()
+
+
+def test_quality_that_the_dense_model_does_not_hold_ends_the_search_at_once(search):
+    record = search(["accuracy >= 0.999"])
+    assert [one.number for one in record.candidates] == [0]
+    assert record.verdict == "fail"
+    assert "nearest is candidate 0 (dense, exported), short in quality: accuracy is" in record.reason
+
+
+def test_attacks_are_made_only_where_the_other_gates_hold(search):
+    record = search([*LOOSE, "size_ratio <= 0.001", "accuracy_under_attack_drop <= 1"])
+    assert not any(one.attacked for one in record.candidates)
+    record = search([*LOOSE, "accuracy_under_attack_drop <= 1"], candidates=1)
+    assert all(one.attacked for one in record.candidates)
+    assert record.verdict == "pass"
+
+
+def test_any_candidate_can_be_taken(search, root):
+    record = search(LOOSE, take=0)
+    assert record.chosen == 0
+    assert load_recipe(root / "search/recipe.yaml").prune.algorithm == "magnitude"
+    with pytest.raises(UserError, match=r"take 9: there are candidates 0 to 2"):
+        search(LOOSE, take=9)
+
+
+def test_no_candidate_begins_that_would_not_end_in_time(search):
+    record = search(LOOSE, budget_minutes=1e-3)
+    assert len(record.candidates) == 1
+    assert "the time is up" in record.reason
+
+
+def test_test_texts_are_not_selection_texts(search, texts):
+    selection = (texts / "selection.tsv").read_bytes()
+    (texts / "selection.tsv").write_bytes((texts / "test.tsv").read_bytes())
+    try:
+        with pytest.raises(UserError, match="selection"):
+            search(LOOSE)
+    finally:
+        (texts / "selection.tsv").write_bytes(selection)
+
+
+# the front --------------------------------------------------------------------------------------
+
+
+def candidate(number, score, speedup, size=10):
+    return CandidateFigures.model_construct(number=number, task_score=score, speedup=speedup, size_bytes=size)
+
+
+def test_the_front_has_what_nothing_beats():
+    found = [
+        candidate(0, 0.9, 3.0),
+        candidate(1, 0.88, 9.0),
+        candidate(2, 0.87, 6.0),
+        candidate(3, 0.8, 12.0),
+    ]
+    assert front_of(found, "latency") == [0, 1, 3]
+
+
+def test_equal_candidates_are_both_on_the_front():
+    assert front_of([candidate(0, 0.9, 3.0), candidate(1, 0.9, 3.0)], "latency") == [0, 1]
+
+
+def test_the_front_by_size_looks_at_sizes():
+    found = [candidate(0, 0.9, 9.0, size=20), candidate(1, 0.8, 3.0, size=5)]
+    assert front_of(found, "size") == [0, 1]
+    assert front_of(found, "latency") == [0]
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        ("size_ratio <= 0.5", True),
+        ("latency_p50 <= 3", True),
+        ("accuracy_drop <= 0.01", False),
+        ("batch_disagreement <= 0", False),
+        ("accuracy_under_attack_drop <= 0.1", False),
+    ],
+)
+def test_cost_is_told_from_quality(gate, expected):
+    assert is_cost(parse_gates([gate])[0]) is expected
