@@ -21,7 +21,7 @@ from torch import Tensor
 
 from compressor.data.texts import TextData, log_notes
 from compressor.errors import UserError
-from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.artifact_files import ARTIFACT_GRAPH, ARTIFACT_IR
 from compressor.models.batching import encode
 from compressor.models.classifier import (
     Classifier,
@@ -48,6 +48,7 @@ from exporters.cpu_kernels import suit_cpu_kernels
 from exporters.lineage import model_lineage, stage_record
 from exporters.mixed import quantize_within_bound
 from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
+from exporters.openvino_ir import write_ir
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
 from exporters.records import ExportRecord
 from exporters.reference import write_reference
@@ -79,8 +80,8 @@ def export_directory(
 ) -> ExportRecord:
     """Export a classifier to ONNX and prove that it is the same.
 
-    Writes `model.onnx`, tokenizer, `config.json`, `reference.json`, `bom.cdx.json` and `manifest.json`, whose
-    content is returned.
+    Writes `model.onnx`, for OpenVINO also `model.xml` and `model.bin`, tokenizer, `config.json`,
+    `reference.json`, `bom.cdx.json` and `manifest.json`, whose content is returned.
 
     The manifest's `sparsity` counts what was cut out of the graph as zeros: it is the share of the model's
     weights that the graph does not compute with.
@@ -110,8 +111,8 @@ def export_directory(
     ranks = precision == "int8" and config.mixed and config.runtime != "openvino"
     others = other_texts(classifier, data, data_source, context) if ranks else data
     scales = _static_scales(classifier, exported, sources.calibration, config, context)
-    size = weights_bytes(whole)
-    with atomic_directory(context.output, force=context.force, needed_bytes=2 * size) as working:
+    needed = weights_bytes(whole) * (3 if config.runtime == "openvino" else 2)
+    with atomic_directory(context.output, force=context.force, needed_bytes=needed) as working:
         progress.log(f"Exporting {model} to ONNX, {precision}")
         write_config(classifier, working)
         preprocessing = _write_preprocessing(
@@ -122,6 +123,8 @@ def export_directory(
         facts = _graph_facts(classifier, exported, working / ARTIFACT_GRAPH, precision)
         facts["lineage"]["model"] = _place(model, context.output)
         write_metadata(working / ARTIFACT_GRAPH, _metadata(classifier, facts))
+        if config.runtime == "openvino":
+            write_ir(working)
         facts |= {
             "runtime": config.runtime,
             "max_length": columns.max_length,
@@ -319,7 +322,7 @@ def _runnable(artifact: Path, precision: GraphPrecision) -> Iterator[Path]:
         yield artifact
         return
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(artifact, folder, dirs_exist_ok=True)
+        shutil.copytree(artifact, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ARTIFACT_IR))
         graph = Path(folder) / ARTIFACT_GRAPH
         graph.write_bytes(widen(onnx.load(graph)).SerializeToString())
         yield Path(folder)

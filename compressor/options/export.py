@@ -14,7 +14,7 @@ GraphPrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-dynamic", "int8-s
 TargetIsa = Literal["avx512_vnni", "avx2", "any"]
 Storage = Literal["dense", "sparse"]
 Target = Literal["onnx", "tensorrt"]
-BackendName = Literal["onnxruntime", "tensorrt"]
+BackendName = Literal["onnxruntime", "openvino", "tensorrt"]
 
 RUNTIME_REGISTRY = Registry("runtime", "compress.runtimes", ("onnxruntime", "openvino"))
 
@@ -161,13 +161,20 @@ class TritonConfig(Section):
     )
     model_version: int = Field(1, ge=1, description="Version number of the model in the repository.")
     served_versions: int = Field(1, ge=1, description="Number of latest versions to serve at the same time.")
-    backends: Annotated[list[BackendName], Common()] = Field(
-        ["onnxruntime"],
+    backends: Annotated[list[BackendName] | None, Common()] = Field(
+        None,
         min_length=1,
-        description="onnxruntime serves the graph as it is. tensorrt adds a second model, with the suffix "
-        "_tensorrt, whose engine you build on the serving machine.",
+        description="Backends with a model each; by default the runtime that the artifact was exported for. "
+        "onnxruntime serves model.onnx, openvino model.xml of an artifact for OpenVINO, tensorrt an engine "
+        "that you build on the serving machine. A backend that is not the artifact's runtime is a suffix of "
+        "its model's name.",
     )
-    max_batch_size: Annotated[int, Common()] = Field(32, ge=1, le=4096, description="Maximum batch size.")
+    max_batch_size: Annotated[int, Common()] = Field(
+        32,
+        ge=1,
+        le=4096,
+        description="Maximum batch size. openvino batches no requests and takes as many texts as one has.",
+    )
     preferred_batch_sizes: list[PositiveInt] = Field(
         [],
         description="Batch sizes to run as soon as they are full; by default any waiting texts run as soon "
@@ -192,11 +199,14 @@ class TritonConfig(Section):
     instance_kind: Literal["auto", "cpu", "gpu"] = Field(
         "auto",
         description="Device of the onnxruntime backend; auto uses GPUs if there are any. tensorrt needs a "
-        "GPU.",
+        "GPU, openvino runs on CPUs.",
     )
     instances: int = Field(
         1, ge=1, description="Number of copies of the model that run in parallel, on each GPU."
     )
     operator_threads: int = Field(
-        0, ge=0, le=1024, description="onnxruntime: number of threads of one instance; 0 uses all cores."
+        0,
+        ge=0,
+        le=1024,
+        description="onnxruntime and openvino: number of threads of one instance; 0 uses all cores.",
     )
