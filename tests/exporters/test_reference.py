@@ -1,6 +1,7 @@
 """`reference.json`: what an export records, of which texts, and how far other hosts may be from it."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -11,10 +12,13 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from tokenizers import Tokenizer
 
+from compressor.config.recipe import Recipe
 from compressor.errors import UserError
 from compressor.models.manifest import artifact_problems, read_manifest
 from compressor.models.portable.check_host import check_host, check_session, read_reference
-from compressor.options import ColumnsConfig, ExportConfig, RunConfig
+from compressor.options import ColumnsConfig, DataConfig, ExportConfig, RunConfig
+from compressor.pipeline.keys import ARTIFACT, Stage
+from compressor.pipeline.stage_runs import run_stage
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
 from exporters import reference as module
@@ -233,6 +237,24 @@ def test_given_texts_take_the_place_of_made_ones(small_pruned_dir, critic_quotes
     assert [vector["text"] for vector in vectors] == texts[:MOST_GIVEN]
     assert record.reference["source"] == "given"
     assert check_host(record.path).problems == []
+
+
+def test_a_recipe_gives_texts_too(small_pruned_dir, critic_quotes, tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"text": "one"}\n{"text": "another"}\n')
+    test = str(critic_quotes / "test.tsv")
+    recipe = Recipe(
+        model="unused",
+        data=DataConfig(test=test, calibration=test, reference=str(tmp_path / "texts.jsonl"), max_length=48),
+        run=RunConfig(device="cpu", threads=1),
+        export=ExportConfig(parity_examples=20),
+    )
+    shutil.copytree(small_pruned_dir, tmp_path / "pruned")
+    context = Context(
+        output=tmp_path, columns=recipe.data, run=recipe.run, progress=SilentProgress(), force=True
+    )
+    run_stage(Stage("export", (ARTIFACT,), (), {}), recipe, context)
+    vectors = read_reference_json(tmp_path / ARTIFACT)["vectors"]
+    assert [vector["text"] for vector in vectors] == ["one", "another"]
 
 
 def test_given_pairs_are_pairs(regression_dir, numbered_pairs, tmp_path):
