@@ -21,7 +21,28 @@ RUNTIME_REGISTRY = Registry("runtime", "compress.runtimes", ("onnxruntime", "ope
 RuntimeName = Annotated[str, RUNTIME_REGISTRY]
 
 
-class ExportConfig(Section):
+class VocabularyConfig(Section):
+    """Smaller vocabulary."""
+
+    vocabulary_coverage: float = Field(
+        0.999,
+        gt=0,
+        le=1,
+        description="With vocabulary texts: fraction of their pieces, by occurrence, that the smaller "
+        "vocabulary keeps; the most frequent ones, beside characters and special tokens. 1 keeps all that "
+        "occur.",
+    )
+    vocabulary_agreement: float = Field(
+        0.98,
+        ge=0,
+        le=1,
+        description="With vocabulary texts: minimum fraction of the compared texts (of an export, those of "
+        "the parity check) with the same label as with the whole vocabulary. For regression, the minimum "
+        "fraction of the variance of the predictions that is preserved. 0 does not check it.",
+    )
+
+
+class ExportConfig(VocabularyConfig):
     """Export to ONNX."""
 
     target: Annotated[Target, Common()] = Field(
@@ -83,22 +104,6 @@ class ExportConfig(Section):
         le=1,
         description="Minimum fraction of texts with the same label as in PyTorch. For regression, the "
         "minimum fraction of the variance of the predictions that is preserved.",
-    )
-    vocabulary_coverage: float = Field(
-        0.999,
-        gt=0,
-        le=1,
-        description="With vocabulary texts: fraction of their pieces, by occurrence, that the smaller "
-        "vocabulary keeps; the most frequent ones, beside characters and special tokens. 1 keeps all that "
-        "occur.",
-    )
-    vocabulary_agreement: float = Field(
-        0.98,
-        ge=0,
-        le=1,
-        description="With vocabulary texts: minimum fraction of the texts of the parity check with the same "
-        "label as with the whole vocabulary. For regression, the minimum fraction of the variance of the "
-        "predictions that is preserved. 0 does not check it.",
     )
     engine_batch_sizes: list[PositiveInt] = Field(
         [1, 8, 32],
