@@ -54,6 +54,11 @@ COMMANDS = {
     "prune": Lazy(
         "making.prune", "Prune the encoder of a classifier with a published method or a baseline.", TRAIN
     ),
+    "vocabulary": Lazy(
+        "making.vocabulary",
+        "Reduce the vocabulary of a classifier to the pieces that the texts of a task need.",
+        TRAIN,
+    ),
     "attack": Lazy(
         "attacking.attack",
         "Attack a classifier or an exported artifact with TextAttack, using local resources only.",

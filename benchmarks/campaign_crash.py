@@ -123,7 +123,10 @@ STAGES: dict[str, Stage] = {
     "validate": Stage((*VALIDATE, "--no-footprint"), 0.08),
     "run": Stage(("run", "recipe.yaml"), 0.10, is_folder=True),
     "perturb": Stage(("perturb", "model", *DATA, "--perturbations", "typos"), 0.03),
-    "pack": Stage(("pack", "pruned"), 0.03),
+    "pack": Stage(("pack", "pruned"), 0.02),
+    "vocabulary": Stage(
+        ("vocabulary", "pruned", "--vocabulary", "train.tsv", *DATA, "--vocabulary-agreement", "0"), 0.01
+    ),
     "soup": Stage(
         ("soup", "model", *DATA, "--runs", "2", "--epoch-counts", "1", "--substituted-shares", "0",
          "--holdout-examples", "8", "--attack", "deepwordbug", "--attack-examples", "3"), 0.01,
@@ -133,7 +136,9 @@ STAGES: dict[str, Stage] = {
     "validate with footprint": Stage(VALIDATE, 0.015, own_processes=True),
 }  # fmt: skip
 # Importing TextAttack takes seconds, which these need not.
-WITHOUT_ATTACKS = frozenset({"finetune", "adaptive", "distilled", "randomized", "pack", "export"})
+WITHOUT_ATTACKS = frozenset(
+    {"finetune", "adaptive", "distilled", "randomized", "pack", "vocabulary", "export"}
+)
 # Of a run's folder: each appears whole.
 PARTS = ("dense", "pruned", "artifact", "attack/dense", "attack/pruned", "attack/artifact")
 

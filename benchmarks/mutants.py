@@ -73,6 +73,20 @@ MODEL_COMMANDS = (
     ),
     Command(("perturb", "INPUT", "--data", "data.tsv", *TYPOS, *SHORT), 3),
     Command(("pack", "INPUT"), 0.7),
+    Command(
+        (
+            "vocabulary",
+            "INPUT",
+            "--vocabulary",
+            "train.tsv",
+            "--data",
+            "data.tsv",
+            "--vocabulary-agreement",
+            "0",
+            *SHORT,
+        ),
+        0.5,
+    ),
     Command(("attack", "INPUT", "--data", "data.tsv", *ONE_EXAMPLE), 0.3),
     Command(("export", "INPUT", "--data", "data.tsv", "--parity-examples", "4", *SHORT), 0.01),
 )

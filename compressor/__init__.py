@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         unpack,
         validate,
         verify,
+        vocabulary,
     )
 else:
 
@@ -61,4 +62,5 @@ __all__ = [
     "unpack",
     "validate",
     "verify",
+    "vocabulary",
 ]

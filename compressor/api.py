@@ -25,6 +25,7 @@ from compressor.options import (
     SoupConfig,
     TestTextsConfig,
     ValidateConfig,
+    VocabularyConfig,
 )
 from compressor.options.keywords import KeywordOptions, SortedOptions
 from compressor.system.console import Progress, SilentProgress, terminal_progress
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from compressor.pruning.record import PruneRecord
     from compressor.training.records import FinetuneRecord, SoupRecord
     from compressor.validation.schema import Report
-    from exporters.records import ExportRecord, PackRecord, UnpackRecord
+    from exporters.records import ExportRecord, PackRecord, UnpackRecord, VocabularyRecord
 
 __all__ = [
     "GateFailed",
@@ -60,6 +61,7 @@ __all__ = [
     "unpack",
     "validate",
     "verify",
+    "vocabulary",
 ]
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -73,6 +75,7 @@ _PRUNE_MODEL = KeywordOptions(
     RunConfig,
     left_out=("device", "text_column", "text_pair_column", "label_column", "encoding", "delimiter"),
 )
+_VOCABULARY = KeywordOptions(VocabularyConfig, ColumnsConfig, RunConfig)
 _ATTACK = KeywordOptions(AttackConfig, ColumnsConfig, RunConfig)
 _PERTURB = KeywordOptions(PerturbConfig, ColumnsConfig, RunConfig)
 _EXPORT = KeywordOptions(ExportConfig, ColumnsConfig, RunConfig)
@@ -222,6 +225,39 @@ def prune_model(
         data = text_data(texts, text_pairs, labels, columns, label_names=names, needs_labels=needs_labels)
         shown = progress or SilentProgress()
         return prune_in_memory(classifier, data, config, columns.max_length, run_options.seed, shown)
+
+
+@_VOCABULARY.taken_by
+def vocabulary(
+    model: StrPath,
+    *,
+    vocabulary: StrPath,
+    data: StrPath,
+    output: StrPath,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> VocabularyRecord:
+    """Reduce the vocabulary of a classifier to the pieces that the texts of a task need.
+
+    Args:
+        model: directory or hub id of the classifier.
+        vocabulary: texts of the task, whose pieces are kept: file or hub id.
+        data: other texts, on which answers are compared with those of the whole vocabulary: file or hub id.
+        output: directory of the classifier; must not exist.
+        force: replace `output`.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model, texts or output, or answers that agree too seldom.
+    """
+    given = _VOCABULARY.sort(options)
+    from exporters.vocabulary_stage import vocabulary_directory
+
+    with host_unchanged():
+        context = _context(given, output, progress, force=force)
+        sources = os.fspath(vocabulary), os.fspath(data)
+        return vocabulary_directory(os.fspath(model), *sources, given.of(VocabularyConfig), context)
 
 
 @_EXPORT.taken_by

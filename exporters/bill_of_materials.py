@@ -141,6 +141,8 @@ def _parameters(manifest: Mapping[str, Any], layout: EncoderLayout) -> dict[str,
     made_with = "pruned with" if lineage.get("pruning") else "trained on"
     datasets = [(f"Texts that it was {made_with}", lineage.get("data_fingerprint"))]
     datasets.append(("Texts of the proof of parity", manifest["parity"]["data_fingerprint"]))
+    vocabulary = manifest.get("vocabulary") or {}
+    datasets.append(("Texts whose pieces its vocabulary has", vocabulary.get("data_fingerprint")))
     return {
         "approach": {"type": "supervised"},
         "task": f"text-{task_of(labels)}",
@@ -194,7 +196,8 @@ def _considerations(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
         "useCases": [use or f"Classifies texts as one of: {', '.join(labels)}"],
         "technicalLimitations": [
             f"Logits are {bound} on the texts of the proof and at edge shapes; robustness is not measured by "
-            f"the export"
+            f"the export",
+            *_lost_pieces(manifest),
         ],
         "performanceTradeoffs": [
             f"{manifest['sparsity']:.2%} of the encoder's weights are zero; a runtime that does not use "
@@ -203,9 +206,24 @@ def _considerations(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
+def _lost_pieces(manifest: Mapping[str, Any]) -> list[str]:
+    """What a vocabulary that was made smaller limits."""
+    vocabulary = manifest.get("vocabulary")
+    if vocabulary is None:
+        return []
+    pieces = vocabulary["pieces"]
+    return [
+        f"The vocabulary has {pieces['after']} of the model's {pieces['before']} pieces, those that "
+        f"{vocabulary['texts']} texts need; other words are spelled with shorter pieces, as in "
+        f"{vocabulary['other_tokens']:.1%} of {vocabulary['examples']} texts that were not counted"
+    ]
+
+
 def _properties(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
     lineage = manifest["lineage"]
     pruning = lineage.get("pruning") or {}
+    vocabulary = manifest.get("vocabulary") or {}
+    pieces = vocabulary.get("pieces") or {}
     values = {
         "format": manifest["format"],
         "opset": manifest["opset"],
@@ -217,6 +235,10 @@ def _properties(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
         "export_seed": manifest["seed"],
         "masks_sha256": lineage["masks_sha256"],
         "options_sha256": lineage.get("options_sha256"),
+        "vocabulary_pieces": pieces.get("after"),
+        "vocabulary_pieces_of_the_model": pieces.get("before"),
+        "vocabulary_coverage": vocabulary.get("coverage"),
+        "vocabulary_other_tokens": vocabulary.get("other_tokens"),
     }
     return [_property(name, value) for name, value in values.items() if value is not None]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -28,11 +28,38 @@ from compressor.options.export import weight_bits_of
 from compressor.system.console import Progress, SilentProgress
 from compressor.system.context import Context
 from compressor.system.environment import thread_count
+from exporters.onnx import computation_sha256
 from exporters.quantize_rows import quantizable, quantize_rows
-from exporters.verify import check_parity, input_limits, measure_parity
+from exporters.verify import Parity, check_parity, input_limits, measure_parity
 
 # Texts that are answered at a time.
 BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the parity check found of a graph.
+
+    Attributes:
+        parity: on the texts of the proof.
+        computation: `computation_sha256` of the graph.
+    """
+
+    parity: Parity
+    computation: str
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A graph that was quantized.
+
+    Attributes:
+        kept: names of the weights that stay float32.
+        judged: what the parity check found of it; None where it did not run.
+    """
+
+    kept: list[str] = field(default_factory=list)
+    judged: Judged | None = None
 
 
 def quantize_within_bound(
@@ -42,24 +69,22 @@ def quantize_within_bound(
     config: ExportConfig,
     context: Context,
     graph: Path,
-) -> list[str]:
+) -> Quantized:
     """Quantize the graph of an artifact's directory by rows, but for weights without which the proof fails.
 
     Args:
         proof: texts of the parity check.
         others: texts that rank the weights; parity must hold on them too where weights are chosen.
         graph: beside the artifact's configuration and tokenizer.
-
-    Returns:
-        The names of the weights that stay float32.
     """
     bits = weight_bits_of(config)
     if not config.mixed:
         quantize_rows(graph, bits)
-        return []
+        return Quantized()
     reference, limits = TorchPredictor(classifier), input_limits(classifier)
     encoded = encode(classifier.tokenizer, others, context.columns.max_length)
     silent = replace(context, progress=SilentProgress())
+    found: dict[str, Parity] = {}
 
     @cache
     def expected() -> NDArray[np.float32]:
@@ -70,6 +95,8 @@ def quantize_within_bound(
 
     def passes(texts: TextData) -> bool:
         parity = measure_parity(reference, load(), texts, silent, limits)
+        if texts is proof:
+            found[computation_sha256(graph)] = parity
         try:
             check_parity(parity, config.parity_tolerance, config.parity_agreement)
         except UserError:
@@ -85,7 +112,9 @@ def quantize_within_bound(
     )
     if kept:
         context.progress.log(f"Stay float32, since too many labels would differ otherwise: {', '.join(kept)}")
-    return kept
+    computation = computation_sha256(graph)
+    parity = found.get(computation)
+    return Quantized(kept, None if parity is None else Judged(parity, computation))
 
 
 def divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import io
 import logging
 import math
@@ -150,6 +151,13 @@ def restore_names(model: onnx.ModelProto) -> None:
     kept = [info for info in graph.value_info if info.name not in initializers]
     del graph.value_info[:]
     graph.value_info.extend(kept)
+
+
+def computation_sha256(path: Path) -> str:
+    """Return the SHA-256 of a graph's file without its metadata, which nothing is computed from."""
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
 def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:

@@ -20,7 +20,14 @@ from torch import Tensor
 
 from compressor.errors import UserError
 from compressor.models.encoders.registry import known_layouts
-from compressor.models.manifest import MANIFEST, PACKED_FORMAT, absent_files, read_manifest, write_manifest
+from compressor.models.manifest import (
+    MANIFEST,
+    PACKED_FORMAT,
+    absent_files,
+    is_artifact,
+    read_manifest,
+    write_manifest,
+)
 from compressor.models.weight_files import WEIGHTS, weight_files
 from compressor.system.files import MARKER, atomic_directory, claims_output, read_tensors, sha256_of
 from compressor.system.links import is_own_file
@@ -86,12 +93,18 @@ def pack_directory(model: Path, output: Path, *, force: bool) -> PackRecord:
     the content is packed.
 
     Raises:
-        UserError: no such directory, no or broken weights, a file that a classifier needs is missing, a link
-            that leads elsewhere, bad output.
+        UserError: no such directory, an artifact, no or broken weights, a file that a classifier needs is
+            missing, a link that leads elsewhere, bad output.
     """
     from safetensors.torch import save_file
 
     files = weight_files(model)
+    if not files and is_artifact(model):
+        raise UserError(
+            f"{model}: is an exported artifact or a packed classifier, and packing takes a classifier with "
+            f"{WEIGHTS}; an artifact gets smaller in an archive: tar --create --gzip --file artifact.tar.gz "
+            f"{model}"
+        )
     if not files:
         raise UserError(f"{model / WEIGHTS}: no such file; a directory with {WEIGHTS} is needed")
     others, left_out = _other_files(model, files)

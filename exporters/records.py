@@ -1,4 +1,4 @@
-"""What export and packing return."""
+"""What export, a smaller vocabulary and packing return."""
 
 from __future__ import annotations
 
@@ -65,6 +65,27 @@ class ExportRecord(StageRecord):
     tensorrt: dict[str, Any] | None = None
     files: dict[str, dict[str, Any]]
     path: Path
+
+
+class VocabularyRecord(StageRecord):
+    """A classifier with a smaller vocabulary: the content of `vocabulary.json`, and its directory.
+
+    Attributes:
+        options: that it was made with.
+        model: source and SHA-256 of the classifier with the whole vocabulary.
+        vocabulary: what is kept of it, and how the answers compare
+            (`exporters.vocabulary.VocabularyFacts`).
+        environment: machine and versions.
+        path: the directory of the classifier.
+        sha256: of its weights.
+    """
+
+    options: dict[str, Any]
+    model: dict[str, Any]
+    vocabulary: dict[str, Any]
+    environment: dict[str, Any]
+    path: Path
+    sha256: str | None
 
 
 class PackRecord(StageRecord):

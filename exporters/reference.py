@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import UserError
-from compressor.models.artifact_files import ARTIFACT_GRAPH
 from compressor.models.batching import encode_texts, pad
 from compressor.models.classifier import Classifier
 from compressor.models.portable.check_host import (
+    GRAPH_FILES,
+    ONNX_RUNTIME,
     REFERENCE,
     SCHEMA_VERSION,
     CheckError,
     Vector,
+    graph_sha256,
     library_versions,
     open_session,
     run_alone,
@@ -32,7 +34,6 @@ from compressor.models.portable.check_host import (
 from compressor.models.predictors import TorchPredictor
 from compressor.options.export import GraphPrecision
 from compressor.system.environment import processor_name
-from compressor.system.files import sha256_of
 from exporters.reference_texts import ReferenceTexts
 
 # Texts of the batch; longer ones run alone, so that a host is checked in seconds.
@@ -69,10 +70,11 @@ def write_reference(
 
     Args:
         directory: of the artifact, with graph and tokenizer.
-        facts: of its manifest: `precision`, `max_length`, `preprocessing` and `parity`.
+        facts: of its manifest: `runtime`, `precision`, `max_length`, `preprocessing` and `parity`.
 
     Returns:
-        What the manifest says of the file; None for bf16, which ONNX Runtime does not run on CPUs.
+        What the manifest says of the file; None for bf16, which ONNX Runtime does not run on CPUs. ONNX
+        Runtime also runs artifacts for runtimes of other packages, which hosts are not checked with.
 
     Raises:
         UserError: logits that are not finite, or farther from PyTorch's than the parity check allows.
@@ -81,7 +83,8 @@ def write_reference(
     if precision == "bf16":
         return None
     token = int(classifier.tokenizer.pad_token_id)
-    answers = _answers(_encoded(classifier, texts, facts["max_length"]), directory, token)
+    runtime = facts["runtime"] if facts["runtime"] in GRAPH_FILES else ONNX_RUNTIME
+    answers = _answers(_encoded(classifier, texts, facts["max_length"]), directory, runtime, token)
     differences = _differences_from_pytorch(classifier, answers)
     _check(differences, parity["tolerance"])
     measured = {"max_difference": float(differences.max()), "mean_difference": float(differences.mean())}
@@ -93,26 +96,27 @@ def write_reference(
     header = {
         "schema_version": SCHEMA_VERSION,
         "source": texts.source,
-        "graph_sha256": sha256_of(directory / ARTIFACT_GRAPH),
+        "runtime": runtime,
+        "graph_sha256": graph_sha256(directory, runtime),
         "tokenizer_unchecked": facts["preprocessing"]["needs_transformers"],
         "pad_token_id": token,
         **tolerances,
-        "recorded_with": {**library_versions(), "processor": processor_name()},
+        "recorded_with": {**library_versions(runtime), "processor": processor_name()},
     }
     (directory / REFERENCE).write_text(_document(header, answers), encoding="utf-8")
     stated = {"file": REFERENCE, "source": texts.source, "texts": len(answers.vectors)}
     return stated | measured | tolerances
 
 
-def _answers(vectors: list[Vector], directory: Path, pad_token_id: int) -> _Answers:
+def _answers(vectors: list[Vector], directory: Path, runtime: str, pad_token_id: int) -> _Answers:
     """Run an artifact's graph on texts.
 
     Raises:
-        UserError: ONNX Runtime does not run it, as may be with a graph that another runtime is proven with.
+        UserError: the runtime does not run it, as may be with a graph that was proven with another.
     """
     batch = _places_of_batch(vectors)
     try:
-        session = open_session(directory)
+        session = open_session(directory, runtime)
         together = run_graph(session, [vectors[place] for place in batch], pad_token_id)
         return _Answers(vectors, run_alone(session, vectors, pad_token_id), batch, together)
     except CheckError as error:

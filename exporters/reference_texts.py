@@ -68,7 +68,7 @@ def reference_texts(classifier: Classifier, source: str | None, columns: Columns
     """
     if source is not None:
         names = classifier.label_names
-        data = load_text_data(source, columns, "calibration", label_names=names, needs_labels=False)
+        data = load_text_data(source, columns, "reference", label_names=names, needs_labels=False)
         check_pairs(source, classifier.model.config, classifier.tokenizer, data.pairs is not None)
         return _given(data.select(range(min(MOST_GIVEN, len(data)))))
     long = " ".join([SENTENCE] * (1 + columns.max_length // len(SENTENCE.split())))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from compressor.data.texts import TextData, log_notes
 from compressor.errors import UserError
-from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.artifact_files import ARTIFACT_GRAPH, ARTIFACT_IR
 from compressor.models.batching import encode
 from compressor.models.classifier import (
     Classifier,
@@ -46,8 +46,15 @@ from exporters.bfloat16 import widen
 from exporters.bill_of_materials import write_bill_of_materials
 from exporters.cpu_kernels import suit_cpu_kernels
 from exporters.lineage import model_lineage, stage_record
-from exporters.mixed import quantize_within_bound
-from exporters.onnx import OPSET, encoder_initializers, export_graph, write_metadata
+from exporters.mixed import Judged, Quantized, quantize_within_bound
+from exporters.onnx import (
+    OPSET,
+    computation_sha256,
+    encoder_initializers,
+    export_graph,
+    write_metadata,
+)
+from exporters.openvino_ir import write_ir
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
 from exporters.records import ExportRecord
 from exporters.reference import write_reference
@@ -79,8 +86,8 @@ def export_directory(
 ) -> ExportRecord:
     """Export a classifier to ONNX and prove that it is the same.
 
-    Writes `model.onnx`, tokenizer, `config.json`, `reference.json`, `bom.cdx.json` and `manifest.json`, whose
-    content is returned.
+    Writes `model.onnx`, for OpenVINO also `model.xml` and `model.bin`, tokenizer, `config.json`,
+    `reference.json`, `bom.cdx.json` and `manifest.json`, whose content is returned.
 
     The manifest's `sparsity` counts what was cut out of the graph as zeros: it is the share of the model's
     weights that the graph does not compute with.
@@ -110,26 +117,28 @@ def export_directory(
     ranks = precision == "int8" and config.mixed and config.runtime != "openvino"
     others = other_texts(classifier, data, data_source, context) if ranks else data
     scales = _static_scales(classifier, exported, sources.calibration, config, context)
-    size = weights_bytes(whole)
-    with atomic_directory(context.output, force=context.force, needed_bytes=2 * size) as working:
+    needed = weights_bytes(whole) * (3 if config.runtime == "openvino" else 2)
+    with atomic_directory(context.output, force=context.force, needed_bytes=needed) as working:
         progress.log(f"Exporting {model} to ONNX, {precision}")
         write_config(classifier, working)
         preprocessing = _write_preprocessing(
             classifier, working, data, texts_of_reference, columns.max_length
         )
         by_rows = partial(quantize_within_bound, classifier, data, others, config, context)
-        stored_sparsely, kept = _write_graph(exported, working / ARTIFACT_GRAPH, config, scales, by_rows)
+        stored_sparsely, quantized = _write_graph(exported, working / ARTIFACT_GRAPH, config, scales, by_rows)
         facts = _graph_facts(classifier, exported, working / ARTIFACT_GRAPH, precision)
         facts["lineage"]["model"] = _place(model, context.output)
         write_metadata(working / ARTIFACT_GRAPH, _metadata(classifier, facts))
+        if config.runtime == "openvino":
+            write_ir(working)
         facts |= {
             "runtime": config.runtime,
             "max_length": columns.max_length,
             "preprocessing": preprocessing,
             "vocabulary": vocabulary and asdict(vocabulary),
-            "kept_in_float32": kept,
+            "kept_in_float32": quantized.kept,
             "stored_sparsely": stored_sparsely,
-            **_prove(classifier, working, precision, data, config, context),
+            **_prove(classifier, working, data, config, context, quantized.judged),
             "seed": run.seed,
             "environment": describe_environment(run),
         }
@@ -170,18 +179,18 @@ def _write_graph(
     graph: Path,
     config: ExportConfig,
     scales: dict[str, float] | None,
-    quantize_by_rows: Callable[[Path], list[str]],
-) -> tuple[dict[str, Any], list[str]]:
+    quantize_by_rows: Callable[[Path], Quantized],
+) -> tuple[dict[str, Any], Quantized]:
     """Write the ONNX graph in the precision and storage of the options.
 
     Args:
         scales: of int8-static.
-        quantize_by_rows: makes int8 of a graph in place; the names of the weights that it leaves in float32.
+        quantize_by_rows: makes int8 of a graph in place.
 
     Returns:
-        What is stored sparsely, and these names.
+        What is stored sparsely, and what `quantize_by_rows` returns.
     """
-    kept: list[str] = []
+    quantized = Quantized()
     precision = precision_of(config)
     export_graph(exported, graph, DTYPES.get(precision, torch.float32))
     # TensorRT and GPUs have fusions of their own.
@@ -192,10 +201,10 @@ def _write_graph(
     elif precision == "int8" and config.runtime == "openvino":
         quantize_weights(graph)
     elif precision == "int8":
-        kept = quantize_by_rows(graph)
+        quantized = quantize_by_rows(graph)
     elif precision == "int8-dynamic":
         quantize_dynamic(graph)
-    return store_sparse(graph) if config.storage == "sparse" else {}, kept
+    return store_sparse(graph) if config.storage == "sparse" else {}, quantized
 
 
 def _graph_facts(
@@ -279,24 +288,31 @@ def _prepare_engine(graph: Path, profile: Profile, positions: int, *, half: bool
 def _prove(
     classifier: Classifier,
     artifact: Path,
-    precision: GraphPrecision,
     data: TextData,
     config: ExportConfig,
     context: Context,
+    judged: Judged | None,
 ) -> dict[str, Any]:
     """Compare the artifact with PyTorch, and with itself in other batches; return what was found.
+
+    Args:
+        judged: what was found of a graph on the same texts; taken if the artifact's computes the same.
 
     Raises:
         UserError: they differ by more than the options allow.
     """
+    precision = precision_of(config)
     tolerance = config.parity_tolerance or TOLERANCES.get(precision)
     few = data.select(range(min(INVARIANCE_EXAMPLES, len(data))))
     encoded = encode(classifier.tokenizer, few, context.columns.max_length)
     with _runnable(artifact, precision) as directory:
         load = runtime_named(config.runtime)
         exported = load(directory, thread_count(context.run))
-        limits = input_limits(classifier)
-        parity = measure_parity(TorchPredictor(classifier), exported, data, context, limits)
+        if judged is not None and judged.computation == computation_sha256(artifact / ARTIFACT_GRAPH):
+            parity = judged.parity
+        else:
+            limits = input_limits(classifier)
+            parity = measure_parity(TorchPredictor(classifier), exported, data, context, limits)
         check_parity(parity, tolerance, config.parity_agreement)
         invariance = measure_invariance(load(directory, 1), exported, encoded, context.run.seed)
     if precision != "int8-dynamic":
@@ -319,7 +335,7 @@ def _runnable(artifact: Path, precision: GraphPrecision) -> Iterator[Path]:
         yield artifact
         return
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(artifact, folder, dirs_exist_ok=True)
+        shutil.copytree(artifact, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ARTIFACT_IR))
         graph = Path(folder) / ARTIFACT_GRAPH
         graph.write_bytes(widen(onnx.load(graph)).SerializeToString())
         yield Path(folder)

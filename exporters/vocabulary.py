@@ -27,7 +27,7 @@ from compressor.models.predictors import TorchPredictor, predict_encoded
 from compressor.models.preprocessing import TOKENIZER
 from compressor.models.transformers_versions import TOKENIZER_CONFIG, save_tokenizer, with_new_ids
 from compressor.models.vocabulary import choose_pieces, keep_pieces
-from compressor.options import ExportConfig
+from compressor.options import VocabularyConfig
 from compressor.system.context import Context
 from compressor.system.files import read_json, write_json
 from exporters.mixed import divergence
@@ -94,32 +94,46 @@ class VocabularyFacts:
 
 
 def with_smaller_vocabulary(
-    classifier: Classifier, source: str | None, proof: TextData, config: ExportConfig, context: Context
+    classifier: Classifier, source: str | None, proof: TextData, config: VocabularyConfig, context: Context
 ) -> tuple[Classifier, VocabularyFacts | None]:
+    """Return a classifier as it is exported: `smaller_classifier`, or itself and None without a source.
+
+    Args:
+        proof: texts of the parity check.
+
+    Raises:
+        UserError: as `smaller_classifier`, or options of a smaller vocabulary without a source.
+    """
+    if source is not None:
+        return smaller_classifier(classifier, source, proof, config, context)
+    for name, field in VocabularyConfig.model_fields.items():
+        if getattr(config, name) != field.default:
+            raise UserError(f"{name}: is an option of --vocabulary alone; give texts with --vocabulary")
+    return classifier, None
+
+
+def smaller_classifier(
+    classifier: Classifier, source: str, compared: TextData, config: VocabularyConfig, context: Context
+) -> tuple[Classifier, VocabularyFacts]:
     """Return a copy of a classifier with the pieces that texts need, and how its answers compare.
 
     Args:
-        source: file or hub id of the texts; None returns the classifier itself.
-        proof: texts of the parity check, on which answers are compared; they are not counted.
+        source: file or hub id of the texts.
+        compared: texts on which answers are compared; they are not counted.
 
     Raises:
         UserError: a tokenizer that cannot lose pieces, no texts to count on, or answers that agree less often
             than the options allow.
     """
-    if source is None:
-        for name in ("vocabulary_coverage", "vocabulary_agreement"):
-            if getattr(config, name) != ExportConfig.model_fields[name].default:
-                raise UserError(f"{name}: is an option of --vocabulary alone; give texts with --vocabulary")
-        return classifier, None
     names = classifier.label_names
     drawn = load_text_data(source, context.columns, "vocabulary", label_names=names, needs_labels=False)
     log_notes(drawn, context.progress, labels=False)
-    counted = drawn.select(places_of_others(drawn, proof))
+    counted = drawn.select(places_of_others(drawn, compared))
     if not len(counted):
         raise UserError(
-            f"--vocabulary {source}: all of its {len(drawn)} texts are those of the parity check, and an "
-            f"agreement on texts that were counted says nothing of new ones; give other texts, or others "
-            f"with --data"
+            f"--vocabulary {source}: all of its {len(drawn)} texts are those that answers are compared on, "
+            f"and an agreement on texts that were counted says nothing of new ones; give other texts, or "
+            f"others with --data"
         )
     smaller, kept, coverage = _keep_counted(classifier, counted, config.vocabulary_coverage)
     facts = VocabularyFacts(
@@ -128,7 +142,7 @@ def with_smaller_vocabulary(
         texts=len(counted),
         data_fingerprint=counted.fingerprint,
         least_agreement=config.vocabulary_agreement,
-        **_compare(classifier, smaller, kept, proof, context.columns.max_length),
+        **_compare(classifier, smaller, kept, compared, context.columns.max_length),
     )
     context.progress.log(facts.summary)
     check_agreement(facts)
@@ -140,7 +154,7 @@ def check_agreement(facts: VocabularyFacts) -> None:
     found = facts.variance_kept if facts.label_agreement is None else facts.label_agreement
     if found is not None and found < facts.least_agreement:
         raise UserError(
-            f"export failed: {facts.summary}, less than {facts.least_agreement:.1%}; give a larger "
+            f"vocabulary: {facts.summary}, less than {facts.least_agreement:.1%}; give a larger "
             f"--vocabulary-coverage, more texts with --vocabulary, or a smaller --vocabulary-agreement"
         )
 
@@ -153,7 +167,7 @@ def _keep_counted(
     if not tokenizer.is_fast:
         raise UserError(
             f"{classifier.source}: its tokenizer, {type(tokenizer).__name__}, has no {TOKENIZER}, without "
-            f"which its vocabulary cannot be made smaller; leave --vocabulary out"
+            f"which its vocabulary cannot be made smaller; keep it whole"
         )
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     counts = count_pieces(content, [*counted.texts, *(counted.pairs or ())])
@@ -209,8 +223,8 @@ def smaller_tokenizer(tokenizer: PreTrainedTokenizerBase, kept: Sequence[int]) -
     pieces = tokenizer.convert_ids_to_tokens(list(kept))
     if len(found) != len(kept) or found.convert_ids_to_tokens(list(range(len(kept)))) != pieces:
         raise UserError(
-            f"export failed: {TOKENIZER}: the ids of the tokenizer {type(tokenizer).__name__} have gaps or "
-            f"do not fit its added tokens, so its vocabulary cannot be made smaller; leave --vocabulary out"
+            f"vocabulary: {TOKENIZER}: the ids of the tokenizer {type(tokenizer).__name__} have gaps or "
+            f"do not fit its added tokens, so its vocabulary cannot be made smaller; keep it whole"
         )
     return found
 

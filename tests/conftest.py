@@ -317,6 +317,26 @@ def small_artifact_dir(small_pruned_dir: Path, made_once: MadeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
+def openvino_artifact_dir(small_pruned_dir: Path, made_once: MadeOnce) -> Path:
+    """The pruned small classifier, exported for OpenVINO."""
+
+    def fill(folder: Path) -> None:
+        export_directory(
+            str(small_pruned_dir),
+            None,
+            ExportConfig(runtime="openvino", parity_examples=50),
+            Context(
+                output=folder / "artifact",
+                columns=ColumnsConfig(max_length=MAX_LENGTH),
+                run=RunConfig(device="cpu", threads=1),
+                progress=SilentProgress(),
+            ),
+        )
+
+    return made_once("openvino", fill) / "artifact"
+
+
+@pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `dense`, a BERT of one narrow layer, `artifact`, its export, and `data.tsv`."""
     folder = tmp_path_factory.mktemp("made")

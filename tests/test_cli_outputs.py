@@ -102,9 +102,22 @@ def test_stages_have_no_other_way_to_an_output():
     from compressor.validation import stage as run
     from exporters import packed
     from exporters import stage as artifact
+    from exporters import vocabulary_stage as vocabulary
     from exporters.triton import repository as triton
 
-    modules = [finetuning, inspection, pruning, souping, attack_stage, perturb, run, artifact, packed, triton]
+    modules = [
+        finetuning,
+        inspection,
+        pruning,
+        souping,
+        attack_stage,
+        perturb,
+        run,
+        artifact,
+        packed,
+        triton,
+        vocabulary,
+    ]
     for module in modules:
         for name, function in vars(module).items():
             if not inspect.isfunction(function) or function.__module__ != module.__name__:

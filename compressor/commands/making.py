@@ -1,4 +1,4 @@
-"""Commands that make classifiers: finetune, soup, prune."""
+"""Commands that make classifiers: finetune, soup, prune, vocabulary."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import typer
 from compressor.commands.arguments import Data, Encoder, Force, Json, Model, Output, Processes, Resume
 from compressor.commands.flags import section_flags
 from compressor.commands.printing import print_result, results_only
-from compressor.options import ColumnsConfig, FinetuneConfig, PruneConfig, RunConfig, SoupConfig
+from compressor.options import (
+    ColumnsConfig,
+    FinetuneConfig,
+    PruneConfig,
+    RunConfig,
+    SoupConfig,
+    VocabularyConfig,
+)
 from compressor.system.context import terminal_context
 
 
@@ -98,3 +105,45 @@ def prune(
         f"{record.algorithm}, {record.pattern}: {record.sparsity:.2%} of the encoder is zero; "
         f"{record.seconds:.0f} s; classifier in {output}",
     )
+
+
+@section_flags
+def vocabulary(
+    model: Model,
+    vocabulary: Annotated[
+        str,
+        typer.Option(
+            "--vocabulary",
+            help="Texts of the task, whose pieces are kept: file or hub id; labels are not needed.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help="Other texts, on which answers are compared with those of the whole vocabulary: file or hub "
+            "id.",
+            show_default=False,
+        ),
+    ],
+    output: Output,
+    options: VocabularyConfig,
+    columns: ColumnsConfig,
+    run: RunConfig,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Reduce the vocabulary of a classifier to the pieces that the texts of a task need.
+
+    Texts whose pieces are all kept have the same logits, bit for bit. Attacks bring new words: robustness is
+    that of the smaller vocabulary, so attack the result.
+    """
+    from exporters.vocabulary import VocabularyFacts
+    from exporters.vocabulary_stage import vocabulary_directory
+
+    context = terminal_context(output, columns, run, force=force)
+    with results_only(as_json):
+        record = vocabulary_directory(model, vocabulary, data, options, context)
+    summary = VocabularyFacts(**record.vocabulary).summary
+    print_result(as_json, record.model_dump(), f"{summary}; classifier in {output}")

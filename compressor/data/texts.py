@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from compressor.system.console import Progress
 
-Role = Literal["train", "calibration", "vocabulary", "test"]
+Role = Literal["train", "calibration", "vocabulary", "reference", "test"]
 
 TEXT_PAIRS = (
     ("text", "text_pair"),
@@ -56,6 +56,7 @@ SPLITS: dict[Role, tuple[str, ...]] = {
     "train": ("train",),
     "calibration": ("train",),
     "vocabulary": ("train",),
+    "reference": ("train",),
     # GLUE hides the labels of its test sets, so a validation set comes first.
     "test": ("validation", "validation_matched", "test"),
 }

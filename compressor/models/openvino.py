@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import UserError, first_line
-from compressor.models.artifact_files import EXPORT_AGAIN
+from compressor.models.artifact_files import ARTIFACT_IR, EXPORT_AGAIN, OUTPUT
+from compressor.models.portable.check_host import openvino_options
 from compressor.models.predictors import ArtifactPredictor, artifact_graph
 
-# Consecutive values of a token that share a scale, where weights are int8 and nothing else is. Of the sizes
-# that divide most layers it is the largest that is fast.
-QUANTIZATION_GROUP = 64
+if TYPE_CHECKING:
+    from openvino import Core
+
 INSTALL = "pip install 'compress-bert[openvino]'"
 
 
@@ -30,7 +31,7 @@ class _Port:
 
 
 class OpenVinoPredictor(ArtifactPredictor):
-    """An exported artifact in OpenVINO, which reads the ONNX graph as it is.
+    """An exported artifact in OpenVINO: its `model.xml`, or the ONNX graph of one for another runtime.
 
     Args:
         directory: holds `model.onnx`, `config.json` and the tokenizer.
@@ -54,22 +55,14 @@ class OpenVinoPredictor(ArtifactPredictor):
         spinning: bool = False,
         lengths: Mapping[str, int | None] | None = None,
     ) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise UserError(f"runtime: openvino: OpenVINO is not installed; install it: {INSTALL}") from error
+        core = load_core()
         if device != "cpu":
             raise UserError(f"runtime: openvino: runs on CPUs, not on {device}; give --device cpu")
         graph = artifact_graph(directory)
-        options: dict[str, Any] = {
-            "INFERENCE_NUM_THREADS": threads,
-            # Otherwise processors with bfloat16 would compute in it.
-            "INFERENCE_PRECISION_HINT": "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTIZATION_GROUP,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
+        if (directory / ARTIFACT_IR).is_file():
+            graph = directory / ARTIFACT_IR
         try:
-            self._model = openvino.Core().compile_model(graph, "CPU", options)
+            self._model = core.compile_model(graph, "CPU", openvino_options(threads))
         except Exception as error:  # OpenVINO raises plain RuntimeErrors, pybind11 others
             raise UserError(
                 f"{graph}: cannot be loaded by OpenVINO: {first_line(error)}; {EXPORT_AGAIN}"
@@ -83,9 +76,24 @@ class OpenVinoPredictor(ArtifactPredictor):
         return np.array(self._model(feeds)[0])
 
 
+def load_core() -> Core:
+    """Return OpenVINO's core.
+
+    Raises:
+        UserError: OpenVINO is not installed.
+    """
+    try:
+        from openvino import Core
+    except ImportError as error:
+        raise UserError(f"runtime: openvino: OpenVINO is not installed; install it: {INSTALL}") from error
+    return Core()
+
+
 def _port(port: Any) -> _Port:
     """Describe an input or output of a compiled model."""
     types = {"i64": "tensor(int64)", "f32": "tensor(float)", "f16": "tensor(float16)"}
     kind = port.get_element_type().get_type_name()
     sizes = [None if size.is_dynamic else size.get_length() for size in port.get_partial_shape()]
-    return _Port(port.get_any_name(), types.get(kind, kind), list(sizes))
+    # A value may have several names.
+    name = OUTPUT if OUTPUT in port.get_names() else port.get_any_name()
+    return _Port(name, types.get(kind, kind), list(sizes))

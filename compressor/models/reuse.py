@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from compressor.errors import UserError
-from compressor.models.artifact_files import ARTIFACT_GRAPH
+from compressor.models.artifact_files import ARTIFACT_GRAPH, ARTIFACT_IR, ARTIFACT_IR_WEIGHTS
 from compressor.models.classifier import CONTENT, WEIGHTS, files_content, is_directory, model_content
 from compressor.models.manifest import read_runtime
 from compressor.options import (
@@ -190,7 +190,7 @@ def predictor_content(source: str) -> str:
     """
     path = Path(source)
     if (path / ARTIFACT_GRAPH).is_file():
-        content = files_content(path, (*CONTENT, ARTIFACT_GRAPH))
+        content = files_content(path, (*CONTENT, ARTIFACT_GRAPH, ARTIFACT_IR, ARTIFACT_IR_WEIGHTS))
         runtime = RUNTIME_REGISTRY.entry_point(read_runtime(path))
         return content if runtime is None else json_sha256({"files": content, **plugin_version(runtime)})
     is_directory(source)

@@ -13,7 +13,13 @@ from compressor.options.attacks import (
     attack_named,
     with_word_budgets,
 )
-from compressor.options.export import RUNTIME_REGISTRY, ExportConfig, RuntimeName, TritonConfig
+from compressor.options.export import (
+    RUNTIME_REGISTRY,
+    ExportConfig,
+    RuntimeName,
+    TritonConfig,
+    VocabularyConfig,
+)
 from compressor.options.pruning import (
     ALGORITHM_REGISTRY,
     AdaptiveConfig,
@@ -118,6 +124,7 @@ __all__ = [
     "TrainingConfig",
     "TritonConfig",
     "ValidateConfig",
+    "VocabularyConfig",
     "WarmupShare",
     "attack_named",
     "describe",

@@ -14,14 +14,35 @@ GraphPrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-dynamic", "int8-s
 TargetIsa = Literal["avx512_vnni", "avx2", "any"]
 Storage = Literal["dense", "sparse"]
 Target = Literal["onnx", "tensorrt"]
-BackendName = Literal["onnxruntime", "tensorrt"]
+BackendName = Literal["onnxruntime", "openvino", "tensorrt"]
 
 RUNTIME_REGISTRY = Registry("runtime", "compress.runtimes", ("onnxruntime", "openvino"))
 
 RuntimeName = Annotated[str, RUNTIME_REGISTRY]
 
 
-class ExportConfig(Section):
+class VocabularyConfig(Section):
+    """Smaller vocabulary."""
+
+    vocabulary_coverage: float = Field(
+        0.999,
+        gt=0,
+        le=1,
+        description="With vocabulary texts: fraction of their pieces, by occurrence, that the smaller "
+        "vocabulary keeps; the most frequent ones, beside characters and special tokens. 1 keeps all that "
+        "occur.",
+    )
+    vocabulary_agreement: float = Field(
+        0.98,
+        ge=0,
+        le=1,
+        description="With vocabulary texts: minimum fraction of the compared texts (of an export, those of "
+        "the parity check) with the same label as with the whole vocabulary. For regression, the minimum "
+        "fraction of the variance of the predictions that is preserved. 0 does not check it.",
+    )
+
+
+class ExportConfig(VocabularyConfig):
     """Export to ONNX."""
 
     target: Annotated[Target, Common()] = Field(
@@ -84,22 +105,6 @@ class ExportConfig(Section):
         description="Minimum fraction of texts with the same label as in PyTorch. For regression, the "
         "minimum fraction of the variance of the predictions that is preserved.",
     )
-    vocabulary_coverage: float = Field(
-        0.999,
-        gt=0,
-        le=1,
-        description="With vocabulary texts: fraction of their pieces, by occurrence, that the smaller "
-        "vocabulary keeps; the most frequent ones, beside characters and special tokens. 1 keeps all that "
-        "occur.",
-    )
-    vocabulary_agreement: float = Field(
-        0.98,
-        ge=0,
-        le=1,
-        description="With vocabulary texts: minimum fraction of the texts of the parity check with the same "
-        "label as with the whole vocabulary. For regression, the minimum fraction of the variance of the "
-        "predictions that is preserved. 0 does not check it.",
-    )
     engine_batch_sizes: list[PositiveInt] = Field(
         [1, 8, 32],
         min_length=3,
@@ -161,13 +166,20 @@ class TritonConfig(Section):
     )
     model_version: int = Field(1, ge=1, description="Version number of the model in the repository.")
     served_versions: int = Field(1, ge=1, description="Number of latest versions to serve at the same time.")
-    backends: Annotated[list[BackendName], Common()] = Field(
-        ["onnxruntime"],
+    backends: Annotated[list[BackendName] | None, Common()] = Field(
+        None,
         min_length=1,
-        description="onnxruntime serves the graph as it is. tensorrt adds a second model, with the suffix "
-        "_tensorrt, whose engine you build on the serving machine.",
+        description="Backends with a model each; by default the runtime that the artifact was exported for. "
+        "onnxruntime serves model.onnx, openvino model.xml of an artifact for OpenVINO, tensorrt an engine "
+        "that you build on the serving machine. A backend that is not the artifact's runtime is a suffix of "
+        "its model's name.",
     )
-    max_batch_size: Annotated[int, Common()] = Field(32, ge=1, le=4096, description="Maximum batch size.")
+    max_batch_size: Annotated[int, Common()] = Field(
+        32,
+        ge=1,
+        le=4096,
+        description="Maximum batch size. openvino batches no requests and takes as many texts as one has.",
+    )
     preferred_batch_sizes: list[PositiveInt] = Field(
         [],
         description="Batch sizes to run as soon as they are full; by default any waiting texts run as soon "
@@ -192,11 +204,14 @@ class TritonConfig(Section):
     instance_kind: Literal["auto", "cpu", "gpu"] = Field(
         "auto",
         description="Device of the onnxruntime backend; auto uses GPUs if there are any. tensorrt needs a "
-        "GPU.",
+        "GPU, openvino runs on CPUs.",
     )
     instances: int = Field(
         1, ge=1, description="Number of copies of the model that run in parallel, on each GPU."
     )
     operator_threads: int = Field(
-        0, ge=0, le=1024, description="onnxruntime: number of threads of one instance; 0 uses all cores."
+        0,
+        ge=0,
+        le=1024,
+        description="onnxruntime and openvino: number of threads of one instance; 0 uses all cores.",
     )

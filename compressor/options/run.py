@@ -98,4 +98,9 @@ class DataConfig(ColumnsConfig, TestTextsConfig):
         description="Texts whose pieces of the vocabulary the export keeps: file or hub id; by default it "
         "keeps all.",
     )
+    reference: str | None = Field(
+        None,
+        description="Texts whose token ids and logits go into the artifact, so that other hosts can be "
+        "checked: the first 32 of a file or hub id; by default made texts.",
+    )
     test: str = Field(description="Labelled texts that are used for nothing but testing: file or hub id.")

@@ -25,6 +25,8 @@ from compressor.system.files import json_sha256, sha256_of
 from compressor.validation.gates.baseline import read_report
 
 DENSE, PRUNED, ARTIFACT, ATTACK = "dense", "pruned", "artifact", "attack"
+# Texts that only the export reads; they need no labels.
+EXPORT_ROLES: tuple[Role, ...] = ("vocabulary", "reference")
 REPORTS = ("report.json", "report.md", "report.html", "junit.xml")
 
 
@@ -141,8 +143,9 @@ def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
         model, dense = {}, ("dense",)
     add("prune", "prune", (PRUNED,), dense, {"prune": recipe.prune}, **model, data=calibration)
     exported = dict(test)
-    if recipe.data.vocabulary is not None:
-        exported["vocabulary"] = _data_content(recipe, task, "vocabulary")
+    for role in EXPORT_ROLES:
+        if getattr(recipe.data, role) is not None:
+            exported[role] = _data_content(recipe, task, role)
     add("export", "export", (ARTIFACT,), ("prune",), {"export": recipe.export}, data=exported)
     # An attack turns one class into another; numbers have none.
     if task == "classification":
@@ -192,4 +195,4 @@ def _needs_labels(recipe: Recipe, role: Role) -> bool:
     """Whether a data set must have labels."""
     if role == "calibration":
         return algorithm_named(recipe.prune.algorithm).needs_labels
-    return role != "vocabulary"
+    return role not in EXPORT_ROLES

@@ -148,6 +148,9 @@ def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
         made_with["vocabulary"] = load_text_data(
             recipe.data.vocabulary, recipe.data, "vocabulary", label_names=names, needs_labels=False
         )
+    if recipe.data.reference is not None:
+        # Nothing is made with them, so they may be test texts.
+        load_text_data(recipe.data.reference, recipe.data, "reference", label_names=names, needs_labels=False)
     allowed = recipe.data.allow_test_texts
     return {
         role: check_shared(f"data.{role}", data, test, allowed=allowed) for role, data in made_with.items()

@@ -62,7 +62,9 @@ def run_stage(
         prune_directory(dense, data.calibration, recipe.prune, replace(context, output=pruned))
     elif stage.name == "export":
         own = replace(context, output=artifact)
-        sources = ExportTexts(calibration=data.calibration, vocabulary=data.vocabulary)
+        sources = ExportTexts(
+            calibration=data.calibration, reference=data.reference, vocabulary=data.vocabulary
+        )
         export_directory(str(pruned), data.test, recipe.export, own, sources)
     else:
         job = ValidationJob(

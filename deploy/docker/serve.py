@@ -1,4 +1,4 @@
-"""Serve an exported artifact over HTTP, with ONNX Runtime and the tokenizer alone.
+"""Serve an exported artifact over HTTP, with the runtime that it was exported for and the tokenizer alone.
 
     POST /predict  {"texts": ["a quiet film", ...]}, for pairs also {"pairs": [...]} of the same length
                    -> {"predictions": [{"label": ..., "score": ..., "scores": {label: probability}}, ...]};
@@ -26,9 +26,20 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import numpy as np
-import onnxruntime
 import uvicorn
-from check_host import REFERENCE, CheckError, check_session, read_reference
+from check_host import (
+    EXPORT_AGAIN,
+    GRAPH,
+    GRAPH_FILES,
+    ONNX_RUNTIME,
+    REFERENCE,
+    TOKENIZER,
+    CheckError,
+    Session,
+    check_session,
+    open_session,
+    read_reference,
+)
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 from starlette.applications import Starlette
@@ -38,9 +49,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tokenizers import Tokenizer
 
-GRAPH, CONFIG, TOKENIZER, MANIFEST = "model.onnx", "config.json", "tokenizer.json", "manifest.json"
+CONFIG, MANIFEST = "config.json", "manifest.json"
 TOKENIZER_CONFIG, SIDES = "tokenizer_config.json", ("truncation_side", "padding_side")
-EXPORT_AGAIN = "export it again with: compress export"
 SHUTDOWN_SECONDS = 30
 
 
@@ -61,8 +71,8 @@ class Settings(BaseModel):
     )
     spinning: bool = Field(
         True,
-        description="Whether threads spin while they wait for work: the shortest answers, for some processor "
-        "time; false where others need the cores.",
+        description="Whether threads of ONNX Runtime spin while they wait for work: the shortest answers, "
+        "for some processor time; false where others need the cores.",
     )
     max_tokens: PositiveInt | None = Field(
         None,
@@ -119,7 +129,7 @@ def check_artifact(directory: Path) -> dict[str, Any]:
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise StartError(f"{directory / MANIFEST}: lists no files; it is no manifest of compress")
-    for name in (GRAPH, CONFIG):
+    for name in (GRAPH, *GRAPH_FILES[runtime_of(directory, manifest)], CONFIG):
         if name not in files:
             raise StartError(f"{directory / MANIFEST}: does not list {name}, which is needed")
     for name, entry in files.items():
@@ -132,6 +142,20 @@ def check_artifact(directory: Path) -> dict[str, Any]:
             if hashlib.file_digest(stream, "sha256").hexdigest() != entry.get("sha256"):
                 raise StartError(f"{path}: is not the file that was exported; its sha256 differs")
     return manifest
+
+
+def runtime_of(directory: Path, manifest: dict[str, Any]) -> str:
+    """The runtime that an artifact was exported for; early exports knew ONNX Runtime alone.
+
+    Raises:
+        StartError: it is none that is served.
+    """
+    name = manifest.get("runtime", ONNX_RUNTIME)
+    if name not in GRAPH_FILES:
+        raise StartError(
+            f"{directory / MANIFEST}: runtime is {name!r}, and only {' and '.join(GRAPH_FILES)} are served"
+        )
+    return str(name)
 
 
 def _is_own_file(directory: Path, name: str) -> bool:
@@ -202,7 +226,7 @@ def load_tokenizer(artifact: Path, manifest: dict[str, Any], max_tokens: int | N
     return tokenizer
 
 
-def check_answers(artifact: Path, manifest: dict[str, Any], session: onnxruntime.InferenceSession) -> None:
+def check_answers(artifact: Path, manifest: dict[str, Any], session: Session) -> None:
     """Hold the answers of a loaded graph and of the tokenizer against those that the export recorded.
 
     An artifact of an early export has none: a warning says so.
@@ -218,7 +242,14 @@ def check_answers(artifact: Path, manifest: dict[str, Any], session: onnxruntime
         )
         return
     try:
-        check = check_session(read_reference(artifact), artifact, session)
+        reference = read_reference(artifact)
+        runtime = runtime_of(artifact, manifest)
+        if reference.runtime != runtime:
+            raise StartError(
+                f"{artifact / REFERENCE}: runtime is {reference.runtime!r}, and {MANIFEST} has {runtime!r}; "
+                f"{EXPORT_AGAIN}"
+            )
+        check = check_session(reference, artifact, session)
     except CheckError as error:
         raise StartError(str(error)) from error
     if check.problems:
@@ -248,18 +279,13 @@ class Classifier:
         self.labels: list[str] = [str(label) for label in manifest["labels"]]
         self.sha256: str = manifest["files"][GRAPH]["sha256"]
         self._tokenizer = load_tokenizer(settings.artifact, manifest, settings.max_tokens)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = settings.threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
+        runtime = runtime_of(settings.artifact, manifest)
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(settings.artifact / GRAPH), options, providers=["CPUExecutionProvider"]
+            self._session = open_session(
+                settings.artifact, runtime, settings.threads, spinning=settings.spinning
             )
-        except Exception as error:  # ONNX Runtime's errors share no public base class
-            line = str(error).strip().splitlines()[0]
-            raise StartError(f"{settings.artifact / GRAPH}: cannot be loaded: {line}") from error
-        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        except CheckError as error:
+            raise StartError(str(error)) from error
         answers = self.answers(["warm up"], None).shape[1]
         if answers != len(self.labels):
             raise StartError(f"{settings.artifact}: the graph has {answers} answers, not {len(self.labels)}")
@@ -275,8 +301,8 @@ class Classifier:
             "attention_mask": [entry.attention_mask for entry in encoded],
             "token_type_ids": [entry.type_ids for entry in encoded],
         }
-        feeds = {name: np.array(columns[name], dtype=np.int64) for name in self._inputs}
-        logits = np.asarray(self._session.run(None, feeds)[0], dtype=np.float64)
+        feeds = {name: np.array(columns[name], dtype=np.int64) for name in self._session.inputs}
+        logits = np.asarray(self._session.run(feeds), dtype=np.float64)
         if logits.shape[1] == 1:
             return logits
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))

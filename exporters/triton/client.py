@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
+# Texts of a request to a model that sets no limit.
+UNLIMITED_BATCH = 32
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -37,7 +39,7 @@ def logits(
 ) -> NDArray[np.float64]:
     """Logits `(texts, labels)`, in batches as large as the server takes; it tells its tensors' types."""
     metadata = server.get_model_metadata(model)
-    batch_size = server.get_model_config(model)["max_batch_size"]
+    batch_size = server.get_model_config(model)["max_batch_size"] or UNLIMITED_BATCH
     output = metadata["outputs"][0]["name"]
     results = []
     for start in range(0, len(texts), batch_size):

@@ -1,6 +1,6 @@
 """A model repository for Triton Inference Server, and a client for it, made from an exported artifact.
 
-    OUTPUT/models/NAME/config.pbtxt, labels.txt, VERSION/model.onnx
+    OUTPUT/models/NAME/config.pbtxt, labels.txt, VERSION/model.onnx, or model.xml and model.bin
     OUTPUT/client/client.py, tokenizer.json, labels.txt
     OUTPUT/manifest.json
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +22,15 @@ from google.protobuf.message import DecodeError
 
 from compressor.display.pages import page_templates
 from compressor.errors import UserError, first_line
-from compressor.models.artifact_files import ARTIFACT_GRAPH, EXPORT_AGAIN
+from compressor.models.artifact_files import (
+    ARTIFACT_GRAPH,
+    ARTIFACT_IR,
+    ARTIFACT_IR_WEIGHTS,
+    EXPORT_AGAIN,
+)
 from compressor.models.encoders.inputs import INPUTS
 from compressor.models.loading import layout_of_source
-from compressor.models.manifest import read_manifest, write_manifest
+from compressor.models.manifest import MANIFEST, read_manifest, runtime_name, write_manifest
 from compressor.models.preprocessing import (
     TOKENIZER,
     load_backend,
@@ -62,6 +67,43 @@ class Tensor:
     name: str
     data_type: str
     dims: list[int]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What Triton runs a model with.
+
+    Attributes:
+        files: of a version of the model, that which Triton opens first.
+        is_built: whether they are built on the serving machine, not copied from the artifact.
+        platform: Triton's name for the form of the model; None where it knows none.
+        threads: parameter that takes the number of threads; None where there is none.
+        parameters: others, with their values.
+        batches: whether requests can share a batch.
+        kind: of its instances; None takes that of the options.
+    """
+
+    files: tuple[str, ...]
+    is_built: bool = False
+    platform: str | None = None
+    threads: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    batches: bool = True
+    kind: str | None = None
+
+
+BACKENDS: dict[BackendName, Backend] = {
+    "onnxruntime": Backend((ARTIFACT_GRAPH,), platform="onnxruntime_onnx", threads="intra_op_thread_count"),
+    # With a maximum batch size, its backend computes so many texts for every request.
+    "openvino": Backend(
+        (ARTIFACT_IR, ARTIFACT_IR_WEIGHTS),
+        threads="INFERENCE_NUM_THREADS",
+        parameters={"PERFORMANCE_HINT": "LATENCY"},
+        batches=False,
+        kind="cpu",
+    ),
+    "tensorrt": Backend(("model.plan",), is_built=True, platform="tensorrt_plan", kind="gpu"),
+}
 
 
 class Lengths(NamedTuple):
@@ -110,13 +152,14 @@ def write_repository(artifact: Path, output: Path, config: TritonConfig, *, forc
     check_config(config)
     positions = layout_of_source(str(artifact)).longest_input(read_json(artifact / "config.json"))
     lengths = served_lengths(config, preprocessing["max_length"], positions, artifact)
-    needed = graph.stat().st_size + (artifact / TOKENIZER).stat().st_size
+    backends = served_backends(artifact, manifest, config)
+    copied = {TOKENIZER, *(name for backend in backends.values() for name in _copied(backend))}
+    needed = sum((artifact / name).stat().st_size for name in copied)
     with atomic_directory(output, force=force, needed_bytes=needed) as working:
         models = {}
-        for backend in dict.fromkeys(config.backends):
-            name = config.model_name if backend == "onnxruntime" else f"{config.model_name}_{backend}"
+        for name, backend in backends.items():
             text = render_config(name, backend, signature, lengths, config)
-            models[name] = _write_model(working / REPOSITORY / name, text, backend, graph, config, lengths)
+            models[name] = _write_model(working / REPOSITORY / name, text, backend, artifact, config, lengths)
             _write_labels(working / REPOSITORY / name, labels)
         _write_client(artifact, working / CLIENT, labels, lengths, preprocessing)
         facts = {
@@ -129,6 +172,38 @@ def write_repository(artifact: Path, output: Path, config: TritonConfig, *, forc
             "options": config.model_dump(),
         }
         return {**write_manifest(working, facts), "path": str(output)}
+
+
+def served_backends(
+    artifact: Path, manifest: Mapping[str, Any], config: TritonConfig
+) -> dict[str, BackendName]:
+    """Return the backend of each model by the model's name; that of the artifact's runtime has no suffix.
+
+    Raises:
+        UserError: Triton has no backend for the artifact's runtime, or the artifact no file for a backend.
+    """
+    runtime = runtime_name(artifact, manifest)
+    own = next((name for name in BACKENDS if name == runtime), None)
+    if config.backends is None and own is None:
+        raise UserError(
+            f"{artifact / MANIFEST}: runtime is {runtime!r}, which is no backend of Triton; give --backends "
+            f"{' or '.join(BACKENDS)}"
+        )
+    plain = own or "onnxruntime"
+    found: dict[str, BackendName] = {}
+    for backend in config.backends or [plain]:
+        for name in set(_copied(backend)) - set(manifest["files"]):
+            raise UserError(
+                f"backends: {backend}: {artifact} has no {name}; export it with: compress export --runtime "
+                f"{backend}"
+            )
+        found[config.model_name if backend == plain else f"{config.model_name}_{backend}"] = backend
+    return found
+
+
+def _copied(backend: BackendName) -> tuple[str, ...]:
+    """Files of the artifact that a model is served from."""
+    return () if BACKENDS[backend].is_built else BACKENDS[backend].files
 
 
 def read_signature(graph: Path) -> Signature:
@@ -228,20 +303,23 @@ def render_config(
     name: str, backend: BackendName, signature: Signature, lengths: Lengths, config: TritonConfig
 ) -> str:
     """The content of a model's `config.pbtxt`, a `ModelConfig` in protobuf's text format."""
-    on_onnxruntime = backend == "onnxruntime"
-    batch_sizes = sorted({1, config.max_batch_size})
-    threads = {"intra_op_thread_count": str(config.operator_threads)} if config.operator_threads else {}
-    kind = config.instance_kind if on_onnxruntime else "gpu"
+    served = BACKENDS[backend]
+    batch_sizes = sorted({1, config.max_batch_size if served.batches else 1})
+    parameters = dict(served.parameters)
+    if served.threads and config.operator_threads:
+        parameters[served.threads] = str(config.operator_threads)
     templates = page_templates(Path(__file__).parent / "templates")
     templates.filters["quoted"] = quoted
     return templates.get_template(f"{CONFIG}.j2").render(
         name=name,
         backend=backend,
-        platform="onnxruntime_onnx" if on_onnxruntime else "tensorrt_plan",
-        model_file=_model_file(backend),
+        platform=served.platform,
+        model_file=served.files[0],
+        is_built=served.is_built,
         labels_file=LABELS,
         version=config.model_version,
         served_versions=config.served_versions,
+        batches=served.batches,
         max_batch_size=config.max_batch_size,
         shortest=lengths.shortest,
         longest=lengths.longest,
@@ -249,9 +327,9 @@ def render_config(
         output=signature.output,
         preferred_batch_sizes=config.preferred_batch_sizes,
         queue_delay=config.queue_delay,
-        instance_kind=f"KIND_{kind.upper()}",
+        instance_kind=f"KIND_{(served.kind or config.instance_kind).upper()}",
         instances=config.instances,
-        parameters=threads if on_onnxruntime else {},
+        parameters=parameters,
         warmup=[
             (batch_size, length)
             for batch_size in batch_sizes
@@ -265,27 +343,23 @@ def quoted(text: str) -> str:
     return '"' + re.sub(r'[\x00-\x1f"\\\x7f]', lambda found: f"\\{ord(found[0]):03o}", text) + '"'
 
 
-def _model_file(backend: BackendName) -> str:
-    return ARTIFACT_GRAPH if backend == "onnxruntime" else "model.plan"
-
-
 def _write_model(
-    model: Path, text: str, backend: BackendName, graph: Path, config: TritonConfig, lengths: Lengths
+    model: Path, text: str, backend: BackendName, artifact: Path, config: TritonConfig, lengths: Lengths
 ) -> dict[str, Any]:
     """Write a model of the repository, and return what the manifest says of it.
 
     Args:
         text: of its configuration.
     """
-    file = model / str(config.model_version) / _model_file(backend)
-    file.parent.mkdir(parents=True)
+    folder = model / str(config.model_version)
+    folder.mkdir(parents=True)
     (model / CONFIG).write_text(text, encoding="utf-8")
+    for name in _copied(backend):
+        shutil.copyfile(artifact / name, folder / name)
     facts: dict[str, Any] = {"backend": backend, "version": config.model_version}
-    if backend == "onnxruntime":
-        shutil.copyfile(graph, file)
-    else:
+    if BACKENDS[backend].is_built:
         facts["engine"] = {
-            "path": file.relative_to(model.parents[1]).as_posix(),
+            "path": (folder / BACKENDS[backend].files[0]).relative_to(model.parents[1]).as_posix(),
             "min": [1, lengths.shortest],
             "max": [config.max_batch_size, lengths.longest],
         }

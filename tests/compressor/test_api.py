@@ -296,7 +296,8 @@ def test_the_package_imports_nothing_heavy(line, light):
 
 
 @pytest.mark.parametrize(
-    "name", ["finetune", "soup", "prune", "attack", "perturb", "export", "validate", "inspect"]
+    "name",
+    ["finetune", "soup", "prune", "vocabulary", "attack", "perturb", "export", "validate", "inspect"],
 )
 def test_a_function_has_the_options_of_its_command(name):
     parameters = cli.COMMANDS[name].function().__signature__.parameters

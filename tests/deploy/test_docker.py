@@ -12,7 +12,8 @@ from project import ROOT
 DOCKER = ROOT / "deploy" / "docker"
 FILES = sorted(DOCKER.glob("Dockerfile.*"))
 HADOLINT = Path(sys.executable).parent / "hadolint"
-REQUIREMENTS = DOCKER / "serve-requirements.txt"
+REQUIREMENTS = {name: DOCKER / f"serve-requirements{name}.txt" for name in ("-common", "", "-openvino")}
+RUNTIME = {"-common": "tokenizers", "": "onnxruntime", "-openvino": "openvino"}
 
 
 @dataclass(frozen=True)
@@ -116,16 +117,16 @@ def test_the_images_of_the_step_hold_what_the_project_needs_to_be_installed():
         assert copied.endswith("deploy/ci/compress-step.sh /usr/local/bin/compress-step")
 
 
-def test_the_server_runs_with_the_versions_that_the_tests_ran_with():
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_the_server_runs_with_the_versions_that_the_tests_ran_with(name):
     pins = set((ROOT / "constraints.txt").read_text().splitlines())
-    lines = REQUIREMENTS.read_text().replace("\\\n", " ").splitlines()
-    entries = [line.split() for line in lines if not line.startswith("#")]
-    assert {entry[0].split("==")[0] for entry in entries} >= {
-        "onnxruntime",
-        "tokenizers",
-        "starlette",
-        "uvicorn",
-    }
+    lines = REQUIREMENTS[name].read_text().replace("\\\n", " ").splitlines()
+    entries = [line.split() for line in lines if not line.startswith(("#", "--requirement "))]
+    names = {entry[0].split("==")[0] for entry in entries}
+    assert RUNTIME[name] in names
+    assert len(names & {"onnxruntime", "openvino"}) == (name != "-common")
+    included = [line for line in lines if line.startswith("--requirement ")]
+    assert included == ["--requirement serve-requirements-common.txt"] * (name != "-common")
     for pin, *hashes in entries:
         assert pin in pins, pin
         assert hashes

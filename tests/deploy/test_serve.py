@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from damaged_answers import REFERENCE, change_answers, change_weights, switch_case
+from damaged_answers import REFERENCE, change_answers, change_reference, change_weights, switch_case
 from project import ROOT
 
 from compressor.models.batching import encode_texts, pad
@@ -282,6 +283,42 @@ def test_the_answers_are_checked_at_the_start_also_where_texts_are_cut_earlier(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{small_artifact_dir}: ")
     assert "0 labels differ" in line
+
+
+def test_an_artifact_for_openvino_is_served_without_onnx_runtime(
+    serve, openvino_artifact_dir, expected, test_quotes, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    classifier = serve.Classifier(serve.Settings(artifact=openvino_artifact_dir))
+    texts = [*test_quotes.texts[:20], "", "a long one " * 100]
+    check_answers({"predictions": classifier.predict(texts, None)}, expected(texts))
+    assert "0 labels differ" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda artifact: (artifact / "model.xml").unlink(), "does not list model.xml, which is needed"),
+        (lambda artifact: (artifact / "model.bin").unlink(), "does not list model.bin, which is needed"),
+        (
+            lambda artifact: change_reference(artifact, runtime="onnxruntime"),
+            "runtime is 'onnxruntime', and manifest.json has 'openvino'; export it again",
+        ),
+    ],
+    ids=["graph", "weights", "reference"],
+)
+def test_an_artifact_for_openvino_that_lacks_a_part_is_not_served(
+    change, says, serve, openvino_artifact_dir, tmp_path
+):
+    copy = shutil.copytree(openvino_artifact_dir, tmp_path / "artifact")
+    sealed(change)(copy)
+    with pytest.raises(serve.StartError, match=re.escape(says)):
+        serve.Classifier(serve.Settings(artifact=copy))
+
+
+def test_a_runtime_of_another_package_is_not_served(start):
+    line = start(change_manifest(lambda manifest: manifest.update(runtime="other")))
+    assert line.endswith("runtime is 'other', and only onnxruntime and openvino are served")
 
 
 def test_an_artifact_from_before_is_served_with_a_warning(serve, small_artifact_dir, tmp_path, capsys):

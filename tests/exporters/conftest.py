@@ -86,6 +86,14 @@ def triton_repository(small_artifact_dir: Path, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
+def openvino_repository(openvino_artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact for OpenVINO as a model of its backend."""
+    output = tmp_path_factory.mktemp("triton_openvino") / "repository"
+    write_repository(openvino_artifact_dir, output, TritonConfig(operator_threads=2), force=False)
+    return output
+
+
+@pytest.fixture(scope="session")
 def triton_config(triton_repository: Path) -> Any:
     """What Triton is told of the model of ONNX Runtime, as its protobuf reads it."""
     return read_config(triton_repository / "models" / "critic-2_b")

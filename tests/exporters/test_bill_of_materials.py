@@ -64,6 +64,35 @@ def properties_of(part):
     return {entry["name"].removeprefix("compress:"): entry["value"] for entry in part["properties"]}
 
 
+def test_a_smaller_vocabulary_is_named(manifest):
+    whole = bill_of_materials(manifest | {"vocabulary": None}, BERT)
+    assert whole == bill_of_materials(manifest, BERT)
+    vocabulary = {
+        "pieces": {"before": 30522, "after": 8004},
+        "coverage": 0.999,
+        "texts": 500,
+        "data_fingerprint": "a" * 64,
+        "examples": 256,
+        "other_tokens": 0.125,
+    }
+    bom = bill_of_materials(manifest | {"vocabulary": vocabulary}, BERT)
+    assert problem_of(bom) is None
+    model = bom["metadata"]["component"]
+    added = properties_of(model).items() - properties_of(whole["metadata"]["component"]).items()
+    assert dict(added) == {
+        "vocabulary_pieces": "8004",
+        "vocabulary_pieces_of_the_model": "30522",
+        "vocabulary_coverage": "0.999",
+        "vocabulary_other_tokens": "0.125",
+    }
+    dataset = model["modelCard"]["modelParameters"]["datasets"][-1]
+    assert dataset["name"] == "Texts whose pieces its vocabulary has"
+    assert properties_of(dataset["contents"]) == {"data_fingerprint": "a" * 64}
+    limitation = model["modelCard"]["considerations"]["technicalLimitations"][-1]
+    assert "has 8004 of the model's 30522 pieces, those that 500 texts need" in limitation
+    assert "12.5% of 256 texts" in limitation
+
+
 @pytest.mark.parametrize("timestamp", [None, "2026-01-02T03:04:05+00:00"])
 def test_meets_the_schema(manifest, timestamp):
     assert problem_of(bill_of_materials(manifest, BERT, timestamp)) is None

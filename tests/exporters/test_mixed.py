@@ -1,5 +1,7 @@
 """int8 with some weights in float32: as few as the parity check needs, those first that cost most."""
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import onnx
 import pytest
@@ -14,7 +16,9 @@ from compressor.models.predictors import OnnxPredictor
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
+from exporters import mixed, stage, verify
 from exporters.mixed import divergence, fewest_kept, keep_costliest
+from exporters.onnx import computation_sha256, write_metadata
 from exporters.quantize_rows import quantizable, quantize_rows
 from exporters.stage import export_directory
 
@@ -131,6 +135,50 @@ def test_an_export_within_a_bound_always_exists(small_pruned_dir, critic_quotes,
     exact = export(small_pruned_dir, tmp_path / "exact", data, parity_tolerance=1e-4)
     assert len(exact.kept_in_float32) > len(found.kept_in_float32)
     assert exact.parity["max_difference"] <= 1e-4
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What the parity check found, each time that it ran."""
+    found = []
+
+    def measure(*arguments):
+        found.append(verify.measure_parity(*arguments))
+        return found[-1]
+
+    for module in (mixed, stage):
+        monkeypatch.setattr(module, "measure_parity", measure)
+    return found
+
+
+@pytest.mark.parametrize("is_mixed", [True, False])
+def test_the_graph_is_proven_once(is_mixed, small_pruned_dir, critic_quotes, tmp_path, measured):
+    data = critic_quotes / "small.tsv"
+    record = export(small_pruned_dir, tmp_path / "artifact", data, parity_agreement=0.5, mixed=is_mixed)
+    (parity,) = measured
+    assert {**asdict(parity), **record.parity} == {**record.parity, "worst_text": parity.worst_text}
+
+
+def test_what_was_found_of_another_graph_is_not_taken(
+    small_pruned_dir, critic_quotes, tmp_path, measured, monkeypatch
+):
+    def quantize(*arguments):
+        found = mixed.quantize_within_bound(*arguments)
+        return replace(found, judged=replace(found.judged, computation="0" * 64))
+
+    monkeypatch.setattr(stage, "quantize_within_bound", quantize)
+    export(small_pruned_dir, tmp_path / "artifact", critic_quotes / "small.tsv", parity_agreement=0.5)
+    assert len(measured) == 2
+
+
+def test_metadata_compute_nothing_and_weights_do(small_artifact_dir, tmp_path):
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes((small_artifact_dir / "model.onnx").read_bytes())
+    before = computation_sha256(graph)
+    write_metadata(graph, {"task": "another"})
+    assert computation_sha256(graph) == before
+    quantize_rows(graph)
+    assert computation_sha256(graph) != before
 
 
 def test_nothing_is_kept_that_the_bound_does_not_need(small_pruned_dir, critic_quotes, tmp_path):

@@ -139,5 +139,13 @@ def test_what_is_no_packed_model_is_bad_input(small_pruned_dir, small_artifact_d
     assert execute(["unpack", str(small_artifact_dir), *output]) == 2
     assert "is no packed model; make one with: compress pack" in capsys.readouterr().err
     assert execute(["unpack", str(small_pruned_dir), *output]) == 2
+    capsys.readouterr()
     assert execute(["pack", str(small_artifact_dir), *output]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(
+        f"error: {small_artifact_dir}: is an exported artifact or a packed classifier, and"
+    )
+    assert line.endswith(f"tar --create --gzip --file artifact.tar.gz {small_artifact_dir}\n")
+    (tmp_path / "empty").mkdir()
+    assert execute(["pack", str(tmp_path / "empty"), *output]) == 2
     assert "a directory with model.safetensors is needed" in capsys.readouterr().err

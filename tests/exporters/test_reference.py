@@ -1,6 +1,7 @@
 """`reference.json`: what an export records, of which texts, and how far other hosts may be from it."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -11,10 +12,13 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from tokenizers import Tokenizer
 
+from compressor.config.recipe import Recipe
 from compressor.errors import UserError
 from compressor.models.manifest import artifact_problems, read_manifest
 from compressor.models.portable.check_host import check_host, check_session, read_reference
-from compressor.options import ColumnsConfig, ExportConfig, RunConfig
+from compressor.options import ColumnsConfig, DataConfig, ExportConfig, RunConfig
+from compressor.pipeline.keys import ARTIFACT, Stage
+from compressor.pipeline.stage_runs import run_stage
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
 from exporters import reference as module
@@ -95,6 +99,19 @@ def test_ids_and_logits_are_those_of_the_files_alone(small_artifact_dir):
         assert np.abs(logits - vector["batch_logits"]).max() < 1e-5
 
 
+class UnfusedGraph:
+    """A graph in ONNX Runtime without its graph optimizations."""
+
+    def __init__(self, path):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = onnxruntime.InferenceSession(path, options)
+        self.inputs = [entry.name for entry in self._session.get_inputs()]
+
+    def run(self, feeds):
+        return self._session.run(None, feeds)[0]
+
+
 @pytest.mark.parametrize(
     ("precision", "options"),
     [
@@ -124,9 +141,7 @@ def test_an_artifact_of_every_precision_proves_itself(
     assert found.worst_difference < 1e-5
     assert (found.changed_labels, found.other_tokens) == (0, 0)
     # Other kernels, as far as one machine has them: the graph as it is, without fused operators.
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(record.path / "model.onnx", options)
+    session = UnfusedGraph(record.path / "model.onnx")
     other = check_session(read_reference(record.path), record.path, session)
     assert other.problems == []
     largest = max(record.parity["max_difference"], record.reference["max_difference"])
@@ -161,17 +176,14 @@ class EvaluatedGraph:
 
     def __init__(self, path, product):
         model = onnx.load(path)
-        self._inputs = model.graph.input
+        self.inputs = [entry.name for entry in model.graph.input]
         # The evaluation has no DequantizeLinear of opset 18; later ones are the same for what is used.
         model.opset_import[0].version = 21
         operator = type("MatMulInteger", (product,), {})
         self._evaluator = ReferenceEvaluator(model, new_ops=[operator])
 
-    def get_inputs(self):
-        return self._inputs
-
-    def run(self, names, feeds):
-        return self._evaluator.run(names, feeds)
+    def run(self, feeds):
+        return self._evaluator.run(None, feeds)[0]
 
 
 def test_a_processor_whose_16_bit_sums_overflow_is_found(small_classifier_dir, critic_quotes, tmp_path):
@@ -227,6 +239,24 @@ def test_given_texts_take_the_place_of_made_ones(small_pruned_dir, critic_quotes
     assert check_host(record.path).problems == []
 
 
+def test_a_recipe_gives_texts_too(small_pruned_dir, critic_quotes, tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"text": "one"}\n{"text": "another"}\n')
+    test = str(critic_quotes / "test.tsv")
+    recipe = Recipe(
+        model="unused",
+        data=DataConfig(test=test, calibration=test, reference=str(tmp_path / "texts.jsonl"), max_length=48),
+        run=RunConfig(device="cpu", threads=1),
+        export=ExportConfig(parity_examples=20),
+    )
+    shutil.copytree(small_pruned_dir, tmp_path / "pruned")
+    context = Context(
+        output=tmp_path, columns=recipe.data, run=recipe.run, progress=SilentProgress(), force=True
+    )
+    run_stage(Stage("export", (ARTIFACT,), (), {}), recipe, context)
+    vectors = read_reference_json(tmp_path / ARTIFACT)["vectors"]
+    assert [vector["text"] for vector in vectors] == ["one", "another"]
+
+
 def test_given_pairs_are_pairs(regression_dir, numbered_pairs, tmp_path):
     data = numbered_pairs / "test.tsv"
     record = export(regression_dir, tmp_path / "artifact", data, str(data))
@@ -264,7 +294,7 @@ def test_logits_that_are_not_the_models_fail_the_export(
 def test_a_graph_that_does_not_run_fails_the_export_in_a_line(
     small_pruned_dir, critic_quotes, tmp_path, monkeypatch
 ):
-    def refused(directory):
+    def refused(directory, runtime):
         raise module.CheckError("model.onnx: cannot be loaded")
 
     monkeypatch.setattr(module, "open_session", refused)

@@ -207,7 +207,7 @@ def test_numbers_are_compared_and_validated(regression_dir, numbered_pairs, tmp_
 
 def test_texts_of_the_check_are_not_counted(small_pruned_dir, critic_quotes, few, tmp_path):
     with pytest.raises(
-        UserError, match=r"few.tsv: all of its 2000 texts are those of the parity check.*--data"
+        UserError, match=r"few.tsv: all of its 2000 texts are those that answers are compared on.*--data"
     ):
         export(small_pruned_dir, tmp_path / "out", few, few, parity_examples=FEW)
     assert not (tmp_path / "out").exists()
@@ -223,7 +223,7 @@ def test_a_bound_that_does_not_hold_fails_the_export(small_pruned_dir, critic_qu
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
     message = str(caught.value)
-    assert message.startswith("export failed: ")
+    assert message.startswith("vocabulary: ")
     assert "less than 100.0%; give a larger --vocabulary-coverage" in message
     assert "\n" not in message
 
@@ -283,7 +283,7 @@ def test_ids_that_do_not_fit_are_refused(small_classifier, monkeypatch):
     monkeypatch.setattr(module, "load_tokenizer", lambda folder: small_classifier.tokenizer)
     monkeypatch.setattr(module, "keep_pieces", lambda content, kept: content)
     monkeypatch.setattr(module, "with_new_ids", lambda config, kept: config)
-    with pytest.raises(UserError, match=r"have gaps or do not fit its added tokens.*leave --vocabulary out"):
+    with pytest.raises(UserError, match=r"have gaps or do not fit its added tokens.*keep it whole"):
         smaller_tokenizer(small_classifier.tokenizer, kept)
 
 

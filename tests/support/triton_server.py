@@ -58,7 +58,10 @@ class Server(ThreadingHTTPServer):
     def tensor_metadata(self, tensor):
         kind = ModelConfig.DESCRIPTOR.file.enum_types_by_name["DataType"].values_by_number[tensor.data_type]
         name = kind.name.removeprefix("TYPE_")
-        return {"name": tensor.name, "datatype": name, "shape": [-1, *tensor.dims]}
+        return {"name": tensor.name, "datatype": name, "shape": self.shape(tensor)}
+
+    def shape(self, tensor):
+        return [-1, *tensor.dims] if self.config.max_batch_size else [*tensor.dims]
 
     def infer(self, request, binary):
         """The answer's header and tensor; a ValueError where Triton would refuse."""
@@ -75,7 +78,7 @@ class Server(ThreadingHTTPServer):
                 -1,
             ]:
                 raise ValueError("a datatype or shape is not that of the configuration")
-            if not 1 <= texts <= self.config.max_batch_size:
+            if texts < 1 or 0 < self.config.max_batch_size < texts:
                 raise ValueError("more texts than max_batch_size")
             feeds[entry["name"]] = np.frombuffer(data, dtype=np.int64).reshape(texts, length)
         self.shapes.append(feeds["input_ids"].shape)
@@ -100,7 +103,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == path:
             self.reply(200, self.server.metadata())
         elif self.path == f"{path}/config":
-            value = json_format.MessageToDict(self.server.config, preserving_proto_field_name=True)
+            value = json_format.MessageToDict(
+                self.server.config,
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
+            )
             self.reply(200, value)
         else:
             self.reply(400, {"error": "Request for unknown model"})

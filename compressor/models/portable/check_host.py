@@ -3,34 +3,43 @@
     python check_host.py ARTIFACT [--json]
 
 `reference.json` of the artifact has texts, their token ids and the graph's logits. The texts are encoded
-again with `tokenizer.json`, and the graph is run on the recorded token ids with ONNX Runtime on one thread:
-each text alone, and the shorter ones in one padded batch. Needs onnxruntime, tokenizers and numpy, and no
-other file of compress. Exit code 0: the same answers; 1: other answers; 2: they cannot be compared.
+again with `tokenizer.json`, and the graph is run on the recorded token ids on one thread, with the runtime
+that recorded them: each text alone, and the shorter ones in one padded batch. Needs that runtime (onnxruntime
+or openvino), tokenizers and numpy, and no other file of compress. Exit code 0: the same answers; 1: other
+answers; 2: they cannot be compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.metadata
 import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
-import tokenizers
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 GRAPH, TOKENIZER, REFERENCE = "model.onnx", "tokenizer.json", "reference.json"
+# OpenVINO's own form of the graph, and its weights.
+IR, IR_WEIGHTS = "model.xml", "model.bin"
+ONNX_RUNTIME, OPENVINO = "onnxruntime", "openvino"
+# What each runtime reads.
+GRAPH_FILES = {ONNX_RUNTIME: (GRAPH,), OPENVINO: (IR, IR_WEIGHTS)}
+# Consecutive values of a token that share a scale, where weights are int8 and nothing else is. Of the sizes
+# that divide most layers it is the largest that is fast.
+QUANTIZATION_GROUP = 64
 SCHEMA_VERSION = 1
 EXPORT_AGAIN = "export it again with: compress export"
 LONGEST_EXCERPT = 40
 LARGEST_ID = 2**31 - 1
+READ_BYTES = 2**20
 
 
 class CheckError(Exception):
@@ -58,7 +67,8 @@ class Reference:
         pad_token_id: that shorter texts of the batch are padded with.
         tolerance: largest allowed difference of a logit.
         mean_tolerance: largest allowed mean difference of all logits.
-        graph_sha256: of the graph that gave the logits.
+        runtime: that gave the logits.
+        graph_sha256: of the graph's files, one after the other.
         tokenizer_unchecked: why the tokenizers library cannot encode the texts; None where it can.
         recorded_with: versions and processor.
     """
@@ -70,6 +80,7 @@ class Reference:
     pad_token_id: int
     tolerance: float
     mean_tolerance: float
+    runtime: str
     graph_sha256: str
     tokenizer_unchecked: str | None
     recorded_with: dict[str, str]
@@ -163,10 +174,17 @@ def _parse(value: dict[str, Any]) -> Reference:
         pad_token_id=_parse_ids("pad_token_id", [value["pad_token_id"]])[0],
         tolerance=_parse_tolerance(value, "tolerance"),
         mean_tolerance=_parse_tolerance(value, "mean_tolerance"),
+        runtime=_parse_runtime(value.get("runtime", ONNX_RUNTIME)),
         graph_sha256=str(value["graph_sha256"]),
         tokenizer_unchecked=value["tokenizer_unchecked"],
         recorded_with={str(key): str(entry) for key, entry in value["recorded_with"].items()},
     )
+
+
+def _parse_runtime(value: Any) -> str:
+    if value not in GRAPH_FILES:
+        raise ValueError(f"runtime: is {value!r}, not one of {', '.join(GRAPH_FILES)}")
+    return str(value)
 
 
 def _parse_tolerance(value: dict[str, Any], key: str) -> float:
@@ -192,27 +210,106 @@ def _parse_ids(place: str, values: Sequence[Any]) -> list[int]:
     return list(values)
 
 
-def open_session(directory: Path) -> onnxruntime.InferenceSession:
-    """Load the graph of an artifact for one thread of the processor.
+class Session(Protocol):
+    """A graph that is loaded.
+
+    Attributes:
+        path: of its file.
+        inputs: their names.
+    """
+
+    path: Path
+    inputs: list[str]
+
+    def run(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[Any]:
+        """Return the logits `(texts, labels)` of a batch; inputs are `(texts, tokens)`."""
+
+
+class OnnxRuntimeSession:
+    """`model.onnx` in ONNX Runtime, on CPUs.
+
+    Args:
+        directory: of the artifact.
+        threads: that it computes with.
+        spinning: whether threads spin while they wait for work.
+    """
+
+    def __init__(self, directory: Path, threads: int, *, spinning: bool) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        self.path = directory / GRAPH
+        providers = ["CPUExecutionProvider"]
+        self._session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
+        self.inputs: list[str] = [entry.name for entry in self._session.get_inputs()]
+
+    def run(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[Any]:
+        return np.asarray(self._session.run(None, dict(feeds))[0])
+
+
+class OpenVinoSession:
+    """`model.xml` in OpenVINO, on CPUs.
+
+    Args:
+        directory: of the artifact.
+        threads: that it computes with; they wait as OpenVINO's thread pool has it.
+    """
+
+    def __init__(self, directory: Path, threads: int) -> None:
+        import openvino
+
+        self.path = directory / IR
+        self._model = openvino.Core().compile_model(self.path, "CPU", openvino_options(threads))
+        self.inputs: list[str] = [entry.get_any_name() for entry in self._model.inputs]
+
+    def run(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[Any]:
+        # The result lies in memory that the next call writes.
+        return np.array(self._model(dict(feeds))[0])
+
+
+def openvino_options(threads: int) -> dict[str, Any]:
+    """Return the options that OpenVINO compiles a graph with, so that it answers as it was proven."""
+    return {
+        "INFERENCE_NUM_THREADS": threads,
+        # Otherwise processors with bfloat16 would compute in it.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTIZATION_GROUP,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+
+
+def open_session(directory: Path, runtime: str, threads: int = 1, *, spinning: bool = True) -> Session:
+    """Load the graph of an artifact on CPUs.
+
+    Args:
+        runtime: one of `GRAPH_FILES`.
+        threads: that it computes with.
+        spinning: whether ONNX Runtime's threads spin while they wait for work.
 
     Raises:
-        CheckError: it cannot be loaded.
+        CheckError: it cannot be loaded, or the runtime is not installed.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    path = directory / GRAPH
+    title = {ONNX_RUNTIME: "ONNX Runtime", OPENVINO: "OpenVINO"}[runtime]
+    path = directory / GRAPH_FILES[runtime][0]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no public base class
+        if runtime == OPENVINO:
+            return OpenVinoSession(directory, threads)
+        return OnnxRuntimeSession(directory, threads, spinning=spinning)
+    except ImportError as error:
         raise CheckError(
-            f"{path}: cannot be loaded by ONNX Runtime: {first_line(error)}; {EXPORT_AGAIN}"
+            f"{path}: is run by {title}, which cannot be imported here: {first_line(error)}; install it: pip "
+            f"install {runtime}"
+        ) from error
+    except Exception as error:  # the errors of runtimes share no public base class
+        raise CheckError(
+            f"{path}: cannot be loaded by {title}: {first_line(error)}; {EXPORT_AGAIN}"
         ) from error
 
 
-def run_graph(
-    session: onnxruntime.InferenceSession, vectors: Sequence[Vector], pad_token_id: int
-) -> NDArray[np.float64]:
+def run_graph(session: Session, vectors: Sequence[Vector], pad_token_id: int) -> NDArray[np.float64]:
     """Return the logits `(texts, labels)` float64 of one batch, padded on the right to its longest text.
 
     Raises:
@@ -227,17 +324,15 @@ def run_graph(
         mask[row, :length] = 1
     columns = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
     try:
-        feeds = {entry.name: columns[entry.name] for entry in session.get_inputs()}
-        return np.asarray(session.run(None, feeds)[0], dtype=np.float64)
+        feeds = {name: columns[name] for name in session.inputs}
+        return np.asarray(session.run(feeds), dtype=np.float64)
     except Exception as error:  # as above
         raise CheckError(
-            f"{GRAPH}: does not run on an input of shape {shape}: {first_line(error)}; {EXPORT_AGAIN}"
+            f"{session.path}: does not run on an input of shape {shape}: {first_line(error)}; {EXPORT_AGAIN}"
         ) from error
 
 
-def run_alone(
-    session: onnxruntime.InferenceSession, vectors: Sequence[Vector], pad_token_id: int
-) -> NDArray[np.float64]:
+def run_alone(session: Session, vectors: Sequence[Vector], pad_token_id: int) -> NDArray[np.float64]:
     """Return the logits `(texts, labels)` float64 of each text in a batch of its own."""
     return np.concatenate([run_graph(session, [vector], pad_token_id) for vector in vectors])
 
@@ -250,11 +345,11 @@ def check_host(directory: Path) -> HostCheck:
     """
     start = time.perf_counter()
     reference = read_reference(directory)
-    return check_session(reference, directory, open_session(directory), start)
+    return check_session(reference, directory, open_session(directory, reference.runtime), start)
 
 
 def check_session(
-    reference: Reference, directory: Path, session: onnxruntime.InferenceSession, start: float | None = None
+    reference: Reference, directory: Path, session: Session, start: float | None = None
 ) -> HostCheck:
     """Compare the answers of a loaded graph and the artifact's tokenizer with the recorded ones.
 
@@ -272,7 +367,7 @@ def check_session(
     together = run_graph(session, [vectors[place] for place in reference.batch], token)
     if alone.shape != reference.alone.shape:
         raise CheckError(
-            f"{directory / GRAPH}: gives {alone.shape[1]} logits, and {REFERENCE} has "
+            f"{_graph(reference, directory)}: gives {alone.shape[1]} logits, and {REFERENCE} has "
             f"{reference.alone.shape[1]}; {EXPORT_AGAIN}"
         )
     differences = _differences(np.concatenate([alone - reference.alone, together - reference.together]))
@@ -339,9 +434,8 @@ def _tokenizer_problem(directory: Path, vectors: Sequence[Vector], places: Seque
 
 def _graph_problem(found: HostCheck, reference: Reference, directory: Path) -> tuple[str, str]:
     """What makes the logits differ, `weights` or `kernels`, and a line on it."""
-    path = directory / GRAPH
-    with path.open("rb") as stream:
-        is_same = hashlib.file_digest(stream, "sha256").hexdigest() == reference.graph_sha256
+    path = _graph(reference, directory)
+    is_same = graph_sha256(directory, reference.runtime) == reference.graph_sha256
     labels = (
         "" if found.changed_labels is None else f", labels of {found.changed_labels} of {found.texts} texts"
     )
@@ -352,14 +446,29 @@ def _graph_problem(found: HostCheck, reference: Reference, directory: Path) -> t
         )
     return "kernels", (
         f"{path}: the kernels differ: {found.distance}{labels}, though the graph is the recorded one; it was "
-        f"recorded with {_listed(reference.recorded_with)}; here is {_listed(library_versions())}; use those "
-        f"versions or another processor, or on this one {EXPORT_AGAIN}"
+        f"recorded with {_listed(reference.recorded_with)}; here is "
+        f"{_listed(library_versions(reference.runtime))}; use those versions or another processor, or on "
+        f"this one {EXPORT_AGAIN}"
     )
 
 
-def library_versions() -> dict[str, str]:
+def _graph(reference: Reference, directory: Path) -> Path:
+    return directory / GRAPH_FILES[reference.runtime][0]
+
+
+def graph_sha256(directory: Path, runtime: str) -> str:
+    """Return the SHA-256 of what a runtime reads of an artifact, one file after the other."""
+    found = hashlib.sha256()
+    for name in GRAPH_FILES[runtime]:
+        with (directory / name).open("rb") as stream:
+            while block := stream.read(READ_BYTES):
+                found.update(block)
+    return found.hexdigest()
+
+
+def library_versions(runtime: str) -> dict[str, str]:
     """Return the versions of the libraries that encode texts and run the graph."""
-    return {"onnxruntime": str(onnxruntime.__version__), "tokenizers": str(tokenizers.__version__)}
+    return {name: importlib.metadata.version(name) for name in (runtime, "tokenizers")}
 
 
 def _listed(facts: Mapping[str, str]) -> str:

@@ -277,6 +277,7 @@ def copied(finished, tmp_path):
         ("prune", {"pattern": "5:7"}, "does not divide"),
         ("validate_", {"gates": ["accuracy_dorp <= 1"]}, "did you mean"),
         ("data", {"test": "missing.tsv"}, "no such file"),
+        ("data", {"reference": "missing.tsv"}, "no such file"),
         ("data", {"label_column": "lable"}, "no column 'lable'"),
     ],
 )

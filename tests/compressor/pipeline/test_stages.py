@@ -96,11 +96,12 @@ def test_content_changes_the_stages_that_read_it(recipe, tmp_path, file, expecte
     assert changed(before, recipe) == expected
 
 
-def test_texts_of_the_vocabulary_decide_the_export(recipe, tmp_path):
+@pytest.mark.parametrize("role", ["vocabulary", "reference"])
+def test_texts_of_the_vocabulary_and_the_reference_decide_the_export(role, recipe, tmp_path):
     before = keys(recipe)
-    path = tmp_path / "vocabulary.tsv"
+    path = tmp_path / f"{role}.tsv"
     path.write_text("text\nwords\n")
-    data = recipe.data.model_copy(update={"vocabulary": str(path)})
+    data = recipe.data.model_copy(update={role: str(path)})
     own = recipe.model_copy(update={"data": data})
     assert changed(before, own) == {"export", "attack artifact", "validate"}
     before = keys(own)

@@ -107,6 +107,58 @@ def test_tensorrt_is_a_model_of_its_own_that_awaits_its_engine(triton_repository
     assert "3/model.plan" in (triton_repository / "models/critic-2_b_tensorrt/config.pbtxt").read_text()
 
 
+def test_an_artifact_for_openvino_is_a_model_of_its_backend(openvino_repository, openvino_artifact_dir):
+    folder = openvino_repository / "models" / "classifier"
+    assert {path.name for path in (folder / "1").iterdir()} == {"model.xml", "model.bin"}
+    for name in ("model.xml", "model.bin"):
+        assert (folder / "1" / name).read_bytes() == (openvino_artifact_dir / name).read_bytes()
+    assert artifact_problems(openvino_repository) == []
+    found = json_format.MessageToDict(read_config(folder), preserving_proto_field_name=True)
+    warmup = found.pop("model_warmup")
+    assert found == {
+        "name": "classifier",
+        "backend": "openvino",
+        "default_model_filename": "model.xml",
+        "version_policy": {"latest": {"num_versions": 1}},
+        "input": [{"name": name, "data_type": "TYPE_INT64", "dims": ["-1", "-1"]} for name in INPUTS],
+        "output": [
+            {"name": "logits", "data_type": "TYPE_FP32", "dims": ["-1", "2"], "label_filename": "labels.txt"}
+        ],
+        "instance_group": [{"kind": "KIND_CPU", "count": 1}],
+        "parameters": {
+            "INFERENCE_NUM_THREADS": {"string_value": "2"},
+            "PERFORMANCE_HINT": {"string_value": "LATENCY"},
+        },
+    }
+    assert [(entry["batch_size"], entry["inputs"]["input_ids"]["dims"]) for entry in warmup] == [
+        (1, ["1", "16"]),
+        (1, ["1", "48"]),
+    ]
+
+
+def test_another_backend_than_the_artifacts_own_is_a_suffix(openvino_artifact_dir, tmp_path):
+    options = TritonConfig(backends=["onnxruntime", "openvino"])
+    manifest = write_repository(openvino_artifact_dir, tmp_path / "out", options, force=False)
+    models = {name: facts["backend"] for name, facts in manifest["models"].items()}
+    assert models == {"classifier_onnxruntime": "onnxruntime", "classifier": "openvino"}
+
+
+def test_openvino_serves_artifacts_for_openvino_alone(small_artifact_dir, tmp_path):
+    with pytest.raises(UserError, match=r"has no model\.(xml|bin); export it with: .* --runtime openvino"):
+        write_repository(
+            small_artifact_dir, tmp_path / "out", TritonConfig(backends=["openvino"]), force=False
+        )
+
+
+def test_a_runtime_without_a_backend_needs_one_that_is_given(artifact_copy, tmp_path):
+    artifact = artifact_copy({"runtime": "other"})
+    with pytest.raises(UserError, match="runtime is 'other', which is no backend of Triton; give --backends"):
+        write_repository(artifact, tmp_path / "out", TritonConfig(), force=False)
+    options = TritonConfig(backends=["onnxruntime"])
+    manifest = write_repository(artifact, tmp_path / "out", options, force=False)
+    assert manifest["models"] == {"classifier": {"backend": "onnxruntime", "version": 1}}
+
+
 def test_defaults_leave_batching_and_threads_to_triton(small_artifact_dir, tmp_path):
     manifest = write_repository(small_artifact_dir, tmp_path / "out", TritonConfig(), force=False)
     assert manifest["models"] == {"classifier": {"backend": "onnxruntime", "version": 1}}

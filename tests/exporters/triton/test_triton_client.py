@@ -5,13 +5,15 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 import tritonclient.http
 from tokenizers import Tokenizer
-from triton_server import OPTIONS, Server
+from triton_server import OPTIONS, Server, read_config
 
 from compressor.models.batching import encode_texts, pad
 from compressor.models.classifier import load_classifier
@@ -19,14 +21,20 @@ from compressor.models.predictors import TorchPredictor, predict
 from exporters.triton import client as triton_client
 
 
-@pytest.fixture
-def server(triton_config, triton_session):
-    with Server(triton_config, triton_session) as server:
+@contextmanager
+def running(server):
+    with server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(triton_config, triton_session):
+    with running(Server(triton_config, triton_session)) as server:
+        yield server
 
 
 def run_client(folder, *arguments):
@@ -41,6 +49,32 @@ def test_the_client_stands_alone():
     names = {getattr(node, "module", None) or node.names[0].name for node in imports}
     outside = {name.split(".")[0] for name in names} - sys.stdlib_module_names
     assert outside == {"numpy", "tokenizers", "tritonclient"}
+
+
+class CompiledModel:
+    """The graph of a repository in OpenVINO, called as ONNX Runtime's session is."""
+
+    def __init__(self, path):
+        self._model = openvino.Core().compile_model(path, "CPU")
+
+    def run(self, names, feeds):
+        return [self._model(feeds)[name] for name in names]
+
+
+def test_the_client_classifies_with_openvino(openvino_repository, small_pruned_dir, test_quotes):
+    folder = openvino_repository / "models" / "classifier"
+    session = CompiledModel(folder / "1" / "model.xml")
+    data = test_quotes.select(range(45))
+    expected = predict(TorchPredictor(load_classifier(str(small_pruned_dir))), data, OPTIONS["max_length"])
+    tokenizer = Tokenizer.from_file(str(openvino_repository / "client/tokenizer.json"))
+    with (
+        running(Server(read_config(folder), session)) as server,
+        tritonclient.http.InferenceServerClient(server.url) as client,
+    ):
+        found = triton_client.logits(client, "classifier", tokenizer, data.texts)
+    # Without options, OpenVINO computes in bfloat16 where the processor has it.
+    assert np.abs(found - expected).max() <= 5e-2
+    assert [texts for texts, _ in server.shapes] == [32, 13]
 
 
 @pytest.mark.parametrize("paired", [False, True])

@@ -150,6 +150,10 @@ def first_vector(**changes):
         (lambda value: value.update(vectors=[]), "logits are not one row"),
         (lambda value: value.update(vectors=[1]), "is broken"),
         (lambda value: value.update(recorded_with=[]), "is broken"),
+        (
+            lambda value: value.update(runtime="other"),
+            "runtime: is 'other', not one of onnxruntime",
+        ),
         (lambda value: value.update({"pad_token_id": "0"}), "pad_token_id: holds what is no token id"),
         (first_vector(tokens=[2]), "are not of one length"),
         (first_vector(tokens=[], segments=[]), "are not of one length"),
@@ -208,11 +212,10 @@ def test_a_regression_has_no_labels(artifact):
     reference = read_reference(artifact)
 
     class OneNumber:
-        def get_inputs(self):
-            return []
+        inputs = ()
 
-        def run(self, names, feeds):
-            return [[[0.5]]] if self.alone.pop() else [[[0.5]] * len(reference.batch)]
+        def run(self, feeds):
+            return [[0.5]] if self.alone.pop() else [[0.5]] * len(reference.batch)
 
     session = OneNumber()
     session.alone = [False] + [True] * len(reference.vectors)
