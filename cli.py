@@ -51,6 +51,11 @@ COMMANDS = {
         "Fine-tune several times and average the runs that are most robust under attack (model soup).",
         TRAIN,
     ),
+    "latency-table": Lazy(
+        "searching.latency_table",
+        "Measure what heads and neurons cost on this machine, for pruning that heeds latency.",
+        TRAIN,
+    ),
     "prune": Lazy(
         "making.prune", "Prune the encoder of a classifier with a published method or a baseline.", TRAIN
     ),

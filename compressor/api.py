@@ -19,6 +19,7 @@ from compressor.options import (
     ExportConfig,
     FinetuneConfig,
     KnowledgeConfig,
+    LatencyTableConfig,
     PerturbConfig,
     PruneConfig,
     RunConfig,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from compressor.attacks.results import AttackRecord, PerturbRecord
     from compressor.inspection.record import InspectRecord
+    from compressor.models.latency_table import LatencyTable
     from compressor.models.manifest import VerifyRecord
     from compressor.pruning.in_memory import PrunedModel
     from compressor.pruning.record import PruneRecord
@@ -50,6 +52,7 @@ __all__ = [
     "export",
     "finetune",
     "inspect",
+    "latency_table",
     "pack",
     "perturb",
     "prune",
@@ -66,6 +69,7 @@ StrPath: TypeAlias = str | os.PathLike[str]
 
 _FINETUNE = KeywordOptions(FinetuneConfig, ColumnsConfig, RunConfig)
 _SOUP = KeywordOptions(SoupConfig, ColumnsConfig, RunConfig)
+_LATENCY_TABLE = KeywordOptions(LatencyTableConfig, RunConfig)
 _PRUNE = KeywordOptions(PruneConfig, ColumnsConfig, RunConfig)
 _PRUNE_MODEL = KeywordOptions(
     PruneConfig,
@@ -142,6 +146,40 @@ def soup(
     with host_unchanged():
         context = _context(given, output, progress, processes=processes, force=force)
         return soup_directory(os.fspath(model), os.fspath(data), given.of(SoupConfig), context)
+
+
+@_LATENCY_TABLE.taken_by
+def latency_table(
+    model: StrPath,
+    *,
+    output: StrPath,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> LatencyTable:
+    """Measure what heads and neurons cost on this machine, for pruning that heeds latency.
+
+    Args:
+        model: directory or hub id; only its `config.json` is read, and the times are of random weights.
+        output: file of the table, in JSON; must not exist.
+        force: replace `output`.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model or output.
+    """
+    given = _LATENCY_TABLE.sort(options)
+    from compressor.search.latency import latency_table
+
+    with host_unchanged():
+        return latency_table(
+            os.fspath(model),
+            given.of(LatencyTableConfig),
+            given.of(RunConfig),
+            Path(output),
+            force=force,
+            progress=progress or SilentProgress(),
+        )
 
 
 @_PRUNE.taken_by

@@ -47,6 +47,7 @@ from compressor.options.run import (
     RunConfig,
     TestTextsConfig,
 )
+from compressor.options.search import LatencyTableConfig
 from compressor.options.section import Section, describe, fields_of, keys_of, shown
 from compressor.options.training import (
     AdversarialConfig,
@@ -88,6 +89,7 @@ __all__ = [
     "ExportConfig",
     "FinetuneConfig",
     "KnowledgeConfig",
+    "LatencyTableConfig",
     "MetricName",
     "OptimizerName",
     "PerturbConfig",

@@ -1,0 +1,1 @@
+"""Looking for the best artifact: what parts of a model cost on a machine."""
