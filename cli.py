@@ -44,11 +44,21 @@ COMMANDS = {
     "run": Lazy(
         "running.run_command", "Run a whole recipe: fine-tune, prune, export, attack, validate.", START
     ),
+    "search": Lazy(
+        "searching.search",
+        "Search for the fastest or smallest artifact that holds the gates, and validate it on the test texts.",
+        START,
+    ),
     "doctor": Lazy("validating.doctor", "Check whether this machine can run all stages.", START),
     "finetune": Lazy("making.finetune", "Fine-tune a BERT checkpoint into a dense classifier.", TRAIN),
     "soup": Lazy(
         "making.soup",
         "Fine-tune several times and average the runs that are most robust under attack (model soup).",
+        TRAIN,
+    ),
+    "latency-table": Lazy(
+        "searching.latency_table",
+        "Measure what heads and neurons cost on this machine, for pruning that heeds latency.",
         TRAIN,
     ),
     "prune": Lazy(

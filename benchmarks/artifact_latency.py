@@ -183,7 +183,8 @@ def main(
     prepare(run)
     predictors, texts = variants(shape, folder, thread_count(run), only)
     sizes, rounds = ([1], 3) if quick else ([1, 8, 32], rounds)
-    plan = LatencyPlan(sizes, [32, 128], rounds, seconds=SECONDS_A_SHAPE)
+    shapes = [(size, length) for size in sizes for length in (32, 128)]
+    plan = LatencyPlan(shapes, rounds, seconds=SECONDS_A_SHAPE)
     latency = measure_latency(predictors, dict.fromkeys(predictors, texts), plan, terminal_progress())
     environment = describe_environment(run)
     medians = {name: [figures.p50_ms for figures in own] for name, own in latency.items()}

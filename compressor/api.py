@@ -19,9 +19,11 @@ from compressor.options import (
     ExportConfig,
     FinetuneConfig,
     KnowledgeConfig,
+    LatencyTableConfig,
     PerturbConfig,
     PruneConfig,
     RunConfig,
+    SearchConfig,
     SoupConfig,
     TestTextsConfig,
     ValidateConfig,
@@ -37,9 +39,11 @@ if TYPE_CHECKING:
 
     from compressor.attacks.results import AttackRecord, PerturbRecord
     from compressor.inspection.record import InspectRecord
+    from compressor.models.latency_table import LatencyTable
     from compressor.models.manifest import VerifyRecord
     from compressor.pruning.in_memory import PrunedModel
     from compressor.pruning.record import PruneRecord
+    from compressor.search.record import SearchRecord
     from compressor.training.records import FinetuneRecord, SoupRecord
     from compressor.validation.schema import Report
     from exporters.records import ExportRecord, PackRecord, UnpackRecord, VocabularyRecord
@@ -51,11 +55,13 @@ __all__ = [
     "export",
     "finetune",
     "inspect",
+    "latency_table",
     "pack",
     "perturb",
     "prune",
     "prune_model",
     "run",
+    "search",
     "soup",
     "terminal_progress",
     "unpack",
@@ -68,6 +74,7 @@ StrPath: TypeAlias = str | os.PathLike[str]
 
 _FINETUNE = KeywordOptions(FinetuneConfig, ColumnsConfig, RunConfig)
 _SOUP = KeywordOptions(SoupConfig, ColumnsConfig, RunConfig)
+_LATENCY_TABLE = KeywordOptions(LatencyTableConfig, RunConfig)
 _PRUNE = KeywordOptions(PruneConfig, ColumnsConfig, RunConfig)
 _PRUNE_MODEL = KeywordOptions(
     PruneConfig,
@@ -79,6 +86,7 @@ _VOCABULARY = KeywordOptions(VocabularyConfig, ColumnsConfig, RunConfig)
 _ATTACK = KeywordOptions(AttackConfig, ColumnsConfig, RunConfig)
 _PERTURB = KeywordOptions(PerturbConfig, ColumnsConfig, RunConfig)
 _EXPORT = KeywordOptions(ExportConfig, ColumnsConfig, RunConfig)
+_SEARCH = KeywordOptions(SearchConfig, ValidateConfig, AttackConfig, ColumnsConfig, RunConfig)
 _VALIDATE = KeywordOptions(ValidateConfig, AttackConfig, ColumnsConfig, TestTextsConfig, RunConfig)
 _INSPECT = KeywordOptions(KnowledgeConfig, ColumnsConfig, RunConfig)
 
@@ -145,6 +153,40 @@ def soup(
     with host_unchanged():
         context = _context(given, output, progress, processes=processes, force=force)
         return soup_directory(os.fspath(model), os.fspath(data), given.of(SoupConfig), context)
+
+
+@_LATENCY_TABLE.taken_by
+def latency_table(
+    model: StrPath,
+    *,
+    output: StrPath,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> LatencyTable:
+    """Measure what heads and neurons cost on this machine, for pruning that heeds latency.
+
+    Args:
+        model: directory or hub id; only its `config.json` is read, and the times are of random weights.
+        output: file of the table, in JSON; must not exist.
+        force: replace `output`.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model or output.
+    """
+    given = _LATENCY_TABLE.sort(options)
+    from compressor.search.latency import latency_table
+
+    with host_unchanged():
+        return latency_table(
+            os.fspath(model),
+            given.of(LatencyTableConfig),
+            given.of(RunConfig),
+            Path(output),
+            force=force,
+            progress=progress or SilentProgress(),
+        )
 
 
 @_PRUNE.taken_by
@@ -509,6 +551,62 @@ def verify(artifact: StrPath, *, run: bool = False) -> VerifyRecord:
     from compressor.models.manifest import verify_directory
 
     return verify_directory(Path(artifact))
+
+
+@_SEARCH.taken_by
+def search(
+    model: StrPath,
+    *,
+    calibration: StrPath,
+    selection: StrPath,
+    test: StrPath,
+    output: StrPath,
+    tables: Sequence[StrPath] = (),
+    vocabulary: StrPath | None = None,
+    take: int | None = None,
+    processes: int = 1,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> SearchRecord:
+    """Search for the fastest or smallest artifact that holds the gates, and validate it on the test texts.
+
+    That nothing holds the gates is no error: the record's `chosen` is None, and its `reason` says why.
+
+    Args:
+        model: directory or hub id of the dense classifier.
+        calibration: texts to prune with, without labels: file or hub id.
+        selection: labelled texts by which candidates are compared; no test texts.
+        test: labelled texts on which the chosen artifact is validated, once.
+        output: directory of the outcome; must not exist. Candidates are kept in `OUTPUT.candidates`.
+        tables: files of latency tables; none measures one here, for int8 in ONNX Runtime.
+        vocabulary: texts whose pieces of the vocabulary the artifacts keep; all are kept if not given.
+        take: number of the candidate to choose, in place of the best.
+        processes: among which attacked examples are shared out.
+        force: replace `output`.
+        progress: shows the progress; nothing is shown if not given.
+
+    Raises:
+        UserError: bad options, model, texts, tables or output.
+    """
+    given = _SEARCH.sort(options)
+    from compressor.search.candidates import SearchJob
+    from compressor.search.stage import search_directory
+
+    job = SearchJob(
+        os.fspath(model),
+        os.fspath(calibration),
+        os.fspath(selection),
+        os.fspath(test),
+        [Path(table) for table in tables],
+        None if vocabulary is None else os.fspath(vocabulary),
+        given.of(SearchConfig),
+        given.of(ValidateConfig),
+        given.of(AttackConfig),
+    )
+    with host_unchanged():
+        context = _context(given, output, progress, processes=processes, force=force)
+        return search_directory(job, context, take)
 
 
 def run(

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
 from torch import Tensor
 
 from compressor.data.texts import TextData, log_notes
@@ -44,31 +43,23 @@ from compressor.system.files import atomic_directory, claims_output
 from compressor.version import __version__
 from exporters.bfloat16 import widen
 from exporters.bill_of_materials import write_bill_of_materials
-from exporters.cpu_kernels import suit_cpu_kernels
+from exporters.graph_forms import write_graph
 from exporters.lineage import model_lineage, stage_record
-from exporters.mixed import Judged, Quantized, quantize_within_bound
-from exporters.onnx import (
-    OPSET,
-    computation_sha256,
-    encoder_initializers,
-    export_graph,
-    write_metadata,
-)
+from exporters.mixed import Judged, quantize_within_bound
+from exporters.onnx import OPSET, computation_sha256, encoder_initializers, write_metadata
 from exporters.openvino_ir import write_ir
-from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
+from exporters.quantize import fit_scales
 from exporters.records import ExportRecord
 from exporters.reference import write_reference
 from exporters.reference_texts import ReferenceTexts, reference_texts
 from exporters.shrink import layer_widths, shrink
 from exporters.sizes import classifier_size, graph_size, parts_of
-from exporters.sparse import store_sparse
 from exporters.tensorrt.profile import Profile
 from exporters.tensorrt.script import prepare as prepare_engine
 from exporters.texts import ExportTexts, other_texts, texts_of
 from exporters.verify import check_invariance, check_parity, check_zeros, input_limits, measure_parity
 from exporters.vocabulary import with_smaller_vocabulary
 
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 # Largest differences of a logit; int8 and bf16 are held to their labels or their variance alone.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 # Largest differences of a logit between a text alone and the same in a batch.
@@ -125,7 +116,7 @@ def export_directory(
             classifier, working, data, texts_of_reference, columns.max_length
         )
         by_rows = partial(quantize_within_bound, classifier, data, others, config, context)
-        stored_sparsely, quantized = _write_graph(exported, working / ARTIFACT_GRAPH, config, scales, by_rows)
+        stored_sparsely, quantized = write_graph(exported, working / ARTIFACT_GRAPH, config, scales, by_rows)
         facts = _graph_facts(classifier, exported, working / ARTIFACT_GRAPH, precision)
         facts["lineage"]["model"] = _place(model, context.output)
         write_metadata(working / ARTIFACT_GRAPH, _metadata(classifier, facts))
@@ -172,39 +163,6 @@ def _static_scales(
     log_notes(texts, context.progress)
     encoded = encode(classifier.tokenizer, texts, columns.max_length)
     return fit_scales(exported, encoded, seed, context.progress)
-
-
-def _write_graph(
-    exported: Classifier,
-    graph: Path,
-    config: ExportConfig,
-    scales: dict[str, float] | None,
-    quantize_by_rows: Callable[[Path], Quantized],
-) -> tuple[dict[str, Any], Quantized]:
-    """Write the ONNX graph in the precision and storage of the options.
-
-    Args:
-        scales: of int8-static.
-        quantize_by_rows: makes int8 of a graph in place.
-
-    Returns:
-        What is stored sparsely, and what `quantize_by_rows` returns.
-    """
-    quantized = Quantized()
-    precision = precision_of(config)
-    export_graph(exported, graph, DTYPES.get(precision, torch.float32))
-    # TensorRT and GPUs have fusions of their own.
-    if config.target == "onnx" and precision not in DTYPES:
-        suit_cpu_kernels(graph)
-    if scales is not None:
-        quantize_static(graph, scales)
-    elif precision == "int8" and config.runtime == "openvino":
-        quantize_weights(graph)
-    elif precision == "int8":
-        quantized = quantize_by_rows(graph)
-    elif precision == "int8-dynamic":
-        quantize_dynamic(graph)
-    return store_sparse(graph) if config.storage == "sparse" else {}, quantized
 
 
 def _graph_facts(

@@ -12,9 +12,8 @@ from pydantic.fields import FieldInfo
 
 from compressor.config.recipe import Recipe
 from compressor.config.yaml_text import dump_yaml_line
-from compressor.errors import UserError
 from compressor.options import fields_of
-from compressor.system.files import write_whole
+from compressor.system.files import write_new_file
 
 WIDTH = 100
 HEADER = (
@@ -80,12 +79,4 @@ def write_starter(path: Path, *, force: bool) -> None:
     Raises:
         UserError: the file exists and `force` is not given, or it cannot be written.
     """
-    if path.exists() and not (force and path.is_file()):
-        way_out = "choose another name, or replace it with --force" if path.is_file() else "it is no file"
-        raise UserError(f"{path}: exists; {way_out}")
-    try:
-        write_whole(path, starter_recipe(), exclusive=not force)
-    except FileExistsError as error:
-        raise UserError(f"{path}: appeared just now; choose another name") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    write_new_file(path, starter_recipe(), force=force)

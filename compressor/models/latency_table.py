@@ -138,6 +138,20 @@ class LatencyTable(BaseModel):
             total += self.attention.at(heads) + self.feed_forward.at(neurons)
         return total
 
+    @property
+    def dense_widths(self) -> list[Widths]:
+        """Return what each encoder layer of the dense model has."""
+        return [Widths(self.heads, self.neurons)] * self.layers
+
+    def dense_errors(self) -> NDArray[np.float64]:
+        """Return by what share the prediction for the dense model is off at each shape, `(shapes,)` float64.
+
+        It is above 0 where the prediction is more than what was measured.
+        """
+        predicted = self.predicted_ms(self.dense_widths)
+        errors: NDArray[np.float64] = predicted / np.array(self.dense_ms) - 1
+        return errors
+
     def speedup(self, ms: NDArray[np.float64]) -> float:
         """Return how many times as fast as dense PyTorch such times are, averaged over the shapes.
 

@@ -4,7 +4,6 @@ A recipe (YAML) is made of these sections, and `compressor.commands.flags` makes
 them, `compressor.api` its keywords. Light on imports, since `compress --help` loads it.
 """
 
-from compressor.options.artifact_search import Objective, SearchConfig
 from compressor.options.attacks import (
     ATTACK_REGISTRY,
     ATTACKS,
@@ -54,6 +53,7 @@ from compressor.options.run import (
     RunConfig,
     TestTextsConfig,
 )
+from compressor.options.search import LatencyTableConfig, Objective, SearchConfig
 from compressor.options.section import Section, describe, fields_of, keys_of, shown
 from compressor.options.training import (
     AdversarialConfig,
@@ -95,6 +95,7 @@ __all__ = [
     "ExportConfig",
     "FinetuneConfig",
     "KnowledgeConfig",
+    "LatencyTableConfig",
     "MetricName",
     "Objective",
     "OptimizerName",

@@ -19,8 +19,16 @@ from compressor.data.texts import Role, load_text_data
 from compressor.models.classifier import model_content, model_labels
 from compressor.models.latency_table import LatencyTable, Widths
 from compressor.models.reuse import decides, predictor_content
-from compressor.options import AttackConfig, ExportConfig, PruneConfig, SearchConfig, ValidateConfig
+from compressor.options import (
+    AttackConfig,
+    ExportConfig,
+    LatencyTableConfig,
+    PruneConfig,
+    SearchConfig,
+    ValidateConfig,
+)
 from compressor.pruning.interface import PRUNING_RECORD, prune_directory
+from compressor.search.latency import latency_table
 from compressor.search.record import CandidateFigures, ShapeTimes, WidthFigures
 from compressor.system.context import Context
 from compressor.system.environment import processor_name, thread_count
@@ -61,7 +69,7 @@ class SearchJob:
         calibration: texts to prune with, without labels.
         selection: labelled texts by which candidates are compared; none of them is a test text.
         test: labelled texts on which the chosen candidate is validated, once.
-        tables: files of the latency tables, one for each runtime and precision to try.
+        tables: files of the latency tables, one for each runtime and precision to try; none measures one.
         vocabulary: texts whose pieces of the vocabulary artifacts keep; None keeps all.
     """
 
@@ -116,6 +124,26 @@ class CandidateStore:
         needs = role == "test"
         columns = self.context.columns
         return load_text_data(source, columns, role, label_names=names, needs_labels=needs).fingerprint
+
+    def measured_table(self) -> Path:
+        """Measure this machine's latency table, for int8 in ONNX Runtime, or take an earlier search's.
+
+        Raises:
+            UserError: the model's shape cannot be read.
+        """
+        run = self.context.run
+        facts = {
+            "model": model_content(self.job.model),
+            "machine": processor_name(),
+            "threads": thread_count(run),
+        }
+        file = self._place("latency-table", facts).with_suffix(".json")
+        if not file.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            latency_table(
+                self.job.model, LatencyTableConfig(), run, file, force=False, progress=self.context.progress
+            )
+        return file
 
     def candidate(
         self, number: int, file: Path, table: LatencyTable, target: float | None
@@ -268,7 +296,7 @@ def _widths(pruned: Path) -> list[Widths]:
 
 def _predicted(source: Path, table: LatencyTable, *, is_pruned: bool) -> dict[tuple[int, int], float]:
     """Milliseconds at each shape of the table."""
-    widths = _widths(source) if is_pruned else [Widths(table.heads, table.neurons)] * table.layers
+    widths = _widths(source) if is_pruned else table.dense_widths
     shapes = [(shape.batch_size, shape.length) for shape in table.shapes]
     return dict(zip(shapes, table.predicted_ms(widths).tolist(), strict=True))
 

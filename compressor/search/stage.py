@@ -16,7 +16,7 @@ from compressor.data.overlap import check_shared
 from compressor.data.texts import load_text_data
 from compressor.errors import UserError
 from compressor.models.classifier import model_labels, weights_fingerprint
-from compressor.models.latency_table import LatencyTable, Widths, read_latency_table
+from compressor.models.latency_table import LatencyTable, read_latency_table
 from compressor.options import ColumnsConfig, DataConfig, PruneConfig
 from compressor.search.candidates import CandidateStore, SearchJob, is_cost
 from compressor.search.record import SEARCH_RECORD, CandidateFigures, SearchRecord, front_of
@@ -47,9 +47,9 @@ def search_directory(job: SearchJob, context: Context, take: int | None = None) 
             the record's verdict says so.
     """
     prepare_gates(job.validate, job.attack)
-    tables = {path: read_latency_table(path) for path in job.tables}
     _check_texts(job, context)
     store = CandidateStore(job, context)
+    tables = {path: read_latency_table(path) for path in job.tables or [store.measured_table()]}
     candidates, reason = _candidates(job, tables, store, context)
     chosen = _chosen(candidates, job, take)
     if chosen is None:
@@ -98,8 +98,7 @@ def _candidates(
     found: list[CandidateFigures] = []
     log = context.progress.log
     for path, table in tables.items():
-        dense = [Widths(table.heads, table.neurons)] * table.layers
-        low = table.speedup(table.predicted_ms(dense))
+        low = table.speedup(table.predicted_ms(table.dense_widths))
         high = HIGHEST_SHARE * table.speedup(table.predicted_ms([]))
         target: float | None = None
         tried: list[Tried] = []

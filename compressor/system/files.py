@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MARKER",
     "atomic_directory",
+    "check_new_file",
     "check_replaceable",
     "check_space",
     "claim",
@@ -37,6 +38,7 @@ __all__ = [
     "claims_run",
     "is_disk_full",
     "json_sha256",
+    "json_text",
     "place_of",
     "read_json",
     "read_json_lines",
@@ -50,8 +52,31 @@ __all__ = [
     "tree_sha256",
     "write_json",
     "write_json_lines",
+    "write_new_file",
     "write_whole",
 ]
+
+
+def check_new_file(path: Path, *, force: bool) -> None:
+    """Raise a `UserError` if a file may not be written: it exists and `force` is not given, or is no file."""
+    if path.exists() and not (force and path.is_file()):
+        way_out = "choose another name, or replace it with --force" if path.is_file() else "it is no file"
+        raise UserError(f"{path}: exists; {way_out}")
+
+
+def write_new_file(path: Path, text: str, *, force: bool) -> None:
+    """Write a text file that appears whole or not at all.
+
+    Raises:
+        UserError: the file exists and `force` is not given, or it cannot be written.
+    """
+    check_new_file(path, force=force)
+    try:
+        write_whole(path, text, exclusive=not force)
+    except FileExistsError as error:
+        raise UserError(f"{path}: appeared just now; choose another name") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -66,9 +91,14 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
         return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 
+def json_text(value: Any) -> str:
+    """Return `value` as indented JSON; NaN and infinities are refused, since JSON has none."""
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON; NaN and infinities are refused, since JSON has none."""
-    path.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json_text(value), encoding="utf-8")
 
 
 def read_json(path: Path, way_out: str = "") -> Any:

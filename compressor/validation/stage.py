@@ -445,9 +445,7 @@ def _latency(
 ) -> dict[str, list[LatencyFigures]]:
     """Latency of each variant, with the threads of the served artifact; it is loaded once more for that."""
     config, threads = job.config, _latency_threads(job, context)
-    plan = LatencyPlan(
-        config.batch_sizes, config.sequence_lengths, config.latency_rounds, config.latency_seconds
-    )
+    plan = LatencyPlan(config.shapes, config.latency_rounds, config.latency_seconds)
     device = resolve_device(context.run.device).type
     served = runtime(job.artifact, threads, device, spinning=config.latency_spinning)
     with torch_threads(threads):

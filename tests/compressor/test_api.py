@@ -297,10 +297,21 @@ def test_the_package_imports_nothing_heavy(line, light):
 
 @pytest.mark.parametrize(
     "name",
-    ["finetune", "soup", "prune", "vocabulary", "attack", "perturb", "export", "validate", "inspect"],
+    [
+        "finetune",
+        "soup",
+        "prune",
+        "vocabulary",
+        "latency_table",
+        "attack",
+        "perturb",
+        "export",
+        "validate",
+        "inspect",
+    ],
 )
 def test_a_function_has_the_options_of_its_command(name):
-    parameters = cli.COMMANDS[name].function().__signature__.parameters
+    parameters = cli.COMMANDS[name.replace("_", "-")].function().__signature__.parameters
     own = inspect.signature(getattr(compressor, name)).parameters
     assert set(parameters) - {"as_json"} == set(own) - {"progress"}
 

@@ -40,20 +40,14 @@ class LatencyPlan:
     """Shapes and limits of a latency measurement.
 
     Attributes:
-        batch_sizes, sequence_lengths: every pair of them is a shape.
+        shapes: batch size and sequence length of each, in order.
         rounds: timed runs of each predictor at each shape; up to twice as many where times do not settle.
         seconds: after which no further round of a shape begins.
     """
 
-    batch_sizes: Sequence[int]
-    sequence_lengths: Sequence[int]
+    shapes: Sequence[tuple[int, int]]
     rounds: int
     seconds: float
-
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """Batch size and sequence length of each shape, in order."""
-        return [(size, length) for size in self.batch_sizes for length in self.sequence_lengths]
 
 
 def batch_of_length(
@@ -92,7 +86,7 @@ def measure_latency(
         encoded: texts as each predictor's own tokenizer encodes them.
 
     Returns:
-        For each predictor one entry a shape, in the order of `batch_sizes`, then lengths.
+        For each predictor one entry a shape, in the order of the plan.
     """
     figures: dict[str, list[LatencyFigures]] = {name: [] for name in predictors}
     for shape in progress.track(plan.shapes, f"Latency, shapes of {plan.seconds:g} s at most"):

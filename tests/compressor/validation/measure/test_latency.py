@@ -45,7 +45,7 @@ def test_variants_take_turns_and_every_shape_is_measured(small_classifier):
     predictor = TorchPredictor(small_classifier)
     predictors = {name: Recorder(name, predictor, log) for name in ("a", "b")}
     encoded = dict.fromkeys(predictors, encode_texts(small_classifier.tokenizer, ["a fine film"], None, 16))
-    figures = measure_latency(predictors, encoded, LatencyPlan([1, 2], [8], 4, 60), SilentProgress())
+    figures = measure_latency(predictors, encoded, LatencyPlan([(1, 8), (2, 8)], 4, 60), SilentProgress())
     rounds = sum(f.rounds for f in figures["a"])
     assert log == ["a", "a", "b", "b"] * (2 * WARMUP_ROUNDS + rounds)
     for name in ("a", "b"):
@@ -83,7 +83,7 @@ def test_it_measures_until_times_settle_and_says_where_they_do_not(monkeypatch, 
     monkeypatch.setattr(latency, "_wait_until_idle", lambda: None)
     falling = [10 * 1.2 ** max(slow_start - (turn - WARMUP_ROUNDS), 0) for turn in range(60)]
     predictors = {"even": Timed([5.0] * 60, clock), "falling": Timed(falling, clock)}
-    plan = LatencyPlan([1], [4], 6, 1e9)
+    plan = LatencyPlan([(1, 4)], 6, 1e9)
     found = measure_latency(predictors, dict.fromkeys(predictors, ENCODED), plan, SilentProgress())
     assert found["even"][0].rounds == found["falling"][0].rounds == rounds
     assert found["even"][0].stable
@@ -110,7 +110,7 @@ def test_a_shape_keeps_to_its_time(monkeypatch, seconds, rounds):
     predictors = {"fixed": Timed([10.0] * 100, clock)}
     if rounds == 60:
         predictors = {"restless": Timed(restless, clock)}
-    plan = LatencyPlan([1], [4], 30, seconds)
+    plan = LatencyPlan([(1, 4)], 30, seconds)
     found = measure_latency(predictors, dict.fromkeys(predictors, ENCODED), plan, SilentProgress())
     [figures] = next(iter(found.values()))
     assert figures.rounds == rounds
