@@ -46,7 +46,7 @@ COMMANDS = {
     ),
     "search": Lazy(
         "searching.search",
-        "Search for the fastest or smallest artifact that holds the gates, and validate it on the test texts.",
+        "Search for the fastest or smallest artifact that holds the gates, and prove it on the test texts.",
         START,
     ),
     "doctor": Lazy("validating.doctor", "Check whether this machine can run all stages.", START),

@@ -569,7 +569,7 @@ def search(
     progress: Progress | None = None,
     **options: Any,
 ) -> SearchRecord:
-    """Search for the fastest or smallest artifact that holds the gates, and validate it on the test texts.
+    """Search for the fastest or smallest artifact that holds the gates, and prove it on the test texts.
 
     That nothing holds the gates is no error: the record's `chosen` is None, and its `reason` says why.
 

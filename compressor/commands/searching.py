@@ -103,7 +103,7 @@ def search(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Search for the fastest or smallest artifact that holds the gates, and validate it on the test texts.
+    """Search for the fastest or smallest artifact that holds the gates, and prove it on the test texts.
 
     Candidates are kept in OUTPUT.candidates: the same command resumes after an interruption, and one with
     other gates reuses what it shares. Exit code 1 if nothing holds the gates; the nearest candidate is named.
