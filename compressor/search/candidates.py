@@ -164,15 +164,16 @@ class CandidateStore:
         began = time.monotonic()
         source = self.job.model if prune is None else str(self._pruned(made["prune"], prune))
         artifact = self._exported(made, source, export)
-        report, directory = self._measured(measured, artifact, None if prune is None else Path(source))
+        report, directory = self._measured(measured, artifact)
+        widths = table.dense_widths if prune is None else _widths(Path(source))
         figures = CandidateFigures(
             number=number,
             table=str(file),
             runtime=table.runtime,
             precision=table.precision,
             target=target,
-            **_of_pruning(None if prune is None else Path(source), table),
-            **_of_report(report, _predicted(Path(source), table, is_pruned=prune is not None)),
+            widths=[WidthFigures(**own._asdict()) for own in widths],
+            **_of_report(report, _predicted(widths, table)),
             attacked=report.variants.artifact.robustness is not None,
             seconds=round(time.monotonic() - began, 2),
             pruned=None if prune is None else Path(source).name,
@@ -191,8 +192,7 @@ class CandidateStore:
         facts |= {"artifact": predictor_content(str(artifact)), "test": self._fingerprint(job.test, "test")}
         directory = self._place("test", facts | {"machine": processor_name()})
         if not directory.exists():
-            pruned = None if chosen.pruned is None else self.folder / chosen.pruned
-            self._validated(directory, artifact, pruned, job.validate.gates, job.test)
+            self._validated(directory, artifact, job.validate.gates, job.test)
         return read_report(directory), directory
 
     def prune_config(self, file: Path, target: float) -> PruneConfig:
@@ -251,7 +251,7 @@ class CandidateStore:
             export_directory(source, self.job.selection, export, self._at(directory), texts)
         return directory
 
-    def _measured(self, facts: Mapping[str, Any], artifact: Path, pruned: Path | None) -> tuple[Report, Path]:
+    def _measured(self, facts: Mapping[str, Any], artifact: Path) -> tuple[Report, Path]:
         """The report of an artifact on the selection texts; it is attacked if the other gates hold."""
         gates = self.job.validate.gates
         cheap = [text for text in gates if text not in self._attack_gates]
@@ -261,24 +261,23 @@ class CandidateStore:
         if self._attack_gates:
             first = self._place("measured", facts)
             if not first.exists():
-                self._validated(first, artifact, pruned, cheap, selection)
+                self._validated(first, artifact, cheap, selection)
             report = read_report(first)
             if report.verdict == "fail":
                 return report, first
-        return self._validated(directory, artifact, pruned, gates, selection), directory
+        return self._validated(directory, artifact, gates, selection), directory
 
-    def _validated(
-        self, directory: Path, artifact: Path, pruned: Path | None, gates: list[str], data: str
-    ) -> Report:
+    def _validated(self, directory: Path, artifact: Path, gates: list[str], data: str) -> Report:
         job = self.job
         reads = any(reads_attack(gate) for gate in parse_gates(gates))
         validation = ValidationJob(
             dense=job.model,
             artifact=artifact,
-            pruned=pruned,
+            pruned=None,
             data=data,
             config=job.validate.model_copy(update={"gates": gates}),
             attack=job.attack if reads else None,
+            with_pruned=False,
         )
         return validate_directories(validation, self._at(directory))
 
@@ -286,17 +285,12 @@ class CandidateStore:
         return replace(self.context, output=directory, force=False)
 
 
-def _of_pruning(pruned: Path | None, table: LatencyTable) -> dict[str, Any]:
-    return {"widths": [] if pruned is None else [WidthFigures(**own._asdict()) for own in _widths(pruned)]}
-
-
 def _widths(pruned: Path) -> list[Widths]:
     return [Widths(**own) for own in read_json(pruned / PRUNING_RECORD)["details"]["widths"]]
 
 
-def _predicted(source: Path, table: LatencyTable, *, is_pruned: bool) -> dict[tuple[int, int], float]:
+def _predicted(widths: Sequence[Widths], table: LatencyTable) -> dict[tuple[int, int], float]:
     """Milliseconds at each shape of the table."""
-    widths = _widths(source) if is_pruned else table.dense_widths
     shapes = [(shape.batch_size, shape.length) for shape in table.shapes]
     return dict(zip(shapes, table.predicted_ms(widths).tolist(), strict=True))
 

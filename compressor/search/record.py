@@ -44,7 +44,7 @@ class CandidateFigures(_Part):
     runtime: str
     precision: str
     target: float | None = Field(description="Speed-up that was asked for; null for the dense model.")
-    widths: list[WidthFigures] = Field(description="Of each encoder layer; empty for the dense model.")
+    widths: list[WidthFigures] = Field(description="Of each encoder layer.")
     speedup: float = Field(gt=0, description="Over dense PyTorch, geometric mean over the measured shapes.")
     latency: list[ShapeTimes]
     size_bytes: int = Field(ge=0)

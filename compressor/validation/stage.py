@@ -75,6 +75,7 @@ class ValidationJob:
         dense: directory or hub id of the dense classifier.
         artifact: directory of the exported artifact.
         pruned: directory of the pruned classifier; None looks where the artifact's manifest says.
+        with_pruned: whether the pruned classifier is measured at all.
         data: labelled test texts.
         attack: how each variant is attacked; None attacks none.
         keep_attacks: variants whose attack's output is there already, under `attack/` of the directory.
@@ -90,6 +91,7 @@ class ValidationJob:
     config: ValidateConfig
     attack: AttackConfig | None
     keep_attacks: frozenset[str] = frozenset()
+    with_pruned: bool = True
     allow_test_texts: bool = False
     shared: Mapping[str, int] = field(default_factory=dict)
     engine: Path | None = None
@@ -226,7 +228,7 @@ def _load(job: ValidationJob, context: Context) -> _Inputs:
     manifest = read_artifact_manifest(job.artifact)
     graph_sha256 = manifest["files"][ARTIFACT_GRAPH]["sha256"]
     engine = None if job.engine is None else read_build_of(graph_sha256, job.engine)
-    pruned = job.pruned or pruned_directory(job.artifact, manifest)
+    pruned = (job.pruned or pruned_directory(job.artifact, manifest)) if job.with_pruned else None
     classifiers = {"dense": job.dense} | ({} if pruned is None else {"pruned": str(pruned)})
     directories = {**classifiers, "artifact": str(job.artifact)}
     longest = max(job.config.sequence_lengths)
