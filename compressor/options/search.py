@@ -105,4 +105,8 @@ class SearchConfig(Section):
     recovery_examples: int = Field(
         8192, ge=0, description="Number of calibration texts for the recovery, drawn with the seed."
     )
-    recovery_rate: float = Field(5e-4, gt=0, le=1, description="Peak learning rate of the recovery.")
+    recovery_rates: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        [2e-4, 6e-4, 1.5e-3],
+        min_length=2,
+        description="Peak learning rates of the recovery to choose from, by a short run of each.",
+    )

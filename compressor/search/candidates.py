@@ -206,7 +206,7 @@ class CandidateStore:
                     "latency_table": str(file),
                     "distillation_steps": config.recovery_steps,
                     "distillation_examples": config.recovery_examples,
-                    "distillation_rate": config.recovery_rate,
+                    "distillation_rates": config.recovery_rates,
                 },
             }
         )

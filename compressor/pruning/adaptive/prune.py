@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +16,25 @@ from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.lexicon.word_vectors import WordVectors
 from compressor.models.batching import encode
-from compressor.models.classifier import Classifier, encoder_weights
+from compressor.models.classifier import Classifier, encoder_linears, encoder_weights
 from compressor.models.latency_table import Widths, read_latency_table
 from compressor.models.structure import head_size, set_neuron_count
 from compressor.options import PruneConfig
 from compressor.pruning.adaptive.allocation import allocate, by_layer, uniform_patterns
 from compressor.pruning.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
-from compressor.pruning.adaptive.distillation import distill, readable, split_texts
+from compressor.pruning.adaptive.distillation import (
+    Distillation,
+    distill,
+    fastest_rate,
+    readable,
+    split_texts,
+)
 from compressor.pruning.adaptive.group_solvers import SparseSolver, StructuredSolver, resolve_heads
 from compressor.pruning.adaptive.widths import allocate_widths
 from compressor.pruning.interface import Algorithm, PruningJob, PruningResult, uniform_widths
 from compressor.pruning.layerwise import GroupSolver, calibration_texts, prune_layerwise
 from compressor.pruning.patterns import MaskPattern, Structured, Unstructured
+from compressor.system.checkpoint import Part
 from compressor.system.console import Progress
 from compressor.training import early_stopping
 from compressor.training.checkpoint import DISK_SHARE
@@ -35,6 +43,9 @@ from compressor.training.word_substitution import close_words, substitution_vect
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# Part of the checkpoint with the learning rate that was chosen; share of the steps of each short run.
+RACE, RACE_SHARE = "distillation-race", 10
 
 
 @torch.no_grad()
@@ -72,7 +83,8 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
     if options.resolve_heads:
         resolve_heads(classifier, found.walk, options.damping)
     if options.distillation_steps:
-        details |= _distill(classifier, dense, data, job, found.masks, progress)
+        fixed = found.masks | _masks_of_nothing(classifier, widths or [])
+        details |= _distill(classifier, dense, data, job, fixed, progress)
     details["calibration_examples"] = found.examples
     return PruningResult(found.masks, found.records, details, patterns, widths)
 
@@ -92,6 +104,18 @@ def _layer_widths(
         + ", ".join(f"{own.heads}-{own.neurons}" for own in found.widths)
     )
     return found.widths, found.details()
+
+
+def _masks_of_nothing(classifier: Classifier, widths: Sequence[Widths]) -> dict[str, Tensor]:
+    """Masks that keep blocks without effect so: all False, of the output layers of those that are gone."""
+    names, linears = classifier.layout.linears, encoder_linears(classifier.model)
+    found = {}
+    for index, own in enumerate(widths):
+        for name, kept in zip((names.attention_output, names.neurons_out), own, strict=True):
+            if not kept:
+                whole = classifier.layout.block_prefix(index) + name
+                found[whole] = torch.zeros_like(linears[whole].weight, dtype=torch.bool)
+    return found
 
 
 def _distill(
@@ -114,16 +138,14 @@ def _distill(
         words, share = close_words(job.vectors), options.distillation_substituted_share
         read = readable(texts, tokenizer)
         adversarial = GradientSubstitution(tokenizer, read, job.max_length, words, share, job.seed)
-    found = distill(
-        classifier,
-        dense,
-        texts,
-        masks,
-        held_out=encode(tokenizer, held_out, job.max_length),
+    run = partial(
+        distill, classifier, dense, texts, masks,
+        held_out=encode(tokenizer, held_out, job.max_length), seed=job.seed, adversarial=adversarial,
+    )  # fmt: skip
+    rate, race = _rate(classifier, run, job, progress)
+    found = run(
         steps=options.distillation_steps,
-        learning_rate=options.distillation_rate,
-        seed=job.seed,
-        adversarial=adversarial,
+        learning_rate=rate,
         checkpoint=job.checkpoint,
         track=lambda steps: progress.track(steps, "Distilling the whole model"),
     )
@@ -137,7 +159,32 @@ def _distill(
             f"Distillation: divergence on {found.held_out_examples} held-out texts from "
             f"{found.divergence_before:.4g} to {found.divergence:.4g}, after step {found.kept_step}"
         )
-    return {"distillation_examples": len(shown), "distillation": asdict(found)}
+    return {"distillation_examples": len(shown), "distillation": asdict(found), **race}
+
+
+def _rate(
+    classifier: Classifier, run: Callable[..., Distillation], job: PruningJob, progress: Progress
+) -> tuple[float, dict[str, object]]:
+    """Return the learning rate of the distillation, and what a race between several said, for the record.
+
+    Args:
+        run: distills the model in place.
+    """
+    options = job.config.adaptive
+    if options.distillation_rates is None:
+        return options.distillation_rate, {}
+    part = job.checkpoint.load(RACE)
+    if part is None:
+        steps = -(-options.distillation_steps // RACE_SHARE)
+        progress.log(f"Trying learning rates for {steps} steps each: {options.distillation_rates}")
+        short = partial(run, steps=steps)
+        rate, divergences = fastest_rate(
+            classifier.model, options.distillation_rates, lambda rate: short(learning_rate=rate)
+        )
+        part = Part({}, {"rate": rate, "divergences": divergences})
+        job.checkpoint.save(RACE, part)
+    progress.log(f"Learning rate {part.facts['rate']:g}: its first steps bring the lowest divergence")
+    return part.facts["rate"], {"distillation_race": part.facts}
 
 
 def _group_patterns(

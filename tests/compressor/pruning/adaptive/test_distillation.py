@@ -1,5 +1,6 @@
 """Distillation of a whole pruned model, without labels, on a real small classifier."""
 
+import copy
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,13 @@ from compressor.models.batching import encode, encode_windows, pad
 from compressor.models.classifier import encoder_linears, load_classifier
 from compressor.models.predictors import TorchPredictor, predict
 from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
-from compressor.pruning.adaptive.distillation import Distillation, distill, readable, split_texts
+from compressor.pruning.adaptive.distillation import (
+    Distillation,
+    distill,
+    fastest_rate,
+    readable,
+    split_texts,
+)
 from compressor.pruning.interface import PruningJob, check_pruning, prune_classifier, prune_directory
 from compressor.pruning.made_texts import fill_up
 from compressor.pruning.patterns import parse_pattern
@@ -365,3 +372,16 @@ def test_words_to_replace_need_a_distillation():
     # Of another algorithm these are not the options.
     check_pruning(PruneConfig(algorithm="randomized", adaptive=adaptive))
     check_pruning(PruneConfig(adaptive=adaptive.model_copy(update={"distillation_steps": 1})))
+
+
+def test_the_rate_of_the_lowest_divergence_is_chosen_and_the_model_left_as_it_was(small_classifier):
+    model = copy.deepcopy(small_classifier.model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def run(rate):
+        with torch.no_grad():
+            model.classifier.weight.add_(1.0)
+        return Distillation(8, 1.0, abs(rate - 3e-4), 1)
+
+    assert fastest_rate(model, [1e-4, 2.5e-4, 1e-3], run)[0] == 2.5e-4
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

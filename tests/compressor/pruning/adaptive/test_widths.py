@@ -134,7 +134,7 @@ def test_expensive_blocks_lose_most(small_classifier, quotes, tmp_path):
 
 def test_a_pruned_model_has_its_widths_and_is_saved(small_classifier, quotes, tmp_path):
     table = table_for(small_classifier)
-    job = job_for(table, tmp_path, speedup=12.0)
+    job = job_for(table, tmp_path, speedup=20.0, distillation_steps=4, distillation_rates=[1e-4, 1e-3])
     classifier = fresh(small_classifier)
     result = prune_classifier(classifier, quotes, job, SilentProgress())
     assert result.widths is not None
@@ -148,7 +148,9 @@ def test_a_pruned_model_has_its_widths_and_is_saved(small_classifier, quotes, tm
     with torch.no_grad():
         expected, found = (one.model(**batch).logits for one in (classifier, loaded))
     torch.testing.assert_close(found, expected)
-    assert json.loads(json.dumps(result.details))["predicted_speedup"] >= 12.0 * (1 - 1e-3)
+    assert json.loads(json.dumps(result.details))["predicted_speedup"] >= 20.0 * (1 - 1e-3)
+    assert any(0 in own for own in result.widths)
+    assert set(result.details["distillation_race"]["divergences"]) == {"0.0001", "0.001"}
 
 
 def test_a_goal_beyond_reach_says_what_is_within(small_classifier, quotes, tmp_path):
