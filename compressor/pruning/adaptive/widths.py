@@ -273,10 +273,10 @@ def cheapest_within(
 
 def _units(times: NDArray[np.float64], budget: float) -> list[int]:
     """Times in parts of the budget, rounded up, but for what the rounding of a division added."""
-    if budget <= 0:
-        return [0 if time <= 0 else TIME_UNITS + 1 for time in times]
-    counts = np.minimum(times * (TIME_UNITS / budget), TIME_UNITS + 1)
-    return [math.ceil(count - 1e-9) for count in counts.tolist()]
+    return [
+        0 if time <= 0 else TIME_UNITS + 1 if time > budget else math.ceil(time / budget * TIME_UNITS - 1e-9)
+        for time in times.tolist()
+    ]
 
 
 def measure_blocks(
