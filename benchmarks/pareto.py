@@ -210,9 +210,10 @@ def main(
     folder: Annotated[Path, typer.Argument(help="Folder for the models.")],
     table: Annotated[Path | None, typer.Option(help="Latency table; by default one is measured.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of calibration texts; more can be added.")] = 3,
-    targets: Annotated[list[float], typer.Option("--target", help="Speed-ups over dense PyTorch.")] = list(
-        TARGETS
-    ),
+    targets: Annotated[
+        list[float] | None,
+        typer.Option("--target", help=f"Speed-up over dense PyTorch; repeat it. By default {TARGETS}."),
+    ] = None,
     max_length: Annotated[int, typer.Option(help="Longest input in tokens.")] = MAX_LENGTH,
     threads: Annotated[int, typer.Option(help="Threads of every variant; 0 takes all cores.")] = 0,
     rounds: Annotated[int, typer.Option(help="Timed runs of each variant and shape, at least.")] = 15,

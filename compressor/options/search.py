@@ -110,3 +110,10 @@ class SearchConfig(Section):
         min_length=2,
         description="Peak learning rates of the recovery to choose from, by a short run of each.",
     )
+    recovery_substituted_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Fraction of words that each step of the recovery also substitutes, for models that are "
+        "robust and gates on attacks; more than doubles its time.",
+    )

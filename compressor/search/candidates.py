@@ -206,7 +206,8 @@ class CandidateStore:
                     "latency_table": str(file),
                     "distillation_steps": config.recovery_steps,
                     "distillation_examples": config.recovery_examples,
-                    "distillation_rates": config.recovery_rates,
+                    "distillation_rates": config.recovery_rates if config.recovery_steps else None,
+                    "distillation_substituted_share": config.recovery_substituted_share,
                 },
             }
         )

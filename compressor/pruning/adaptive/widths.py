@@ -81,12 +81,14 @@ class Block:
     Attributes:
         index: of the encoder layer.
         names: of the linear layers that take in its heads or neurons.
+        times: of such a block, by the latency table.
         levels: one for each width, from none to all.
         errors: `(widths,)` float64, of the last [CLS] states, relative to their squares.
     """
 
     index: int
     names: tuple[str, ...]
+    times: BlockTimes
     levels: list[Level]
     errors: NDArray[np.float64]
 
@@ -139,9 +141,7 @@ def allocate_widths(
     blocks = measure_blocks(classifier, data, job, table, progress)
     costs = [block.errors for block in blocks]
     goal = _goal(table, options)
-    times = [
-        np.array([goal.cost(ms) for ms in _block_times(table, block, classifier).ms]) for block in blocks
-    ]
+    times = [np.array([goal.cost(ms) for ms in block.times.ms]) for block in blocks]
     texts = calibration_texts(classifier, data, job, min(TRIED_TEXTS, job.config.calibration_examples), 0)
     search = _Search(classifier, blocks, texts)
     budget = goal.limit - goal.cost(table.rest_ms)
@@ -159,7 +159,7 @@ def allocate_widths(
         found = search.divergence(trial, lowest)
         if found < lowest:
             chosen, lowest, factors = trial, found, varied
-    widths = _widths(table, blocks, chosen, classifier)
+    widths = _widths(blocks, chosen)
     ms = table.predicted_ms(widths)
     return Allocation(widths, ms.tolist(), table.speedup(ms), lowest, first, len(seen))
 
@@ -222,19 +222,9 @@ def _goal(table: LatencyTable, options: AdaptiveConfig) -> _Goal:
     return _Goal(f"latency_budget_ms {most:g}", most, table.weights)
 
 
-def _block_times(table: LatencyTable, block: Block, classifier: Classifier) -> BlockTimes:
-    outputs = classifier.layout.linears.attention_output
-    return table.attention if block.names[0].endswith(outputs) else table.feed_forward
-
-
-def _widths(
-    table: LatencyTable, blocks: Sequence[Block], chosen: Sequence[int], classifier: Classifier
-) -> list[Widths]:
+def _widths(blocks: Sequence[Block], chosen: Sequence[int]) -> list[Widths]:
     """The widths of each encoder layer; blocks are in the order of data flow, attention first."""
-    own = [
-        _block_times(table, block, classifier).widths[place]
-        for block, place in zip(blocks, chosen, strict=True)
-    ]
+    own = [block.times.widths[place] for block, place in zip(blocks, chosen, strict=True)]
     return [Widths(heads, neurons) for heads, neurons in zip(own[::2], own[1::2], strict=True)]
 
 
@@ -291,16 +281,22 @@ def measure_blocks(
         size = removable_size(group, head_size(classifier.model))
         if size is not None:
             own = table.feed_forward if size == 1 else table.attention
-            blocks.append(_measured(walk, group, size, own.widths, job, every))
+            blocks.append(_measured(walk, group, size, own, job, every))
         if group.is_last:
             walk.advance()
     return blocks
 
 
 def _measured(
-    walk: SideBySide, group: LinearGroup, size: int, widths: Sequence[int], job: PruningJob, every: int
+    walk: SideBySide, group: LinearGroup, size: int, times: BlockTimes, job: PruningJob, every: int
 ) -> Block:
-    """Solve a block at each width, and measure the error of some of them in the dense model."""
+    """Solve a block at each width, and measure the error of some of them in the dense model.
+
+    Args:
+        size: columns of a head or neuron.
+        every: step between the batches that errors are measured on.
+    """
+    widths = times.widths
     moments = walk.moments(group.first)
     hessian, _ = damped_hessian(group.names[0], moments.hessian, job.config.adaptive.damping)
     order = removal_order(group.weight, hessian, size, widths[-1])
@@ -315,7 +311,7 @@ def _measured(
             with replaced(group, own.whole, bias):
                 change = walk.last_first_tokens(every) - whole
             errors.append(float(change.square().sum() / whole.square().sum()))
-    return Block(group.index, group.names, levels, _curve(errors, places, len(widths)))
+    return Block(group.index, group.names, times, levels, _curve(errors, places, len(widths)))
 
 
 def _curve(errors: Sequence[float], places: Sequence[int], count: int) -> NDArray[np.float64]:
