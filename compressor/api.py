@@ -561,7 +561,6 @@ def search(
     selection: StrPath,
     test: StrPath,
     output: StrPath,
-    tables: Sequence[StrPath] = (),
     vocabulary: StrPath | None = None,
     take: int | None = None,
     processes: int = 1,
@@ -579,7 +578,6 @@ def search(
         selection: labelled texts by which candidates are compared; no test texts.
         test: labelled texts on which the chosen artifact is validated, once.
         output: directory of the outcome; must not exist. Candidates are kept in `OUTPUT.candidates`.
-        tables: files of latency tables; none measures one here, for int8 in ONNX Runtime.
         vocabulary: texts whose pieces of the vocabulary the artifacts keep; all are kept if not given.
         take: number of the candidate to choose, in place of the best.
         processes: among which attacked examples are shared out.
@@ -598,7 +596,6 @@ def search(
         os.fspath(calibration),
         os.fspath(selection),
         os.fspath(test),
-        [Path(table) for table in tables],
         None if vocabulary is None else os.fspath(vocabulary),
         given.of(SearchConfig),
         given.of(ValidateConfig),

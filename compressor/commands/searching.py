@@ -83,14 +83,6 @@ def search(
     attacked: AttackConfig,
     columns: ColumnsConfig,
     run: RunConfig,
-    tables: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--table",
-            help="File of compress latency-table, measured where the artifact will run; repeat it for other "
-            "runtimes and precisions. By default one is measured here, for int8 in ONNX Runtime.",
-        ),
-    ] = None,
     vocabulary: Annotated[
         str | None,
         typer.Option("--vocabulary", help="Texts whose pieces of the vocabulary the artifacts keep."),
@@ -112,9 +104,7 @@ def search(
     from compressor.search.candidates import SearchJob
     from compressor.search.stage import search_directory
 
-    job = SearchJob(
-        model, calibration, selection, test, tables or [], vocabulary, options, validated, attacked
-    )
+    job = SearchJob(model, calibration, selection, test, vocabulary, options, validated, attacked)
     context = terminal_context(output, columns, run, processes=processes, force=force)
     with results_only(as_json):
         record = search_directory(job, context, take)

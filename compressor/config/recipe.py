@@ -18,6 +18,7 @@ from compressor.options import (
     FinetuneConfig,
     PruneConfig,
     RunConfig,
+    SearchConfig,
     Section,
     SoupConfig,
     ValidateConfig,
@@ -36,6 +37,7 @@ class Recipe(Section):
     run: RunConfig = RunConfig()
     finetune: FinetuneConfig | None = None
     soup: SoupConfig | None = None
+    search: SearchConfig | None = None
     prune: PruneConfig = PruneConfig()
     attack: AttackConfig = AttackConfig()
     export: ExportConfig = ExportConfig()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from compressor.system.console import Progress
 
-Role = Literal["train", "calibration", "vocabulary", "reference", "test"]
+Role = Literal["train", "calibration", "vocabulary", "reference", "selection", "test"]
 
 TEXT_PAIRS = (
     ("text", "text_pair"),
@@ -57,6 +57,8 @@ SPLITS: dict[Role, tuple[str, ...]] = {
     "calibration": ("train",),
     "vocabulary": ("train",),
     "reference": ("train",),
+    # A validation reads both. Of one data set they would be the same texts, which is refused.
+    "selection": ("validation", "validation_matched", "test"),
     # GLUE hides the labels of its test sets, so a validation set comes first.
     "test": ("validation", "validation_matched", "test"),
 }

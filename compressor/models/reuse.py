@@ -35,7 +35,7 @@ from compressor.system.environment import package_versions, resolve_device
 from compressor.system.files import json_sha256, sha256_of
 from compressor.system.hub import cached_file
 
-Kind: TypeAlias = Literal["finetune", "soup", "prune", "export", "attack", "validate"]
+Kind: TypeAlias = Literal["finetune", "soup", "prune", "export", "attack", "validate", "search"]
 
 MODULES: dict[Kind, str] = {
     "finetune": "compressor.training.finetune_stage",
@@ -44,6 +44,7 @@ MODULES: dict[Kind, str] = {
     "export": "exporters.stage",
     "attack": "compressor.attacks.stage",
     "validate": "compressor.validation.stage",
+    "search": "compressor.search.stage",
 }
 # Of the others the result is read by programs; pages that people read of them may look older.
 SHOWN: frozenset[Kind] = frozenset({"validate"})
@@ -58,9 +59,15 @@ PACKAGES: dict[Kind, tuple[str, ...]] = {
     "export": (*TRAINING, *GRAPHS),
     "attack": (*TRAINING, *ATTACKING),
     "validate": (*TRAINING, *GRAPHS, *ATTACKING),
+    "search": (*TRAINING, *GRAPHS, *ATTACKING),
 }
 RESOURCES = frozenset(
-    {*ResourcesConfig.model_fields, *SubstitutionResourcesConfig.model_fields, "latency_table"}
+    {
+        *ResourcesConfig.model_fields,
+        *SubstitutionResourcesConfig.model_fields,
+        "latency_table",
+        "latency_tables",
+    }
 )
 # Options that name a place, whose content counts in place of the name.
 PLACES = RESOURCES | {"baseline"}
@@ -119,9 +126,11 @@ def resource_contents(name: str, section: Section) -> dict[str, dict[str, str]]:
         if isinstance(value, Section):
             found |= resource_contents(option, value)
         elif key in RESOURCES and value and _is_used(section, key):
-            content = _place_content(option, value)
-            if content is not None:
-                found[option] = {"content": content}
+            places = value if isinstance(value, list) else [value]
+            contents = [_place_content(option, place) for place in places]
+            known = [content for content in contents if content is not None]
+            if known:
+                found[option] = {"content": known[0] if len(known) == 1 else json_sha256(known)}
     if isinstance(section, AttackConfig) and "synonyms" in _needs(section) and not section.wordnet:
         found[f"{name}.wordnet"] = {"content": sha256_of(asset_file(QUOTES_PACKAGE, THESAURUS_FILE))}
     return found

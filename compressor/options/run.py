@@ -93,6 +93,11 @@ class DataConfig(ColumnsConfig, TestTextsConfig):
 
     train: str | None = Field(None, description="Texts for fine-tuning: file or hub id.")
     calibration: str = Field(description="Texts for pruning: file or hub id; never the test data.")
+    selection: str | None = Field(
+        None,
+        description="Labelled texts by which a search compares its candidates, none of them a test text: "
+        "file or hub id.",
+    )
     vocabulary: str | None = Field(
         None,
         description="Texts whose pieces of the vocabulary the export keeps: file or hub id; by default it "

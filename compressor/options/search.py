@@ -77,6 +77,11 @@ class SearchConfig(Section):
     objective: Annotated[Objective, Common()] = Field(
         "latency", description="What is to be smallest among the artifacts that hold the gates."
     )
+    latency_tables: Annotated[list[str], Common()] = Field(
+        [],
+        description="Files of compress latency-table, measured where the artifact will run: one for each "
+        "runtime and precision to try. By default one is measured here, for int8 in ONNX Runtime.",
+    )
     budget_minutes: Annotated[float, Common()] = Field(
         30.0,
         gt=0,

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compressor.errors import UserError
-from compressor.pipeline.keys import ARTIFACT, ATTACK, DENSE, PRUNED, REPORTS, Stage
+from compressor.pipeline.keys import ARTIFACT, ATTACK, DENSE, PRUNED, REPORTS, SEARCH, Stage
 from compressor.system.files import (
     MARKER,
     atomic_directory,
@@ -36,7 +36,11 @@ CONTENT = (
     RECIPE,
     STAGES,
     *REPORTS,
-    *(f"{name}{rest}/" for name in (DENSE, PRUNED, ARTIFACT, f"{ATTACK}/*", "data") for rest in ("", ".*")),
+    *(
+        f"{name}{rest}/"
+        for name in (DENSE, PRUNED, ARTIFACT, f"{ATTACK}/*", SEARCH, "data")
+        for rest in ("", ".*")
+    ),
 )
 
 

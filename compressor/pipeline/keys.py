@@ -24,7 +24,7 @@ from compressor.system.environment import processor_name, thread_count
 from compressor.system.files import json_sha256, sha256_of
 from compressor.validation.gates.baseline import read_report
 
-DENSE, PRUNED, ARTIFACT, ATTACK = "dense", "pruned", "artifact", "attack"
+DENSE, PRUNED, ARTIFACT, ATTACK, SEARCH = "dense", "pruned", "artifact", "attack", "search"
 # Texts that only the export reads; they need no labels.
 EXPORT_ROLES: tuple[Role, ...] = ("vocabulary", "reference")
 REPORTS = ("report.json", "report.md", "report.html", "junit.xml")
@@ -107,6 +107,19 @@ def training_texts(recipe: Recipe) -> str:
     return recipe.data.train
 
 
+def selection_texts(recipe: Recipe) -> str:
+    """The data by which a search compares its candidates.
+
+    Raises:
+        UserError: the recipe names none.
+    """
+    if recipe.data.selection is None:
+        raise UserError(
+            "data.selection: missing; the search section needs labelled texts that are no test texts"
+        )
+    return recipe.data.selection
+
+
 def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
     """The stages of a recipe in their order.
 
@@ -141,6 +154,18 @@ def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
         sections: dict[str, Section | None] = {"finetune": recipe.finetune, "soup": recipe.soup}
         add("dense", kind, (DENSE,), (), sections, **model, data=data)
         model, dense = {}, ("dense",)
+    if recipe.search is not None:
+        options: dict[str, Section | None] = {
+            "search": recipe.search,
+            "validate": recipe.validate_,
+            "attack": recipe.attack,
+        }
+        searched = {**calibration, **test, "selection": _data_content(recipe, task, "selection")}
+        if recipe.data.vocabulary is not None:
+            searched["vocabulary"] = _data_content(recipe, task, "vocabulary")
+        add("search", "search", (SEARCH,), dense, options, **model, **_measured(recipe), data=searched)
+        add("validate", "validate", REPORTS, ("search",), {})
+        return list(stages.values())
     add("prune", "prune", (PRUNED,), dense, {"prune": recipe.prune}, **model, data=calibration)
     exported = dict(test)
     for role in EXPORT_ROLES:

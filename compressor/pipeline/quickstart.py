@@ -13,7 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from compressor.config.recipe import Recipe, dump_recipe
-from compressor.options import AttackConfig, DataConfig, FinetuneConfig, PruneConfig, RunConfig
+from compressor.options import (
+    AttackConfig,
+    DataConfig,
+    FinetuneConfig,
+    PruneConfig,
+    RunConfig,
+    SearchConfig,
+    ValidateConfig,
+)
 from compressor.pipeline.folder import RunFolder
 from compressor.pipeline.keys import stages_of, task_of_run
 from compressor.pipeline.run import check_recipe, check_texts, run_context, run_stages
@@ -28,7 +36,16 @@ from compressor.validation.schema import Report
 
 TRAIN_EXAMPLES = 8000
 TEST_EXAMPLES = 2000
+SELECTION_EXAMPLES = 1000
 SPLIT_SEED = 0
+SEARCH_MINUTES = 8.0
+SEARCH_GATES = [
+    "dense_over_majority >= 0.05",
+    "accuracy_drop <= 0.01",
+    "accuracy_under_attack_drop <= 0.05",
+    "batch_disagreement <= 0",
+    "worst_batch_shift <= 1e-4",
+]
 MAX_LENGTH = 64
 
 
@@ -46,13 +63,11 @@ def load_quotes() -> list[tuple[str, str, str]]:
     return quotes
 
 
-def split_by_film(
-    quotes: list[tuple[str, str, str]],
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Training and test quotes as (text, label); no film is in both.
+def split_by_film(quotes: list[tuple[str, str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """Training, selection and test quotes as (text, label); no film of the test quotes is in the others.
 
     Whole films, in an order drawn with a fixed seed, go to the test set until it has
-    `TEST_EXAMPLES` quotes; training quotes are drawn from the other films.
+    `TEST_EXAMPLES` quotes; training and selection quotes are drawn from the other films.
     """
     generator = np.random.default_rng(SPLIT_SEED)
     films = sorted({film for film, _, _ in quotes})
@@ -64,16 +79,31 @@ def split_by_film(
         test_films.add(film)
         test += [(text, label) for name, text, label in quotes if name == film]
     rest = [(text, label) for name, text, label in quotes if name not in test_films]
-    chosen = generator.permutation(len(rest))[:TRAIN_EXAMPLES]
-    return [rest[i] for i in chosen], test[:TEST_EXAMPLES]
+    drawn = [rest[i] for i in generator.permutation(len(rest))]
+    return {
+        "train": drawn[:TRAIN_EXAMPLES],
+        "selection": drawn[TRAIN_EXAMPLES : TRAIN_EXAMPLES + SELECTION_EXAMPLES],
+        "test": test[:TEST_EXAMPLES],
+    }
 
 
 def write_data(directory: Path) -> None:
-    """Write `train.tsv` and `test.tsv` (columns text and label) into `directory`."""
-    train, test = split_by_film(load_quotes())
-    for name, rows in (("train.tsv", train), ("test.tsv", test)):
+    """Write `train.tsv`, `selection.tsv` and `test.tsv` (columns text and label) into `directory`."""
+    for name, rows in split_by_film(load_quotes()).items():
         lines = ["text\tlabel", *(f"{text}\t{label}" for text, label in rows)]
-        (directory / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (directory / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def search_recipe(data: Path, attack: AttackConfig, run: RunConfig) -> Recipe:
+    """The recipe that searches for the fastest artifact under gates, on the data that `write_data` wrote."""
+    recipe = quickstart_recipe(data, PruneConfig(), attack, run)
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"selection": str(data / "selection.tsv")}),
+            "search": SearchConfig(budget_minutes=SEARCH_MINUTES),
+            "validate_": ValidateConfig(gates=SEARCH_GATES),
+        }
+    )
 
 
 def quickstart_recipe(data: Path, prune: PruneConfig, attack: AttackConfig, run: RunConfig) -> Recipe:
@@ -94,16 +124,16 @@ def quickstart_recipe(data: Path, prune: PruneConfig, attack: AttackConfig, run:
 
 
 @claims_run
-def run_quickstart(
-    output: Path, prune: PruneConfig, attack: AttackConfig, run: RunConfig, *, force: bool, progress: Progress
-) -> Report:
-    """Fine-tune (or take from the cache), prune, export, attack and validate, all on real input.
+def run_quickstart(output: Path, recipe: Recipe, *, force: bool, progress: Progress) -> Report:
+    """Fine-tune (or take from the cache), prune or search, export, attack and validate, all on real input.
+
+    Args:
+        recipe: by `quickstart_recipe` or `search_recipe`, with the data in the folder `data` of the output.
 
     Raises:
         UserError: the packages with encoder and quotes are missing, or bad options.
     """
     output = output.absolute()
-    recipe = quickstart_recipe(output / "data", prune, attack, run)
     check_recipe(recipe)
     folder = RunFolder(output, force=force)
     folder.make(dump_recipe(recipe))

@@ -19,7 +19,7 @@ from compressor.data.overlap import check_shared
 from compressor.data.texts import TextData, load_text_data
 from compressor.errors import UserError, check_all
 from compressor.models.classifier import check_checkpoint
-from compressor.options import TaskName
+from compressor.options import ExportConfig, PruneConfig, TaskName
 from compressor.options.export import precision_of
 from compressor.pipeline.folder import RunFolder, Step
 from compressor.pipeline.keys import (
@@ -27,6 +27,7 @@ from compressor.pipeline.keys import (
     TrainDense,
     known_labels,
     labels_of_run,
+    selection_texts,
     stages_of,
     task_of_run,
     training_texts,
@@ -60,6 +61,8 @@ def check_recipe(recipe: Recipe) -> None:
         lambda: resolve_device(recipe.run.device),
         lambda: _check_dense(recipe),
     ]
+    if recipe.search is not None:
+        checks.append(lambda: _check_search(recipe))
     if recipe.soup is not None:
         checks.append(functools.partial(check_soup, recipe.soup))
     if recipe.finetune is not None:
@@ -74,6 +77,19 @@ def _check_dense(recipe: Recipe) -> None:
         raise UserError(
             "soup: there is a finetune section as well; the dense model is made by one of the two"
         )
+
+
+def _check_search(recipe: Recipe) -> None:
+    """Raise a `UserError` if a search lacks its texts, or a section decides what it is to find."""
+    selection_texts(recipe)
+    for name, given, default in (
+        ("prune", recipe.prune, PruneConfig()),
+        ("export", recipe.export, ExportConfig()),
+    ):
+        if given != default:
+            raise UserError(f"{name}: the search decides how the model is pruned and exported; leave it out")
+    if recipe.data.reference is not None:
+        raise UserError("data.reference: a search's artifacts carry made texts; leave it out")
 
 
 @claims_run
@@ -144,6 +160,10 @@ def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
         label_names=names,
         needs_labels=algorithm_named(recipe.prune.algorithm).needs_labels,
     )
+    if recipe.search is not None:
+        made_with["selection"] = load_text_data(
+            selection_texts(recipe), recipe.data, "selection", label_names=names
+        )
     if recipe.data.vocabulary is not None:
         made_with["vocabulary"] = load_text_data(
             recipe.data.vocabulary, recipe.data, "vocabulary", label_names=names, needs_labels=False

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from compressor.attacks.stage import attack_directory
 from compressor.config.recipe import Recipe
+from compressor.errors import GateFailed
+from compressor.options import SearchConfig
 from compressor.pipeline.keys import (
     ARTIFACT,
     ATTACK,
     DENSE,
     PRUNED,
+    REPORTS,
+    SEARCH,
     Stage,
     TrainDense,
     attack_stage,
+    selection_texts,
     training_texts,
     trains_dense,
 )
 from compressor.pruning.interface import prune_directory
+from compressor.search.candidates import SearchJob
+from compressor.search.record import SEARCH_RECORD
+from compressor.search.stage import REPORT_FOLDER, search_directory
 from compressor.system.context import Context
+from compressor.system.files import read_json
 from compressor.training.finetune_stage import finetune_directory
 from compressor.training.soup_stage import soup_directory
 from compressor.validation.schema import VARIANTS
@@ -58,6 +69,10 @@ def run_stage(
         attack_directory(models[attacked], data.test, recipe.attack, own, against)
     elif stage.name == "dense":
         (train or train_dense)(recipe, replace(context, output=output / DENSE))
+    elif stage.name == "search":
+        _search(recipe, dense, replace(context, output=output / SEARCH))
+    elif recipe.search is not None:
+        _take_report(output)
     elif stage.name == "prune":
         prune_directory(dense, data.calibration, recipe.prune, replace(context, output=pruned))
     elif stage.name == "export":
@@ -79,6 +94,39 @@ def run_stage(
             shared=shared or {},
         )
         validate_into(job, context)
+
+
+def _search(recipe: Recipe, dense: str, context: Context) -> None:
+    """Run the search of a recipe.
+
+    Raises:
+        UserError: bad model, texts or tables.
+    """
+    data = recipe.data
+    job = SearchJob(
+        model=dense,
+        calibration=data.calibration,
+        selection=selection_texts(recipe),
+        test=data.test,
+        vocabulary=data.vocabulary,
+        config=recipe.search or SearchConfig(),
+        validate=recipe.validate_,
+        attack=recipe.attack,
+    )
+    search_directory(job, context)
+
+
+def _take_report(output: Path) -> None:
+    """Copy the report of the artifact that a search chose into the folder of the run.
+
+    Raises:
+        GateFailed: it chose none.
+    """
+    report = output / SEARCH / REPORT_FOLDER
+    if not report.is_dir():
+        raise GateFailed(str(read_json(output / SEARCH / SEARCH_RECORD)["reason"]))
+    for name in REPORTS:
+        shutil.copyfile(report / name, output / name)
 
 
 def train_dense(recipe: Recipe, context: Context) -> None:

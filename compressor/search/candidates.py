@@ -69,7 +69,6 @@ class SearchJob:
         calibration: texts to prune with, without labels.
         selection: labelled texts by which candidates are compared; none of them is a test text.
         test: labelled texts on which the chosen candidate is validated, once.
-        tables: files of the latency tables, one for each runtime and precision to try; none measures one.
         vocabulary: texts whose pieces of the vocabulary artifacts keep; None keeps all.
     """
 
@@ -77,7 +76,6 @@ class SearchJob:
     calibration: str
     selection: str
     test: str
-    tables: Sequence[Path]
     vocabulary: str | None
     config: SearchConfig
     validate: ValidateConfig
@@ -112,7 +110,7 @@ class CandidateStore:
         job = self.job
         texts = {
             "calibration": self._fingerprint(job.calibration, "calibration"),
-            "selection": self._fingerprint(job.selection, "test"),
+            "selection": self._fingerprint(job.selection, "selection"),
         }
         if job.vocabulary is not None:
             texts["vocabulary"] = self._fingerprint(job.vocabulary, "vocabulary")
@@ -121,7 +119,7 @@ class CandidateStore:
 
     def _fingerprint(self, source: str, role: Role) -> str:
         names = model_labels(self.job.model)
-        needs = role == "test"
+        needs = role in ("selection", "test")
         columns = self.context.columns
         return load_text_data(source, columns, role, label_names=names, needs_labels=needs).fingerprint
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from compressor.config.recipe import Recipe, dump_recipe
 from compressor.data.overlap import check_shared
-from compressor.data.texts import load_text_data
+from compressor.data.texts import Role, load_text_data
 from compressor.errors import UserError
 from compressor.models.classifier import model_labels, weights_fingerprint
 from compressor.models.latency_table import LatencyTable, read_latency_table
@@ -49,7 +49,8 @@ def search_directory(job: SearchJob, context: Context, take: int | None = None) 
     prepare_gates(job.validate, job.attack)
     _check_texts(job, context)
     store = CandidateStore(job, context)
-    tables = {path: read_latency_table(path) for path in job.tables or [store.measured_table()]}
+    files = [Path(file) for file in job.config.latency_tables] or [store.measured_table()]
+    tables = {file: read_latency_table(file) for file in files}
     candidates, reason = _candidates(job, tables, store, context)
     chosen = _chosen(candidates, job, take)
     if chosen is None:
@@ -82,12 +83,15 @@ def _check_texts(job: SearchJob, context: Context) -> None:
     """Raise a `UserError` if texts cannot be used, or candidates would be made with test texts."""
     names = model_labels(job.model)
     test = load_text_data(job.test, context.columns, "test", label_names=names)
-    others = {"calibration": job.calibration, "selection": job.selection, "vocabulary": job.vocabulary}
+    others: dict[Role, str | None] = {
+        "calibration": job.calibration,
+        "selection": job.selection,
+        "vocabulary": job.vocabulary,
+    }
     for role, source in others.items():
         if source is not None:
-            data = load_text_data(
-                source, context.columns, "calibration", label_names=names, needs_labels=role == "selection"
-            )
+            needs = role == "selection"
+            data = load_text_data(source, context.columns, role, label_names=names, needs_labels=needs)
             check_shared(role, data, test, allowed=False)
 
 

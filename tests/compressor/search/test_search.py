@@ -6,10 +6,11 @@ import shutil
 import pytest
 from made_latency_tables import table_for
 
-from compressor.config.recipe import load_recipe
-from compressor.errors import UserError
+from compressor.config.recipe import Recipe, load_recipe
+from compressor.errors import GateFailed, UserError
 from compressor.models.manifest import verify_directory
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, SearchConfig, ValidateConfig
+from compressor.pipeline.run import run_recipe
 from compressor.search import candidates as module
 from compressor.search.candidates import SearchJob, candidates_folder, is_cost
 from compressor.search.record import CandidateFigures, front_of
@@ -66,9 +67,8 @@ def search(small_classifier_dir, texts, table_file, root):
             calibration=str(texts / "calibration.tsv"),
             selection=str(texts / "selection.tsv"),
             test=str(texts / "test.tsv"),
-            tables=[table_file],
             vocabulary=None,
-            config=QUICK.model_copy(update=options),
+            config=QUICK.model_copy(update={"latency_tables": [str(table_file)], **options}),
             validate=ValidateConfig(gates=gates, **TIMING),
             attack=AttackConfig(attack="deepwordbug", attack_examples=4),
         )
@@ -176,6 +176,64 @@ def test_test_texts_are_not_selection_texts(search, texts):
             search(LOOSE)
     finally:
         (texts / "selection.tsv").write_bytes(selection)
+
+
+# in a recipe ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recipe(small_classifier_dir, texts, table_file):
+    """The values of a recipe that searches."""
+    return {
+        "model": str(small_classifier_dir),
+        "data": {
+            "calibration": str(texts / "calibration.tsv"),
+            "selection": str(texts / "selection.tsv"),
+            "test": str(texts / "test.tsv"),
+            "max_length": 64,
+        },
+        "run": {"device": "cpu", "threads": 1},
+        "search": QUICK.model_dump() | {"candidates": 1, "latency_tables": [str(table_file)]},
+        "attack": {"attack": "deepwordbug", "attack_examples": 4},
+        "validate": {"gates": LOOSE, **TIMING},
+    }
+
+
+def run_it(recipe, output):
+    return run_recipe(Recipe.model_validate(recipe), output, force=False, progress=SilentProgress())
+
+
+def test_a_recipe_can_search(recipe, tmp_path, monkeypatch):
+    report = run_it(recipe, tmp_path / "run")
+    assert report.verdict == "pass"
+    found = json.loads((tmp_path / "run/search/search.json").read_text())
+    assert report.variants.artifact.size_bytes == found["candidates"][found["chosen"]]["size_bytes"]
+    assert (tmp_path / "run/report.html").read_bytes() == (
+        tmp_path / "run/search/report/report.html"
+    ).read_bytes()
+    monkeypatch.setattr("compressor.pipeline.stage_runs.search_directory", None)
+    assert run_it(recipe, tmp_path / "run") == report
+
+
+def test_a_recipe_whose_search_finds_nothing_fails_by_its_gates(recipe, tmp_path):
+    recipe["validate"]["gates"] = ["accuracy >= 0.999"]
+    with pytest.raises(GateFailed, match="nearest is candidate 0"):
+        run_it(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "problem"),
+    [
+        ("prune", {"sparsity": 0.3}, "the search decides how the model is pruned and exported"),
+        ("export", {"precision": "int8"}, "the search decides how the model is pruned and exported"),
+        ("data", {"selection": None}, "data.selection: missing"),
+    ],
+)
+def test_a_recipe_cannot_decide_what_its_search_is_to_find(recipe, section, values, problem, tmp_path):
+    recipe[section] = recipe.get(section, {}) | values
+    with pytest.raises(UserError, match=problem):
+        run_it(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # the front --------------------------------------------------------------------------------------
