@@ -9,6 +9,7 @@ text alone against the same in batches of 16, in three shuffles.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,14 +70,19 @@ def graph_of(form: str, classifier: Classifier, folder: Path, fitted_on: list[En
 
 
 def rows(
-    classifier: Classifier, data: TextData, encoded: list[Encoded], fitted_on: list[Encoded], threads: int
+    classifier: Classifier,
+    data: TextData,
+    encoded: list[Encoded],
+    fitted_on: list[Encoded],
+    forms: Sequence[str],
+    threads: int,
 ) -> list[dict[str, Any]]:
-    """One row a form."""
+    """One row a form; the first one is fp32."""
     found: list[dict[str, Any]] = []
     labels = np.array(data.class_labels)
     expected = labels
     with tempfile.TemporaryDirectory() as folder:
-        for form in FORMS:
+        for form in forms:
             directory = graph_of(form, classifier, Path(folder), fitted_on)
             runtime = OpenVinoPredictor if form.endswith("OpenVINO") else OnnxPredictor
             together, alone = runtime(directory, threads), runtime(directory, 1)
@@ -100,6 +106,9 @@ def main(
     texts: Annotated[str, typer.Argument(help="File of labelled test texts.")],
     calibration: Annotated[str, typer.Argument(help="File of the texts that int8-static is fitted on.")],
     max_length: Annotated[int, typer.Option(help="Longest input in tokens.")] = 128,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Form to compare with fp32; repeat it. By default all.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "batch_invariance.json",
     quick: Annotated[bool, typer.Option("--quick", help=f"{QUICK_TEXTS} texts.")] = False,
 ) -> None:
@@ -114,7 +123,8 @@ def main(
     fitted = load_text_data(calibration, columns, "calibration", label_names=names, needs_labels=False)
     fitted_on = encode(classifier.tokenizer, fitted.sample(CALIBRATION_TEXTS, run.seed), max_length)
     encoded = encode(classifier.tokenizer, data, max_length)
-    found = rows(shrink(classifier), data, encoded, fitted_on, thread_count(run))
+    forms = FORMS if only is None else [FORMS[0], *only]
+    found = rows(shrink(classifier), data, encoded, fitted_on, forms, thread_count(run))
     result = {"environment": describe_environment(run), "texts": len(data), "rows": found}
     write_result(output, result)
     header = (
