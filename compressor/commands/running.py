@@ -84,10 +84,7 @@ def quickstart(
     data = output.absolute() / "data"
     if search and options != PruneConfig():
         raise UserError("search: decides how the model is pruned; leave the options of pruning out")
-    if search:
-        recipe = search_recipe(data, attacked, run)
-    else:
-        recipe = quickstart_recipe(data, options, attacked, run)
+    recipe = search_recipe(data, attacked, run) if search else quickstart_recipe(data, options, attacked, run)
     with results_only(as_json):
         report = run_quickstart(output, recipe, force=force, progress=terminal_progress())
     print_report(as_json, report, output)
