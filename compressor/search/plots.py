@@ -111,7 +111,7 @@ def _scale(axes: Axes, record: SearchRecord, points: Sequence[Point]) -> None:
     room = 0.06 * (high - low) or 0.01
     axes.set_ylim(low - room, high + room)
     if record.task_metric == "accuracy":
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low > 0.08 else 1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
 
 
 def _title(record: SearchRecord, by: Objective) -> str:

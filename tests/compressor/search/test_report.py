@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,6 +20,7 @@ from compressor.search.plots import search_plot
 from compressor.search.record import SearchRecord, search_schema
 from compressor.search.report import search_html, search_markdown
 from compressor.search.rows import headline, obstacles, shortfall
+from compressor.validation.schema import IntervalFigures
 
 EVERY = [make_search, make_refused, make_regression]
 OUTCOME = "Chosen artifact against the dense model"
@@ -235,6 +237,17 @@ def test_plots_are_well_formed_with_every_candidate_in_their_text(make: Any, by:
     assert {"front", "dense, PyTorch", "dense, exported", "fails a gate"} <= drawn
     assert ("chosen" in drawn) == (record.chosen is not None)
     assert ("nearest to the gates" in drawn) == (record.nearest is not None)
+
+
+def test_ticks_of_the_accuracy_are_what_they_say() -> None:
+    wide = IntervalFigures(low=0.73, high=0.93)
+    found = [one.model_copy(update={"task_score_interval": wide}) for one in candidates()]
+    root = ElementTree.fromstring(search_plot(make_search(candidates=found), "size"))  # noqa: S314 -- made here
+    texts = [str(text.text) for text in root.iter() if text.tag.endswith("text")]
+    ticks = [float(text.removesuffix("%")) for text in texts if text.endswith("%")]
+    steps = [after - before for before, after in pairwise(ticks)]
+    assert len(steps) > 3
+    assert steps == pytest.approx([steps[0]] * len(steps))
 
 
 def test_a_plot_of_one_candidate_is_one() -> None:
