@@ -71,7 +71,7 @@ def candidates_table(record: SearchRecord) -> Group:
         found.add_column(heading, justify="left" if heading in ("", "runtime", "gates") else "right")
     for one in record.candidates:
         mark = "chosen" if one.number == record.chosen else "front" if one.number in record.front else ""
-        failed = [result.metric for result in one.gates if result.status == "fail"]
+        failed = [result.metric for result in one.failed]
         found.add_row(
             f"{one.number} {mark}".strip(),
             "dense" if one.target is None else f"{one.target:.3g}x",

@@ -102,6 +102,7 @@ def search(
     """
     from compressor.commands.search_tables import candidates_table
     from compressor.search.candidates import SearchJob
+    from compressor.search.record import PAGE
     from compressor.search.stage import search_directory
 
     job = SearchJob(model, calibration, selection, test, vocabulary, options, validated, attacked)
@@ -109,6 +110,8 @@ def search(
     with results_only(as_json):
         record = search_directory(job, context, take)
     print_result(as_json, record.model_dump(mode="json"), "" if as_json else candidates_table(record))
+    if not as_json:
+        print_result(False, None, f"Page: {output / PAGE}")
     if record.chosen is None:
         raise GateFailed(record.reason)
     if not as_json:

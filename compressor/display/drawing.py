@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import Any, Literal
 
 import matplotlib
@@ -69,6 +71,15 @@ def scale_to(axes: Axes, along: Literal["x", "y"], values: Sequence[float]) -> N
     if spread <= _WIDE_RANGE:
         axes.set(**{f"{along}lim": (0, max(values) * 1.08 or 1)})
         return
+    log_scale(axes, along, spread)
+
+
+def log_scale(axes: Axes, along: Literal["x", "y"], spread: float) -> None:
+    """Make an axis logarithmic, with plain numbers.
+
+    Args:
+        spread: ratio of the largest value to the smallest.
+    """
     # A nought has no place there: it leaves a gap, not a line that dives out of the picture.
     set_scale = axes.set_xscale if along == "x" else axes.set_yscale
     set_scale("log", nonpositive="mask")
@@ -94,3 +105,24 @@ def svg_of(figure: Figure, name: str, **options: Any) -> str:
 def svg_file(figure: Figure, name: str, title: str) -> str:
     """`figure` as an SVG that stands alone: on white, with a title that readers aloud find."""
     return svg_of(figure, name, facecolor="white", metadata={"Title": title})
+
+
+def inline_svg(figure: Figure, name: str, title: str) -> str:
+    """Return `figure` as SVG to put into a page: no prolog, no metadata, ids of its own, the page's ink.
+
+    Args:
+        name: unique in the page; it begins the ids.
+        title: what readers aloud say in place of the drawing.
+    """
+    svg = svg_of(figure, name)
+    svg = svg[svg.index("<svg") :].strip()
+    svg = svg.replace(INK, "currentColor").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    # A rule for `*` would hold for the whole page; the drawing inherits the same from its root.
+    svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
+    # Matplotlib numbers the groups of every figure alike, and a page holds several figures.
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
+    head, _, body = svg.partition(">")
+    label = escape(title)
+    strokes = "stroke-linejoin: round; stroke-linecap: butt"
+    return f'{head} style="{strokes}" role="img" aria-label="{label}">\n <title>{label}</title>{body}'

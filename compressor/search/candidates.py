@@ -29,13 +29,19 @@ from compressor.options import (
 )
 from compressor.pruning.interface import PRUNING_RECORD, prune_directory
 from compressor.search.latency import latency_table
-from compressor.search.record import CandidateFigures, ShapeTimes, WidthFigures
+from compressor.search.record import (
+    CandidateFigures,
+    ModelFigures,
+    ModelTimes,
+    ShapeTimes,
+    WidthFigures,
+)
 from compressor.system.context import Context
 from compressor.system.environment import processor_name, thread_count
 from compressor.system.files import json_sha256, place_of, read_json, write_whole
 from compressor.validation.gates.baseline import read_report, reads_attack
 from compressor.validation.gates.gates import Gate, parse_gates
-from compressor.validation.schema import GateResult, Report, VariantFigures
+from compressor.validation.schema import GateResult, Report, VariantFigures, Variants
 from compressor.validation.stage import ValidationJob, validate_directories
 from exporters.stage import export_directory
 from exporters.texts import ExportTexts
@@ -155,7 +161,8 @@ class CandidateStore:
         export = self.export_config(table.runtime, table.precision)
         made = self._facts(prune, export)
         measured = self._measured_facts(made)
-        summary = self.folder / f"candidate-{json_sha256(measured)[:16]}.json"
+        summary = self._place("candidate", {**measured, "figures": list(CandidateFigures.model_fields)})
+        summary = summary.with_suffix(".json")
         if summary.is_file():
             known = CandidateFigures.model_validate(read_json(summary))
             return known.model_copy(update={"number": number, "table": str(file), "target": target})
@@ -180,6 +187,10 @@ class CandidateStore:
         )
         write_whole(summary, figures.model_dump_json(indent=2) + "\n")
         return figures
+
+    def report_of(self, one: CandidateFigures) -> Report:
+        """Return the report of a candidate on the selection texts."""
+        return read_report(self.folder / one.report)
 
     def tested(self, chosen: CandidateFigures) -> tuple[Report, Path]:
         """Validate a candidate on the test texts, with all gates; the report and its directory."""
@@ -296,31 +307,50 @@ def _predicted(widths: Sequence[Widths], table: LatencyTable) -> dict[tuple[int,
 
 def _of_report(report: Report, predicted: Mapping[tuple[int, int], float]) -> dict[str, Any]:
     """What the report says of the artifact."""
-    dense, artifact = report.variants.dense, report.variants.artifact
+    variants, figures = report.variants, model_figures(report.variants.artifact)
     times = [
         ShapeTimes(
             batch_size=own.batch_size,
-            length=own.sequence_length,
-            dense_ms=other.p50_ms,
-            artifact_ms=own.p50_ms,
-            predicted_ms=predicted.get((own.batch_size, own.sequence_length)),
+            length=own.length,
+            dense_ms=other.ms,
+            artifact_ms=own.ms,
+            predicted_ms=predicted.get((own.batch_size, own.length)),
         )
-        for own, other in zip(artifact.latency, dense.latency, strict=True)
+        for own, other in zip(figures.latency, model_figures(variants.dense).latency, strict=True)
     ]
-    ratios = [math.log(entry.dense_ms / entry.artifact_ms) for entry in times]
     return {
+        **figures.model_dump(exclude={"latency"}),
         "latency": times,
-        "speedup": math.exp(sum(ratios) / len(ratios)),
-        "size_bytes": artifact.size_bytes,
-        "size_ratio": artifact.size_bytes / dense.size_bytes,
-        "accuracy": artifact.accuracy,
-        "accuracy_interval": artifact.accuracy_interval,
-        "task_score": artifact.task_score,
-        "accuracy_under_attack": _under_attack(artifact),
+        "speedup": speedup(variants),
+        "size_ratio": figures.size_bytes / variants.dense.size_bytes,
         "gates": report.gates,
         "quality_holds": not any(_fails(result) for result in report.gates if not _is_cost(result)),
         "holds": not any(_fails(result) for result in report.gates),
     }
+
+
+def model_figures(figures: VariantFigures) -> ModelFigures:
+    """Return what a search records of a variant in a report."""
+    times = [
+        ModelTimes(batch_size=entry.batch_size, length=entry.sequence_length, ms=entry.p50_ms)
+        for entry in figures.latency
+    ]
+    return ModelFigures(
+        accuracy=figures.accuracy,
+        accuracy_interval=figures.accuracy_interval,
+        task_score=figures.task_score,
+        task_score_interval=figures.task_score_interval,
+        accuracy_under_attack=_under_attack(figures),
+        size_bytes=figures.size_bytes,
+        latency=times,
+    )
+
+
+def speedup(variants: Variants) -> float:
+    """Return how many times as fast as the dense model the artifact is, the geometric mean over shapes."""
+    pairs = zip(variants.dense.latency, variants.artifact.latency, strict=True)
+    ratios = [math.log(dense.p50_ms / artifact.p50_ms) for dense, artifact in pairs]
+    return math.exp(sum(ratios) / len(ratios))
 
 
 def _under_attack(figures: VariantFigures) -> float | None:

@@ -7,16 +7,27 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compressor.options import Objective
+from compressor.options import MetricName, Objective
 from compressor.system.results import StageRecord
-from compressor.validation.schema import GateResult, IntervalFigures, Verdict
+from compressor.validation.schema import OF_CLASSES, GateResult, IntervalFigures, Verdict
 
-SEARCH_RECORD = "search.json"
+# In the output of a search; the last four where a candidate was chosen.
+SEARCH_RECORD, PAGE, SUMMARY = "search.json", "search.html", "search.md"
+ARTIFACT, REPORT_FOLDER, RECIPE, TABLE = "artifact", "report", "recipe.yaml", "latency-table.json"
 SCHEMA_VERSION: Literal[1] = 1
+UNDER_ATTACK = "Mean over word budgets where the attack has them; null where it was not attacked."
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelTimes(_Part):
+    """Median latency of one model at one shape, in milliseconds."""
+
+    batch_size: int = Field(ge=1)
+    length: int = Field(ge=1)
+    ms: float = Field(gt=0)
 
 
 class ShapeTimes(_Part):
@@ -29,6 +40,26 @@ class ShapeTimes(_Part):
     predicted_ms: float | None = Field(description="By the latency table; null for a shape that it has not.")
 
 
+class ModelFigures(_Part):
+    """What was measured of a model on one set of texts."""
+
+    accuracy: float | None = Field(ge=0, le=1, description=OF_CLASSES)
+    accuracy_interval: IntervalFigures | None = Field(description=OF_CLASSES)
+    task_score: float
+    task_score_interval: IntervalFigures
+    accuracy_under_attack: float | None = Field(description=UNDER_ATTACK)
+    size_bytes: int = Field(ge=0)
+    latency: list[ModelTimes]
+
+
+class OutcomeFigures(_Part):
+    """The chosen candidate beside the dense model, on the test texts."""
+
+    dense: ModelFigures
+    artifact: ModelFigures
+    speedup: float = Field(gt=0, description="Over dense PyTorch, geometric mean over the measured shapes.")
+
+
 class WidthFigures(_Part):
     """What an encoder layer of a candidate keeps."""
 
@@ -39,7 +70,7 @@ class WidthFigures(_Part):
 class CandidateFigures(_Part):
     """A candidate, measured on the selection texts."""
 
-    number: int = Field(ge=0, description="0 is the dense model, exported.")
+    number: int = Field(ge=0, description="In the order of their making; 0 is the dense model, exported.")
     table: str = Field(description="File of the latency table that it was made for.")
     runtime: str
     precision: str
@@ -49,12 +80,11 @@ class CandidateFigures(_Part):
     latency: list[ShapeTimes]
     size_bytes: int = Field(ge=0)
     size_ratio: float = Field(ge=0)
-    accuracy: float | None = Field(ge=0, le=1)
-    accuracy_interval: IntervalFigures | None
+    accuracy: float | None = Field(ge=0, le=1, description=OF_CLASSES)
+    accuracy_interval: IntervalFigures | None = Field(description=OF_CLASSES)
     task_score: float
-    accuracy_under_attack: float | None = Field(
-        description="Mean over word budgets where the attack has them; null where it was not attacked."
-    )
+    task_score_interval: IntervalFigures
+    accuracy_under_attack: float | None = Field(description=UNDER_ATTACK)
     gates: list[GateResult]
     quality_holds: bool = Field(description="Whether it holds all gates but those on cost.")
     attacked: bool = Field(description="Whether the gates on attacks are among the results.")
@@ -71,6 +101,11 @@ class CandidateFigures(_Part):
         """Return how people call it."""
         return "dense, exported" if self.target is None else f"{self.target:.3g}x"
 
+    @property
+    def failed(self) -> list[GateResult]:
+        """Return the results of the gates that it does not hold."""
+        return [result for result in self.gates if result.status == "fail"]
+
 
 class SearchRecord(StageRecord):
     """The outcome of a search, as `search.json` has it.
@@ -78,13 +113,18 @@ class SearchRecord(StageRecord):
     Attributes:
         objective: what was to be best.
         gates: as they were given.
+        task_metric: what `task_score` is.
+        texts: sources of the calibration, selection and test texts, and of those of the vocabulary, if any.
         dense: source and SHA-256 of the dense classifier.
+        dense_figures: of the dense model in PyTorch, on the selection texts.
         candidates: in the order in which they were made.
         front: numbers of the candidates that no other one beats in both quality and the objective.
         chosen: number of the chosen candidate; None where none holds the gates.
+        nearest: number of the candidate that is nearest to the gates, where none holds them.
         verdict: of the chosen candidate on the test texts; `fail` where there is none.
         reason: why none was chosen, or why the search ended.
         test_gates: the gates on the test texts; empty where nothing was chosen.
+        test_figures: what they were held against; None where nothing was chosen.
         environment: machine and versions.
         path: directory of the search.
     """
@@ -92,15 +132,28 @@ class SearchRecord(StageRecord):
     schema_version: Literal[1] = SCHEMA_VERSION
     objective: Objective
     gates: list[str]
+    task_metric: MetricName
+    texts: dict[str, str]
     dense: dict[str, Any]
+    dense_figures: ModelFigures
     candidates: list[CandidateFigures]
     front: list[int]
     chosen: int | None
+    nearest: int | None
     verdict: Verdict
     reason: str
     test_gates: list[GateResult]
+    test_figures: OutcomeFigures | None
     environment: dict[str, Any]
     path: Path
+
+
+def search_schema() -> dict[str, Any]:
+    """Return the JSON schema of `search.json`, which does not name its own directory."""
+    schema = SearchRecord.model_json_schema()
+    del schema["properties"]["path"]
+    schema["required"].remove("path")
+    return schema
 
 
 def front_of(candidates: list[CandidateFigures], objective: Objective) -> list[int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from compressor.config.recipe import Recipe, dump_recipe
 from compressor.data.overlap import check_shared
@@ -18,16 +17,30 @@ from compressor.errors import UserError
 from compressor.models.classifier import model_labels, weights_fingerprint
 from compressor.models.latency_table import LatencyTable, read_latency_table
 from compressor.options import ColumnsConfig, DataConfig, PruneConfig
-from compressor.search.candidates import CandidateStore, SearchJob, is_cost
-from compressor.search.record import SEARCH_RECORD, CandidateFigures, SearchRecord, front_of
+from compressor.search.candidates import CandidateStore, SearchJob, model_figures, speedup
+from compressor.search.record import (
+    ARTIFACT,
+    PAGE,
+    RECIPE,
+    REPORT_FOLDER,
+    SCHEMA_VERSION,
+    SEARCH_RECORD,
+    SUMMARY,
+    TABLE,
+    CandidateFigures,
+    OutcomeFigures,
+    SearchRecord,
+    front_of,
+)
+from compressor.search.report import search_html, search_markdown
 from compressor.search.targets import Tried, next_speedup
 from compressor.system.context import Context
 from compressor.system.environment import describe_environment
 from compressor.system.files import atomic_directory, claims_output, write_json
 from compressor.validation.gates.baseline import prepare_gates
 from compressor.validation.gates.gates import parse_gates
+from compressor.validation.schema import Report
 
-ARTIFACT, REPORT_FOLDER, RECIPE, TABLE = "artifact", "report", "recipe.yaml", "latency-table.json"
 # Of what a table predicts without any block; nothing that answers texts is as fast.
 HIGHEST_SHARE = 0.95
 
@@ -53,30 +66,68 @@ def search_directory(job: SearchJob, context: Context, take: int | None = None) 
     tables = {file: read_latency_table(file) for file in files}
     candidates, reason = _candidates(job, tables, store, context)
     chosen = _chosen(candidates, job, take)
-    if chosen is None:
-        reason = why_none(candidates, job)
     report, tested = (None, None) if chosen is None else store.tested(chosen)
-    record: dict[str, Any] = {
-        "objective": job.config.objective,
-        "gates": [str(gate) for gate in parse_gates(job.validate.gates)],
-        "dense": {"source": job.model, "sha256": weights_fingerprint(job.model)},
-        "candidates": [one.model_dump() for one in candidates],
-        "front": front_of(candidates, job.config.objective),
-        "chosen": None if chosen is None else chosen.number,
-        "verdict": "fail" if report is None else report.verdict,
-        "reason": reason,
-        "test_gates": [] if report is None else [result.model_dump() for result in report.gates],
-        "environment": describe_environment(context.run),
-    }
+    record = _record(job, candidates, chosen, report, reason, store)
     with atomic_directory(context.output, force=context.force) as working:
-        write_json(working / SEARCH_RECORD, record)
+        write_json(working / SEARCH_RECORD, record.model_dump(mode="json", exclude={"path"}))
+        (working / PAGE).write_text(search_html(record), encoding="utf-8")
+        (working / SUMMARY).write_text(search_markdown(record), encoding="utf-8")
         if chosen is not None and tested is not None:
             shutil.copytree(store.folder / chosen.artifact, working / ARTIFACT)
             shutil.copytree(tested, working / REPORT_FOLDER)
             shutil.copyfile(chosen.table, working / TABLE)
             recipe = recipe_of(job, chosen, store, context)
             (working / RECIPE).write_text(dump_recipe(recipe), encoding="utf-8")
-    return SearchRecord(**record, path=context.output)
+    return record
+
+
+def _record(
+    job: SearchJob,
+    candidates: list[CandidateFigures],
+    chosen: CandidateFigures | None,
+    report: Report | None,
+    reason: str,
+    store: CandidateStore,
+) -> SearchRecord:
+    """What the search found.
+
+    Args:
+        report: of the chosen candidate on the test texts.
+        reason: why the search ended.
+    """
+    # All candidates were held against the same dense model; that was attacked with those that were.
+    attacked = next((one for one in candidates if one.attacked), candidates[0])
+    measured = store.report_of(attacked)
+    return SearchRecord(
+        schema_version=SCHEMA_VERSION,
+        objective=job.config.objective,
+        gates=[str(gate) for gate in parse_gates(job.validate.gates)],
+        task_metric=measured.task_metric,
+        texts=_sources(job),
+        dense={"source": job.model, "sha256": weights_fingerprint(job.model)},
+        dense_figures=model_figures(measured.variants.dense),
+        candidates=candidates,
+        front=front_of(candidates, job.config.objective),
+        chosen=None if chosen is None else chosen.number,
+        nearest=nearest_to_gates(candidates).number if chosen is None else None,
+        verdict="fail" if report is None else report.verdict,
+        reason=why_none(candidates) if chosen is None else reason,
+        test_gates=[] if report is None else report.gates,
+        test_figures=None if report is None else _outcome(report),
+        environment=describe_environment(store.context.run),
+        path=store.context.output,
+    )
+
+
+def _sources(job: SearchJob) -> dict[str, str]:
+    found = {"calibration": job.calibration, "selection": job.selection, "test": job.test}
+    return found if job.vocabulary is None else {**found, "vocabulary": job.vocabulary}
+
+
+def _outcome(report: Report) -> OutcomeFigures:
+    variants = report.variants
+    dense, artifact = model_figures(variants.dense), model_figures(variants.artifact)
+    return OutcomeFigures(dense=dense, artifact=artifact, speedup=speedup(variants))
 
 
 def _check_texts(job: SearchJob, context: Context) -> None:
@@ -147,11 +198,7 @@ def _so_far(found: Sequence[CandidateFigures], job: SearchJob) -> str:
 def in_words(one: CandidateFigures) -> str:
     """Return the figures of a candidate in one line."""
     accuracy = f"score {one.task_score:.4f}" if one.accuracy is None else f"accuracy {one.accuracy:.2%}"
-    held = (
-        "holds the gates"
-        if one.holds
-        else "fails " + ", ".join(result.metric for result in one.gates if result.status == "fail")
-    )
+    held = "holds the gates" if one.holds else "fails " + ", ".join(result.metric for result in one.failed)
     return f"{one.speedup:.1f} times dense PyTorch, {one.size_bytes / 1e6:.1f} MB, {accuracy}, {held}"
 
 
@@ -175,21 +222,28 @@ def _chosen(
     return max(holding, key=lambda one: one.speedup)
 
 
-def why_none(candidates: Sequence[CandidateFigures], job: SearchJob) -> str:
-    """Return which gates stand in the way, and the candidate that is nearest to all of them."""
+def nearest_to_gates(candidates: Sequence[CandidateFigures]) -> CandidateFigures:
+    """Return the candidate that is nearest to gates that none holds.
+
+    Where the gates on quality are held, it is the fastest that holds them; otherwise the one that fails the
+    fewest gates.
+    """
     cheap = [one for one in candidates if one.quality_holds]
-    # With its quality held, only the gates on cost are broken; otherwise the fewest.
-    nearest = (
-        max(cheap, key=lambda one: one.speedup)
-        if cheap
-        else min(candidates, key=lambda one: (sum(r.status == "fail" for r in one.gates), -one.task_score))
-    )
-    broken = [result for result in nearest.gates if result.status == "fail"]
-    kind = "speed or size" if all(is_cost(parse_gates([r.gate])[0]) for r in broken) else "quality"
-    others = {r.metric for one in candidates for r in one.gates if r.status == "fail"}
+    if cheap:
+        return max(cheap, key=lambda one: one.speedup)
+    return min(candidates, key=lambda one: (len(one.failed), -one.task_score))
+
+
+def why_none(candidates: Sequence[CandidateFigures]) -> str:
+    """Return which gates stand in the way, and the candidate that is nearest to all of them."""
+    nearest = nearest_to_gates(candidates)
+    kind = "speed or size" if nearest.quality_holds else "quality"
+    others = sorted({result.metric for one in candidates for result in one.failed})
+    stand = "stands" if len(others) == 1 else "stand"
     return (
-        f"no candidate holds all gates ({', '.join(sorted(others))} stand in the way); nearest is candidate "
-        f"{nearest.number} ({nearest.name}), short in {kind}: {'; '.join(r.sentence for r in broken)}"
+        f"no candidate holds all gates ({', '.join(others)} {stand} in the way); nearest is candidate "
+        f"{nearest.number} ({nearest.name}), short in {kind}: "
+        f"{'; '.join(result.sentence for result in nearest.failed)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Write the reference pages of the recipe and of the report from their JSON schemas."""
+"""Write the reference pages of recipes, reports and searches from their JSON schemas."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from compressor.config.recipe import Recipe
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 REPORT_SCHEMA = ROOT / "compressor" / "validation" / "report.schema.json"
+SEARCH_SCHEMA = ROOT / "compressor" / "search" / "search.schema.json"
 
 RECIPE_INTRODUCTION = (
     "Keys, types, defaults and bounds of a recipe. `compress recipe schema` prints them as a JSON schema,\n"
@@ -21,6 +22,10 @@ RECIPE_INTRODUCTION = (
 REPORT_INTRODUCTION = (
     "Fields of `report.json`, generated from `compressor/validation/report.schema.json`.\n"
     "[Validation, gates, reports](validation.md) explains the metrics."
+)
+SEARCH_INTRODUCTION = (
+    "Fields of `search.json`, generated from `compressor/search/search.schema.json`.\n"
+    "[From gates to an artifact](../how-to/search.md) explains the search."
 )
 
 Schema = Mapping[str, Any]
@@ -104,11 +109,14 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
-    report = json.loads(REPORT_SCHEMA.read_text(encoding="utf-8"))
+    """Write all pages."""
+    report, search = (
+        json.loads(schema.read_text(encoding="utf-8")) for schema in (REPORT_SCHEMA, SEARCH_SCHEMA)
+    )
     pages = {
         "recipe-schema.md": schema_page("Recipe schema", RECIPE_INTRODUCTION, Recipe.model_json_schema()),
         "report-schema.md": schema_page("Report schema", REPORT_INTRODUCTION, report),
+        "search-schema.md": schema_page("Search schema", SEARCH_INTRODUCTION, search),
     }
     for name, text in pages.items():
         (REFERENCE / name).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The reference of recipes and reports is made from their schemas."""
+"""The reference of recipes, reports and searches is made from their schemas."""
 
 import pytest
 import schema_pages
@@ -15,7 +15,7 @@ def test_the_pages_are_those_of_the_schemas(tmp_path, monkeypatch):
     monkeypatch.setattr(schema_pages, "REFERENCE", tmp_path)
     schema_pages.main()
     assert committed == texts(tmp_path)
-    assert len(committed) == 2
+    assert len(committed) == 3
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import takewhile
 from typing import Any
 
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from compressor.display.drawing import BLUE, GREY, INK, ORANGE, drawing, legend_above, quiet, scale_to, svg_of
+from compressor.display.drawing import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    drawing,
+    inline_svg,
+    legend_above,
+    quiet,
+    scale_to,
+)
 from compressor.validation.schema import IntervalFigures, LatencyFigures, LayerRow, VariantFigures
 
 Shape = tuple[int, int]
@@ -48,7 +55,7 @@ def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         quiet(axes, grid="y")
         legend_above(figure, axes, len(figures))
-        return _inline(figure, "accuracy-plot", "Accuracy and accuracy under attack of each variant")
+        return inline_svg(figure, "accuracy-plot", "Accuracy and accuracy under attack of each variant")
 
 
 def tradeoff_plot(figures: Mapping[str, VariantFigures]) -> str:
@@ -91,7 +98,7 @@ def tradeoff_plot(figures: Mapping[str, VariantFigures]) -> str:
         scale_to(axes, "x", times)
         quiet(axes, grid="y")
         legend_above(figure, axes, len(figures))
-        return _inline(figure, "tradeoff-plot", "Accuracy and accuracy under attack over latency")
+        return inline_svg(figure, "tradeoff-plot", "Accuracy and accuracy under attack over latency")
 
 
 def _whisker(value: float, ends: IntervalFigures) -> list[list[float]]:
@@ -128,7 +135,7 @@ def latency_plot(figures: Mapping[str, VariantFigures]) -> str:
         scale_to(axes, "x", times)
         quiet(axes, grid="x")
         legend_above(figure, axes, len(figures))
-        return _inline(figure, "latency-plot", "Latency of each variant at each batch size and length")
+        return inline_svg(figure, "latency-plot", "Latency of each variant at each batch size and length")
 
 
 def layers_plot(layers: Sequence[LayerRow]) -> str:
@@ -159,7 +166,7 @@ def layers_plot(layers: Sequence[LayerRow]) -> str:
         for panel in panels:
             panel.tick_params(axis="y", length=0)
             quiet(panel, grid="x")
-        return _inline(figure, "layers-plot", "Sparsity and relative reconstruction error of each layer")
+        return inline_svg(figure, "layers-plot", "Sparsity and relative reconstruction error of each layer")
 
 
 def latency_by_shape(variant: VariantFigures) -> dict[Shape, LatencyFigures]:
@@ -178,19 +185,3 @@ def short_names(names: Sequence[str]) -> list[str]:
     columns = zip(*(part[:-1] for part in parts), strict=False)
     shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     return [".".join(part[shared:]) for part in parts]
-
-
-def _inline(figure: Figure, name: str, title: str) -> str:
-    """`figure` as SVG to put into a page: no prolog, no metadata, ids of its own, the page's ink."""
-    svg = svg_of(figure, name)
-    svg = svg[svg.index("<svg") :].strip()
-    svg = svg.replace(INK, "currentColor").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
-    # A rule for `*` would hold for the whole page; the drawing inherits the same from its root.
-    svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
-    # Matplotlib numbers the groups of every figure alike, and a page holds several figures.
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = svg.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
-    head, _, body = svg.partition(">")
-    label = escape(title)
-    strokes = "stroke-linejoin: round; stroke-linecap: butt"
-    return f'{head} style="{strokes}" role="img" aria-label="{label}">\n <title>{label}</title>{body}'

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jsonschema
 import pytest
 from made_latency_tables import table_for
 
@@ -13,7 +14,7 @@ from compressor.options import AttackConfig, ColumnsConfig, RunConfig, SearchCon
 from compressor.pipeline.run import run_recipe
 from compressor.search import candidates as module
 from compressor.search.candidates import SearchJob, candidates_folder, is_cost
-from compressor.search.record import CandidateFigures, front_of
+from compressor.search.record import CandidateFigures, front_of, search_schema
 from compressor.search.stage import search_directory
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
@@ -99,7 +100,15 @@ def test_gates_that_all_hold_give_the_fastest_candidate_proven(search, root):
     report = json.loads((root / "search/report/report.json").read_text())
     assert report["verdict"] == "pass"
     assert report["environment"]["data"]["source"].endswith("test.tsv")
-    assert json.loads((root / "search/search.json").read_text())["chosen"] == record.chosen
+    found = json.loads((root / "search/search.json").read_text())
+    assert found["chosen"] == record.chosen
+    jsonschema.validate(found, search_schema())
+    assert record.test_figures.artifact.accuracy == report["variants"]["artifact"]["accuracy"]
+    assert record.test_figures.speedup > 0
+    assert record.dense_figures.size_bytes == report["variants"]["dense"]["size_bytes"]
+    assert record.texts["test"].endswith("test.tsv")
+    assert "## Search: PASS" in (root / "search/search.md").read_text()
+    assert "<h1>PASS" in (root / "search/search.html").read_text()
     recipe = load_recipe(root / "search/recipe.yaml")
     assert recipe.prune.adaptive.speedup == chosen.target
     assert (root / "search/latency-table.json").read_bytes()
@@ -136,6 +145,9 @@ def test_gates_on_cost_that_nothing_meets_say_so(search, root):
     assert (record.verdict, record.chosen) == ("fail", None)
     assert "size_ratio" in record.reason
     assert "short in speed or size" in record.reason
+    fastest = max(record.candidates, key=lambda one: one.speedup)
+    assert (record.nearest, record.test_figures) == (fastest.number, None)
+    assert "Nothing was chosen" in (root / "search/search.md").read_text()
     assert not (root / "search/artifact").exists()
 
 
@@ -151,6 +163,7 @@ def test_attacks_are_made_only_where_the_other_gates_hold(search):
     assert not any(one.attacked for one in record.candidates)
     record = search([*LOOSE, "accuracy_under_attack_drop <= 1"], candidates=1)
     assert all(one.attacked for one in record.candidates)
+    assert record.dense_figures.accuracy_under_attack is not None
     assert record.verdict == "pass"
 
 

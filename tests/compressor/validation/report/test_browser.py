@@ -1,21 +1,11 @@
 """The page in a real browser, at the width of a screen and of a phone."""
 
-import re
-import shutil
-import subprocess
-from html import escape
-
-import matplotlib.image
-import numpy as np
-import pytest
+from browser import needs_browser, views
 from made_reports import SHAPES, judged, make_report, variant
 
 from compressor.validation.report.render import render_html
 from compressor.validation.schema import Appendix, AttackRow, LayerRow, Variants
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WIDTHS = (1200, 390)
-HEIGHT = 2400
 FAIL = (0xB3, 0x20, 0x2C)
 
 
@@ -34,37 +24,10 @@ def page():
     return render_html(report, Appendix(layers, [attack], {"Test data": "x" * 200}))
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or google-chrome on the PATH")
+@needs_browser
 def test_the_page_fits_a_screen_and_a_phone(tmp_path):
-    # Frames, since the browser's own window has a smallest width. They share the wrapper's origin.
-    frames = "".join(
-        f'<iframe style="width:{width}px;height:{HEIGHT}px;border:0" srcdoc="{escape(page())}"></iframe>'
-        for width in WIDTHS
-    )
-    script = (
-        "onload = () => document.title = [...document.querySelectorAll('iframe')].map(f => {"
-        "const root = f.contentDocument.documentElement;"
-        "return root.scrollWidth + ' ' + root.querySelectorAll('tr').length}).join()"
-    )
-    wrapper, picture = tmp_path / "wrapper.html", tmp_path / "picture.png"
-    wrapper.write_text(
-        f'<title></title><script>{script}</script><body style="margin:0;display:flex">{frames}',
-        encoding="utf-8",
-    )
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom",
-        f"--screenshot={picture}", f"--window-size={sum(WIDTHS)},{HEIGHT}",
-        f"--user-data-dir={tmp_path / 'profile'}", wrapper.as_uri(),
-    ]  # fmt: skip
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = re.search(r"<title>([^<]*)</title>", result.stdout)
-    assert found, result.stderr
-    measured = [tuple(map(int, entry.split())) for entry in found.group(1).split(",")]
-    for width, (needed, rows) in zip(WIDTHS, measured, strict=True):
-        assert needed == width
-        assert rows > 3 * len(SHAPES)
-    pixels = (matplotlib.image.imread(picture)[..., :3] * 255).round().astype(int)
-    assert pixels.shape[:2] == (HEIGHT, sum(WIDTHS))
-    for part in np.split(pixels, [WIDTHS[0]], axis=1):
-        # The verdict's bar and the badges, drawn in each frame.
-        assert (part == FAIL).all(axis=-1).sum() > 1000
+    for view in views(page(), tmp_path):
+        assert view.needed == view.width
+        assert view.rows > 3 * len(SHAPES)
+        # The verdict's bar and the badges.
+        assert (view.pixels == FAIL).all(axis=-1).sum() > 1000

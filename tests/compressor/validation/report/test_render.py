@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +18,7 @@ from made_reports import (
     variant,
     within_budgets,
 )
+from page_parser import Page
 from rich.console import Console
 
 from compressor.validation.report.render import LATENCY_NOTE, escape_markdown, render_html, render_markdown
@@ -33,35 +33,6 @@ from compressor.validation.schema import (
     Variants,
 )
 from exporters.tensorrt.engine_log import EngineBuild, EngineLayer, Latency, SparseLayers
-
-VOID_TAGS = {"meta", "br", "wbr", "link", "img", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Collects tags with their attributes, text in order, and what is left open."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.open: list[str] = []
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID_TAGS:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if data.strip() and self.open[-1] not in ("style", "title"):
-            self.texts.append(" ".join(data.split()))
 
 
 def test_html_loads_nothing_and_runs_nothing() -> None:
