@@ -27,8 +27,8 @@ from compressor.pipeline.keys import (
 )
 from compressor.pruning.interface import prune_directory
 from compressor.search.candidates import SearchJob
-from compressor.search.record import SEARCH_RECORD
-from compressor.search.stage import REPORT_FOLDER, search_directory
+from compressor.search.record import REPORT_FOLDER, SEARCH_RECORD
+from compressor.search.stage import search_directory
 from compressor.system.context import Context
 from compressor.system.files import read_json
 from compressor.training.finetune_stage import finetune_directory
