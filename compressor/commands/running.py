@@ -72,6 +72,7 @@ def quickstart(
         bool,
         typer.Option(
             "--search",
+            rich_help_panel="Instead of pruning",
             help="Search for the fastest int8 artifact that holds the gates; takes no options of pruning.",
         ),
     ] = False,

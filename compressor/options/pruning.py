@@ -117,7 +117,7 @@ class AdaptiveConfig(SubstitutionResourcesConfig):
     iterations: int = Field(
         60, ge=1, le=10_000, description="Maximum number of ADMM iterations of the fast solver."
     )
-    speedup: Annotated[float | None, Common()] = Field(
+    speedup: float | None = Field(
         None,
         gt=1,
         le=1000,
@@ -131,7 +131,7 @@ class AdaptiveConfig(SubstitutionResourcesConfig):
         description="As --speedup, until the predicted latency, averaged over the shapes of the table, is at "
         "most this many milliseconds.",
     )
-    latency_table: Annotated[str | None, Common()] = Field(
+    latency_table: str | None = Field(
         None, description="File of compress latency-table: the latency of each width on the target machine."
     )
     allocation_trials: int = Field(
