@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from compressor.config.recipe import Recipe, load_recipe
 from compressor.config.starter import PLACES, starter_recipe, write_starter
 from compressor.errors import UserError
-from compressor.options import DataConfig, FinetuneConfig, Section, SoupConfig
+from compressor.options import DataConfig, FinetuneConfig, SearchConfig, Section, SoupConfig
 
 DATA = DataConfig(calibration=PLACES["calibration"], test=PLACES["test"])
 
@@ -23,10 +23,9 @@ def test_without_the_comment_signs_the_other_sections_load_to_theirs(tmp_path):
     text = re.sub(r"^#(?! )|^#(?=  )", "", starter_recipe(), flags=re.MULTILINE)
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     recipe = load_recipe(tmp_path / "recipe.yaml")
-    assert (recipe.finetune, recipe.soup) == (FinetuneConfig(), SoupConfig())
-    assert recipe.model_copy(update={"finetune": None, "soup": None}) == Recipe(
-        model=PLACES["model"], data=DATA
-    )
+    others = {"finetune": FinetuneConfig(), "soup": SoupConfig(), "search": SearchConfig()}
+    assert {name: getattr(recipe, name) for name in others} == others
+    assert recipe.model_copy(update=dict.fromkeys(others)) == Recipe(model=PLACES["model"], data=DATA)
     assert set(leaves(yaml.safe_load(text))) == set(leaves_of(Recipe))
 
 

@@ -64,7 +64,7 @@ def test_an_unknown_keyword_is_an_error_with_the_nearest_known_one(given, line):
 def test_all_values_out_of_bounds_are_named_at_once():
     with pytest.raises(SeveralUserErrors) as caught:
         make("dense", sparsity=2, damping=0, seed=-1)
-    assert [problem.split(":")[0] for problem in caught.value.problems] == ["sparsity", "damping", "seed"]
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["damping", "sparsity", "seed"]
 
 
 def test_a_person_reads_the_name_as_it_is_written():
