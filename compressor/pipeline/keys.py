@@ -6,7 +6,7 @@ Of the stage that measures times, processor and threads are in it as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -120,6 +120,38 @@ def selection_texts(recipe: Recipe) -> str:
     return recipe.data.selection
 
 
+class _Stages:
+    """The stages of a recipe, in their order.
+
+    Attributes:
+        found: by their names.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self.found: dict[str, Stage] = {}
+
+    def add(
+        self,
+        name: str,
+        kind: Kind,
+        outputs: tuple[str, ...],
+        after: tuple[str, ...],
+        options: Mapping[str, Section | None],
+        **inputs: Any,
+    ) -> None:
+        """Add a stage.
+
+        Args:
+            after: names of the stages that it follows.
+            options: its sections.
+            inputs: contents of what it reads.
+        """
+        keys = {other: self.found[other].key for other in after}
+        facts = decides(kind, self._recipe.run, options, after=keys, **inputs)
+        self.found[name] = Stage(name, outputs, after, facts)
+
+
 def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
     """The stages of a recipe in their order.
 
@@ -129,49 +161,40 @@ def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
     Raises:
         UserError: a model or data set is missing, or the recipe's device.
     """
-    columns = recipe.data.model_dump(include=set(ColumnsConfig.model_fields))
-    calibration = {**columns, "calibration": _data_content(recipe, task, "calibration")}
-    test = {**columns, "test": _data_content(recipe, task, "test")}
-    stages: dict[str, Stage] = {}
-
-    def add(
-        name: str,
-        kind: Kind,
-        outputs: tuple[str, ...],
-        after: tuple[str, ...],
-        options: dict[str, Section | None],
-        **inputs: Any,
-    ) -> None:
-        keys = {other: stages[other].key for other in after}
-        facts = decides(kind, recipe.run, options, after=keys, **inputs)
-        stages[name] = Stage(name, outputs, after, facts)
-
+    stages = _Stages(recipe)
     model: dict[str, Any] = {"model": {"content": model_content(recipe.model)}}
     dense: tuple[str, ...] = ()
     if trains_dense(recipe):
-        data = {**columns, "train": _data_content(recipe, task, "train")}
         kind: Kind = "finetune" if recipe.soup is None else "soup"
-        sections: dict[str, Section | None] = {"finetune": recipe.finetune, "soup": recipe.soup}
-        add("dense", kind, (DENSE,), (), sections, **model, data=data)
+        sections = {"finetune": recipe.finetune, "soup": recipe.soup}
+        data = _texts(recipe, task, "train")
+        stages.add("dense", kind, (DENSE,), (), sections, **model, data=data)
         model, dense = {}, ("dense",)
     if recipe.search is not None:
-        options: dict[str, Section | None] = {
-            "search": recipe.search,
-            "validate": recipe.validate_,
-            "attack": recipe.attack,
-        }
-        searched = {**calibration, **test, "selection": _data_content(recipe, task, "selection")}
-        if recipe.data.vocabulary is not None:
-            searched["vocabulary"] = _data_content(recipe, task, "vocabulary")
-        add("search", "search", (SEARCH,), dense, options, **model, **_measured(recipe), data=searched)
-        add("validate", "validate", REPORTS, ("search",), {})
-        return list(stages.values())
-    add("prune", "prune", (PRUNED,), dense, {"prune": recipe.prune}, **model, data=calibration)
-    exported = dict(test)
-    for role in EXPORT_ROLES:
-        if getattr(recipe.data, role) is not None:
-            exported[role] = _data_content(recipe, task, role)
-    add("export", "export", (ARTIFACT,), ("prune",), {"export": recipe.export}, data=exported)
+        _add_search(stages, recipe, task, dense, model)
+    else:
+        _add_pruning(stages, recipe, task, dense, model)
+    return list(stages.found.values())
+
+
+def _add_search(
+    stages: _Stages, recipe: Recipe, task: TaskName, dense: tuple[str, ...], model: dict[str, Any]
+) -> None:
+    """The search, and the report of what it chose."""
+    options = {"search": recipe.search, "validate": recipe.validate_, "attack": recipe.attack}
+    data = _texts(recipe, task, "calibration", "selection", "vocabulary", "test")
+    stages.add("search", "search", (SEARCH,), dense, options, **model, **_measured(recipe), data=data)
+    stages.add("validate", "validate", REPORTS, ("search",), {})
+
+
+def _add_pruning(
+    stages: _Stages, recipe: Recipe, task: TaskName, dense: tuple[str, ...], model: dict[str, Any]
+) -> None:
+    """The pruning, the export, the attacks and the validation."""
+    calibration, test = _texts(recipe, task, "calibration"), _texts(recipe, task, "test")
+    stages.add("prune", "prune", (PRUNED,), dense, {"prune": recipe.prune}, **model, data=calibration)
+    exported = _texts(recipe, task, "test", *EXPORT_ROLES)
+    stages.add("export", "export", (ARTIFACT,), ("prune",), {"export": recipe.export}, data=exported)
     # An attack turns one class into another; numbers have none.
     if task == "classification":
         first = attack_stage(DENSE)
@@ -183,10 +206,21 @@ def stages_of(recipe: Recipe, task: TaskName) -> list[Stage]:
         for name, after in followed.items():
             output = f"{ATTACK}/{name.removeprefix(attack_stage(''))}"
             own = model if name == first else {}
-            add(name, "attack", (output,), after, {"attack": recipe.attack}, **own, data=test)
+            stages.add(name, "attack", (output,), after, {"attack": recipe.attack}, **own, data=test)
     measured = _measured(recipe) | {"data": test}
-    add("validate", "validate", REPORTS, tuple(stages), {"validate": recipe.validate_}, **model, **measured)
-    return list(stages.values())
+    options = {"validate": recipe.validate_}
+    stages.add("validate", "validate", REPORTS, tuple(stages.found), options, **model, **measured)
+
+
+def _texts(recipe: Recipe, task: TaskName, *roles: Role) -> dict[str, Any]:
+    """How texts are read, and the contents of those with these roles; the export's may be left out.
+
+    Raises:
+        UserError: the recipe names none, or they cannot be read.
+    """
+    columns = recipe.data.model_dump(include=set(ColumnsConfig.model_fields))
+    named = [role for role in roles if role not in EXPORT_ROLES or getattr(recipe.data, role) is not None]
+    return columns | {role: _data_content(recipe, task, role) for role in named}
 
 
 def _measured(recipe: Recipe) -> dict[str, Any]:
@@ -203,7 +237,8 @@ def _measured(recipe: Recipe) -> dict[str, Any]:
 
 def _data_content(recipe: Recipe, task: TaskName, role: Role) -> dict[str, str]:
     """What changes if a data set does: of a file its SHA-256, of a hub data set that of its texts."""
-    source = training_texts(recipe) if role == "train" else getattr(recipe.data, role)
+    required = {"train": training_texts, "selection": selection_texts}
+    source = required[role](recipe) if role in required else getattr(recipe.data, role)
     key = f"data.{role}"
     try:
         if Path(source).is_file():
