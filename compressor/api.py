@@ -61,7 +61,7 @@ __all__ = [
     "prune",
     "prune_model",
     "run",
-    "search",
+    "search_artifact",
     "soup",
     "terminal_progress",
     "unpack",
@@ -554,7 +554,7 @@ def verify(artifact: StrPath, *, run: bool = False) -> VerifyRecord:
 
 
 @_SEARCH.taken_by
-def search(
+def search_artifact(
     model: StrPath,
     *,
     calibration: StrPath,

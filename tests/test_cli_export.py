@@ -77,7 +77,7 @@ def test_options_that_tensorrt_cannot_have_get_one_line_before_any_work(
     output = tmp_path / "artifact"
     given = ["--data", str(critic_quotes / "test.tsv"), "--max-length", "48", "--parity-examples", "8"]
     arguments = ["export", str(groups_dir), *given, "--target", "tensorrt", *options, "--output", str(output)]
-    monkeypatch.setattr(artifact, "export_graph", None)
+    monkeypatch.setattr(artifact, "write_graph", None)
     assert execute(arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")

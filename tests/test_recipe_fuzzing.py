@@ -29,6 +29,10 @@ KNOWN = {
     "calibration": st.just(DATA),
     "test": st.just(DATA),
     "encoding": st.sampled_from(["auto", "utf-8", "cp1252", "Latin-1"]),
+    # A goal needs its table, and a table a goal.
+    "speedup": st.none(),
+    "latency_budget_ms": st.none(),
+    "latency_table": st.none(),
     "algorithm_options": st.just({}),
     "attack_options": st.just({}),
     "label_map": st.none()

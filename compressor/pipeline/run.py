@@ -33,7 +33,7 @@ from compressor.pipeline.keys import (
     training_texts,
     trains_dense,
 )
-from compressor.pruning.interface import algorithm_named, check_pruning
+from compressor.pruning.interface import algorithm_named, check_pruning, pattern_of
 from compressor.system.checkpoint import remove_leftovers
 from compressor.system.console import Progress
 from compressor.system.context import Context
@@ -55,6 +55,7 @@ def check_recipe(recipe: Recipe) -> None:
             options contradict each other.
     """
     checks: list[Callable[[], object]] = [
+        lambda: pattern_of(recipe.prune),
         lambda: check_pruning(recipe.prune),
         lambda: prepare_gates(recipe.validate_, recipe.attack),
         lambda: precision_of(recipe.export),

@@ -213,8 +213,7 @@ def pattern_of(config: PruneConfig) -> Pattern:
 
 
 def check_pruning(config: PruneConfig) -> None:
-    """Raise a `UserError` if options contradict each other, or describe no pattern."""
-    pattern_of(config)
+    """Raise a `UserError` if options contradict each other."""
     algorithm_named(config.algorithm).check(config)
 
 

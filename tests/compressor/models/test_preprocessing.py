@@ -505,7 +505,7 @@ def slow_only(exported, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
         # The weights are the same.
         graph = exported / "artifact" / "model.onnx"
-        patch.setattr("exporters.stage.export_graph", lambda _, path, dtype: shutil.copy(graph, path))
+        patch.setattr("exporters.graph_forms.export_graph", lambda _, path, dtype: shutil.copy(graph, path))
         code = execute([*arguments, "--threads", "1", "--output", str(folder / "artifact")])
     assert code == 0, errors.getvalue()
     return folder, errors.getvalue().splitlines()
