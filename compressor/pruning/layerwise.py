@@ -7,7 +7,7 @@ behind the last finished group of a run that was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -87,6 +87,12 @@ class LinearGroup:
         parts: tuple[Tensor, ...] = stacked.split([linear.out_features for linear in self.linears])
         return parts
 
+    def put(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
+        """Copy weights and biases into the layers, in order."""
+        for linear, weight, bias in zip(self.linears, weights, biases, strict=True):
+            linear.weight.copy_(weight)
+            linear.bias.copy_(bias)
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -159,10 +165,7 @@ class WalkResult:
 
 def set_linears(classifier: Classifier, group: LinearGroup, solution: Solution) -> None:
     """Copy a solution's weights and biases into the model's layers, found by name."""
-    for name, weight, bias in zip(group.names, solution.weights, solution.biases, strict=True):
-        linear = linear_at(classifier.model, name)
-        linear.weight.copy_(weight)
-        linear.bias.copy_(bias)
+    LinearGroup.of(classifier, group.index, group.names).put(solution.weights, solution.biases)
 
 
 def damped_hessian(name: str, hessian: Tensor, share: float) -> tuple[Tensor, float]:

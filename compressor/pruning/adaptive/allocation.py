@@ -145,16 +145,13 @@ def _measured_curves(
 @contextmanager
 def replaced(group: LinearGroup, weight: Tensor, bias: Tensor) -> Iterator[None]:
     """Put another stacked weight and bias in the group's layers for a while."""
-    kept = [(linear.weight.clone(), linear.bias.clone()) for linear in group.linears]
-    for linear, w, b in zip(group.linears, group.split(weight), group.split(bias), strict=True):
-        linear.weight.copy_(w)
-        linear.bias.copy_(b)
+    weights = [linear.weight.clone() for linear in group.linears]
+    biases = [linear.bias.clone() for linear in group.linears]
+    group.put(group.split(weight), group.split(bias))
     try:
         yield
     finally:
-        for linear, (w, b) in zip(group.linears, kept, strict=True):
-            linear.weight.copy_(w)
-            linear.bias.copy_(b)
+        group.put(weights, biases)
 
 
 def _interpolated(errors: Sequence[float]) -> np.ndarray:

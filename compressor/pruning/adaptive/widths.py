@@ -357,9 +357,5 @@ class _Search:
             level = block.levels[place]
             remove_inputs(stitched.model, LinearGroup.of(stitched, block.index, block.names), level.removed)
             group = LinearGroup.of(stitched, block.index, block.names)
-            for linear, weight, bias in zip(
-                group.linears, group.split(level.weight), group.split(level.bias), strict=True
-            ):
-                linear.weight.copy_(weight)
-                linear.bias.copy_(bias)
+            group.put(group.split(level.weight), group.split(level.bias))
         return stitched.model
