@@ -69,7 +69,7 @@ def print_report(as_json: bool, report: Report, output: Path) -> None:
     print_result(as_json, report.model_dump(), "" if as_json else report_table(report))
     if not as_json:
         print_result(False, None, f"Report: {output / 'report.html'}")
-    failed = [gate.sentence for gate in failed_gates(report)]
+    failed = [gate.sentence for gate in failed_gates(report.gates)]
     if failed:
         raise GateFailed("; ".join(failed))
 

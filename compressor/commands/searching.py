@@ -104,6 +104,7 @@ def search(
     from compressor.search.candidates import SearchJob
     from compressor.search.record import PAGE
     from compressor.search.stage import search_directory
+    from compressor.validation.gates.gates import failed_gates
 
     job = SearchJob(model, calibration, selection, test, vocabulary, options, validated, attacked)
     context = terminal_context(output, columns, run, processes=processes, force=force)
@@ -116,6 +117,6 @@ def search(
         raise GateFailed(record.reason)
     if not as_json:
         print_result(False, None, f"Artifact: {output / 'artifact'}; report: {output / 'report/report.html'}")
-    failed = [result.sentence for result in record.test_gates if result.status == "fail"]
+    failed = [result.sentence for result in failed_gates(record.test_gates)]
     if failed:
         raise GateFailed(f"on the test texts: {'; '.join(failed)}")

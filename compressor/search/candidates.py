@@ -38,9 +38,9 @@ from compressor.search.record import (
 )
 from compressor.system.context import Context
 from compressor.system.environment import processor_name, thread_count
-from compressor.system.files import json_sha256, place_of, read_json, write_whole
+from compressor.system.files import name_of_facts, place_of, read_json, write_whole
 from compressor.validation.gates.baseline import read_report, reads_attack
-from compressor.validation.gates.gates import Gate, parse_gates
+from compressor.validation.gates.gates import Gate, failed_gates, parse_gates
 from compressor.validation.schema import GateResult, Report, VariantFigures, Variants
 from compressor.validation.stage import ValidationJob, validate_directories
 from exporters.stage import export_directory
@@ -88,7 +88,7 @@ class SearchJob:
     attack: AttackConfig
 
 
-def is_cost(gate: Gate) -> bool:
+def is_cost(gate: Gate | GateResult) -> bool:
     """Return whether a gate is on what gets better the more is removed."""
     return gate.metric in COSTS
 
@@ -200,9 +200,7 @@ class CandidateStore:
         facts = decides("validate", self.context.run, options, **self._contents)
         facts |= {"artifact": predictor_content(str(artifact)), "test": self._fingerprint(job.test, "test")}
         directory = self._place("test", facts | {"machine": processor_name()})
-        if not directory.exists():
-            self._validated(directory, artifact, job.validate.gates, job.test)
-        return read_report(directory), directory
+        return self._validated(directory, artifact, job.validate.gates, job.test), directory
 
     def prune_config(self, file: Path, target: float) -> PruneConfig:
         """Return the options that prune for a speed-up, by the table in a file."""
@@ -227,10 +225,12 @@ class CandidateStore:
 
     def _facts(self, prune: PruneConfig | None, export: ExportConfig) -> dict[str, dict[str, Any]]:
         """All that decides the weights and the graph of a candidate."""
-        run = self.context.run
+        run, contents = self.context.run, self._contents
+        # Other selection texts, or another vocabulary, prune nothing anew.
+        pruned = contents | {"texts": {"calibration": contents["texts"]["calibration"]}}
         return {
-            "prune": decides("prune", run, {"prune": prune}, **self._contents),
-            "export": decides("export", run, {"export": export}, **self._contents),
+            "prune": decides("prune", run, {"prune": prune}, **pruned),
+            "export": decides("export", run, {"export": export}, **contents),
         }
 
     def _measured_facts(self, made: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class CandidateStore:
 
     def _place(self, kind: str, facts: Any) -> Path:
         """A directory whose name two things share only if all their facts are the same."""
-        return self.folder / f"{kind}-{json_sha256(facts)[:16]}"
+        return self.folder / name_of_facts(kind, facts)
 
     def _pruned(self, facts: Mapping[str, Any], prune: PruneConfig) -> Path:
         directory = self._place("pruned", facts)
@@ -266,18 +266,17 @@ class CandidateStore:
         gates = self.job.validate.gates
         cheap = [text for text in gates if text not in self._attack_gates]
         directory, selection = self._place("report", facts), self.job.selection
-        if directory.exists():
-            return read_report(directory), directory
-        if self._attack_gates:
+        if self._attack_gates and not directory.exists():
             first = self._place("measured", facts)
-            if not first.exists():
-                self._validated(first, artifact, cheap, selection)
-            report = read_report(first)
+            report = self._validated(first, artifact, cheap, selection)
             if report.verdict == "fail":
                 return report, first
         return self._validated(directory, artifact, gates, selection), directory
 
     def _validated(self, directory: Path, artifact: Path, gates: list[str], data: str) -> Report:
+        """The report of an artifact with some gates, from the directory if it is there."""
+        if directory.exists():
+            return read_report(directory)
         job = self.job
         reads = any(reads_attack(gate) for gate in parse_gates(gates))
         validation = ValidationJob(
@@ -308,6 +307,7 @@ def _predicted(widths: Sequence[Widths], table: LatencyTable) -> dict[tuple[int,
 def _of_report(report: Report, predicted: Mapping[tuple[int, int], float]) -> dict[str, Any]:
     """What the report says of the artifact."""
     variants, figures = report.variants, model_figures(report.variants.artifact)
+    failed = failed_gates(report.gates)
     times = [
         ShapeTimes(
             batch_size=own.batch_size,
@@ -324,8 +324,8 @@ def _of_report(report: Report, predicted: Mapping[tuple[int, int], float]) -> di
         "speedup": speedup(variants),
         "size_ratio": figures.size_bytes / variants.dense.size_bytes,
         "gates": report.gates,
-        "quality_holds": not any(_fails(result) for result in report.gates if not _is_cost(result)),
-        "holds": not any(_fails(result) for result in report.gates),
+        "quality_holds": all(is_cost(result) for result in failed),
+        "holds": not failed,
     }
 
 
@@ -359,11 +359,3 @@ def _under_attack(figures: VariantFigures) -> float | None:
         return None
     mean = found.mean_accuracy_under_attack
     return found.accuracy_under_attack if mean is None else mean.mean
-
-
-def _fails(result: GateResult) -> bool:
-    return result.status == "fail"
-
-
-def _is_cost(result: GateResult) -> bool:
-    return is_cost(parse_gates([result.gate])[0])

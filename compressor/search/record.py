@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from compressor.options import MetricName, Objective
 from compressor.system.results import StageRecord
+from compressor.validation.gates.gates import failed_gates
 from compressor.validation.schema import OF_CLASSES, GateResult, IntervalFigures, Verdict
 
 # In the output of a search; the last four where a candidate was chosen.
@@ -104,7 +105,7 @@ class CandidateFigures(_Part):
     @property
     def failed(self) -> list[GateResult]:
         """Return the results of the gates that it does not hold."""
-        return [result for result in self.gates if result.status == "fail"]
+        return failed_gates(self.gates)
 
 
 class SearchRecord(StageRecord):

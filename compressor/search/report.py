@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
 
-from compressor.display.pages import page_templates
 from compressor.search.plots import search_plot
 from compressor.search.record import ARTIFACT, RECIPE, REPORT_FOLDER, SEARCH_RECORD, TABLE, SearchRecord
 from compressor.search.rows import (
@@ -24,27 +21,21 @@ from compressor.search.rows import (
     table_rows,
     width_rows,
 )
-from compressor.validation.report.render import (
-    breakable,
-    code_markdown,
-    environment_line,
-    environment_rows,
-    escape_markdown,
-)
-from compressor.validation.report.rows import gate_interval, gate_limit, gate_value
+from compressor.validation.gates.gates import failed_gates
+from compressor.validation.report.render import environment_line, environment_rows, templates
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def search_markdown(record: SearchRecord) -> str:
     """Return the outcome as GitHub Markdown: verdict, gates, the table of candidates."""
-    return _templates().get_template("search.md.j2").render(_context(record))
+    return templates(_TEMPLATES).get_template("search.md.j2").render(_context(record))
 
 
 def search_html(record: SearchRecord) -> str:
     """Return the outcome as one HTML page with plots; it loads nothing."""
     return (
-        _templates()
+        templates(_TEMPLATES)
         .get_template("search.html.j2")
         .render(
             _context(record),
@@ -63,7 +54,7 @@ def _context(record: SearchRecord) -> dict[str, Any]:
     return {
         "record": record,
         "headline": headline(record),
-        "failed": [result for result in record.test_gates if result.status == "fail"],
+        "failed": failed_gates(record.test_gates),
         "obstacles": obstacles(record),
         "outcome_rows": outcome_rows(record),
         "candidate_columns": candidate_columns(record),
@@ -85,17 +76,3 @@ def _files(record: SearchRecord) -> dict[str, str]:
         f"{ARTIFACT}/manifest.json": "manifest of the chosen artifact",
     }
     return {SEARCH_RECORD: "all figures", **({} if record.chosen is None else chosen)}
-
-
-@cache
-def _templates() -> Environment:
-    environment = page_templates(_TEMPLATES)
-    environment.filters |= {
-        "md": escape_markdown,
-        "code": code_markdown,
-        "breakable": breakable,
-        "gate_value": gate_value,
-        "gate_limit": gate_limit,
-        "gate_interval": gate_interval,
-    }
-    return environment

@@ -39,6 +39,7 @@ __all__ = [
     "is_disk_full",
     "json_sha256",
     "json_text",
+    "name_of_facts",
     "place_of",
     "read_json",
     "read_json_lines",
@@ -184,6 +185,11 @@ def json_sha256(value: Any) -> str:
         ValueError: a number in it is not finite.
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def name_of_facts(kind: str, facts: Any) -> str:
+    """A name of a file or directory that two things share only if their facts, a JSON value, are the same."""
+    return f"{kind}-{json_sha256(facts)[:16]}"
 
 
 def sha256_of(path: Path) -> str:

@@ -49,7 +49,7 @@ from compressor.system.files import (
     atomic_directory,
     check_space,
     claims_output,
-    json_sha256,
+    name_of_facts,
     place_of,
     read_json,
     scratch_directory,
@@ -197,11 +197,6 @@ def _score(figures: Mapping[str, Any], chosen_by: RobustnessFigure) -> Score:
     return Score(figures["accuracy"], robustness if isinstance(robustness, float) else robustness["mean"])
 
 
-def _name(kind: str, facts: Mapping[str, Any]) -> str:
-    """A name that two things share only if all their facts are the same."""
-    return f"{kind}-{json_sha256(facts)[:16]}"
-
-
 @dataclass
 class _RunStore:
     """Makes runs and evaluations, or takes those that are in its folder.
@@ -247,7 +242,7 @@ class _RunStore:
             "substitution_vectors": vectors and vectors.description,
             "decides": decisive,
         }
-        directory = self.folder / _name("run", decisive)
+        directory = self.folder / name_of_facts("run", decisive)
         if directory.exists():
             log(f"Run {place + 1} of {count} is done already: {directory.name}")
         else:
@@ -275,7 +270,7 @@ class _RunStore:
             self.context.columns.max_length,
         )
         facts["average_of"] = [own.sha256 for own in runs]
-        folder = self.folder / _name("evaluation", facts)
+        folder = self.folder / name_of_facts("evaluation", facts)
         summary = folder / SOUP_RECORD
         if summary.is_file():
             found = read_json(summary)

@@ -44,7 +44,7 @@ from compressor.errors import UserError, read_all
 from compressor.intervals import Interval
 from compressor.validation.gates.metric import Basis, Measured, Reading
 from compressor.validation.gates.readings import METRICS
-from compressor.validation.schema import GateResult, GateStatus, IntervalFigures, Report, VariantFigures
+from compressor.validation.schema import GateResult, GateStatus, IntervalFigures, VariantFigures
 
 Comparison = Literal["<=", ">="]
 Reference = Literal["dense", "baseline"]
@@ -293,6 +293,6 @@ def _written(value: float) -> str:
     return short if float(short) == value else repr(value)
 
 
-def failed_gates(report: Report) -> list[GateResult]:
-    """Return the gates that the artifact fails."""
-    return [gate for gate in report.gates if gate.status == "fail"]
+def failed_gates(results: Iterable[GateResult]) -> list[GateResult]:
+    """Return the results of the gates that the artifact fails."""
+    return [result for result in results if result.status == "fail"]

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from compressor.display.marking import mark_changes
 from compressor.display.pages import NOTHING, page_templates
+from compressor.validation.gates.gates import failed_gates
 from compressor.validation.report.engine import engine_rows, engine_title
 from compressor.validation.report.plots import (
     accuracy_plot,
@@ -47,7 +48,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 def render_markdown(report: Report, appendix: Appendix) -> str:
     """Return the report as GitHub Markdown, short enough for a job's summary: verdict, gates, one table."""
-    return _templates().get_template("report.md.j2").render(_context(report, appendix))
+    return templates(_TEMPLATES).get_template("report.md.j2").render(_context(report, appendix))
 
 
 def render_html(report: Report, appendix: Appendix) -> str:
@@ -55,7 +56,7 @@ def render_html(report: Report, appendix: Appendix) -> str:
     figures = measured_variants(report)
     is_timed, has_classes = bool(latency_shapes(figures)), report.majority_share is not None
     return (
-        _templates()
+        templates(_TEMPLATES)
         .get_template("report.html.j2")
         .render(
             _context(report, appendix),
@@ -141,7 +142,7 @@ def _context(report: Report, appendix: Appendix) -> dict[str, Any]:
         "attack_names": ", ".join(
             sorted({entry.robustness.attack for entry in figures.values() if entry.robustness is not None})
         ),
-        "failed": [gate for gate in report.gates if gate.status == "fail"],
+        "failed": failed_gates(report.gates),
         "doubtful": [gate for gate in report.gates if gate.status in ("warn", "inconclusive")],
         "counts": gate_counts(report.gates),
         "regressions": regressions(report),
@@ -152,8 +153,9 @@ def _context(report: Report, appendix: Appendix) -> dict[str, Any]:
 
 
 @cache
-def _templates() -> Environment:
-    environment = page_templates(_TEMPLATES)
+def templates(folder: Path) -> Environment:
+    """Return the templates of a folder, with the filters of reports."""
+    environment = page_templates(folder)
     environment.filters |= {
         "md": escape_markdown,
         "code": code_markdown,
