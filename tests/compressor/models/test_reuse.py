@@ -250,7 +250,7 @@ def test_an_evaluation_of_a_soup_is_kept_under_all_that_decides_it(resources, mo
             store.evaluated([souping.FinetuningRun(resources, FinetuneConfig(), 0, "ab")], "x")
         return caught.value.args[2]
 
-    monkeypatch.setattr(souping, "_name", name)
+    monkeypatch.setattr(souping, "name_of_facts", name)
     before = named()
     assert before["run"] == {"seed": 0, "device": "cpu"}
     (resources / "vectors.npz").write_bytes(b"other")
