@@ -17,6 +17,10 @@ from torch import Tensor, nn
 
 from compressor.system.environment import processor_vendor
 
+# oneDNN compiles a kernel for each shape of a weight and each number of tokens, and keeps the last 1,024.
+# Layers of different widths have more than that: compiling anew takes longer than what is saved.
+MOST_SHAPES = 8
+
 
 @cache
 def is_faster() -> bool:
@@ -33,10 +37,10 @@ def is_faster() -> bool:
 def onednn_linears(*models: nn.Module) -> Iterator[None]:
     """Within it the models' linear layers are computed by oneDNN, if that is faster here.
 
-    On a GPU, in another precision than float32 or under autocast they are what they always are.
+    On a GPU, in another precision than float32 or under autocast they are what they always are, and so are
+    those of a model whose layers have different widths.
     """
-    sped_up = models if is_faster() else ()
-    linears = [module for model in sped_up for module in model.modules() if type(module) is nn.Linear]
+    linears = [linear for model in models for linear in _sped_up(model)] if is_faster() else []
     for linear in linears:
         # The class alone differs: parameters, names and hooks stay, as does a copy made meanwhile.
         linear.__class__ = OneDnnLinear
@@ -45,6 +49,11 @@ def onednn_linears(*models: nn.Module) -> Iterator[None]:
     finally:
         for linear in linears:
             linear.__class__ = nn.Linear
+
+
+def _sped_up(model: nn.Module) -> list[nn.Linear]:
+    linears = [module for module in model.modules() if type(module) is nn.Linear]
+    return linears if len({linear.weight.shape for linear in linears}) <= MOST_SHAPES else []
 
 
 class OneDnnLinear(nn.Linear):

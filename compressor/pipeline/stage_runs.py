@@ -89,7 +89,7 @@ def run_stage(
             data=data.test,
             config=recipe.validate_,
             attack=recipe.attack,
-            keep_attacks=frozenset(VARIANTS),
+            made_attacks={name: output / ATTACK / name for name in VARIANTS},
             allow_test_texts=data.allow_test_texts,
             shared=shared or {},
         )

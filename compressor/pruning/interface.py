@@ -10,10 +10,10 @@ from __future__ import annotations
 import importlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,12 +49,35 @@ from compressor.system.checkpoint import NoCheckpoint, open_shared_checkpoint, r
 from compressor.system.console import Progress
 from compressor.system.context import Context
 from compressor.system.environment import describe_environment, prepare
-from compressor.system.files import atomic_directory, check_space, claims_output, read_json, write_json
+from compressor.system.files import (
+    atomic_directory,
+    check_space,
+    claims_output,
+    name_of_facts,
+    read_json,
+    write_json,
+)
 from compressor.system.jobs import Job, describe_machine
 from compressor.system.ranks import join_ranks, ranks_of_environment
 from compressor.training.loop import apply_masks
 
 PRUNING_RECORD = "pruning.json"
+Made = TypeVar("Made")
+
+
+class SharedWork:
+    """Keeps in memory what prunings of one model with the same texts have in common, to make it once."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def of(self, kind: str, facts: Mapping[str, Any], make: Callable[[], Made]) -> Made:
+        """Return what was made of a kind with the same facts, ready for JSON; make it if nothing was."""
+        key = name_of_facts(kind, facts)
+        if key not in self._made:
+            self._made[key] = make()
+        found: Made = self._made[key]
+        return found
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,7 @@ class PruningJob:
         seed: of everything that is drawn.
         checkpoint: where finished layers are kept.
         vectors: whose neighbours replace words in a distillation; None where they stay.
+        shared: what other prunings of the same model with the same texts can use as well.
     """
 
     config: PruneConfig
@@ -74,6 +98,7 @@ class PruningJob:
     seed: int
     checkpoint: NoCheckpoint = field(default_factory=NoCheckpoint)
     vectors: WordVectors | None = None
+    shared: SharedWork = field(default_factory=SharedWork)
 
     @property
     def pattern(self) -> Pattern:
@@ -312,11 +337,15 @@ def prune_directory(
     calibration: str,
     config: PruneConfig,
     context: Context,
+    shared: SharedWork | None = None,
 ) -> PruneRecord:
     """Run the prune stage: a classifier and calibration texts in, a pruned classifier out.
 
     Writes the classifier and `pruning.json`, whose content is returned. Finished layers are kept
     beside the output until it is whole: a run that was stopped goes on after them if it is started again.
+
+    Args:
+        shared: by prunings of the same model with the same texts.
 
     Raises:
         UserError: bad model, data, pattern or output.
@@ -350,7 +379,7 @@ def prune_directory(
     asked = Job(decisive, {"model": model, "data.calibration": calibration}, describe_machine(run))
     checkpoint = open_shared_checkpoint(ranks, asked, context)
     start = time.monotonic()
-    job = PruningJob(config, columns.max_length, run.seed, checkpoint, vectors)
+    job = PruningJob(config, columns.max_length, run.seed, checkpoint, vectors, shared or SharedWork())
     result = prune_classifier(classifier, data, job, context.progress)
     if not ranks.is_first:
         ranks.wait()

@@ -8,6 +8,7 @@ before.
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from compressor.attacks.stage import attack_decides
 from compressor.data.texts import Role, load_text_data
 from compressor.models.classifier import model_content, model_labels
 from compressor.models.latency_table import LatencyTable, Widths
@@ -27,7 +29,7 @@ from compressor.options import (
     SearchConfig,
     ValidateConfig,
 )
-from compressor.pruning.interface import PRUNING_RECORD, prune_directory
+from compressor.pruning.interface import PRUNING_RECORD, SharedWork, prune_directory
 from compressor.search.latency import latency_table
 from compressor.search.record import (
     CandidateFigures,
@@ -38,11 +40,11 @@ from compressor.search.record import (
 )
 from compressor.system.context import Context
 from compressor.system.environment import processor_name, thread_count
-from compressor.system.files import name_of_facts, place_of, read_json, write_whole
+from compressor.system.files import atomic_directory, name_of_facts, place_of, read_json, write_whole
 from compressor.validation.gates.baseline import read_report, reads_attack
 from compressor.validation.gates.gates import Gate, failed_gates, parse_gates
 from compressor.validation.schema import GateResult, Report, VariantFigures, Variants
-from compressor.validation.stage import ValidationJob, validate_directories
+from compressor.validation.stage import ATTACK_FOLDER, ValidationJob, validate_directories
 from exporters.stage import export_directory
 from exporters.texts import ExportTexts
 
@@ -109,6 +111,10 @@ class CandidateStore:
     def folder(self) -> Path:
         """The folder of all that candidates are made of."""
         return candidates_folder(self.context.output)
+
+    @cached_property
+    def _shared(self) -> SharedWork:
+        return SharedWork()
 
     @cached_property
     def _contents(self) -> dict[str, Any]:
@@ -200,7 +206,7 @@ class CandidateStore:
         facts = decides("validate", self.context.run, options, **self._contents)
         facts |= {"artifact": predictor_content(str(artifact)), "test": self._fingerprint(job.test, "test")}
         directory = self._place("test", facts | {"machine": processor_name()})
-        return self._validated(directory, artifact, job.validate.gates, job.test), directory
+        return self._validated(directory, artifact, job.test, attack_last=False), directory
 
     def prune_config(self, file: Path, target: float) -> PruneConfig:
         """Return the options that prune for a speed-up, by the table in a file."""
@@ -251,7 +257,8 @@ class CandidateStore:
     def _pruned(self, facts: Mapping[str, Any], prune: PruneConfig) -> Path:
         directory = self._place("pruned", facts)
         if not directory.exists():
-            prune_directory(self.job.model, self.job.calibration, prune, self._at(directory))
+            at = self._at(directory)
+            prune_directory(self.job.model, self.job.calibration, prune, at, self._shared)
         return directory
 
     def _exported(self, facts: Mapping[str, Any], source: str, export: ExportConfig) -> Path:
@@ -263,32 +270,39 @@ class CandidateStore:
 
     def _measured(self, facts: Mapping[str, Any], artifact: Path) -> tuple[Report, Path]:
         """The report of an artifact on the selection texts; it is attacked if the other gates hold."""
-        gates = self.job.validate.gates
-        cheap = [text for text in gates if text not in self._attack_gates]
-        directory, selection = self._place("report", facts), self.job.selection
-        if self._attack_gates and not directory.exists():
-            first = self._place("measured", facts)
-            report = self._validated(first, artifact, cheap, selection)
-            if report.verdict == "fail":
-                return report, first
-        return self._validated(directory, artifact, gates, selection), directory
+        directory = self._place("report", facts)
+        return self._validated(directory, artifact, self.job.selection, attack_last=True), directory
 
-    def _validated(self, directory: Path, artifact: Path, gates: list[str], data: str) -> Report:
-        """The report of an artifact with some gates, from the directory if it is there."""
+    def _validated(self, directory: Path, artifact: Path, data: str, *, attack_last: bool) -> Report:
+        """The report of an artifact with all gates, from the directory if it is there."""
         if directory.exists():
             return read_report(directory)
-        job = self.job
-        reads = any(reads_attack(gate) for gate in parse_gates(gates))
+        job, attack = self.job, self.job.attack if self._attack_gates else None
+        dense = None if attack is None else self._dense_attack(data, attack)
         validation = ValidationJob(
             dense=job.model,
             artifact=artifact,
             pruned=None,
             data=data,
-            config=job.validate.model_copy(update={"gates": gates}),
-            attack=job.attack if reads else None,
+            config=job.validate,
+            attack=attack,
+            attack_last=attack_last,
+            made_attacks={"dense": dense} if dense is not None and dense.exists() else {},
             with_pruned=False,
         )
-        return validate_directories(validation, self._at(directory))
+        report = validate_directories(validation, self._at(directory))
+        made = directory / ATTACK_FOLDER / "dense"
+        if dense is not None and made.exists() and not dense.exists():
+            with atomic_directory(dense) as working:
+                shutil.copytree(made, working, dirs_exist_ok=True)
+        return report
+
+    def _dense_attack(self, data: str, attack: AttackConfig) -> Path:
+        """Where the attack on the dense model is kept, against which all candidates are held."""
+        run, model, length = self.context.run, self.job.model, self.context.columns.max_length
+        return self._place(
+            "attack", attack_decides(attack, run, self._fingerprint(data, "test"), length, model=model)
+        )
 
     def _at(self, directory: Path) -> Context:
         return replace(self.context, output=directory, force=False)

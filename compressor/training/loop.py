@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from compressor.training.substitution import Substitution
+    from compressor.training.teacher import HiddenStates
 
 GRADIENT_NORM = 1.0
 SGD_MOMENTUM = 0.9
@@ -41,6 +42,8 @@ class TrainingSet:
         labels: class index of each, int64, or a regression's number, float32.
         teacher_logits: `(examples, labels)` float32 of the dense model; None where it is asked as they are
             needed, or not at all.
+        teacher_states: its hidden states for each of `encoded`, given together with its logits; None where
+            they are asked as they are needed, or not at all.
         substitution: gives what a step sees in place of `encoded`; None where it sees that.
         adversarial: gives a further text for each, to which the answer is to stay that to the one in
             `encoded` (see `_backward`); None where there is none.
@@ -49,6 +52,7 @@ class TrainingSet:
     encoded: Sequence[Encoded]
     labels: Tensor
     teacher_logits: Tensor | None = None
+    teacher_states: HiddenStates | None = None
     substitution: Substitution | None = None
     adversarial: Substitution | None = None
 
@@ -188,13 +192,16 @@ def _backward(
         inputs = padded(data.texts_at(batch, step, model, labels))
     teacher_logits = None if data.teacher_logits is None else data.teacher_logits[batch].to(device)
     teacher_states: Sequence[Tensor] | None = None
-    asked = schedule.hidden_weight or (teacher_logits is None and schedule.distillation_weight)
+    if data.teacher_states is not None and schedule.hidden_weight:
+        teacher_states = data.teacher_states.at(batch, device)
+    lacks_states = schedule.hidden_weight and teacher_states is None
+    asked = lacks_states or (teacher_logits is None and schedule.distillation_weight)
     if teacher is not None and asked:
         with torch.no_grad(), in_precision():
             answer = teacher(**inputs, output_hidden_states=True)
         if teacher_logits is None:
             teacher_logits = answer.logits.float()
-        if schedule.hidden_weight:
+        if lacks_states:
             teacher_states = answer.hidden_states[1:]
 
     def loss(states: Sequence[Tensor] | None, **inputs: Tensor) -> Tensor:

@@ -27,7 +27,13 @@ from compressor.system.context import Context
 from compressor.system.environment import describe_environment, resolve_device, thread_count, torch_threads
 from compressor.system.files import atomic_directory, claims_output, read_json
 from compressor.system.jobs import Job, describe_machine
-from compressor.validation.gates.baseline import check_baseline, check_task, doubts, prepare_gates
+from compressor.validation.gates.baseline import (
+    check_baseline,
+    check_task,
+    doubts,
+    prepare_gates,
+    reads_attack,
+)
 from compressor.validation.gates.gates import Gate
 from compressor.validation.gates.metric import Measured
 from compressor.validation.measure.answers import Examples, NumberedExamples, answer_figures, number_figures
@@ -78,7 +84,9 @@ class ValidationJob:
         with_pruned: whether the pruned classifier is measured at all.
         data: labelled test texts.
         attack: how each variant is attacked; None attacks none.
-        keep_attacks: variants whose attack's output is there already, under `attack/` of the directory.
+        attack_last: whether variants are attacked only if the gates that no attack decides hold; otherwise
+            the report is about these alone.
+        made_attacks: what the attack stage wrote for variants, by their name; the others are attacked.
         allow_test_texts: whether models may be made with test texts.
         shared: number of test texts among those that models were made with, as far as it was counted.
         engine: directory that the artifact's build_engine.sh filled, if there is one.
@@ -90,7 +98,8 @@ class ValidationJob:
     data: str
     config: ValidateConfig
     attack: AttackConfig | None
-    keep_attacks: frozenset[str] = frozenset()
+    attack_last: bool = False
+    made_attacks: Mapping[str, Path] = field(default_factory=dict)
     with_pruned: bool = True
     allow_test_texts: bool = False
     shared: Mapping[str, int] = field(default_factory=dict)
@@ -171,9 +180,27 @@ def validate_into(job: ValidationJob, context: Context, kept: KeptAttacks | None
         environment |= checkpoint.began_on
     measured = _measure(inputs, job, context)
     attacks: dict[str, dict[str, Any]] = {}
+    if attack is not None and job.attack_last:
+        without = replace(inputs, gates=[gate for gate in inputs.gates if not reads_attack(gate)])
+        known = {name: value for name, value in environment.items() if name != "attack"}
+        report = _report(job, without, measured, attacks, known, context)
+        if report.verdict == "fail":
+            return report
     if attack is not None:
         attacks = _attack(inputs, job, attack, context, checkpoint)
         environment["attack_resources"] = attacks["artifact"]["resources"]
+    return _report(job, inputs, measured, attacks, environment, context)
+
+
+def _report(
+    job: ValidationJob,
+    inputs: _Inputs,
+    measured: _Measurements,
+    attacks: Mapping[str, Mapping[str, Any]],
+    environment: dict[str, Any],
+    context: Context,
+) -> Report:
+    """Judge what was measured, and write the report."""
     report = _judge(job, inputs, _variants(inputs, measured, attacks), environment, context.run.seed)
     write_report(context.output, report, _appendix(context.output, inputs, attacks))
     return report
@@ -300,6 +327,9 @@ def _attack(
         checkpoint.open()
         folder = checkpoint.folder / f"{ATTACK_FOLDER}{STAGES}"
     records = {}
+    for name, made in job.made_attacks.items():
+        if made != folder / name:
+            shutil.copytree(made, folder / name, dirs_exist_ok=True)
     for name, path in inputs.directories.items():
         own = replace(context, output=folder / name, resume=False, force=True)
         records[name] = _attacked(path, job, attack, own, is_kept=checkpoint is not None)
@@ -378,7 +408,7 @@ def _attacked(
         is_kept: whether the folder may hold what a stopped run of the same job finished.
     """
     name, record = context.output.name, context.output / ROBUSTNESS_RECORD
-    if name in job.keep_attacks:
+    if name in job.made_attacks:
         return dict(read_json(record))
     if is_kept and record.is_file():
         try:

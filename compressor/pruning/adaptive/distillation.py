@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from compressor.training.substitution import Substitution
+    from compressor.training.teacher import HiddenStates
 
 BATCH_SIZE = 32
 # What 300 to 400 steps see once; a thousand see each text about three times.
@@ -97,6 +98,7 @@ def distill(
     steps: int,
     learning_rate: float,
     seed: int,
+    answers: tuple[Tensor, HiddenStates] | None = None,
     adversarial: Substitution | None = None,
     checkpoint: NoCheckpoint | None = None,
     track: Callable[[Sequence[int]], Iterator[int]] = iter,
@@ -110,6 +112,7 @@ def distill(
         masks: of linear layers by name, `(out, in)` bool, False where the weight stays zero.
         held_out: texts that are not trained on, which choose the weights.
         learning_rate: peak.
+        answers: of the dense model to `texts`, from `ask_teacher`; None asks for them at each step.
         adversarial: of `readable(texts)`; where it is given each step also teaches the dense model's answer
             to the texts that this makes of its own.
         checkpoint: of the stage, where a distillation that was stopped goes on from.
@@ -126,6 +129,7 @@ def distill(
     )
     # Their weight in the loss is zero; their type tells a regression from classes.
     labels = torch.zeros(len(texts), dtype=torch.float32 if classifier.task == "regression" else torch.int64)
+    logits, states = answers or (None, None)
     kept = checkpoint or NoCheckpoint()
     interval = max(1, -(-steps // EVALUATIONS))
     best = BestWeights(_divergence(classifier, dense, held_out), interval, kept, BEST_PART)
@@ -135,7 +139,7 @@ def distill(
         with torch.enable_grad():
             train(
                 classifier,
-                TrainingSet(texts, labels, adversarial=adversarial),
+                TrainingSet(texts, labels, logits, states, adversarial=adversarial),
                 schedule,
                 seed=seed,
                 masks=masks,

@@ -15,20 +15,21 @@ from torch import Tensor
 from compressor.data.texts import TextData
 from compressor.errors import UserError
 from compressor.lexicon.word_vectors import WordVectors
-from compressor.models.batching import encode
+from compressor.models.batching import Encoded, encode
 from compressor.models.classifier import Classifier, encoder_linears, encoder_weights
 from compressor.models.latency_table import Widths, read_latency_table
 from compressor.models.structure import head_size, set_neuron_count
 from compressor.options import PruneConfig
 from compressor.pruning.adaptive.allocation import allocate, by_layer, uniform_patterns
-from compressor.pruning.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
 from compressor.pruning.adaptive.distillation import (
+    BATCH_SIZE,
     Distillation,
     distill,
     fastest_rate,
     readable,
     split_texts,
 )
+from compressor.pruning.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
 from compressor.pruning.adaptive.group_solvers import SparseSolver, StructuredSolver, resolve_heads
 from compressor.pruning.adaptive.widths import allocate_widths
 from compressor.pruning.interface import Algorithm, PruningJob, PruningResult, uniform_widths
@@ -39,6 +40,7 @@ from compressor.system.console import Progress
 from compressor.training import early_stopping
 from compressor.training.checkpoint import DISK_SHARE
 from compressor.training.gradient_substitution import GradientSubstitution
+from compressor.training.teacher import HiddenStates, ask_teacher, can_be_kept
 from compressor.training.word_substitution import close_words, substitution_vectors
 
 if TYPE_CHECKING:
@@ -141,6 +143,7 @@ def _distill(
     run = partial(
         distill, classifier, dense, texts, masks,
         held_out=encode(tokenizer, held_out, job.max_length), seed=job.seed, adversarial=adversarial,
+        answers=_answers(classifier, dense, texts, job, progress),
     )  # fmt: skip
     rate, race = _rate(classifier, run, job, progress)
     found = run(
@@ -160,6 +163,22 @@ def _distill(
             f"{found.divergence_before:.4g} to {found.divergence:.4g}, after step {found.kept_step}"
         )
     return {"distillation_examples": len(shown), "distillation": asdict(found), **race}
+
+
+def _answers(
+    classifier: Classifier,
+    dense: PreTrainedModel,
+    texts: Sequence[Encoded],
+    job: PruningJob,
+    progress: Progress,
+) -> tuple[Tensor, HiddenStates] | None:
+    """The dense model's answers to all texts; None where not all are seen, or there is no room for them."""
+    if job.config.adaptive.distillation_steps * BATCH_SIZE < len(texts) or not can_be_kept(texts, dense):
+        return None
+    padding = int(classifier.tokenizer.pad_token_id)
+    track = partial(progress.track, description="Answers of the dense model")
+    facts = {"texts": [ids for ids, _ in texts]}
+    return job.shared.of("answers", facts, lambda: ask_teacher(dense, texts, padding, track))
 
 
 def _rate(

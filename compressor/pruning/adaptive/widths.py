@@ -138,7 +138,15 @@ def allocate_widths(
     """
     options = job.config.adaptive
     check_table(classifier, table, options)
-    blocks = measure_blocks(classifier, data, job, table, progress)
+    # Whatever the latency is to be, blocks have the same errors.
+    no_goal = options.model_copy(update={"speedup": None, "latency_budget_ms": None})
+    facts = {
+        "options": job.config.model_copy(update={"adaptive": no_goal}).model_dump(),
+        "seed": job.seed,
+        "max_length": job.max_length,
+        "table": table.model_dump(),
+    }
+    blocks = job.shared.of("blocks", facts, lambda: measure_blocks(classifier, data, job, table, progress))
     costs = [block.errors for block in blocks]
     goal = _goal(table, options)
     times = [np.array([goal.cost(ms) for ms in block.times.ms]) for block in blocks]

@@ -65,6 +65,13 @@ def test_within_the_context_alone_linear_layers_are_computed_by_onednn(faster):
     assert all(torch.equal(value, before[name]) for name, value in copied.state_dict().items())
 
 
+def test_layers_of_many_widths_keep_what_they_have(faster):
+    model = nn.Sequential(*(nn.Linear(width, width + 1) for width in range(1, onednn.MOST_SHAPES + 2)))
+    with onednn_linears(model, one := nn.Sequential(nn.Linear(4, 8))):
+        assert all(type(linear) is nn.Linear for linear in model)
+        assert type(one[0]) is OneDnnLinear
+
+
 def test_after_an_error_they_are_as_before(faster):
     model = nn.Sequential(nn.Linear(4, 8))
     with pytest.raises(RuntimeError), onednn_linears(model):
