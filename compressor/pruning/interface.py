@@ -71,6 +71,9 @@ class SharedWork:
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
 
+    def __len__(self) -> int:
+        return len(self._made)
+
     def of(self, kind: str, facts: Mapping[str, Any], make: Callable[[], Made]) -> Made:
         """Return what was made of a kind with the same facts, ready for JSON; make it if nothing was."""
         key = name_of_facts(kind, facts)
@@ -379,7 +382,9 @@ def prune_directory(
     asked = Job(decisive, {"model": model, "data.calibration": calibration}, describe_machine(run))
     checkpoint = open_shared_checkpoint(ranks, asked, context)
     start = time.monotonic()
-    job = PruningJob(config, columns.max_length, run.seed, checkpoint, vectors, shared or SharedWork())
+    job = PruningJob(
+        config, columns.max_length, run.seed, checkpoint, vectors, SharedWork() if shared is None else shared
+    )
     result = prune_classifier(classifier, data, job, context.progress)
     if not ranks.is_first:
         ranks.wait()

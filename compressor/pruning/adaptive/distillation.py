@@ -60,12 +60,14 @@ class Distillation:
         divergence: that of the weights that were kept.
         kept_step: training steps after which these were reached; 0 where no evaluation was better than the
             start, which is what was kept.
+        last_divergence: that after the last step.
     """
 
     held_out_examples: int
     divergence_before: float
     divergence: float
     kept_step: int
+    last_divergence: float
 
 
 def split_texts(data: TextData, count: int, seed: int) -> tuple[TextData, TextData]:
@@ -150,14 +152,15 @@ def distill(
             )
     finally:
         embeddings.requires_grad_(True)
-    return Distillation(len(held_out), best.start, best.lowest, best.step)
+    return Distillation(len(held_out), best.start, best.lowest, best.step, best.last)
 
 
 def fastest_rate(
     model: PreTrainedModel, rates: Sequence[float], run: Callable[[float], Distillation]
 ) -> tuple[float, dict[str, float]]:
-    """Return the learning rate after whose short run the divergence is lowest, and that of each rate.
+    """Return the learning rate whose short run ends with the lowest divergence, and that of each rate.
 
+    The divergence at the end counts, and not the lowest on the way: that may be the start's for all rates.
     The model is left as it was.
 
     Args:
@@ -166,7 +169,7 @@ def fastest_rate(
     start = {name: value.clone() for name, value in model.state_dict().items()}
     found = {}
     for rate in rates:
-        found[rate] = run(rate).divergence
+        found[rate] = run(rate).last_divergence
         model.load_state_dict(start)
     return min(found, key=lambda rate: found[rate]), {f"{rate:g}": own for rate, own in found.items()}
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Part of the checkpoint with the learning rate that was chosen; share of the steps of each short run.
-RACE, RACE_SHARE = "distillation-race", 10
+RACE, RACE_SHARE = "distillation-race", 5
 
 
 @torch.no_grad()
@@ -202,7 +202,7 @@ def _rate(
         )
         part = Part({}, {"rate": rate, "divergences": divergences})
         job.checkpoint.save(RACE, part)
-    progress.log(f"Learning rate {part.facts['rate']:g}: its first steps bring the lowest divergence")
+    progress.log(f"Learning rate {part.facts['rate']:g}: its short run ends with the lowest divergence")
     return part.facts["rate"], {"distillation_race": part.facts}
 
 

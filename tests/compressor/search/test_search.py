@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -18,6 +19,7 @@ from compressor.search.record import CandidateFigures, front_of, search_schema
 from compressor.search.stage import search_directory
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
+from compressor.validation import stage as validation_stage
 from compressor.validation.gates.gates import parse_gates
 
 # Two candidates beside the dense model, cheap ones.
@@ -158,13 +160,24 @@ def test_quality_that_the_dense_model_does_not_hold_ends_the_search_at_once(sear
     assert "nearest is candidate 0 (dense, exported), short in quality: accuracy is" in record.reason
 
 
-def test_attacks_are_made_only_where_the_other_gates_hold(search):
+def test_attacks_are_made_only_where_the_other_gates_hold_and_on_the_dense_model_once(search, monkeypatch):
     record = search([*LOOSE, "size_ratio <= 0.001", "accuracy_under_attack_drop <= 1"])
     assert not any(one.attacked for one in record.candidates)
+    attack, attacked = validation_stage.attack_directory, []
+
+    def counted(model, data, config, context, against):
+        attacked.append((Path(data).stem, context.output.name))
+        return attack(model, data, config, context, against)
+
+    monkeypatch.setattr(validation_stage, "attack_directory", counted)
     record = search([*LOOSE, "accuracy_under_attack_drop <= 1"], candidates=1)
     assert all(one.attacked for one in record.candidates)
     assert record.dense_figures.accuracy_under_attack is not None
     assert record.verdict == "pass"
+    assert sorted(attacked) == [
+        ("selection", "artifact"), ("selection", "artifact"), ("selection", "dense"),
+        ("test", "artifact"), ("test", "dense"),
+    ]  # fmt: skip
 
 
 def test_any_candidate_can_be_taken(search, root):

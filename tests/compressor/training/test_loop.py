@@ -1,6 +1,7 @@
 """Training: masks hold after every step, the loss is its formula, and nothing global is left behind."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compressor.data.texts import load_text_data
-from compressor.models.batching import encode
+from compressor.models.batching import encode, pad
 from compressor.models.classifier import encoder_linears, load_classifier, load_for_finetuning
 from compressor.models.metrics import correlation
 from compressor.models.predictors import TorchPredictor, predict, predict_encoded
@@ -21,6 +22,7 @@ from compressor.training.early_stopping import EarlyStopping
 from compressor.training.loop import TrainingSet, apply_masks, train
 from compressor.training.losses import distillation_loss, hidden_distance
 from compressor.training.schedule import Schedule, learning_rate_factor
+from compressor.training.teacher import ask_teacher
 
 LENGTH = 16
 
@@ -255,6 +257,44 @@ def test_a_teacher_is_asked_where_the_data_have_no_logits_of_it(small_classifier
         trained.append(classifier.model.state_dict())
     for name, value in trained[0].items():
         torch.testing.assert_close(value, trained[1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_answers_that_were_asked_before_teach_as_those_of_each_step(small_classifier_dir, training_set):
+    schedule = Schedule(
+        6, 1e-3, 8, distillation_weight=1.0, hidden_weight=3.0, dropout=False, optimizer="sgd"
+    )
+    dense = load_classifier(str(small_classifier_dir))
+    logits, states = ask_teacher(dense.model, training_set.encoded, dense.tokenizer.pad_token_id)
+    known = replace(training_set, teacher_logits=logits, teacher_states=states)
+    trained = []
+    for data, teacher in ((known, None), (training_set, dense.model)):
+        classifier = load_classifier(str(small_classifier_dir))
+        masks = masks_of(classifier)
+        train(classifier, data, schedule, seed=0, masks=masks, teacher=teacher)
+        trained.append(classifier.model.state_dict())
+    changed = 0.0
+    untrained = load_classifier(str(small_classifier_dir)).model.state_dict()
+    for name, value in trained[0].items():
+        changed = max(changed, float((value - untrained[name]).abs().max()))
+        torch.testing.assert_close(value, trained[1][name], rtol=1e-3, atol=1e-5)
+    assert changed > 1e-3
+
+
+def test_hidden_states_are_those_of_each_text_alone(small_classifier_dir, training_set):
+    dense = load_classifier(str(small_classifier_dir))
+    encoded, padding = training_set.encoded, dense.tokenizer.pad_token_id
+    logits, states = ask_teacher(dense.model, encoded, padding)
+    places = [5, 0, 17]
+    found = states.at(places, torch.device("cpu"))
+    assert {own.dtype for own in found} == {torch.float32}
+    for row, place in enumerate(places):
+        with torch.no_grad():
+            answer = dense.model(**pad([encoded[place]], padding), output_hidden_states=True)
+        torch.testing.assert_close(logits[place], answer.logits[0], rtol=1e-4, atol=1e-5)
+        length = len(encoded[place][0])
+        for own, expected in zip(found, answer.hidden_states[1:], strict=True):
+            torch.testing.assert_close(own[row, :length], expected[0], rtol=2e-3, atol=2e-3)
+            assert not own[row, length:].count_nonzero()
 
 
 def test_distillation_follows_the_teacher_and_not_the_labels(small_classifier, training_set):

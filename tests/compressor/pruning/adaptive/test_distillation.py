@@ -123,7 +123,7 @@ def test_it_sees_as_many_texts_as_asked_whatever_the_layers_are_solved_with(
     def remember(classifier, dense, texts, masks, held_out, **options):
         given.extend(texts)
         assert held_out
-        return Distillation(len(held_out), 1.0, 0.5, 1)
+        return Distillation(len(held_out), 1.0, 0.5, 1, 0.5)
 
     given = []
     monkeypatch.setattr("compressor.pruning.adaptive.prune.distill", remember)
@@ -381,7 +381,8 @@ def test_the_rate_of_the_lowest_divergence_is_chosen_and_the_model_left_as_it_wa
     def run(rate):
         with torch.no_grad():
             model.classifier.weight.add_(1.0)
-        return Distillation(8, 1.0, abs(rate - 3e-4), 1)
+        # On the way all have been better than at the end, and the worst has been the best.
+        return Distillation(8, 1.0, 1e-3 - rate, 1, abs(rate - 3e-4))
 
     assert fastest_rate(model, [1e-4, 2.5e-4, 1e-3], run)[0] == 2.5e-4
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -17,9 +17,10 @@ from compressor.errors import UserError
 from compressor.models.classifier import Classifier, load_classifier, save_classifier
 from compressor.models.structure import linear_at
 from compressor.options import PruneConfig
+from compressor.pruning.adaptive import prune as prune_module
 from compressor.pruning.adaptive import widths as module
 from compressor.pruning.adaptive.widths import allocate_widths, cheapest_within
-from compressor.pruning.interface import PruningJob, prune_classifier
+from compressor.pruning.interface import PruningJob, SharedWork, prune_classifier
 from compressor.system.console import SilentProgress
 
 # the knapsack -----------------------------------------------------------------------------------
@@ -151,6 +152,31 @@ def test_a_pruned_model_has_its_widths_and_is_saved(small_classifier, quotes, tm
     assert json.loads(json.dumps(result.details))["predicted_speedup"] >= 20.0 * (1 - 1e-3)
     assert any(0 in own for own in result.widths)
     assert set(result.details["distillation_race"]["divergences"]) == {"0.0001", "0.001"}
+
+
+def test_prunings_for_other_latencies_measure_no_block_and_ask_no_teacher_again(
+    small_classifier, quotes, tmp_path, monkeypatch
+):
+    table = table_for(small_classifier)
+    few = {"distillation_steps": 4, "distillation_examples": 32, "calibration_tokens": 0}
+    jobs = [job_for(table, tmp_path, speedup=speedup, **few) for speedup in (10.0, 20.0)]
+    jobs[1] = replace(jobs[1], shared=jobs[0].shared)
+    classifiers = [fresh(small_classifier) for _ in jobs]
+    # Four steps see all texts.
+    monkeypatch.setattr(prune_module, "DISTILLATION_TOKENS", 2000)
+    first = prune_classifier(classifiers[0], quotes, jobs[0], SilentProgress())
+    assert len(jobs[0].shared) == 2
+    monkeypatch.setattr(module, "measure_blocks", None)
+    monkeypatch.setattr(prune_module, "ask_teacher", None)
+    second = prune_classifier(classifiers[1], quotes, jobs[1], SilentProgress())
+    assert second.widths != first.widths
+    monkeypatch.undo()
+    monkeypatch.setattr(prune_module, "DISTILLATION_TOKENS", 2000)
+    # By itself it becomes the same.
+    alone, job = fresh(small_classifier), replace(jobs[1], shared=SharedWork())
+    assert prune_classifier(alone, quotes, job, SilentProgress()).widths == second.widths
+    for name, value in alone.model.state_dict().items():
+        torch.testing.assert_close(value, classifiers[1].model.state_dict()[name])
 
 
 def test_a_goal_beyond_reach_says_what_is_within(small_classifier, quotes, tmp_path):
