@@ -43,7 +43,7 @@ DENSE_TORCH, DENSE_ORT, DENSE_INT8 = "dense, PyTorch", "dense, ONNX Runtime", "d
 RECOVERY = {
     "distillation_steps": 500,
     "distillation_examples": 8192,
-    "distillation_rates": [2e-4, 6e-4, 1.5e-3],
+    "distillation_rates": [1e-4, 2e-4, 4e-4],
 }
 CALIBRATION_EXAMPLES = 1024
 SECONDS_A_SHAPE = 300.0

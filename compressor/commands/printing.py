@@ -16,6 +16,7 @@ from compressor.system.ranks import ranks_of_environment
 from compressor.system.terminal import can_write, flush_out, printable, write_out
 
 if TYPE_CHECKING:
+    from compressor.search.record import SearchRecord
     from compressor.validation.schema import Report
 
 
@@ -72,6 +73,26 @@ def print_report(as_json: bool, report: Report, output: Path) -> None:
     failed = [gate.sentence for gate in failed_gates(report.gates)]
     if failed:
         raise GateFailed("; ".join(failed))
+
+
+def print_search(as_json: bool, record: SearchRecord) -> None:
+    from compressor.commands.search_tables import candidates_table, outcome_table
+    from compressor.search.record import PAGE
+    from compressor.validation.gates.gates import failed_gates
+
+    print_result(as_json, record.model_dump(mode="json"), "" if as_json else candidates_table(record))
+    if record.chosen is not None and not as_json:
+        print_result(False, None, outcome_table(record))
+    if not as_json:
+        print_result(False, None, f"Page: {record.path / PAGE}")
+    if record.chosen is None:
+        raise GateFailed(record.reason)
+    if not as_json:
+        report = record.path / "report/report.html"
+        print_result(False, None, f"Artifact: {record.path / 'artifact'}; report: {report}")
+    failed = [result.sentence for result in failed_gates(record.test_gates)]
+    if failed:
+        raise GateFailed(f"on the test texts: {'; '.join(failed)}")
 
 
 @contextmanager

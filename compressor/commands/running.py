@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compressor.commands.arguments import Force, Json, Processes, RunOutput, Set
 from compressor.commands.flags import section_flags
-from compressor.commands.printing import print_report, print_result, results_only
+from compressor.commands.printing import print_report, print_result, print_search, results_only
 from compressor.errors import UserError
 from compressor.options import AttackConfig, PruneConfig, RunConfig
 from compressor.system.console import terminal_progress
+
+if TYPE_CHECKING:
+    from compressor.config.recipe import Recipe
+    from compressor.validation.schema import Report
 
 
 @section_flags
@@ -53,7 +57,7 @@ def run_command(
         return
     with results_only(as_json):
         report = run_recipe(loaded, output, processes=processes, force=force, progress=terminal_progress())
-    print_report(as_json, report, output)
+    _print_run(as_json, loaded, report, output)
 
 
 @section_flags
@@ -68,24 +72,38 @@ def quickstart(
             help="Directory of the run; stages of an earlier run are reused if they are up to date.",
         ),
     ] = Path("runs/quickstart"),
-    search: Annotated[
+    prune: Annotated[
         bool,
         typer.Option(
-            "--search",
-            rich_help_panel="Instead of pruning",
-            help="Search for the fastest int8 artifact that holds the gates; takes no options of pruning.",
+            "--prune",
+            help="Do not search: prune once, with the options of pruning.",
         ),
     ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Run all stages on packaged data: fine-tune MiniLM on critic quotes, prune, attack, validate."""
+    """Run all stages on packaged data: fine-tune MiniLM, find its fastest artifact, validate it.
+
+    The fastest int8 artifact that holds gates on accuracy, attacks and batches is searched for. With --prune
+    the model is pruned once instead, exported and validated.
+    """
     from compressor.pipeline.quickstart import quickstart_recipe, run_quickstart, search_recipe
 
     data = output.absolute() / "data"
-    if search and options != PruneConfig():
-        raise UserError("search: decides how the model is pruned; leave the options of pruning out")
-    recipe = search_recipe(data, attacked, run) if search else quickstart_recipe(data, options, attacked, run)
+    if not prune and options != PruneConfig():
+        raise UserError("the search decides how the model is pruned; add --prune to prune with these options")
+    recipe = quickstart_recipe(data, options, attacked, run) if prune else search_recipe(data, attacked, run)
     with results_only(as_json):
         report = run_quickstart(output, recipe, force=force, progress=terminal_progress())
-    print_report(as_json, report, output)
+    _print_run(as_json, recipe, report, output)
+
+
+def _print_run(as_json: bool, recipe: Recipe, report: Report, output: Path) -> None:
+    """Print the report of a run, and of a search its candidates as well."""
+    if recipe.search is not None and not as_json:
+        from compressor.pipeline.keys import SEARCH
+        from compressor.search.record import read_search
+
+        print_search(as_json, read_search(output / SEARCH))
+    else:
+        print_report(as_json, report, output)

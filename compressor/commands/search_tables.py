@@ -10,6 +10,7 @@ from rich.text import Text
 
 from compressor.models.latency_table import BlockTimes, LatencyTable
 from compressor.search.record import SearchRecord
+from compressor.search.rows import outcome_rows
 
 
 def latency_tables(table: LatencyTable) -> Group:
@@ -60,6 +61,16 @@ def _stability(table: LatencyTable) -> str:
         f"three windows within 5 %); where few are, measure again on an idle machine, or with more --rounds "
         f"and --shape-seconds"
     )
+
+
+def outcome_table(record: SearchRecord) -> Table:
+    """Return the chosen candidate beside the dense model, on the test texts."""
+    found = Table(title=Text("Chosen artifact, on the test texts"), title_justify="left")
+    for heading in ("", "dense, PyTorch", "artifact", "difference"):
+        found.add_column(heading, justify="right" if heading else "left")
+    for row in outcome_rows(record):
+        found.add_row(*row)
+    return found
 
 
 def candidates_table(record: SearchRecord) -> Group:

@@ -9,8 +9,7 @@ import typer
 
 from compressor.commands.arguments import Force, Json, Model, Output, Processes
 from compressor.commands.flags import section_flags
-from compressor.commands.printing import print_result, results_only
-from compressor.errors import GateFailed
+from compressor.commands.printing import print_result, print_search, results_only
 from compressor.options import (
     AttackConfig,
     ColumnsConfig,
@@ -100,23 +99,11 @@ def search(
     Candidates are kept in OUTPUT.candidates: the same command resumes after an interruption, and one with
     other gates reuses what it shares. Exit code 1 if nothing holds the gates; the nearest candidate is named.
     """
-    from compressor.commands.search_tables import candidates_table
     from compressor.search.candidates import SearchJob
-    from compressor.search.record import PAGE
     from compressor.search.stage import search_directory
-    from compressor.validation.gates.gates import failed_gates
 
     job = SearchJob(model, calibration, selection, test, vocabulary, options, validated, attacked)
     context = terminal_context(output, columns, run, processes=processes, force=force)
     with results_only(as_json):
         record = search_directory(job, context, take)
-    print_result(as_json, record.model_dump(mode="json"), "" if as_json else candidates_table(record))
-    if not as_json:
-        print_result(False, None, f"Page: {output / PAGE}")
-    if record.chosen is None:
-        raise GateFailed(record.reason)
-    if not as_json:
-        print_result(False, None, f"Artifact: {output / 'artifact'}; report: {output / 'report/report.html'}")
-    failed = [result.sentence for result in failed_gates(record.test_gates)]
-    if failed:
-        raise GateFailed(f"on the test texts: {'; '.join(failed)}")
+    print_search(as_json, record)

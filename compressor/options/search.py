@@ -111,7 +111,7 @@ class SearchConfig(Section):
         8192, ge=0, description="Number of calibration texts for the recovery, drawn with the seed."
     )
     recovery_rates: list[Annotated[float, Field(gt=0, le=1)]] = Field(
-        [2e-4, 6e-4, 1.5e-3],
+        [1e-4, 2e-4, 4e-4],
         min_length=2,
         description="Peak learning rates of the recovery to choose from, by a short run of each.",
     )

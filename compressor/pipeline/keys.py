@@ -183,7 +183,9 @@ def _add_search(
     """The search, and the report of what it chose."""
     options = {"search": recipe.search, "validate": recipe.validate_, "attack": recipe.attack}
     data = _texts(recipe, task, "calibration", "selection", "vocabulary", "test")
-    stages.add("search", "search", (SEARCH,), dense, options, **model, **_measured(recipe), data=data)
+    stages.add(
+        "search", "search", (SEARCH, ARTIFACT), dense, options, **model, **_measured(recipe), data=data
+    )
     stages.add("validate", "validate", REPORTS, ("search",), {})
 
 

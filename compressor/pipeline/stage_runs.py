@@ -27,10 +27,12 @@ from compressor.pipeline.keys import (
 )
 from compressor.pruning.interface import prune_directory
 from compressor.search.candidates import SearchJob
-from compressor.search.record import REPORT_FOLDER, SEARCH_RECORD
+from compressor.search.record import ARTIFACT as CHOSEN_ARTIFACT
+from compressor.search.record import REPORT_FOLDER, read_search
 from compressor.search.stage import search_directory
 from compressor.system.context import Context
-from compressor.system.files import read_json
+from compressor.system.files import atomic_directory
+from compressor.system.markers import remove_own
 from compressor.training.finetune_stage import finetune_directory
 from compressor.training.soup_stage import soup_directory
 from compressor.validation.schema import VARIANTS
@@ -97,7 +99,7 @@ def run_stage(
 
 
 def _search(recipe: Recipe, dense: str, context: Context) -> None:
-    """Run the search of a recipe.
+    """Run the search of a recipe, and copy the chosen artifact to where other recipes have theirs.
 
     Raises:
         UserError: bad model, texts or tables.
@@ -113,7 +115,13 @@ def _search(recipe: Recipe, dense: str, context: Context) -> None:
         validate=recipe.validate_,
         attack=recipe.attack,
     )
-    search_directory(job, context)
+    record = search_directory(job, context)
+    artifact = context.output.with_name(ARTIFACT)
+    if record.chosen is None:
+        remove_own(artifact)
+        return
+    with atomic_directory(artifact, force=True) as working:
+        shutil.copytree(context.output / CHOSEN_ARTIFACT, working, dirs_exist_ok=True)
 
 
 def _take_report(output: Path) -> None:
@@ -124,7 +132,7 @@ def _take_report(output: Path) -> None:
     """
     report = output / SEARCH / REPORT_FOLDER
     if not report.is_dir():
-        raise GateFailed(str(read_json(output / SEARCH / SEARCH_RECORD)["reason"]))
+        raise GateFailed(read_search(output / SEARCH).reason)
     for name in REPORTS:
         shutil.copyfile(report / name, output / name)
 

@@ -35,6 +35,7 @@ from compressor.search.record import (
     CandidateFigures,
     ModelFigures,
     ModelTimes,
+    OutcomeFigures,
     ShapeTimes,
     WidthFigures,
 )
@@ -43,10 +44,21 @@ from compressor.system.environment import processor_name, thread_count
 from compressor.system.files import atomic_directory, name_of_facts, place_of, read_json, write_whole
 from compressor.validation.gates.baseline import read_report, reads_attack
 from compressor.validation.gates.gates import Gate, failed_gates, parse_gates
-from compressor.validation.schema import GateResult, Report, VariantFigures, Variants
+from compressor.validation.schema import (
+    DifferenceFigures,
+    GateResult,
+    IntervalFigures,
+    MeanDifferenceFigures,
+    Report,
+    VariantFigures,
+    Variants,
+)
 from compressor.validation.stage import ATTACK_FOLDER, ValidationJob, validate_directories
 from exporters.stage import export_directory
 from exporters.texts import ExportTexts
+
+# Of the time for candidates, what a latency table takes for each shape, and the most that it takes.
+TABLE_SHARE, LONGEST_SHAPE_SECONDS = 0.05, 40.0
 
 # Metrics that get better the more is removed.
 COSTS = frozenset(
@@ -150,9 +162,10 @@ class CandidateStore:
         file = self._place("latency-table", facts).with_suffix(".json")
         if not file.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            latency_table(
-                self.job.model, LatencyTableConfig(), run, file, force=False, progress=self.context.progress
+            config = LatencyTableConfig(
+                shape_seconds=min(LONGEST_SHAPE_SECONDS, TABLE_SHARE * 60 * self.job.config.budget_minutes)
             )
+            latency_table(self.job.model, config, run, file, force=False, progress=self.context.progress)
         return file
 
     def candidate(
@@ -349,12 +362,17 @@ def model_figures(figures: VariantFigures) -> ModelFigures:
         ModelTimes(batch_size=entry.batch_size, length=entry.sequence_length, ms=entry.p50_ms)
         for entry in figures.latency
     ]
+    under_attack, under_attack_interval = _under_attack(figures)
+    invariance = figures.invariance
     return ModelFigures(
         accuracy=figures.accuracy,
         accuracy_interval=figures.accuracy_interval,
         task_score=figures.task_score,
         task_score_interval=figures.task_score_interval,
-        accuracy_under_attack=_under_attack(figures),
+        accuracy_under_attack=under_attack,
+        accuracy_under_attack_interval=under_attack_interval,
+        batch_disagreement=None if invariance is None else invariance.batch_disagreement,
+        worst_batch_shift=None if invariance is None else invariance.worst_batch_shift,
         size_bytes=figures.size_bytes,
         latency=times,
     )
@@ -367,9 +385,35 @@ def speedup(variants: Variants) -> float:
     return math.exp(sum(ratios) / len(ratios))
 
 
-def _under_attack(figures: VariantFigures) -> float | None:
+def _under_attack(figures: VariantFigures) -> tuple[float | None, IntervalFigures | None]:
     found = figures.robustness
     if found is None:
-        return None
+        return None, None
     mean = found.mean_accuracy_under_attack
-    return found.accuracy_under_attack if mean is None else mean.mean
+    if mean is None:
+        return found.accuracy_under_attack, found.accuracy_under_attack_interval
+    return mean.mean, mean.interval
+
+
+def outcome_figures(variants: Variants) -> OutcomeFigures:
+    """Return what a search records of an artifact that was held against the dense model."""
+    answers, attack = variants.artifact.answers_against_dense, variants.artifact.against_dense
+    under_attack: DifferenceFigures | MeanDifferenceFigures | None = None
+    if attack is not None:
+        under_attack = attack.mean_accuracy_under_attack_drop or attack.accuracy_under_attack_drop
+    return OutcomeFigures(
+        dense=model_figures(variants.dense),
+        artifact=model_figures(variants.artifact),
+        accuracy_drop=_difference(None if answers is None else answers.accuracy_drop),
+        accuracy_under_attack_drop=_difference(under_attack),
+        speedup=speedup(variants),
+    )
+
+
+def _difference(found: DifferenceFigures | MeanDifferenceFigures | None) -> MeanDifferenceFigures | None:
+    """The difference without a test of its significance."""
+    if found is None:
+        return None
+    return MeanDifferenceFigures(
+        difference=found.difference, interval=found.interval, examples=found.examples
+    )

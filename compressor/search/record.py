@@ -8,14 +8,22 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from compressor.options import MetricName, Objective
+from compressor.system.files import read_json
 from compressor.system.results import StageRecord
 from compressor.validation.gates.gates import failed_gates
-from compressor.validation.schema import OF_CLASSES, GateResult, IntervalFigures, Verdict
+from compressor.validation.schema import (
+    OF_CLASSES,
+    GateResult,
+    IntervalFigures,
+    MeanDifferenceFigures,
+    Verdict,
+)
 
 # In the output of a search; the last four where a candidate was chosen.
 SEARCH_RECORD, PAGE, SUMMARY = "search.json", "search.html", "search.md"
 ARTIFACT, REPORT_FOLDER, RECIPE, TABLE = "artifact", "report", "recipe.yaml", "latency-table.json"
 SCHEMA_VERSION: Literal[1] = 1
+IN_BATCHES = "Between texts alone and in batches; null where it was not measured."
 UNDER_ATTACK = "Mean over word budgets where the attack has them; null where it was not attacked."
 
 
@@ -41,14 +49,22 @@ class ShapeTimes(_Part):
     predicted_ms: float | None = Field(description="By the latency table; null for a shape that it has not.")
 
 
-class ModelFigures(_Part):
-    """What was measured of a model on one set of texts."""
+class QualityFigures(_Part):
+    """What a model answers to one set of texts."""
 
     accuracy: float | None = Field(ge=0, le=1, description=OF_CLASSES)
     accuracy_interval: IntervalFigures | None = Field(description=OF_CLASSES)
     task_score: float
     task_score_interval: IntervalFigures
     accuracy_under_attack: float | None = Field(description=UNDER_ATTACK)
+    accuracy_under_attack_interval: IntervalFigures | None = Field(description=UNDER_ATTACK)
+    batch_disagreement: float | None = Field(description=IN_BATCHES)
+    worst_batch_shift: float | None = Field(description=IN_BATCHES)
+
+
+class ModelFigures(QualityFigures):
+    """What was measured of a model."""
+
     size_bytes: int = Field(ge=0)
     latency: list[ModelTimes]
 
@@ -58,6 +74,8 @@ class OutcomeFigures(_Part):
 
     dense: ModelFigures
     artifact: ModelFigures
+    accuracy_drop: MeanDifferenceFigures | None = Field(description=OF_CLASSES)
+    accuracy_under_attack_drop: MeanDifferenceFigures | None = Field(description=UNDER_ATTACK)
     speedup: float = Field(gt=0, description="Over dense PyTorch, geometric mean over the measured shapes.")
 
 
@@ -68,7 +86,7 @@ class WidthFigures(_Part):
     neurons: int = Field(ge=0)
 
 
-class CandidateFigures(_Part):
+class CandidateFigures(QualityFigures):
     """A candidate, measured on the selection texts."""
 
     number: int = Field(ge=0, description="In the order of their making; 0 is the dense model, exported.")
@@ -81,11 +99,6 @@ class CandidateFigures(_Part):
     latency: list[ShapeTimes]
     size_bytes: int = Field(ge=0)
     size_ratio: float = Field(ge=0)
-    accuracy: float | None = Field(ge=0, le=1, description=OF_CLASSES)
-    accuracy_interval: IntervalFigures | None = Field(description=OF_CLASSES)
-    task_score: float
-    task_score_interval: IntervalFigures
-    accuracy_under_attack: float | None = Field(description=UNDER_ATTACK)
     gates: list[GateResult]
     quality_holds: bool = Field(description="Whether it holds all gates but those on cost.")
     attacked: bool = Field(description="Whether the gates on attacks are among the results.")
@@ -147,6 +160,15 @@ class SearchRecord(StageRecord):
     test_figures: OutcomeFigures | None
     environment: dict[str, Any]
     path: Path
+
+
+def read_search(directory: Path) -> SearchRecord:
+    """Read what a search wrote into a directory.
+
+    Raises:
+        UserError: there is no record of a search.
+    """
+    return SearchRecord(**read_json(directory / SEARCH_RECORD), path=directory)
 
 
 def search_schema() -> dict[str, Any]:

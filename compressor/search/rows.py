@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compressor.display.pages import NOTHING, number, percent
-from compressor.search.record import CandidateFigures, ModelFigures, SearchRecord
+from compressor.search.record import (
+    CandidateFigures,
+    ModelFigures,
+    OutcomeFigures,
+    QualityFigures,
+    SearchRecord,
+)
 from compressor.validation.gates.gates import parse_gates
 from compressor.validation.report.rows import TASK_SCORES, gate_limit, gate_value, interval, number_interval
-from compressor.validation.schema import GateResult
+from compressor.validation.schema import GateResult, MeanDifferenceFigures
 
 # A name, then a cell for each column.
 Row = list[str]
@@ -99,7 +105,7 @@ def outcome_rows(record: SearchRecord) -> list[Row]:
         for own, other in zip(artifact.latency, dense.latency, strict=True)
     ]
     sizes = (dense.size_bytes / 1e6, artifact.size_bytes / 1e6)
-    return [*_quality_rows(record, dense, artifact), _ratio_row("Size, MB", *sizes, ".1f", "smaller"), *times]
+    return [*_quality_rows(record, found), _ratio_row("Size, MB", *sizes, ".1f", "smaller"), *times]
 
 
 def headline(record: SearchRecord) -> str | None:
@@ -193,7 +199,7 @@ def _candidate_cells(one: CandidateFigures, record: SearchRecord) -> Row:
     scores = [_with(percent(one.accuracy), interval(one.accuracy_interval))] if has_accuracy(record) else []
     if record.task_metric != "accuracy":
         scores.append(_with(f"{one.task_score:.3f}", number_interval(one.task_score_interval)))
-    attack = [percent(one.accuracy_under_attack)] if is_attacked(record) else []
+    attack = [_under_attack(one)] if is_attacked(record) else []
     return [
         "dense" if one.target is None else f"{one.target:.3g}×",
         f"{one.runtime} {one.precision}",
@@ -213,19 +219,22 @@ def _marks(one: CandidateFigures, record: SearchRecord) -> list[str]:
     return [name for name, is_so in found.items() if is_so]
 
 
-def _quality_rows(record: SearchRecord, dense: ModelFigures, artifact: ModelFigures) -> list[Row]:
-    found = []
+def _quality_rows(record: SearchRecord, outcome: OutcomeFigures) -> list[Row]:
+    found, dense, artifact = [], outcome.dense, outcome.artifact
     if dense.accuracy is not None and artifact.accuracy is not None:
         cells = [_with(percent(own.accuracy), interval(own.accuracy_interval)) for own in (dense, artifact)]
-        found.append(["Accuracy", *cells, _points(dense.accuracy, artifact.accuracy)])
+        found.append(["Accuracy", *cells, _points(outcome.accuracy_drop)])
     if record.task_metric != "accuracy":
         pair = (dense, artifact)
         cells = [_with(f"{own.task_score:.3f}", number_interval(own.task_score_interval)) for own in pair]
         difference = f"{artifact.task_score - dense.task_score:+.3f}"
         found.append([TASK_SCORES[record.task_metric], *cells, difference])
-    attacked = (dense.accuracy_under_attack, artifact.accuracy_under_attack)
-    if attacked[0] is not None and attacked[1] is not None:
-        found.append(["Accuracy under attack", *map(percent, attacked), _points(attacked[0], attacked[1])])
+    if artifact.accuracy_under_attack is not None:
+        cells = [_under_attack(own) for own in (dense, artifact)]
+        found.append(["Accuracy under attack", *cells, _points(outcome.accuracy_under_attack_drop)])
+    if artifact.worst_batch_shift is not None:
+        cells = [_in_batches(own) for own in (dense, artifact)]
+        found.append(["Other labels in batches", *cells, ""])
     return found
 
 
@@ -240,8 +249,25 @@ def _quality(figures: ModelFigures, record: SearchRecord) -> str:
     return _with(f"{figures.task_score:.3f}", number_interval(figures.task_score_interval))
 
 
-def _points(dense: float, artifact: float) -> str:
-    return f"{100 * (artifact - dense):+.1f} points"
+def _points(drop: MeanDifferenceFigures | None) -> str:
+    """What the artifact has more, in points, with its 95 % interval."""
+    if drop is None:
+        return NOTHING
+    low, high = (-100 * end for end in (drop.interval.high, drop.interval.low))
+    return _with(f"{-100 * drop.difference:+.1f} points", f"{low:+.1f} to {high:+.1f}")
+
+
+def _under_attack(figures: QualityFigures) -> str:
+    found = figures.accuracy_under_attack
+    if found is None:
+        return NOTHING
+    return _with(percent(found), interval(figures.accuracy_under_attack_interval))
+
+
+def _in_batches(figures: QualityFigures) -> str:
+    """Share of labels that depend on the batch, and the largest shift of a logit."""
+    shift = number(figures.worst_batch_shift, ".1e")
+    return f"{percent(figures.batch_disagreement)}, logits within {shift}"
 
 
 def _with(text: str, ends: str) -> str:

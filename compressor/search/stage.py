@@ -17,7 +17,7 @@ from compressor.errors import UserError
 from compressor.models.classifier import model_labels, weights_fingerprint
 from compressor.models.latency_table import LatencyTable, read_latency_table
 from compressor.options import ColumnsConfig, DataConfig, PruneConfig
-from compressor.search.candidates import CandidateStore, SearchJob, model_figures, speedup
+from compressor.search.candidates import CandidateStore, SearchJob, model_figures, outcome_figures
 from compressor.search.record import (
     ARTIFACT,
     PAGE,
@@ -28,7 +28,6 @@ from compressor.search.record import (
     SUMMARY,
     TABLE,
     CandidateFigures,
-    OutcomeFigures,
     SearchRecord,
     front_of,
 )
@@ -113,7 +112,7 @@ def _record(
         verdict="fail" if report is None else report.verdict,
         reason=why_none(candidates) if chosen is None else reason,
         test_gates=[] if report is None else report.gates,
-        test_figures=None if report is None else _outcome(report),
+        test_figures=None if report is None else outcome_figures(report.variants),
         environment=describe_environment(store.context.run),
         path=store.context.output,
     )
@@ -122,12 +121,6 @@ def _record(
 def _sources(job: SearchJob) -> dict[str, str]:
     found = {"calibration": job.calibration, "selection": job.selection, "test": job.test}
     return found if job.vocabulary is None else {**found, "vocabulary": job.vocabulary}
-
-
-def _outcome(report: Report) -> OutcomeFigures:
-    variants = report.variants
-    dense, artifact = model_figures(variants.dense), model_figures(variants.artifact)
-    return OutcomeFigures(dense=dense, artifact=artifact, speedup=speedup(variants))
 
 
 def _check_texts(job: SearchJob, context: Context) -> None:

@@ -17,6 +17,7 @@ from compressor.search.record import (
     WidthFigures,
     front_of,
 )
+from compressor.validation.schema import IntervalFigures, MeanDifferenceFigures
 
 DENSE_BYTES = 90_900_000
 # Of the dense model in PyTorch, by batch size and length.
@@ -62,6 +63,9 @@ def candidate(
         "task_score": accuracy,
         "task_score_interval": interval_of(accuracy, 1000),
         "accuracy_under_attack": None if drop > 0.02 else accuracy - 0.5,
+        "accuracy_under_attack_interval": None if drop > 0.02 else interval_of(accuracy - 0.5, 200),
+        "batch_disagreement": 0.0,
+        "worst_batch_shift": 2e-7,
         "gates": gates,
         "quality_holds": drop <= 0.02,
         "attacked": drop <= 0.02,
@@ -72,6 +76,11 @@ def candidate(
         "report": f"report-{number}",
     }
     return CandidateFigures(**(fields | changes))
+
+
+def difference_of(difference: float, examples: int) -> MeanDifferenceFigures:
+    ends = IntervalFigures(low=difference - 0.01, high=difference + 0.01)
+    return MeanDifferenceFigures(difference=difference, interval=ends, examples=examples)
 
 
 def model_figures(
@@ -87,6 +96,9 @@ def model_figures(
         "task_score": score,
         "task_score_interval": interval_of(score, 2000),
         "accuracy_under_attack": score - 0.48,
+        "accuracy_under_attack_interval": interval_of(score - 0.48, 200),
+        "batch_disagreement": 0.0,
+        "worst_batch_shift": 2e-7,
         "size_bytes": size,
         "latency": times,
     }
@@ -127,7 +139,11 @@ def make_search(**changes: Any) -> SearchRecord:
             judged("latency_ratio", "<= 0.2", 0.0912, "pass", place="8 x 128"),
         ],
         "test_figures": OutcomeFigures(
-            dense=model_figures(0.9), artifact=model_figures(0.888, 11.1, 13_200_000), speedup=11.1
+            dense=model_figures(0.9),
+            artifact=model_figures(0.888, 11.1, 13_200_000),
+            accuracy_drop=difference_of(0.012, 2000),
+            accuracy_under_attack_drop=difference_of(0.012, 200),
+            speedup=11.1,
         ),
         "environment": {"device": "cpu", "threads": 1, "packages": {"torch": "2.9.1"}},
         "path": Path("runs/search"),
@@ -151,11 +167,18 @@ def make_refused(**changes: Any) -> SearchRecord:
 
 def make_regression(**changes: Any) -> SearchRecord:
     """A search for a model that answers with numbers: no accuracy and no attack."""
-    none = {"accuracy": None, "accuracy_interval": None, "accuracy_under_attack": None}
+    none = dict.fromkeys(
+        (
+            "accuracy", "accuracy_interval", "accuracy_under_attack", "accuracy_under_attack_interval",
+            "batch_disagreement",
+        )
+    )  # fmt: skip
     found = [one.model_copy(update=none | {"attacked": False}) for one in candidates()]
     outcome = OutcomeFigures(
         dense=model_figures(0.9, **none),
         artifact=model_figures(0.888, 11.1, 13_200_000, **none),
+        accuracy_drop=None,
+        accuracy_under_attack_drop=None,
         speedup=11.1,
     )
     fields = {

@@ -76,7 +76,10 @@ def test_the_table_of_candidates_has_the_figures_of_the_json() -> None:
         assert float(row[4]) == pytest.approx(one["speedup"], abs=0.005)
         assert float(row[5]) == pytest.approx(one["size_bytes"] / 1e6, abs=0.05)
         assert row[6] == f"{one['accuracy']:.1%} ({ends['low']:.1%} to {ends['high']:.1%})"
-        assert row[7] == ("–" if attacked is None else f"{attacked:.1%}")
+        ends = one["accuracy_under_attack_interval"]
+        assert row[7] == (
+            "–" if attacked is None else f"{attacked:.1%} ({ends['low']:.1%} to {ends['high']:.1%})"
+        )
 
 
 def test_both_pages_have_the_same_cells() -> None:
@@ -96,8 +99,11 @@ def test_predictions_stand_beside_what_was_measured() -> None:
 def test_the_chosen_one_is_held_against_the_dense_model() -> None:
     record = make_search()
     rows = {row[0]: row[1:] for row in table_of(search_html(record), OUTCOME)}
-    assert rows["Accuracy"] == ["90.0% (88.6% to 91.2%)", "88.8% (87.3% to 90.1%)", "-1.2 points"]
-    assert rows["Accuracy under attack"] == ["42.0%", "40.8%", "-1.2 points"]
+    difference = "-1.2 points (-2.2 to -0.2)"
+    assert rows["Accuracy"] == ["90.0% (88.6% to 91.2%)", "88.8% (87.3% to 90.1%)", difference]
+    under_attack = ["42.0% (35.4% to 48.9%)", "40.8% (34.4% to 47.9%)", difference]
+    assert rows["Accuracy under attack"] == under_attack
+    assert rows["Other labels in batches"] == ["0.0%, logits within 2.0e-07"] * 2 + [""]
     assert rows["Size, MB"] == ["90.9", "13.2", "6.89 times smaller"]
     assert rows["p50 of 8 × 128, ms"] == ["120.00", "10.81", "11.10 times as fast"]
     assert headline(record) == (
