@@ -28,7 +28,7 @@ from compressor.models.classifier import load_classifier
 from compressor.models.latency_table import LatencyTable, Widths, read_latency_table
 from compressor.models.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.options import ColumnsConfig, ExportConfig, LatencyTableConfig, PruneConfig, RunConfig
-from compressor.pruning.interface import PRUNING_RECORD, prune_directory
+from compressor.pruning.interface import PRUNING_RECORD, SharedWork, prune_directory
 from compressor.pruning.patterns import pruned_count
 from compressor.search.latency import latency_table
 from compressor.system.console import terminal_progress
@@ -41,7 +41,7 @@ from exporters.stage import export_directory
 TARGETS = (4.0, 6.0, 10.0, 14.0, 20.0)
 DENSE_TORCH, DENSE_ORT, DENSE_INT8 = "dense, PyTorch", "dense, ONNX Runtime", "dense, int8"
 RECOVERY = {
-    "distillation_steps": 500,
+    "distillation_steps": 1500,
     "distillation_examples": 8192,
     "distillation_rates": [1e-4, 2e-4, 4e-4],
 }
@@ -63,6 +63,7 @@ class Bench:
     max_length: int
     recovery: Mapping[str, Any]
     run: RunConfig
+    shared: SharedWork
 
     def context(self, name: str, seed: int = 0) -> Context:
         """Of a stage that writes into a directory of the folder."""
@@ -87,7 +88,7 @@ class Bench:
         context = self.context(f"{name}-{seed}", seed)
         if not context.output.exists():
             config = PruneConfig.model_validate({"calibration_examples": CALIBRATION_EXAMPLES, **options})
-            prune_directory(self.dense, self.calibration, config, context)
+            prune_directory(self.dense, self.calibration, config, context, self.shared)
         return context.output
 
     def accuracy(self, predictor: Predictor, name: str) -> float:
@@ -112,8 +113,9 @@ def uniform_share(table: LatencyTable, target: float) -> float | None:
 
 def plan(
     bench: Bench, targets: Sequence[float], seeds: int
-) -> Iterator[tuple[str, float, int, dict[str, Any]]]:
+) -> Iterator[tuple[str, float | None, int, dict[str, Any]]]:
     """Method, target, seed and prune options of each model, those that decide first."""
+    unstructured = {"pattern": "unstructured", "sparsity": 0.75, "adaptive": dict(bench.recovery)}
     for seed in range(seeds):
         for target in targets:
             goal = {"speedup": target, "latency_table": str(bench.table_file)}
@@ -122,6 +124,7 @@ def plan(
             if share is not None:
                 uniform = {"pattern": "structured", "sparsity": share, "adaptive": dict(bench.recovery)}
                 yield "uniform", target, seed, uniform
+        yield "unstructured 75 %", None, seed, unstructured
 
 
 def figures(
@@ -139,7 +142,7 @@ def figures(
         for name, own in predictors.items()
     ]
     for method, target, seed, options in plan(bench, targets, seeds):
-        name = f"{method}-{target:g}"
+        name = method.split()[0] if target is None else f"{method}-{target:g}"
         pruned = bench.pruned(name, options, seed)
         directory = bench.artifact(pruned.name, str(pruned), "int8")
         predictor = OnnxPredictor(directory, threads, spinning=True)
@@ -234,7 +237,16 @@ def main(
     names = load_classifier(dense).label_names
     texts = load_text_data(test, ColumnsConfig(max_length=max_length), "test", label_names=names)
     bench = Bench(
-        dense, calibration, texts, file, read_latency_table(file), folder, max_length, recovery, run
+        dense,
+        calibration,
+        texts,
+        file,
+        read_latency_table(file),
+        folder,
+        max_length,
+        recovery,
+        run,
+        SharedWork(),
     )
     rows, predictors = figures(bench, wanted[:1] if quick else wanted, 1 if quick else seeds)
     ms = timed(bench, predictors, 3 if quick else rounds)

@@ -27,7 +27,23 @@ def write_graph(
     scales: Mapping[str, float] | None,
     quantize_by_rows: Callable[[Path], Quantized],
 ) -> tuple[dict[str, Any], Quantized]:
-    """Write the ONNX graph in the precision and storage of the options.
+    """Write the ONNX graph in the precision and storage of the options; see `give_form`."""
+    write_plain_graph(exported, graph, config)
+    return give_form(graph, config, scales, quantize_by_rows)
+
+
+def write_plain_graph(exported: Classifier, graph: Path, config: ExportConfig) -> None:
+    """Write the ONNX graph in floating point: float32 where the options ask for int8."""
+    export_graph(exported, graph, DTYPES.get(precision_of(config), torch.float32))
+
+
+def give_form(
+    graph: Path,
+    config: ExportConfig,
+    scales: Mapping[str, float] | None,
+    quantize_by_rows: Callable[[Path], Quantized],
+) -> tuple[dict[str, Any], Quantized]:
+    """Give a plain graph the precision and storage of the options, in place.
 
     Args:
         scales: of int8-static.
@@ -36,9 +52,7 @@ def write_graph(
     Returns:
         What is stored sparsely, and what `quantize_by_rows` returns.
     """
-    quantized = Quantized()
-    precision = precision_of(config)
-    export_graph(exported, graph, DTYPES.get(precision, torch.float32))
+    quantized, precision = Quantized(), precision_of(config)
     # TensorRT and GPUs have fusions of their own.
     if config.target == "onnx" and precision not in DTYPES:
         suit_cpu_kernels(graph)

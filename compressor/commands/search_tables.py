@@ -82,7 +82,6 @@ def candidates_table(record: SearchRecord) -> Group:
         found.add_column(heading, justify="left" if heading in ("", "runtime", "gates") else "right")
     for one in record.candidates:
         mark = "chosen" if one.number == record.chosen else "front" if one.number in record.front else ""
-        failed = [result.metric for result in one.failed]
         found.add_row(
             f"{one.number} {mark}".strip(),
             "dense" if one.target is None else f"{one.target:.3g}x",
@@ -91,7 +90,7 @@ def candidates_table(record: SearchRecord) -> Group:
             f"{one.size_bytes / 1e6:.1f}",
             _share(one.accuracy, one.task_score),
             "-" if one.accuracy_under_attack is None else f"{one.accuracy_under_attack:.2%}",
-            "hold" if one.holds else f"fail: {', '.join(failed)}",
+            "hold" if one.holds else f"fail: {one.problems}",
         )
     return Group(found, Text(record.reason))
 

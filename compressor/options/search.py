@@ -97,6 +97,14 @@ class SearchConfig(Section):
         description="The search ends when the fastest candidate that holds the gates and the next one that "
         "does not differ by less than this fraction in speed.",
     )
+    confidence: float = Field(
+        0.8,
+        ge=0.5,
+        lt=1,
+        description="One-sided confidence with which candidates must hold the gates on quality, by the "
+        "intervals on the selection texts; 0.5 takes the figures as they are. The best of several candidates "
+        "looks better there than it is, and has to hold the gates on the test texts as well.",
+    )
     calibration_examples: int = Field(
         1024, ge=1, description="Number of calibration texts for pruning, drawn with the seed."
     )

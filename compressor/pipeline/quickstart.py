@@ -38,10 +38,10 @@ TRAIN_EXAMPLES = 8000
 TEST_EXAMPLES = 2000
 SELECTION_EXAMPLES = 1000
 SPLIT_SEED = 0
-SEARCH_MINUTES = 8.0
+SEARCH_MINUTES = 6.0
 SEARCH_GATES = [
     "dense_over_majority >= 0.05",
-    "accuracy_drop <= 0.01",
+    "accuracy_drop <= 0.02",
     "accuracy_under_attack_drop <= 0.05",
     "batch_disagreement <= 0",
     "worst_batch_shift <= 1e-4",
@@ -100,8 +100,12 @@ def search_recipe(data: Path, attack: AttackConfig, run: RunConfig) -> Recipe:
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"selection": str(data / "selection.tsv")}),
-            "search": SearchConfig(budget_minutes=SEARCH_MINUTES),
-            "validate_": ValidateConfig(gates=SEARCH_GATES),
+            "search": SearchConfig(
+                budget_minutes=SEARCH_MINUTES, calibration_examples=512, recovery_steps=300
+            ),
+            "validate_": ValidateConfig(
+                gates=SEARCH_GATES, latency_rounds=10, latency_seconds=10, footprint=False
+            ),
         }
     )
 

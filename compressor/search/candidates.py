@@ -43,7 +43,7 @@ from compressor.system.context import Context
 from compressor.system.environment import processor_name, thread_count
 from compressor.system.files import atomic_directory, name_of_facts, place_of, read_json, write_whole
 from compressor.validation.gates.baseline import read_report, reads_attack
-from compressor.validation.gates.gates import Gate, failed_gates, parse_gates
+from compressor.validation.gates.gates import Gate, failed_gates, holds_surely, parse_gates
 from compressor.validation.schema import (
     DifferenceFigures,
     GateResult,
@@ -180,7 +180,8 @@ class CandidateStore:
         export = self.export_config(table.runtime, table.precision)
         made = self._facts(prune, export)
         measured = self._measured_facts(made)
-        summary = self._place("candidate", {**measured, "figures": list(CandidateFigures.model_fields)})
+        judged = {"figures": list(CandidateFigures.model_fields), "confidence": self.job.config.confidence}
+        summary = self._place("candidate", {**measured, **judged})
         summary = summary.with_suffix(".json")
         if summary.is_file():
             known = CandidateFigures.model_validate(read_json(summary))
@@ -197,7 +198,7 @@ class CandidateStore:
             precision=table.precision,
             target=target,
             widths=[WidthFigures(**own._asdict()) for own in widths],
-            **_of_report(report, _predicted(widths, table)),
+            **_of_report(report, _predicted(widths, table), self.job.config.confidence),
             attacked=report.variants.artifact.robustness is not None,
             seconds=round(time.monotonic() - began, 2),
             pruned=None if prune is None else Path(source).name,
@@ -331,10 +332,17 @@ def _predicted(widths: Sequence[Widths], table: LatencyTable) -> dict[tuple[int,
     return dict(zip(shapes, table.predicted_ms(widths).tolist(), strict=True))
 
 
-def _of_report(report: Report, predicted: Mapping[tuple[int, int], float]) -> dict[str, Any]:
+def _of_report(
+    report: Report, predicted: Mapping[tuple[int, int], float], confidence: float
+) -> dict[str, Any]:
     """What the report says of the artifact."""
     variants, figures = report.variants, model_figures(report.variants.artifact)
     failed = failed_gates(report.gates)
+    unsure = [
+        result.gate
+        for result in report.gates
+        if result not in failed and not is_cost(result) and not holds_surely(result, confidence)
+    ]
     times = [
         ShapeTimes(
             batch_size=own.batch_size,
@@ -351,8 +359,9 @@ def _of_report(report: Report, predicted: Mapping[tuple[int, int], float]) -> di
         "speedup": speedup(variants),
         "size_ratio": figures.size_bytes / variants.dense.size_bytes,
         "gates": report.gates,
-        "quality_holds": all(is_cost(result) for result in failed),
-        "holds": not failed,
+        "unsure": unsure,
+        "quality_holds": not unsure and all(is_cost(result) for result in failed),
+        "holds": not failed and not unsure,
     }
 
 

@@ -23,11 +23,11 @@ from compressor.options.export import precision_of
 from compressor.options.search import parse_shapes
 from compressor.search.micro_models import (
     DenseShape,
+    MicroArtifacts,
     check_lengths,
     micro_classifier,
     random_texts,
     read_shape,
-    write_micro_artifact,
 )
 from compressor.system.console import Progress
 from compressor.system.environment import describe_environment, prepare, thread_count, torch_threads
@@ -127,7 +127,8 @@ def latency_table(
 def levels(shape: DenseShape) -> list[Widths]:
     """Return heads and neurons of each model that is timed: without both, with one of them, the dense one."""
     attention = [Widths(heads, 0) for heads in head_levels(shape.heads)]
-    feed_forward = [Widths(0, neurons) for neurons in neuron_levels(shape.neurons)]
+    # The widest first: the graphs of the others are cut out of its graph.
+    feed_forward = [Widths(0, neurons) for neurons in reversed(neuron_levels(shape.neurons))]
     return [Widths(0, 0), *attention, *feed_forward, Widths(shape.heads, shape.neurons)]
 
 
@@ -140,11 +141,11 @@ def _predictors(
     runtime, device = runtime_named(config.runtime), prepare(run).type
     texts = random_texts(TEXTS, TEXT_LENGTH, run.seed)
     found: dict[str, Predictor] = {}
+    artifacts = MicroArtifacts(shape, export, texts, run.seed)
     for widths in progress.track(levels(shape), "Exporting models of each width"):
         directory = folder / _name(widths).replace(" ", "-")
         directory.mkdir()
-        classifier = micro_classifier(shape, *widths, seed=run.seed)
-        write_micro_artifact(classifier, directory, export, texts, run.seed)
+        artifacts.write(widths, directory)
         found[_name(widths)] = runtime(directory, thread_count(run), device, spinning=True)
     return found
 

@@ -21,6 +21,7 @@ from compressor.models.classifier import Classifier
 from compressor.models.encoders.keys import LAYER_NEURONS, REMOVED_HEADS, UNPADDED_NEURONS
 from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.encoders.registry import layout_of_type
+from compressor.models.latency_table import Widths
 from compressor.models.loading import load_config, read_config
 from compressor.models.structure import (
     PRUNED_HEADS,
@@ -33,7 +34,7 @@ from compressor.models.transformers_versions import save_tokenizer
 from compressor.options import ExportConfig
 from compressor.options.export import precision_of
 from compressor.system.console import SilentProgress
-from exporters.graph_forms import write_graph
+from exporters.graph_forms import give_form, write_plain_graph
 from exporters.mixed import Quantized
 from exporters.openvino_ir import write_ir
 from exporters.quantize import fit_scales
@@ -160,18 +161,69 @@ def random_texts(count: int, length: int, seed: int) -> list[Encoded]:
     return [(row, [0] * length) for row in ids]
 
 
-def write_micro_artifact(
-    classifier: Classifier, directory: Path, config: ExportConfig, texts: list[Encoded], seed: int
-) -> None:
-    """Write the graph, configuration and tokenizer of an artifact, as `compress export` writes these.
+class MicroArtifacts:
+    """Writes micro models of one shape as artifacts: graph, configuration and tokenizer, as an export does.
+
+    Tracing a model takes seconds. Models without attention differ in the sizes of weights only, so the graph
+    of the widest of them, if it comes first, is cut for the others.
 
     Args:
-        directory: exists.
+        config: of the export.
         texts: fit the scales of int8-static.
     """
-    classifier.model.config.save_pretrained(directory)
-    save_tokenizer(classifier.tokenizer, directory)
-    exported = shrink(classifier)
+
+    def __init__(self, shape: DenseShape, config: ExportConfig, texts: list[Encoded], seed: int) -> None:
+        self._shape, self._config, self._texts, self._seed = shape, config, texts, seed
+        self._widest: bytes | None = None
+
+    def write(self, widths: Widths, directory: Path) -> None:
+        """Write a micro model into a directory, which exists."""
+        shape, graph = self._shape, directory / ARTIFACT_GRAPH
+        classifier = micro_classifier(shape, *widths, seed=self._seed)
+        classifier.model.config.save_pretrained(directory)
+        save_tokenizer(classifier.tokenizer, directory)
+        exported = shrink(classifier)
+        can_be_cut = widths.heads == 0 < widths.neurons and shape.neurons != shape.hidden_size
+        if can_be_cut and self._widest is not None:
+            graph.write_bytes(cut_neurons(self._widest, shape.layout, shape.neurons, widths.neurons))
+        else:
+            write_plain_graph(exported, graph, self._config)
+        if can_be_cut and widths.neurons == shape.neurons:
+            self._widest = graph.read_bytes()
+        _give_form(exported, directory, self._config, self._texts, self._seed)
+
+
+def cut_neurons(graph: bytes, layout: EncoderLayout, neurons: int, kept: int) -> bytes:
+    """Return a graph whose feed-forward parts have only the first `kept` of their neurons.
+
+    Args:
+        graph: plain; initializers have the names of PyTorch's parameters.
+        neurons: of each of its layers; unlike the width of the hidden states.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load_from_string(graph)
+    names = layout.linears
+    for tensor in model.graph.initializer:
+        place = layout.place_of(tensor.name)
+        if place is not None and place[1].rpartition(".")[0] in (names.neurons_in, names.neurons_out):
+            values = numpy_helper.to_array(tensor)
+            if neurons in values.shape:
+                cut = values.take(range(kept), axis=values.shape.index(neurons))
+                tensor.CopyFrom(numpy_helper.from_array(cut, tensor.name))
+    # The sizes of what flows between nodes have changed.
+    del model.graph.value_info[:]
+    found: bytes = onnx.shape_inference.infer_shapes(
+        model, check_type=True, strict_mode=True
+    ).SerializeToString()
+    return found
+
+
+def _give_form(
+    exported: Classifier, directory: Path, config: ExportConfig, texts: list[Encoded], seed: int
+) -> None:
+    """Give the plain graph of an artifact its precision, and the form of its runtime."""
     scales = None
     if precision_of(config) == "int8-static":
         scales = fit_scales(exported, texts, seed, SilentProgress())
@@ -180,6 +232,6 @@ def write_micro_artifact(
         quantize_rows(graph)
         return Quantized()
 
-    write_graph(exported, directory / ARTIFACT_GRAPH, config, scales, by_rows)
+    give_form(directory / ARTIFACT_GRAPH, config, scales, by_rows)
     if config.runtime == "openvino":
         write_ir(directory)

@@ -100,9 +100,12 @@ class CandidateFigures(QualityFigures):
     size_bytes: int = Field(ge=0)
     size_ratio: float = Field(ge=0)
     gates: list[GateResult]
-    quality_holds: bool = Field(description="Whether it holds all gates but those on cost.")
+    unsure: list[str] = Field(
+        description="Gates on quality that hold, but not with the confidence that the search asks for."
+    )
+    quality_holds: bool = Field(description="Whether it surely holds all gates but those on cost.")
     attacked: bool = Field(description="Whether the gates on attacks are among the results.")
-    holds: bool = Field(description="Whether it holds all gates.")
+    holds: bool = Field(description="Whether it holds all gates, those on quality surely.")
     seconds: float = Field(ge=0, description="Time that it took.")
     pruned: str | None = Field(
         description="Its classifier, in the folder of the candidates; null for the dense model."
@@ -117,8 +120,15 @@ class CandidateFigures(QualityFigures):
 
     @property
     def failed(self) -> list[GateResult]:
-        """Return the results of the gates that it does not hold."""
-        return failed_gates(self.gates)
+        """Return the results of the gates that it does not hold, or not surely."""
+        failed = failed_gates(self.gates)
+        return [result for result in self.gates if result in failed or result.gate in self.unsure]
+
+    @property
+    def problems(self) -> str:
+        """Return the metrics of the gates that it does not hold, or not surely."""
+        names = [f"{own.metric}{' (unsure)' if own.gate in self.unsure else ''}" for own in self.failed]
+        return ", ".join(dict.fromkeys(names))
 
 
 class SearchRecord(StageRecord):

@@ -88,7 +88,7 @@ def candidate_rows(record: SearchRecord) -> list[CandidateRow]:
             _marks(one, record),
             _candidate_cells(one, record),
             one.holds,
-            "hold" if one.holds else ", ".join(dict.fromkeys(result.metric for result in one.failed)),
+            "hold" if one.holds else one.problems,
         )
         for one in record.candidates
     ]
@@ -136,7 +136,7 @@ def obstacles(record: SearchRecord) -> list[Obstacle]:
             result.gate,
             gate_value(result),
             gate_limit(result),
-            f"{shortfall(result):.3g}",
+            "unsure" if result.status != "fail" else f"{shortfall(result):.3g}",
             _closest(result.gate, record.candidates),
         )
         for result in record.candidates[record.nearest].failed

@@ -38,7 +38,7 @@ from compressor.system.environment import describe_environment
 from compressor.system.files import atomic_directory, claims_output, write_json
 from compressor.validation.gates.baseline import prepare_gates
 from compressor.validation.gates.gates import parse_gates
-from compressor.validation.schema import Report
+from compressor.validation.schema import GateResult, Report
 
 # Of what a table predicts without any block; nothing that answers texts is as fast.
 HIGHEST_SHARE = 0.95
@@ -191,7 +191,7 @@ def _so_far(found: Sequence[CandidateFigures], job: SearchJob) -> str:
 def in_words(one: CandidateFigures) -> str:
     """Return the figures of a candidate in one line."""
     accuracy = f"score {one.task_score:.4f}" if one.accuracy is None else f"accuracy {one.accuracy:.2%}"
-    held = "holds the gates" if one.holds else "fails " + ", ".join(result.metric for result in one.failed)
+    held = "holds the gates" if one.holds else f"fails {one.problems}"
     return f"{one.speedup:.1f} times dense PyTorch, {one.size_bytes / 1e6:.1f} MB, {accuracy}, {held}"
 
 
@@ -236,8 +236,13 @@ def why_none(candidates: Sequence[CandidateFigures]) -> str:
     return (
         f"no candidate holds all gates ({', '.join(others)} {stand} in the way); nearest is candidate "
         f"{nearest.number} ({nearest.name}), short in {kind}: "
-        f"{'; '.join(result.sentence for result in nearest.failed)}"
+        f"{'; '.join(_sentence(result) for result in nearest.failed)}"
     )
+
+
+def _sentence(result: GateResult) -> str:
+    """What is wrong with a gate that does not hold, or not surely."""
+    return result.sentence if result.status == "fail" else f"{result.sentence}: it holds, but not surely"
 
 
 def recipe_of(job: SearchJob, chosen: CandidateFigures, store: CandidateStore, context: Context) -> Recipe:

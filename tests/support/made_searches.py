@@ -67,6 +67,7 @@ def candidate(
         "batch_disagreement": 0.0,
         "worst_batch_shift": 2e-7,
         "gates": gates,
+        "unsure": [],
         "quality_holds": drop <= 0.02,
         "attacked": drop <= 0.02,
         "holds": all(result.status == "pass" for result in gates),

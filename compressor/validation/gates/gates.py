@@ -38,6 +38,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 from compressor.errors import UserError, read_all
@@ -291,6 +292,22 @@ def _written(value: float) -> str:
     """The shortest text that is read as the same number."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
+
+
+def holds_surely(result: GateResult, confidence: float) -> bool:
+    """Return whether a gate holds with a one-sided confidence, by the interval of its figure.
+
+    The figure counts as normally distributed. Where it has no interval, that it holds is enough, and so it is
+    where a gate only warns or must be certain by itself.
+    """
+    gate = parse_gates([result.gate])[0]
+    if result.status == "fail" or result.interval is None or gate.warns or gate.certain:
+        return result.status != "fail"
+    deviation = (result.interval.high - result.interval.low) / (2 * NormalDist().inv_cdf(0.975))
+    reserve = NormalDist().inv_cdf(confidence) * deviation
+    if gate.comparison == "<=":
+        return result.value + reserve <= result.limit
+    return result.value - reserve >= result.limit
 
 
 def failed_gates(results: Iterable[GateResult]) -> list[GateResult]:

@@ -5,6 +5,7 @@ import itertools
 import json
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,17 +17,12 @@ from cli import execute
 from compressor.commands.search_tables import latency_tables
 from compressor.errors import UserError
 from compressor.models.batching import pad
-from compressor.models.latency_table import LatencyTable, read_latency_table
+from compressor.models.latency_table import LatencyTable, Widths, read_latency_table
 from compressor.options import ExportConfig, LatencyTableConfig, RunConfig
 from compressor.options.search import parse_shapes
-from compressor.search import latency
+from compressor.search import latency, micro_models
 from compressor.search.latency import ascending, block_times, head_levels, levels, neuron_levels
-from compressor.search.micro_models import (
-    micro_classifier,
-    random_texts,
-    read_shape,
-    write_micro_artifact,
-)
+from compressor.search.micro_models import MicroArtifacts, micro_classifier, random_texts, read_shape
 from compressor.system.console import SilentProgress
 from compressor.validation.schema import LatencyFigures
 from exporters.shrink import layer_widths, shrink
@@ -150,12 +146,36 @@ def test_a_micro_model_has_its_widths_in_all_layers(shape_dir):
 def test_a_micro_artifact_runs_and_answers_as_its_model(shape_dir, tmp_path, precision):
     from compressor.models.predictors import OnnxPredictor, TorchPredictor
 
-    classifier = micro_classifier(read_shape(str(shape_dir)), 2, 0, seed=0)
-    texts = random_texts(3, 9, 0)
-    write_micro_artifact(classifier, tmp_path, ExportConfig(precision=precision), texts, 0)
+    shape, texts = read_shape(str(shape_dir)), random_texts(3, 9, 0)
+    classifier = micro_classifier(shape, 2, 0, seed=0)
+    MicroArtifacts(shape, ExportConfig(precision=precision), texts, 0).write(Widths(2, 0), tmp_path)
     found = OnnxPredictor(tmp_path, 1).logits(pad(texts, 0))
     expected = TorchPredictor(classifier).logits(pad(texts, 0))
     np.testing.assert_allclose(found, expected, atol=1e-5 if precision == "fp32" else 0.02)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-static", "int8-dynamic"])
+def test_a_graph_that_is_cut_is_as_one_that_is_traced(shape_dir, tmp_path, monkeypatch, precision):
+    from compressor.models.predictors import OnnxPredictor
+
+    shape, texts = read_shape(str(shape_dir)), random_texts(3, 9, 0)
+    config = ExportConfig(precision=precision)
+    cut, traced = (MicroArtifacts(shape, config, texts, 0) for _ in range(2))
+    for name in ("widest", "cut", "traced"):
+        (tmp_path / name).mkdir()
+    cut.write(Widths(0, NEURONS), tmp_path / "widest")
+    with monkeypatch.context() as patch:
+        patch.setattr(micro_models, "write_plain_graph", None)
+        cut.write(Widths(0, 5), tmp_path / "cut")
+    traced.write(Widths(0, 5), tmp_path / "traced")
+
+    def described(name):
+        graph = onnx.load(tmp_path / name / "model.onnx").graph
+        weights = {tensor.name: (tuple(tensor.dims), tensor.data_type) for tensor in graph.initializer}
+        return weights, [node.op_type for node in graph.node]
+
+    assert described("cut") == described("traced") != described("widest")
+    assert OnnxPredictor(tmp_path / "cut", 1).logits(pad(texts, 0)).shape == (3, 2)
 
 
 # the whole ----------------------------------------------------------------------------------------

@@ -12,10 +12,18 @@ from made_reports import AGAINST, dropped_within_budgets, robustness, variant, w
 from compressor.errors import UserError
 from compressor.intervals import mean_interval, paired_interval, paired_mean_difference
 from compressor.options import ValidateConfig
-from compressor.validation.gates.gates import PREFIXES, REFERENCES, Bound, Gate, parse_gate, parse_gates
+from compressor.validation.gates.gates import (
+    PREFIXES,
+    REFERENCES,
+    Bound,
+    Gate,
+    holds_surely,
+    parse_gate,
+    parse_gates,
+)
 from compressor.validation.gates.metric import Measured
 from compressor.validation.gates.readings import METRICS
-from compressor.validation.schema import MeanAccuracyFigures, MeanDifferenceFigures, Variants
+from compressor.validation.schema import GateResult, MeanAccuracyFigures, MeanDifferenceFigures, Variants
 
 
 def timed(p50):
@@ -354,3 +362,31 @@ def test_no_attempted_attack_is_no_success(measured):
     variants = Variants(dense=dense, pruned=None, artifact=artifact)
     result = parse_gate("attack_success_rate_rise <= 0").judge(Measured(variants, 0.6))
     assert result.value == -0.5
+
+
+def result_of(gate, value, low, high, limit):
+    interval = None if low is None else {"low": low, "high": high}
+    status = "fail" if (value > limit) == ("<=" in gate) and value != limit else "pass"
+    return GateResult(
+        gate=gate, metric="accuracy_drop", place=None, value=value, interval=interval, bound="<= 0.02",
+        limit=limit, status=status, note=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gate", "value", "ends", "confidence", "holds"),
+    [
+        # A deviation of 0.005: the figure is 1.0 of them below its limit, that is 84 %.
+        ("accuracy_drop <= 0.02", 0.015, (0.0052, 0.0248), 0.84, True),
+        ("accuracy_drop <= 0.02", 0.015, (0.0052, 0.0248), 0.85, False),
+        ("accuracy_drop <= 0.02", 0.02, (0.01, 0.03), 0.5, True),
+        ("accuracy_drop <= 0.02", 0.021, (0.011, 0.031), 0.5, False),
+        ("accuracy_drop >= 0.02", 0.025, (0.0152, 0.0348), 0.84, True),
+        ("accuracy_drop >= 0.02", 0.025, (0.0152, 0.0348), 0.85, False),
+        ("accuracy_drop <= 0.02", 0.0199, (None, None), 0.99, True),
+        ("warn: accuracy_drop <= 0.02", 0.0199, (0.0, 0.04), 0.99, True),
+        ("certain: accuracy_drop <= 0.02", 0.0199, (0.0, 0.04), 0.99, True),
+    ],
+)
+def test_a_gate_holds_with_a_confidence_by_its_interval(gate, value, ends, confidence, holds):
+    assert holds_surely(result_of(gate, value, *ends, 0.02), confidence) is holds
