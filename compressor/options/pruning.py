@@ -101,7 +101,7 @@ class AdaptiveConfig(SubstitutionResourcesConfig):
         None,
         min_length=2,
         description="Peak learning rates to choose from, in place of --distillation-rate: each is tried for "
-        "a fifth of the steps, and the one that ends with the lowest divergence on held-out texts is used.",
+        "a fifth of the steps, and the one that ends with the lowest loss on held-out texts is used.",
     )
     distillation_substituted_share: float = Field(
         0.0,

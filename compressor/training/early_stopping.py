@@ -27,7 +27,6 @@ class BestWeights:
         start: loss before the first step.
         lowest: loss of the weights that are kept.
         step: training steps after which these were reached; 0 is the start.
-        last: loss at the last evaluation.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class BestWeights:
         self._checkpoint = checkpoint or NoCheckpoint()
         self._name = name
         self._best: dict[str, Tensor] = {}
-        self.start = self.lowest = self.last = math.inf
+        self.start = self.lowest = math.inf
         self.step = 0
 
     def begin(self, model: nn.Module) -> None:
@@ -77,7 +76,7 @@ class BestWeights:
 
     def _consider(self, model: nn.Module, done: int) -> bool:
         """Keep the model's weights if they are the best so far; return whether they are."""
-        loss = self.last = self._measured()
+        loss = self._measured()
         # A resumed training may hold a later best than its step: of equal losses the earlier one counts.
         if not (loss, done) < (self.lowest, self.step):
             return False

@@ -38,7 +38,7 @@ NOT_RUN = {
     "pip install ./compress-extras": "makes an environment; see tests/test_plugins.py",
     "compress prune runs/quickstart/dense --algorithm tempered": "needs that package",
     "compress attack runs/quickstart/artifact --attack swaps": "needs that package",
-    "compress export runs/quickstart/pruned --runtime one-by-one": "needs that package",
+    "compress export runs/quickstart/dense --runtime one-by-one": "needs that package",
 }
 
 

@@ -6,14 +6,17 @@ hidden states (Jiao et al., 2020), on the calibration texts, long ones in window
 pieces. What a robust model says to a text it can be taught to say also where an attacker has replaced words.
 
 A distillation may also do harm: where steps are many, the rate is high or texts are few, the model learns the
-texts and not the teacher. So its weights are those of the lowest divergence from the dense model's answers on
-held-out texts among ten evaluations, the start included. No label is needed for that.
+texts and not the teacher. So the weights are chosen on held-out texts, among ten evaluations and the start:
+the ones of the lowest loss, of those whose answers diverge no more from the dense model's than at the start.
+The divergence alone tells less. Where the dense model was trained on the texts it is sure of nearly all of
+them, and what a few others say decides. No label is needed for any of this.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,30 +24,31 @@ import torch
 from torch import Tensor
 
 from compressor.data.texts import TextData
-from compressor.models.batching import Encoded
+from compressor.models.batching import Encoded, pad, sorted_batches
 from compressor.models.classifier import Classifier
-from compressor.models.predictors import TorchPredictor, predict_encoded
+from compressor.models.encoders.inputs import MASK
+from compressor.models.onednn import onednn_linears
 from compressor.system.checkpoint import NoCheckpoint
 from compressor.training.checkpoint import TrainingCheckpoint
 from compressor.training.early_stopping import BestWeights
 from compressor.training.loop import TrainingSet, train
-from compressor.training.losses import answer_divergence
+from compressor.training.losses import answer_divergence, distillation_loss, hidden_distance
 from compressor.training.schedule import Schedule
+from compressor.training.teacher import HiddenStates, ask_teacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from compressor.training.substitution import Substitution
-    from compressor.training.teacher import HiddenStates
 
 BATCH_SIZE = 32
 # What 300 to 400 steps see once; a thousand see each text about three times.
 TOKENS = 2**18
 TEMPERATURE = 2.0
-# Hidden states have a mean square of about a third.
-HIDDEN_WEIGHT = 3.0
-# Texts that weights are chosen by: as many as half a dozen steps see, or an eighth of few.
-HELD_OUT, HELD_OUT_SHARE = 256, 8
+# Hidden states have a mean square of about a third, and pruned models differ in a thirtieth of that.
+HIDDEN_WEIGHT = 30.0
+# Texts that weights are chosen by: as many as a dozen steps see, or an eighth of few.
+HELD_OUT, HELD_OUT_SHARE = 512, 8
 EVALUATIONS = 10
 PART, BEST_PART = "distillation", "distillation-best"
 
@@ -60,14 +64,14 @@ class Distillation:
         divergence: that of the weights that were kept.
         kept_step: training steps after which these were reached; 0 where no evaluation was better than the
             start, which is what was kept.
-        last_divergence: that after the last step.
+        loss: on held-out texts after the last step, what a training step minimizes.
     """
 
     held_out_examples: int
     divergence_before: float
     divergence: float
     kept_step: int
-    last_divergence: float
+    loss: float
 
 
 def split_texts(data: TextData, count: int, seed: int) -> tuple[TextData, TextData]:
@@ -107,7 +111,7 @@ def distill(
 ) -> Distillation:
     """Train the pruned model in place; embeddings, which are never pruned, stay the dense model's.
 
-    The model ends with the weights of the lowest divergence on `held_out`, see the module.
+    The model ends with the weights that `held_out` chooses, see the module.
 
     Args:
         texts: nothing is known of but what the dense model makes of them.
@@ -134,7 +138,8 @@ def distill(
     logits, states = answers or (None, None)
     kept = checkpoint or NoCheckpoint()
     interval = max(1, -(-steps // EVALUATIONS))
-    best = BestWeights(_divergence(classifier, dense, held_out), interval, kept, BEST_PART)
+    measured = _HeldOut(classifier, dense, held_out, schedule)
+    best = BestWeights(measured.loss, interval, kept, BEST_PART)
     embeddings = classifier.layout.embeddings(classifier.model)
     embeddings.requires_grad_(False)
     try:
@@ -152,16 +157,18 @@ def distill(
             )
     finally:
         embeddings.requires_grad_(True)
-    return Distillation(len(held_out), best.start, best.lowest, best.step, best.last)
+    start, last = measured.start, measured.last
+    found = start if best.step == 0 else measured.measure()[1]
+    return Distillation(len(held_out), start, found, best.step, last)
 
 
 def fastest_rate(
     model: PreTrainedModel, rates: Sequence[float], run: Callable[[float], Distillation]
 ) -> tuple[float, dict[str, float]]:
-    """Return the learning rate whose short run ends with the lowest divergence, and that of each rate.
+    """Return the learning rate whose short run ends with the lowest loss on held-out texts, and that of each.
 
-    The divergence at the end counts, and not the lowest on the way: that may be the start's for all rates.
-    The model is left as it was.
+    The end counts, and not the best on the way: that may be the start for all rates. The model is left as it
+    was.
 
     Args:
         run: distills the model in place for some steps with a peak rate.
@@ -169,22 +176,52 @@ def fastest_rate(
     start = {name: value.clone() for name, value in model.state_dict().items()}
     found = {}
     for rate in rates:
-        found[rate] = run(rate).last_divergence
+        found[rate] = run(rate).loss
         model.load_state_dict(start)
     return min(found, key=lambda rate: found[rate]), {f"{rate:g}": own for rate, own in found.items()}
 
 
-def _divergence(
-    classifier: Classifier, dense: PreTrainedModel, held_out: Sequence[Encoded]
-) -> Callable[[], float]:
-    """A function that measures how far the classifier, as it is then, is from the dense model's answers."""
+class _HeldOut:
+    """Measures how far a classifier, as it is then, is from the dense model on held-out texts.
 
-    def logits(model: PreTrainedModel) -> Tensor:
-        predictor = TorchPredictor(replace(classifier, model=model))
-        return torch.from_numpy(predict_encoded(predictor, held_out, BATCH_SIZE))
+    Attributes:
+        start: divergence of the first measurement.
+        last: loss of the last one.
+    """
 
-    expected = logits(dense)
-    return lambda: float(answer_divergence(expected, logits(classifier.model)))
+    def __init__(
+        self, classifier: Classifier, dense: PreTrainedModel, texts: Sequence[Encoded], schedule: Schedule
+    ) -> None:
+        self._classifier, self._texts, self._schedule = classifier, texts, schedule
+        self._padding = int(classifier.tokenizer.pad_token_id)
+        self._logits, self._states = ask_teacher(dense, texts, self._padding)
+        self.start = self.last = math.inf
+
+    def loss(self) -> float:
+        """Return the loss; infinite where the answers diverge more than at the first measurement."""
+        self.last, divergence = self.measure()
+        if not math.isfinite(self.start):
+            self.start = divergence
+        return self.last if divergence <= self.start else math.inf
+
+    @torch.no_grad()
+    def measure(self) -> tuple[float, float]:
+        """Return the loss of a training step, and the divergence of the answers, both of all texts."""
+        model, device = self._classifier.model, self._classifier.device
+        logits, words, distance = torch.empty_like(self._logits), 0, 0.0
+        with onednn_linears(model):
+            for batch in sorted_batches(self._texts, BATCH_SIZE):
+                inputs = pad([self._texts[place] for place in batch], self._padding, device)
+                output = model(**inputs, output_hidden_states=True)
+                logits[batch] = output.logits.float().cpu()
+                mask, expected = inputs[MASK], self._states.at(batch, device)
+                count = int(mask.sum())
+                distance += count * float(hidden_distance(output.hidden_states[1:], expected, mask))
+                words += count
+        labels = torch.zeros(len(logits), dtype=torch.float32 if logits.shape[1] == 1 else torch.int64)
+        loss = float(distillation_loss(logits, labels, self._logits, self._schedule))
+        loss += self._schedule.hidden_weight * distance / words
+        return loss, float(answer_divergence(self._logits, logits))
 
 
 def readable(texts: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase) -> TextData:

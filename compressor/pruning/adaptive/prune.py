@@ -154,7 +154,7 @@ def _distill(
     )
     if found.kept_step == 0:
         progress.log(
-            "Distillation: no evaluation was nearer to the dense model than the start, so its weights are "
+            "Distillation: no evaluation was better than the start on held-out texts, so its weights are "
             "kept; try a lower --distillation-rate, or more texts"
         )
     else:
@@ -202,7 +202,7 @@ def _rate(
         )
         part = Part({}, {"rate": rate, "divergences": divergences})
         job.checkpoint.save(RACE, part)
-    progress.log(f"Learning rate {part.facts['rate']:g}: its short run ends with the lowest divergence")
+    progress.log(f"Learning rate {part.facts['rate']:g}: its short run ends with the lowest loss")
     return part.facts["rate"], {"distillation_race": part.facts}
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from compressor.models.predictors import TorchPredictor, predict
 from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
 from compressor.pruning.adaptive.distillation import (
     Distillation,
+    _HeldOut,
     distill,
     fastest_rate,
     readable,
@@ -33,7 +35,8 @@ from compressor.system.context import Context
 from compressor.training import checkpoint as training_checkpoint
 from compressor.training.gradient_substitution import GradientSubstitution
 from compressor.training.loop import apply_masks
-from compressor.training.losses import answer_divergence
+from compressor.training.losses import answer_divergence, distillation_loss, hidden_distance
+from compressor.training.schedule import Schedule
 
 LENGTH = 32
 
@@ -63,8 +66,8 @@ def distilled(directory, data, seed=0, steps=12, rate=5e-4):
 def last_weights(monkeypatch):
     """Every evaluation is better than the ones before, so that the weights of the last step are kept."""
     count = itertools.count()
-    falling = "compressor.pruning.adaptive.distillation._divergence"
-    monkeypatch.setattr(falling, lambda *models_and_texts: lambda: -float(next(count)))
+    falling = "compressor.pruning.adaptive.distillation._HeldOut.loss"
+    monkeypatch.setattr(falling, lambda held_out: -float(next(count)))
 
 
 def answers(classifier, data):
@@ -146,7 +149,7 @@ def test_numbers_are_learnt_too(regression_dir, numbered_pairs):
     data = load_text_data(str(numbered_pairs / "train.tsv"), ColumnsConfig(), "train", label_names=["number"])
     dense = load_classifier(str(regression_dir))
     before, _ = zeroed(regression_dir)
-    after, _, _ = distilled(regression_dir, data)
+    after, _, _ = distilled(regression_dir, data, steps=40)
     near, far = (np.abs(answers(c, data) - answers(dense, data)).mean() for c in (after, before))
     assert near < 0.8 * far
 
@@ -206,6 +209,32 @@ def test_it_never_ends_further_from_the_dense_model_on_held_out_texts(small_clas
     assert found.divergence_before == pytest.approx(before, rel=1e-4)
 
 
+def test_held_out_texts_are_measured_by_loss_and_divergence(small_classifier_dir, quotes):
+    classifier, _ = zeroed(small_classifier_dir)
+    dense, data = load_classifier(str(small_classifier_dir)).model, quotes.select(range(40))
+    encoded = encode(classifier.tokenizer, data, LENGTH)
+    schedule = Schedule(1, 1e-3, 8, distillation_weight=1.0, distillation_temperature=2.0, hidden_weight=30.0)
+    held_out = _HeldOut(classifier, dense, encoded, schedule)
+    batch = pad(encoded, classifier.tokenizer.pad_token_id)
+    with torch.no_grad():
+        own, other = (model(**batch, output_hidden_states=True) for model in (classifier.model, dense))
+    mask, labels = batch["attention_mask"], torch.zeros(40, dtype=torch.int64)
+    distance = hidden_distance(own.hidden_states[1:], other.hidden_states[1:], mask)
+    expected = distillation_loss(own.logits, labels, other.logits, schedule) + 30.0 * distance
+    loss, found = held_out.measure()
+    assert loss == pytest.approx(float(expected), rel=1e-3)
+    assert found == pytest.approx(divergence(classifier, small_classifier_dir, data), rel=1e-3)
+
+
+def test_weights_of_a_lower_loss_whose_answers_diverge_more_are_not_kept(monkeypatch):
+    measured = iter([(3.0, 0.2), (1.0, 0.3), (2.0, 0.2), (4.0, 0.1)])
+    held_out = object.__new__(_HeldOut)
+    held_out.start = held_out.last = math.inf
+    monkeypatch.setattr(_HeldOut, "measure", lambda _: next(measured))
+    assert [held_out.loss() for _ in range(4)] == [3.0, math.inf, 2.0, 4.0]
+    assert (held_out.start, held_out.last) == (0.2, 4.0)
+
+
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_a_stopped_one_keeps_the_same_best_weights(small_classifier_dir, quotes, tmp_path, monkeypatch, stop):
     """Weights in the middle are the best; the training stops before them and after them."""
@@ -223,8 +252,17 @@ def test_a_stopped_one_keeps_the_same_best_weights(small_classifier_dir, quotes,
         return StopBefore(stop).track(steps, "")
 
     monkeypatch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
+    whole, losses = _HeldOut.measure, []
+
+    def measured(held_out):
+        losses.append(whole(held_out)[0])
+        # The loss of the third step is the best.
+        return (losses[-1] if len(losses) < 8 else abs(losses[-1] - losses[3])), 0.0
+
+    monkeypatch.setattr(_HeldOut, "measure", measured)
+    found(NoCheckpoint(), iter)
     expected, weights = found(NoCheckpoint(), iter)
-    assert 0 < expected.kept_step < 6
+    assert expected.kept_step == 3
     checkpoint = Checkpoint(tmp_path / "progress")
     with pytest.raises(StoppedError):
         found(checkpoint, stopped)
@@ -236,7 +274,14 @@ def test_a_stopped_one_keeps_the_same_best_weights(small_classifier_dir, quotes,
 
 @pytest.mark.parametrize(
     ("rows", "count", "drawn", "held"),
-    [(400, 100, 100, 256), (120, 100, 100, 20), (100, 100, 88, 12), (105, 100, 88, 12), (2, 100, 1, 1)],
+    [
+        (700, 100, 100, 512),
+        (400, 100, 100, 300),
+        (120, 100, 100, 20),
+        (100, 100, 88, 12),
+        (105, 100, 88, 12),
+        (2, 100, 1, 1),
+    ],
 )
 def test_weights_are_chosen_by_texts_that_nothing_was_fitted_to(rows, count, drawn, held):
     data = TextData([f"text {row}" for row in range(rows)], None, None, ["a", "b"], "made")
