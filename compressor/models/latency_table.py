@@ -143,6 +143,11 @@ class LatencyTable(BaseModel):
         """Return what each encoder layer of the dense model has."""
         return [Widths(self.heads, self.neurons)] * self.layers
 
+    @property
+    def narrowest_widths(self) -> list[Widths]:
+        """Return the fewest heads and neurons of a model that has some of both in each encoder layer."""
+        return [Widths(self.attention.widths[1], self.feed_forward.widths[1])] * self.layers
+
     def dense_errors(self) -> NDArray[np.float64]:
         """Return by what share the prediction for the dense model is off at each shape, `(shapes,)` float64.
 

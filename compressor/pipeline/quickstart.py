@@ -41,8 +41,8 @@ SPLIT_SEED = 0
 SEARCH_MINUTES = 6.0
 SEARCH_GATES = [
     "dense_over_majority >= 0.05",
-    "accuracy_drop <= 0.02",
-    "accuracy_under_attack_drop <= 0.05",
+    "accuracy_drop <= 0.025",
+    "warn: accuracy_under_attack_drop <= 0.05",
     "batch_disagreement <= 0",
     "worst_batch_shift <= 1e-4",
 ]
@@ -101,7 +101,10 @@ def search_recipe(data: Path, attack: AttackConfig, run: RunConfig) -> Recipe:
         update={
             "data": recipe.data.model_copy(update={"selection": str(data / "selection.tsv")}),
             "search": SearchConfig(
-                budget_minutes=SEARCH_MINUTES, calibration_examples=512, recovery_steps=300
+                budget_minutes=SEARCH_MINUTES,
+                calibration_examples=512,
+                recovery_steps=600,
+                recovery_rates=[2e-4, 4e-4],
             ),
             "validate_": ValidateConfig(
                 gates=SEARCH_GATES, latency_rounds=10, latency_seconds=10, footprint=False

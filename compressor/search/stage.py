@@ -148,6 +148,7 @@ def _candidates(
     for path, table in tables.items():
         low = table.speedup(table.predicted_ms(table.dense_widths))
         high = HIGHEST_SHARE * table.speedup(table.predicted_ms([]))
+        narrow = table.speedup(table.predicted_ms(table.narrowest_widths))
         target: float | None = None
         tried: list[Tried] = []
         while True:
@@ -160,9 +161,13 @@ def _candidates(
             log(f"Candidate {one.number}: {in_words(one)}")
             if target is None and not one.quality_holds:
                 break
+            first = None
             if target is not None:
                 tried.append(Tried(target, one.quality_holds))
-            target = next_speedup(tried, low, high, job.config.closeness)
+            else:
+                # Half way to what has next to nothing in each layer, beyond which few models hold gates.
+                first = next_speedup([], low, min(narrow, high), job.config.closeness)
+            target = first or next_speedup(tried, low, high, job.config.closeness)
             if target is None:
                 break
     return found, "the fastest speed that holds the gates is known closely enough"

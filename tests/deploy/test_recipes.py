@@ -19,6 +19,7 @@ def test_none_is_missing():
         "max-sparsity",
         "nightly",
         "robust",
+        "search",
         "tensorrt-2-4",
     }
 

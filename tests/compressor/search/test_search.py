@@ -6,8 +6,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 from made_latency_tables import table_for
 
+from cli import execute
 from compressor.config.recipe import Recipe, load_recipe
 from compressor.errors import GateFailed, UserError
 from compressor.models.manifest import verify_directory
@@ -246,6 +248,8 @@ def test_a_recipe_can_search(recipe, tmp_path, monkeypatch):
     assert (tmp_path / "run/report.html").read_bytes() == (
         tmp_path / "run/search/report/report.html"
     ).read_bytes()
+    # Where the artifact of other recipes is.
+    assert not verify_directory(tmp_path / "run/artifact").problems
     monkeypatch.setattr("compressor.pipeline.stage_runs.search_directory", None)
     assert run_it(recipe, tmp_path / "run") == report
 
@@ -254,6 +258,28 @@ def test_a_recipe_whose_search_finds_nothing_fails_by_its_gates(recipe, tmp_path
     recipe["validate"]["gates"] = ["accuracy >= 0.999"]
     with pytest.raises(GateFailed, match="nearest is candidate 0"):
         run_it(recipe, tmp_path / "run")
+    assert not (tmp_path / "run/artifact").exists()
+
+
+def test_an_artifact_of_a_search_before_goes_if_nothing_holds_the_gates(recipe, tmp_path):
+    recipe["search"]["confidence"] = 0.5
+    run_it(recipe, tmp_path / "run")
+    assert (tmp_path / "run/artifact/manifest.json").is_file()
+    recipe["validate"]["gates"] = ["accuracy >= 0.999"]
+    with pytest.raises(GateFailed):
+        run_it(recipe, tmp_path / "run")
+    assert not (tmp_path / "run/artifact").exists()
+
+
+def test_a_run_that_searched_prints_its_candidates_and_the_outcome(recipe, tmp_path, capfd):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    arguments = ["run", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path / "run")]
+    assert execute(arguments) == 0
+    printed = capfd.readouterr().out
+    assert "Candidates, on the selection texts" in printed
+    assert "Chosen artifact, on the test texts" in printed
+    assert execute([*arguments, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["verdict"] == "pass"
 
 
 @pytest.mark.parametrize(
