@@ -38,7 +38,7 @@ DEPLOY = "Export and deploy"
 COMMANDS = {
     "quickstart": Lazy(
         "running.quickstart",
-        "Run all stages on packaged data: fine-tune MiniLM, find its fastest artifact, validate it.",
+        "Run all stages on packaged data: fine-tune MiniLM on critic quotes, prune, attack, validate.",
         START,
     ),
     "run": Lazy(

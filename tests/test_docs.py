@@ -72,7 +72,7 @@ def folder_after(tmp_path_factory: pytest.TempPathFactory, programs: None):
                 folder.mkdir()
                 (folder / "deploy").symlink_to(ROOT / "deploy")
                 shutil.copytree(encoder, folder / "models" / "my-encoder")
-                lines = [Line("compress quickstart --prune --output runs/quickstart")]
+                lines = [Line("compress quickstart --output runs/quickstart")]
             else:
                 shutil.copytree(after(GOES_ON_FROM.get(page)), folder, symlinks=True)
                 lines = [line for line in lines_of(page) if line.is_run]

@@ -72,27 +72,24 @@ def quickstart(
             help="Directory of the run; stages of an earlier run are reused if they are up to date.",
         ),
     ] = Path("runs/quickstart"),
-    prune: Annotated[
+    search: Annotated[
         bool,
         typer.Option(
-            "--prune",
-            help="Do not search: prune once, with the options of pruning.",
+            "--search",
+            rich_help_panel="Instead of pruning",
+            help="Search for the fastest int8 artifact that holds the gates; takes no options of pruning.",
         ),
     ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Run all stages on packaged data: fine-tune MiniLM, find its fastest artifact, validate it.
-
-    The fastest int8 artifact that holds gates on accuracy, attacks and batches is searched for. With --prune
-    the model is pruned once instead, exported and validated.
-    """
+    """Run all stages on packaged data: fine-tune MiniLM on critic quotes, prune, attack, validate."""
     from compressor.pipeline.quickstart import quickstart_recipe, run_quickstart, search_recipe
 
     data = output.absolute() / "data"
-    if not prune and options != PruneConfig():
-        raise UserError("the search decides how the model is pruned; add --prune to prune with these options")
-    recipe = quickstart_recipe(data, options, attacked, run) if prune else search_recipe(data, attacked, run)
+    if search and options != PruneConfig():
+        raise UserError("search: decides how the model is pruned; leave the options of pruning out")
+    recipe = search_recipe(data, attacked, run) if search else quickstart_recipe(data, options, attacked, run)
     with results_only(as_json):
         report = run_quickstart(output, recipe, force=force, progress=terminal_progress())
     _print_run(as_json, recipe, report, output)
