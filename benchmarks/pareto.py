@@ -64,6 +64,7 @@ class Bench:
     recovery: Mapping[str, Any]
     run: RunConfig
     shared: SharedWork
+    unstructured: bool
 
     def context(self, name: str, seed: int = 0) -> Context:
         """Of a stage that writes into a directory of the folder."""
@@ -115,7 +116,7 @@ def plan(
     bench: Bench, targets: Sequence[float], seeds: int
 ) -> Iterator[tuple[str, float | None, int, dict[str, Any]]]:
     """Method, target, seed and prune options of each model, those that decide first."""
-    unstructured = {"pattern": "unstructured", "sparsity": 0.75, "adaptive": dict(bench.recovery)}
+    zeroed = {"pattern": "unstructured", "sparsity": 0.75, "adaptive": dict(bench.recovery)}
     for seed in range(seeds):
         for target in targets:
             goal = {"speedup": target, "latency_table": str(bench.table_file)}
@@ -124,7 +125,8 @@ def plan(
             if share is not None:
                 uniform = {"pattern": "structured", "sparsity": share, "adaptive": dict(bench.recovery)}
                 yield "uniform", target, seed, uniform
-        yield "unstructured 75 %", None, seed, unstructured
+        if bench.unstructured:
+            yield "unstructured 75 %", None, seed, zeroed
 
 
 def figures(
@@ -221,6 +223,9 @@ def main(
     threads: Annotated[int, typer.Option(help="Threads of every variant; 0 takes all cores.")] = 0,
     rounds: Annotated[int, typer.Option(help="Timed runs of each variant and shape, at least.")] = 15,
     output: Annotated[Path, typer.Option(help="Result as JSON.")] = RESULTS / "pareto.json",
+    unstructured: Annotated[
+        bool, typer.Option(help="Zero 75 % of the weights as well, which is no faster.")
+    ] = True,
     quick: Annotated[
         bool, typer.Option("--quick", help="One target and seed, 20 steps of recovery.")
     ] = False,
@@ -237,16 +242,17 @@ def main(
     names = load_classifier(dense).label_names
     texts = load_text_data(test, ColumnsConfig(max_length=max_length), "test", label_names=names)
     bench = Bench(
-        dense,
-        calibration,
-        texts,
-        file,
-        read_latency_table(file),
-        folder,
-        max_length,
-        recovery,
-        run,
-        SharedWork(),
+        dense=dense,
+        calibration=calibration,
+        test=texts,
+        table_file=file,
+        table=read_latency_table(file),
+        folder=folder,
+        max_length=max_length,
+        recovery=recovery,
+        run=run,
+        shared=SharedWork(),
+        unstructured=unstructured,
     )
     rows, predictors = figures(bench, wanted[:1] if quick else wanted, 1 if quick else seeds)
     ms = timed(bench, predictors, 3 if quick else rounds)

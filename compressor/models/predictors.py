@@ -138,8 +138,8 @@ class OnnxPredictor(ArtifactPredictor):
     Args:
         directory: holds `model.onnx`, `config.json` and the tokenizer.
         threads: of one operator; operators run one after the other.
-        spinning: whether idle threads spin for a while before they sleep, which is ONNX Runtime's own default
-            and what a server has. Not where PyTorch works on the same cores in turn: they would slow it down.
+        spinning: whether threads that wait for work during a run spin before they sleep, which is ONNX
+            Runtime's own default and what a server has. They stop at the end of the run.
         device: "cpu", or "cuda", for which the session must really run on PyTorch's current CUDA device.
         lengths: tokens of the inputs that it is to take, by the name of their option.
 
@@ -166,6 +166,8 @@ class OnnxPredictor(ArtifactPredictor):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        # Only during a run: otherwise the threads take a core for a while from whatever runs next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
         try:
             self._session = onnxruntime.InferenceSession(

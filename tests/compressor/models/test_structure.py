@@ -317,6 +317,13 @@ def stages(small_classifier_dir, critic_quotes, tmp_path_factory):
     return pruned, artifact, record, manifest
 
 
+def test_threads_do_not_spin_after_a_run(stages):
+    """They would take a core from what runs next, and make its time a matter of chance."""
+    options = OnnxPredictor(stages[1], threads=2, spinning=True)._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 def test_the_smaller_model_is_exported_with_parity(stages, small_classifier_dir, few_quotes):
     pruned, artifact, record, manifest = stages
     assert record["pattern"] == "structured"
