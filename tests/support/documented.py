@@ -34,6 +34,7 @@ NOT_RUN = {
     "compress run deploy/recipes/glue-sst2.yaml": "takes model and data from the hub",
     "compress search ": "makes several candidates; see tests/compressor/search/test_search.py",
     "compress latency-table models/my-classifier": "as docs/how-to/latency-table.md, which is run",
+    "compress run deploy/recipes/search.yaml ": "makes several candidates, as the one above",
     "compress run runs/search/recipe.yaml": "a search writes it; see tests/compressor/search/test_search.py",
     "pip install ./compress-extras": "makes an environment; see tests/test_plugins.py",
     "compress prune runs/quickstart/dense --algorithm tempered": "needs that package",

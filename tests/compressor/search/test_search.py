@@ -184,7 +184,7 @@ def test_attacks_are_made_only_where_the_other_gates_hold_and_on_the_dense_model
 
 def test_a_candidate_that_holds_the_gates_by_chance_is_not_chosen(search):
     drop = search(LOOSE).candidates[0].gates[0]
-    bound = f"accuracy_drop <= {drop.value + 1e-6:.6f}"
+    bound = str(parse_gates([f"accuracy_drop <= {drop.value + 1e-6}"])[0])
     sure, unsure = (search([bound], candidates=1, confidence=share).candidates[0] for share in (0.5, 0.99))
     assert (sure.holds, sure.unsure) == (True, [])
     assert (unsure.holds, unsure.quality_holds, unsure.unsure) == (False, False, [bound])
