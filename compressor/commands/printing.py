@@ -76,23 +76,30 @@ def print_report(as_json: bool, report: Report, output: Path) -> None:
 
 
 def print_search(as_json: bool, record: SearchRecord) -> None:
-    from compressor.commands.search_tables import candidates_table, outcome_table
-    from compressor.search.record import PAGE
     from compressor.validation.gates.gates import failed_gates
 
-    print_result(as_json, record.model_dump(mode="json"), "" if as_json else candidates_table(record))
-    if record.chosen is not None and not as_json:
-        print_result(False, None, outcome_table(record))
-    if not as_json:
-        print_result(False, None, f"Page: {record.path / PAGE}")
+    if as_json:
+        print_result(True, record.model_dump(mode="json"), "")
+    else:
+        _print_candidates(record)
     if record.chosen is None:
         raise GateFailed(record.reason)
-    if not as_json:
-        report = record.path / "report/report.html"
-        print_result(False, None, f"Artifact: {record.path / 'artifact'}; report: {report}")
     failed = [result.sentence for result in failed_gates(record.test_gates)]
     if failed:
         raise GateFailed(f"on the test texts: {'; '.join(failed)}")
+
+
+def _print_candidates(record: SearchRecord) -> None:
+    from compressor.commands.search_tables import candidates_table, outcome_table
+    from compressor.search.record import ARTIFACT, PAGE, REPORT_FOLDER
+
+    print_result(False, None, candidates_table(record))
+    if record.chosen is not None:
+        print_result(False, None, outcome_table(record))
+    print_result(False, None, f"Page: {record.path / PAGE}")
+    if record.chosen is not None:
+        report = record.path / REPORT_FOLDER / "report.html"
+        print_result(False, None, f"Artifact: {record.path / ARTIFACT}; report: {report}")
 
 
 @contextmanager

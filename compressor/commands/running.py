@@ -101,6 +101,6 @@ def _print_run(as_json: bool, recipe: Recipe, report: Report, output: Path) -> N
         from compressor.pipeline.keys import SEARCH
         from compressor.search.record import read_search
 
-        print_search(as_json, read_search(output / SEARCH))
+        print_search(False, read_search(output / SEARCH))
     else:
         print_report(as_json, report, output)

@@ -119,7 +119,7 @@ class CandidateFigures(QualityFigures):
         return "dense, exported" if self.target is None else f"{self.target:.3g}x"
 
     @property
-    def failed(self) -> list[GateResult]:
+    def not_held(self) -> list[GateResult]:
         """Return the results of the gates that it does not hold, or not surely."""
         failed = failed_gates(self.gates)
         return [result for result in self.gates if result in failed or result.gate in self.unsure]
@@ -127,7 +127,7 @@ class CandidateFigures(QualityFigures):
     @property
     def problems(self) -> str:
         """Return the metrics of the gates that it does not hold, or not surely."""
-        names = [f"{own.metric}{' (unsure)' if own.gate in self.unsure else ''}" for own in self.failed]
+        names = [f"{own.metric}{' (unsure)' if own.gate in self.unsure else ''}" for own in self.not_held]
         return ", ".join(dict.fromkeys(names))
 
 

@@ -139,7 +139,7 @@ def obstacles(record: SearchRecord) -> list[Obstacle]:
             "unsure" if result.status != "fail" else f"{shortfall(result):.3g}",
             _closest(result.gate, record.candidates),
         )
-        for result in record.candidates[record.nearest].failed
+        for result in record.candidates[record.nearest].not_held
     ]
 
 

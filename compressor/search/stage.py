@@ -229,19 +229,19 @@ def nearest_to_gates(candidates: Sequence[CandidateFigures]) -> CandidateFigures
     cheap = [one for one in candidates if one.quality_holds]
     if cheap:
         return max(cheap, key=lambda one: one.speedup)
-    return min(candidates, key=lambda one: (len(one.failed), -one.task_score))
+    return min(candidates, key=lambda one: (len(one.not_held), -one.task_score))
 
 
 def why_none(candidates: Sequence[CandidateFigures]) -> str:
     """Return which gates stand in the way, and the candidate that is nearest to all of them."""
     nearest = nearest_to_gates(candidates)
     kind = "speed or size" if nearest.quality_holds else "quality"
-    others = sorted({result.metric for one in candidates for result in one.failed})
+    others = sorted({result.metric for one in candidates for result in one.not_held})
     stand = "stands" if len(others) == 1 else "stand"
     return (
         f"no candidate holds all gates ({', '.join(others)} {stand} in the way); nearest is candidate "
         f"{nearest.number} ({nearest.name}), short in {kind}: "
-        f"{'; '.join(_sentence(result) for result in nearest.failed)}"
+        f"{'; '.join(_sentence(result) for result in nearest.not_held)}"
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from compressor.models.batching import Encoded, pad, sorted_batches
 from compressor.models.onednn import onednn_linears
@@ -27,29 +27,19 @@ class HiddenStates:
     a tenth.
 
     Args:
-        states: `(tokens, layers, hidden)` float16, of all texts one after the other.
-        lengths: tokens of each text.
+        states: of each text `(tokens, layers, hidden)` float16.
     """
 
-    def __init__(self, states: Tensor, lengths: Sequence[int]) -> None:
-        self._states, self._lengths, self._starts = states, lengths, starts_of(lengths)
+    def __init__(self, states: Sequence[Tensor]) -> None:
+        self._states = states
 
     def at(self, places: Sequence[int], device: torch.device) -> list[Tensor]:
         """Return the states of some texts, of each layer `(texts, tokens, hidden)` float32.
 
         Texts are padded with zeros to the longest of them.
         """
-        longest = max(self._lengths[place] for place in places)
-        found = self._states.new_zeros(len(places), longest, *self._states.shape[1:])
-        for row, place in enumerate(places):
-            start, length = self._starts[place], self._lengths[place]
-            found[row, :length] = self._states[start : start + length]
+        found = pad_sequence([self._states[place] for place in places], batch_first=True)
         return list(found.to(device).float().unbind(dim=2))
-
-
-def starts_of(lengths: Sequence[int]) -> list[int]:
-    """Return where each of some texts begins if all are written one after the other."""
-    return [0, *accumulate(lengths)][:-1]
 
 
 def can_be_kept(encoded: Sequence[Encoded], teacher: PreTrainedModel) -> bool:
@@ -71,10 +61,8 @@ def ask_teacher(
     Args:
         track: shows progress over the batches.
     """
-    lengths, config = [len(ids) for ids, _ in encoded], teacher.config
-    starts = starts_of(lengths)
-    states = torch.empty(sum(lengths), config.num_hidden_layers, config.hidden_size, dtype=torch.float16)
-    logits = torch.empty(len(encoded), config.num_labels)
+    states: dict[int, Tensor] = {}
+    logits = torch.empty(len(encoded), teacher.config.num_labels)
     with onednn_linears(teacher):
         for batch in track(sorted_batches(encoded, BATCH_SIZE)):
             inputs = pad([encoded[place] for place in batch], pad_token_id, teacher.device)
@@ -82,5 +70,6 @@ def ask_teacher(
             logits[batch] = answer.logits.float().cpu()
             own = torch.stack(answer.hidden_states[1:], dim=2).half().cpu()
             for row, place in enumerate(batch):
-                states[starts[place] : starts[place] + lengths[place]] = own[row, : lengths[place]]
-    return logits, HiddenStates(states, lengths)
+                # A copy: a view would keep the padding.
+                states[place] = own[row, : len(encoded[place][0])].clone()
+    return logits, HiddenStates([states[place] for place in range(len(encoded))])

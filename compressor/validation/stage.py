@@ -182,25 +182,13 @@ def validate_into(job: ValidationJob, context: Context, kept: KeptAttacks | None
     attacks: dict[str, dict[str, Any]] = {}
     if attack is not None and job.attack_last:
         without = replace(inputs, gates=[gate for gate in inputs.gates if not reads_attack(gate)])
-        known = {name: value for name, value in environment.items() if name != "attack"}
-        report = _report(job, without, measured, attacks, known, context)
-        if report.verdict == "fail":
-            return report
+        variants = _variants(inputs, measured, attacks)
+        if _judge(job, without, variants, environment, context.run.seed).verdict == "fail":
+            inputs, attack = without, None
+            del environment["attack"]
     if attack is not None:
         attacks = _attack(inputs, job, attack, context, checkpoint)
         environment["attack_resources"] = attacks["artifact"]["resources"]
-    return _report(job, inputs, measured, attacks, environment, context)
-
-
-def _report(
-    job: ValidationJob,
-    inputs: _Inputs,
-    measured: _Measurements,
-    attacks: Mapping[str, Mapping[str, Any]],
-    environment: dict[str, Any],
-    context: Context,
-) -> Report:
-    """Judge what was measured, and write the report."""
     report = _judge(job, inputs, _variants(inputs, measured, attacks), environment, context.run.seed)
     write_report(context.output, report, _appendix(context.output, inputs, attacks))
     return report
