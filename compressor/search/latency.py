@@ -126,8 +126,8 @@ def latency_table(
 
 def levels(shape: DenseShape) -> list[Widths]:
     """Return heads and neurons of each model that is timed: without both, with one of them, the dense one."""
-    attention = [Widths(heads, 0) for heads in head_levels(shape.heads)]
     # The widest first: the graphs of the others are cut out of its graph.
+    attention = [Widths(heads, 0) for heads in reversed(head_levels(shape.heads))]
     feed_forward = [Widths(0, neurons) for neurons in reversed(neuron_levels(shape.neurons))]
     return [Widths(0, 0), *attention, *feed_forward, Widths(shape.heads, shape.neurons)]
 

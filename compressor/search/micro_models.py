@@ -6,6 +6,7 @@ small, since a look-up in it takes the same time whatever its size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -164,8 +165,8 @@ def random_texts(count: int, length: int, seed: int) -> list[Encoded]:
 class MicroArtifacts:
     """Writes micro models of one shape as artifacts: graph, configuration and tokenizer, as an export does.
 
-    Tracing a model takes seconds. Models without attention differ in the sizes of weights only, so the graph
-    of the widest of them, if it comes first, is cut for the others.
+    Tracing a model takes seconds. Models with one kind of block alone differ in the sizes of weights only, so
+    the graph of a wide one, if it comes first, is cut for those that are narrower.
 
     Args:
         config: of the export.
@@ -174,46 +175,75 @@ class MicroArtifacts:
 
     def __init__(self, shape: DenseShape, config: ExportConfig, texts: list[Encoded], seed: int) -> None:
         self._shape, self._config, self._texts, self._seed = shape, config, texts, seed
-        self._widest: bytes | None = None
+        self._traced: dict[tuple[str, ...], tuple[bytes, int]] = {}
 
     def write(self, widths: Widths, directory: Path) -> None:
         """Write a micro model into a directory, which exists."""
-        shape, graph = self._shape, directory / ARTIFACT_GRAPH
-        classifier = micro_classifier(shape, *widths, seed=self._seed)
+        graph = directory / ARTIFACT_GRAPH
+        classifier = micro_classifier(self._shape, *widths, seed=self._seed)
         classifier.model.config.save_pretrained(directory)
         save_tokenizer(classifier.tokenizer, directory)
         exported = shrink(classifier)
-        can_be_cut = widths.heads == 0 < widths.neurons and shape.neurons != shape.hidden_size
-        if can_be_cut and self._widest is not None:
-            graph.write_bytes(cut_neurons(self._widest, shape.layout, shape.neurons, widths.neurons))
-        else:
-            write_plain_graph(exported, graph, self._config)
-        if can_be_cut and widths.neurons == shape.neurons:
-            self._widest = graph.read_bytes()
+        self._write_plain(exported, widths, graph)
         _give_form(exported, directory, self._config, self._texts, self._seed)
 
+    def _write_plain(self, exported: Classifier, widths: Widths, graph: Path) -> None:
+        """Cut the graph of a model out of that of a wider one; trace it where there is none."""
+        linears, count, unit = self._only_block(widths)
+        traced = self._traced.get(linears)
+        if traced is not None and count < traced[1]:
+            graph.write_bytes(cut_linears(traced[0], self._shape.layout, linears, traced[1], count, unit))
+            return
+        write_plain_graph(exported, graph, self._config)
+        # Where a weight is square, its size does not say which axis is to be cut.
+        if linears and count * unit != self._shape.hidden_size:
+            self._traced[linears] = graph.read_bytes(), count
 
-def cut_neurons(graph: bytes, layout: EncoderLayout, neurons: int, kept: int) -> bytes:
-    """Return a graph whose feed-forward parts have only the first `kept` of their neurons.
+    def _only_block(self, widths: Widths) -> tuple[tuple[str, ...], int, int]:
+        """Return the linear layers, heads or neurons, and columns of each, of a model's only kind of block.
+
+        There are none where it has both kinds, or no block.
+        """
+        names, shape = self._shape.layout.linears, self._shape
+        if widths.heads == 0 < widths.neurons:
+            return (names.neurons_in, names.neurons_out), widths.neurons, 1
+        if widths.neurons == 0 < widths.heads:
+            linears = (names.query, names.key, names.value, names.attention_output)
+            return linears, widths.heads, shape.hidden_size // shape.heads
+        return (), 0, 0
+
+
+def cut_linears(
+    graph: bytes, layout: EncoderLayout, linears: Sequence[str], count: int, kept: int, unit: int
+) -> bytes:
+    """Return a graph in which linear layers have only the first `kept` of their heads or neurons.
 
     Args:
         graph: plain; initializers have the names of PyTorch's parameters.
-        neurons: of each of its layers; unlike the width of the hidden states.
+        linears: their names within each layer.
+        count: of their heads or neurons, whose columns together are not as many as those of a hidden state.
+        unit: columns of a head or neuron.
     """
     import onnx
     from onnx import numpy_helper
 
-    model = onnx.load_from_string(graph)
-    names = layout.linears
+    model, size = onnx.load_from_string(graph), count * unit
     for tensor in model.graph.initializer:
         place = layout.place_of(tensor.name)
-        if place is not None and place[1].rpartition(".")[0] in (names.neurons_in, names.neurons_out):
+        if place is not None and place[1].rpartition(".")[0] in linears:
             values = numpy_helper.to_array(tensor)
-            if neurons in values.shape:
-                cut = values.take(range(kept), axis=values.shape.index(neurons))
+            if size in values.shape:
+                cut = values.take(range(kept * unit), axis=values.shape.index(size))
                 tensor.CopyFrom(numpy_helper.from_array(cut, tensor.name))
-    # The sizes of what flows between nodes have changed.
-    del model.graph.value_info[:]
+    # What flows between nodes has other sizes too; with 4 axes one is that of the heads.
+    for info in model.graph.value_info:
+        axes = info.type.tensor_type.shape.dim
+        for axis in axes:
+            if axis.dim_value == size:
+                axis.dim_value = kept * unit
+            elif len(axes) == 4 and axis.dim_value == count:
+                axis.dim_value = kept
+    # Checks that all sizes fit.
     found: bytes = onnx.shape_inference.infer_shapes(
         model, check_type=True, strict_mode=True
     ).SerializeToString()
