@@ -215,10 +215,16 @@ def start_walk(
     examples = job.config.calibration_examples
     tokens = 0 if dense is None else job.config.adaptive.calibration_tokens
     encoded = calibration_texts(classifier, data, job, examples, tokens)
+    return walk_over(classifier, encoded, dense=dense), min(examples, len(data))
+
+
+def walk_over(
+    classifier: Classifier, encoded: Sequence[Encoded], *, dense: PreTrainedModel | None
+) -> SideBySide:
+    """Return the walk over tokenised texts; see `start_walk`."""
     pad_token_id = int(classifier.tokenizer.pad_token_id)
     batches = calibration_batches(encoded, CALIBRATION_BATCH_SIZE, pad_token_id, classifier.device)
-    walk = SideBySide(dense or classifier.model, classifier.model, batches)
-    return walk, min(examples, len(data))
+    return SideBySide(dense or classifier.model, classifier.model, batches)
 
 
 def group_steps(classifier: Classifier) -> list[tuple[int, tuple[str, ...]]]:

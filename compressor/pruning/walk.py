@@ -343,14 +343,10 @@ class SideBySide:
         self._index += 1
 
     @torch.no_grad()
-    def last_first_tokens(self, every: int = 1) -> Tensor:
-        """Last hidden states of [CLS], `(texts, hidden)`, of the dense model, from where the walk stands.
-
-        Args:
-            every: step between the batches that are looked at, which have similar lengths in each.
-        """
+    def last_first_tokens(self) -> Tensor:
+        """Last hidden states of [CLS], `(texts, hidden)`, of the dense model, from where the walk stands."""
         firsts = []
-        for i in range(0, len(self._dense_states), every):
+        for i in range(len(self._dense_states)):
             hidden, arguments = self._dense_states[i].to(self._device), self._arguments(i)
             for block in self._layout.blocks(self.dense)[self._index :]:
                 hidden = _run(block, hidden, arguments)

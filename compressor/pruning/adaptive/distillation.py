@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,8 +46,6 @@ TOKENS = 2**18
 TEMPERATURE = 2.0
 # Hidden states have a mean square of about a third, and pruned models differ in a thirtieth of that.
 HIDDEN_WEIGHT = 30.0
-# Texts that weights are chosen by: as many as a dozen steps see, or an eighth of few.
-HELD_OUT, HELD_OUT_SHARE = 512, 8
 EVALUATIONS = 10
 PART, BEST_PART = "distillation", "distillation-best"
 
@@ -72,26 +69,6 @@ class Distillation:
     divergence: float
     kept_step: int
     loss: float
-
-
-def split_texts(data: TextData, count: int, seed: int) -> tuple[TextData, TextData]:
-    """Draw the texts for the distillation, and held-out texts to select weights.
-
-    The former are `data.sample(count, seed)`, and the latter come from what that leaves over, which no layer
-    was solved with either. Where that is less than an eighth of `count`, an eighth is set aside.
-
-    Raises:
-        UserError: nothing would be left to distil on.
-    """
-    drawn = data.sample(count, seed)
-    wanted = max(1, min(HELD_OUT, len(drawn) // HELD_OUT_SHARE))
-    order = np.random.default_rng(seed).permutation(len(data)).tolist()
-    pairs = data.pairs or [""] * len(data)
-    seen = set(zip(drawn.texts, drawn.pairs or [""] * len(drawn), strict=True))
-    unseen = [place for place in order[count:] if (data.texts[place], pairs[place]) not in seen]
-    if len(unseen) >= wanted:
-        return drawn, data.select(unseen[:HELD_OUT])
-    return drawn.hold_out(wanted, seed)
 
 
 def distill(

@@ -27,7 +27,6 @@ from compressor.pruning.adaptive.distillation import (
     distill,
     fastest_rate,
     readable,
-    split_texts,
 )
 from compressor.pruning.adaptive.distillation import TOKENS as DISTILLATION_TOKENS
 from compressor.pruning.adaptive.group_solvers import SparseSolver, StructuredSolver, resolve_heads
@@ -46,6 +45,8 @@ from compressor.training.word_substitution import close_words, substitution_vect
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# Texts that judge: an eighth of those that are used, or as many as a dozen steps of a distillation see.
+HELD_OUT, HELD_OUT_SHARE = 512, 8
 # Part of the checkpoint with the learning rate that was chosen; share of the steps of each short run.
 RACE, RACE_SHARE = "distillation-race", 5
 
@@ -64,12 +65,13 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
             f"allocation error: pattern {pattern} has the same sparsity everywhere; "
             f"use --allocation uniform, or --pattern unstructured"
         )
+    data, held_out = hold_out(data, job)
     details: dict[str, object] = {}
     patterns: dict[tuple[str, ...], MaskPattern] = {}
     widths: list[Widths] | None = None
     solver: GroupSolver
     if isinstance(pattern, Structured):
-        widths, found_details = _layer_widths(classifier, data, job, pattern, progress)
+        widths, found_details = _layer_widths(classifier, data, held_out, job, pattern, progress)
         details |= found_details
         solver = StructuredSolver(options, widths, head_size(classifier.model), job.seed)
     else:
@@ -86,13 +88,34 @@ def prune(classifier: Classifier, data: TextData, job: PruningJob, progress: Pro
         resolve_heads(classifier, found.walk, options.damping)
     if options.distillation_steps:
         fixed = found.masks | _masks_of_nothing(classifier, widths or [])
-        details |= _distill(classifier, dense, data, job, fixed, progress)
+        details |= _distill(classifier, dense, data, held_out, job, fixed, progress)
     details["calibration_examples"] = found.examples
     return PruningResult(found.masks, found.records, details, patterns, widths)
 
 
+def hold_out(data: TextData, job: PruningJob) -> tuple[TextData, TextData]:
+    """Set texts aside that judge widths and a distillation; layers are solved with the others alone.
+
+    On texts that it was solved with, a layer is far nearer to the dense model than on new ones; judged by
+    them, no training would seem to bring it nearer. Where nothing is judged, none are set aside.
+
+    Raises:
+        UserError: no other texts would be left.
+    """
+    options = job.config.adaptive
+    if options.latency_table is None and not options.distillation_steps:
+        return data, data.select([])
+    used = min(len(data), max(job.config.calibration_examples, options.distillation_examples))
+    return data.hold_out(max(1, min(HELD_OUT, used // HELD_OUT_SHARE)), job.seed)
+
+
 def _layer_widths(
-    classifier: Classifier, data: TextData, job: PruningJob, pattern: Structured, progress: Progress
+    classifier: Classifier,
+    data: TextData,
+    held_out: TextData,
+    job: PruningJob,
+    pattern: Structured,
+    progress: Progress,
 ) -> tuple[list[Widths], dict[str, object]]:
     """Return what each encoder layer keeps, by the job's sparsity or latency, and facts for the record."""
     options = job.config.adaptive
@@ -100,7 +123,7 @@ def _layer_widths(
         shapes = {name: weight.shape for name, weight in encoder_weights(classifier.model).items()}
         return uniform_widths(shapes, classifier, pattern), {}
     table = read_latency_table(Path(options.latency_table))
-    found = allocate_widths(classifier, data, job, table, progress)
+    found = allocate_widths(classifier, data, held_out, job, table, progress)
     progress.log(
         f"Widths for {found.speedup:.3g} times dense PyTorch, as predicted (heads-neurons by layer): "
         + ", ".join(f"{own.heads}-{own.neurons}" for own in found.widths)
@@ -124,6 +147,7 @@ def _distill(
     classifier: Classifier,
     dense: PreTrainedModel,
     data: TextData,
+    held_out: TextData,
     job: PruningJob,
     masks: Mapping[str, Tensor],
     progress: Progress,
@@ -132,7 +156,7 @@ def _distill(
     options, tokenizer = job.config.adaptive, classifier.tokenizer
     examples = options.distillation_examples or job.config.calibration_examples
     tokens = max(DISTILLATION_TOKENS, options.calibration_tokens)
-    shown, held_out = split_texts(data, examples, job.seed)
+    shown = data.sample(examples, job.seed)
     # The dense model answers any part of a text, and what many steps see again they learn by heart.
     texts = calibration_texts(classifier, shown, job, len(shown), tokens, whole=True)
     adversarial = None

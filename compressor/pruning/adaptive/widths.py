@@ -6,6 +6,8 @@ widths that minimize the sum of these errors within the latency are found exactl
 latency table (a knapsack, as in ZipLM, Kurtic, Frantar & Alistarh, NeurIPS 2023). Errors do not quite add up,
 so the curves are then varied at random, and of the allocations that this gives the one whose stitched model
 is nearest to the dense model's answers goes on (as in SPDY, Frantar & Alistarh, ICML 2022).
+
+Errors and answers are those on texts that no block was solved with.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from compressor.data.texts import TextData
 from compressor.errors import UserError
-from compressor.models.batching import Encoded
+from compressor.models.batching import Encoded, encode
 from compressor.models.classifier import Classifier
 from compressor.models.latency_table import BlockTimes, LatencyTable, Widths
 from compressor.models.predictors import TorchPredictor, predict_encoded
@@ -35,10 +37,10 @@ from compressor.pruning.interface import PruningJob
 from compressor.pruning.layerwise import (
     CALIBRATION_BATCH_SIZE,
     LinearGroup,
-    calibration_texts,
     damped_hessian,
     group_steps,
     start_walk,
+    walk_over,
 )
 from compressor.pruning.solvers.structured import removal_order
 from compressor.pruning.walk import SideBySide
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 
 # Widths of a block at which its error is measured; between them its logarithm is interpolated.
 MEASURED_WIDTHS = 6
-# Texts on which errors are measured, and on which allocations are compared; moments are of all texts.
+# Held-out texts on which errors are measured, and on which allocations are compared, at most.
 MEASURED_TEXTS, TRIED_TEXTS = 128, 256
 # Parts in which the knapsack counts the time that blocks may take.
 TIME_UNITS = 8192
@@ -129,9 +131,18 @@ class Allocation:
 
 @torch.no_grad()
 def allocate_widths(
-    classifier: Classifier, data: TextData, job: PruningJob, table: LatencyTable, progress: Progress
+    classifier: Classifier,
+    data: TextData,
+    held_out: TextData,
+    job: PruningJob,
+    table: LatencyTable,
+    progress: Progress,
 ) -> Allocation:
     """Return the widths of least error whose predicted latency meets the job's goal.
+
+    Args:
+        data: texts that blocks are solved with.
+        held_out: other ones, on which errors and allocations are measured.
 
     Raises:
         UserError: the table is of another shape than the model, or no width meets the goal.
@@ -146,12 +157,15 @@ def allocate_widths(
         "max_length": job.max_length,
         "table": table.model_dump(),
     }
-    blocks = job.shared.of("blocks", facts, lambda: measure_blocks(classifier, data, job, table, progress))
+    encoded = encode(classifier.tokenizer, held_out, job.max_length)
+    judges = encoded[:MEASURED_TEXTS]
+    blocks = job.shared.of(
+        "blocks", facts, lambda: measure_blocks(classifier, data, judges, job, table, progress)
+    )
     costs = [block.errors for block in blocks]
     goal = _goal(table, options)
     times = [np.array([goal.cost(ms) for ms in block.times.ms]) for block in blocks]
-    texts = calibration_texts(classifier, data, job, min(TRIED_TEXTS, job.config.calibration_examples), 0)
-    search = _Search(classifier, blocks, texts)
+    search = _Search(classifier, blocks, encoded[:TRIED_TEXTS])
     budget = goal.limit - goal.cost(table.rest_ms)
     generator = np.random.default_rng(job.seed)
     chosen = cheapest_within(costs, times, budget)
@@ -278,37 +292,53 @@ def _units(times: NDArray[np.float64], budget: float) -> list[int]:
 
 
 def measure_blocks(
-    classifier: Classifier, data: TextData, job: PruningJob, table: LatencyTable, progress: Progress
+    classifier: Classifier,
+    data: TextData,
+    judges: Sequence[Encoded],
+    job: PruningJob,
+    table: LatencyTable,
+    progress: Progress,
 ) -> list[Block]:
-    """Return every block with its levels and its measured errors, in the order of data flow."""
-    walk, examples = start_walk(classifier, data, job, dense=None)
-    every = max(1, examples // MEASURED_TEXTS)
+    """Return every block with its levels and its measured errors, in the order of data flow.
+
+    Args:
+        data: texts that blocks are solved with.
+        judges: other ones, on which their errors are measured.
+    """
+    walk, _ = start_walk(classifier, data, job, dense=None)
+    judging = walk_over(classifier, judges, dense=None)
     blocks = []
     for index, names in progress.track(group_steps(classifier), "Measuring widths"):
         group = LinearGroup.of(classifier, index, names)
         size = removable_size(group, head_size(classifier.model))
         if size is not None:
             own = table.feed_forward if size == 1 else table.attention
-            blocks.append(_measured(walk, group, size, own, job, every))
+            blocks.append(_measured(walk, judging, group, size, own, job))
         if group.is_last:
             walk.advance()
+            judging.advance()
     return blocks
 
 
 def _measured(
-    walk: SideBySide, group: LinearGroup, size: int, times: BlockTimes, job: PruningJob, every: int
+    walk: SideBySide,
+    judging: SideBySide,
+    group: LinearGroup,
+    size: int,
+    times: BlockTimes,
+    job: PruningJob,
 ) -> Block:
     """Solve a block at each width, and measure the error of some of them in the dense model.
 
     Args:
         size: columns of a head or neuron.
-        every: step between the batches that errors are measured on.
+        judging: over the texts that errors are measured on.
     """
     widths = times.widths
     moments = walk.moments(group.first)
     hessian, _ = damped_hessian(group.names[0], moments.hessian, job.config.adaptive.damping)
     order = removal_order(group.weight, hessian, size, widths[-1])
-    whole = walk.last_first_tokens(every)
+    whole = judging.last_first_tokens()
     places = np.unique(np.linspace(0, len(widths) - 2, MEASURED_WIDTHS).round().astype(int)).tolist()
     levels, errors, dtype = [], [], group.linears[0].weight.dtype
     for place, width in enumerate(widths):
@@ -317,7 +347,7 @@ def _measured(
         levels.append(Level(own.removed, own.whole[:, own.stays].to(dtype), bias.to(dtype)))
         if place in places:
             with replaced(group, own.whole, bias):
-                change = walk.last_first_tokens(every) - whole
+                change = judging.last_first_tokens() - whole
             errors.append(float(change.square().sum() / whole.square().sum()))
     return Block(group.index, group.names, times, levels, _curve(errors, places, len(widths)))
 

@@ -24,9 +24,10 @@ from compressor.pruning.adaptive.distillation import (
     distill,
     fastest_rate,
     readable,
-    split_texts,
 )
+from compressor.pruning.adaptive.prune import hold_out
 from compressor.pruning.interface import PruningJob, check_pruning, prune_classifier, prune_directory
+from compressor.pruning.layerwise import prune_layerwise
 from compressor.pruning.made_texts import fill_up
 from compressor.pruning.patterns import parse_pattern
 from compressor.system.checkpoint import Checkpoint, NoCheckpoint
@@ -138,7 +139,8 @@ def test_it_sees_as_many_texts_as_asked_whatever_the_layers_are_solved_with(
     job = PruningJob(config, LENGTH, 3, NoCheckpoint())
     result = prune_classifier(classifier, quotes, job, SilentProgress())
     assert result.details["calibration_examples"] == 24
-    drawn, held_out = split_texts(quotes, asked or 24, 3)
+    others, held_out = hold_out(quotes, job)
+    drawn = others.sample(asked or 24, 3)
     assert result.details["distillation_examples"] == len(drawn) == (seen or len(quotes) - len(held_out))
     assert given == encode_windows(classifier.tokenizer, drawn, LENGTH)
     # Some of them are longer than an input.
@@ -272,32 +274,59 @@ def test_a_stopped_one_keeps_the_same_best_weights(small_classifier_dir, quotes,
         assert torch.equal(value, same[name]), name
 
 
+def job_on(calibration_examples, **adaptive):
+    config = PruneConfig(calibration_examples=calibration_examples, adaptive=AdaptiveConfig(**adaptive))
+    return PruningJob(config, LENGTH, 7)
+
+
 @pytest.mark.parametrize(
-    ("rows", "count", "drawn", "held"),
+    ("rows", "solved", "distilled", "held"),
     [
-        (700, 100, 100, 512),
-        (400, 100, 100, 300),
-        (120, 100, 100, 20),
-        (100, 100, 88, 12),
-        (105, 100, 88, 12),
-        (2, 100, 1, 1),
+        (9000, 256, 8192, 512),
+        (9000, 256, 0, 32),
+        (400, 100, 8192, 50),
+        (100, 100, 0, 12),
+        (2, 100, 0, 1),
     ],
 )
-def test_weights_are_chosen_by_texts_that_nothing_was_fitted_to(rows, count, drawn, held):
+def test_an_eighth_of_the_texts_is_held_out(rows, solved, distilled, held):
     data = TextData([f"text {row}" for row in range(rows)], None, None, ["a", "b"], "made")
-    shown, held_out = split_texts(data, count, 7)
-    assert (len(shown), len(held_out)) == (drawn, held)
-    assert not set(shown.texts) & set(held_out.texts)
-    assert set(shown.texts) <= set(data.sample(count, 7).texts)
-    if drawn == count:
-        assert not set(held_out.texts) & set(data.sample(count, 7).texts)
+    job = job_on(solved, distillation_steps=1, distillation_examples=distilled)
+    others, held_out = hold_out(data, job)
+    assert (len(others), len(held_out)) == (rows - held, held)
+    assert not set(others.texts) & set(held_out.texts)
 
 
-def test_texts_that_are_distilled_on_are_not_held_out_as_well():
+def test_a_text_that_occurs_twice_is_on_one_side():
     data = TextData([f"text {row % 12}" for row in range(60)], None, None, ["a", "b"], "made")
-    shown, held_out = split_texts(data, 50, 0)
-    assert len(shown) and len(held_out)
-    assert not set(shown.texts) & set(held_out.texts)
+    others, held_out = hold_out(data, job_on(50, distillation_steps=1))
+    assert len(others) and len(held_out)
+    assert not set(others.texts) & set(held_out.texts)
+
+
+def test_nothing_is_held_out_where_nothing_is_judged(quotes):
+    others, held_out = hold_out(quotes, job_on(50))
+    assert others is quotes and len(held_out) == 0
+
+
+def test_texts_that_judge_were_not_solved_with(small_classifier_dir, quotes, monkeypatch):
+    def solve(classifier, data, *given, **options):
+        solved.extend(data.texts)
+        return prune_layerwise(classifier, data, *given, **options)
+
+    def remember(classifier, dense, texts, masks, held_out, **options):
+        judging.extend(held_out)
+        return Distillation(len(held_out), 1.0, 0.5, 1, 0.5)
+
+    solved, judging = [], []
+    monkeypatch.setattr("compressor.pruning.adaptive.prune.prune_layerwise", solve)
+    monkeypatch.setattr("compressor.pruning.adaptive.prune.distill", remember)
+    classifier = load_classifier(str(small_classifier_dir))
+    # All texts are asked for, as with the file that the model was trained on.
+    job = job_on(len(quotes), solver="greedy", distillation_steps=1)
+    prune_classifier(classifier, quotes, job, SilentProgress())
+    unseen = quotes.select([i for i, text in enumerate(quotes.texts) if text not in set(solved)])
+    assert sorted(judging) == sorted(encode(classifier.tokenizer, unseen, LENGTH))
 
 
 # on words replaced -------------------------------------------------------------------------------

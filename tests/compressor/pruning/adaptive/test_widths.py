@@ -94,11 +94,16 @@ def job_for(table, folder, **adaptive) -> PruningJob:
     return PruningJob(PruneConfig(calibration_examples=32, adaptive=options), 64, 0)
 
 
+def allocated(classifier, data, job, table):
+    solving, judging = data.hold_out(40, 0)
+    return allocate_widths(classifier, solving, judging, job, table, SilentProgress())
+
+
 @pytest.mark.parametrize("goal", [{"speedup": 4.0}, {"speedup": 10.0}, {"latency_budget_ms": 6.0}])
 def test_widths_meet_the_goal(goal, small_classifier, quotes, tmp_path):
     table = table_for(small_classifier)
     job = job_for(table, tmp_path, **goal)
-    found = allocate_widths(small_classifier, quotes, job, table, SilentProgress())
+    found = allocated(small_classifier, quotes, job, table)
     ms = table.predicted_ms(found.widths)
     assert found.predicted_ms == pytest.approx(ms.tolist())
     if "speedup" in goal:
@@ -112,14 +117,14 @@ def test_widths_meet_the_goal(goal, small_classifier, quotes, tmp_path):
 def test_the_same_seed_gives_the_same_widths(small_classifier, quotes, tmp_path):
     table = table_for(small_classifier)
     job = job_for(table, tmp_path, speedup=5.0)
-    first, again = (allocate_widths(small_classifier, quotes, job, table, SilentProgress()) for _ in range(2))
+    first, again = (allocated(small_classifier, quotes, job, table) for _ in range(2))
     assert first == again
 
 
 def test_measuring_leaves_the_model_as_it_was(small_classifier, quotes, tmp_path):
     table = table_for(small_classifier)
     before = {name: value.clone() for name, value in small_classifier.model.state_dict().items()}
-    allocate_widths(small_classifier, quotes, job_for(table, tmp_path, speedup=5.0), table, SilentProgress())
+    allocated(small_classifier, quotes, job_for(table, tmp_path, speedup=5.0), table)
     after = small_classifier.model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
@@ -128,7 +133,7 @@ def test_expensive_blocks_lose_most(small_classifier, quotes, tmp_path):
     """What costs no time is not removed, whatever it brings."""
     table = table_for(small_classifier, attention_ms=1e-6, feed_forward_ms=2.0)
     job = job_for(table, tmp_path, speedup=6.0)
-    found = allocate_widths(small_classifier, quotes, job, table, SilentProgress())
+    found = allocated(small_classifier, quotes, job, table)
     assert all(own.heads == table.heads for own in found.widths)
     assert any(own.neurons < table.neurons for own in found.widths)
 
@@ -182,17 +187,13 @@ def test_prunings_for_other_latencies_measure_no_block_and_ask_no_teacher_again(
 def test_a_goal_beyond_reach_says_what_is_within(small_classifier, quotes, tmp_path):
     table = table_for(small_classifier)
     with pytest.raises(UserError, match=r"speedup 500: even without any head and neuron .* ask for less"):
-        allocate_widths(
-            small_classifier, quotes, job_for(table, tmp_path, speedup=500.0), table, SilentProgress()
-        )
+        allocated(small_classifier, quotes, job_for(table, tmp_path, speedup=500.0), table)
 
 
 def test_a_table_of_another_shape_is_refused(small_classifier, quotes, tmp_path):
     table = table_for(small_classifier).model_copy(update={"hidden_size": 99, "layers": 7})
     with pytest.raises(UserError, match=r"another shape of model: layers 7 and not \d+, hidden_size 99 and"):
-        allocate_widths(
-            small_classifier, quotes, job_for(table, tmp_path, speedup=2.0), table, SilentProgress()
-        )
+        allocated(small_classifier, quotes, job_for(table, tmp_path, speedup=2.0), table)
 
 
 # options ----------------------------------------------------------------------------------------
