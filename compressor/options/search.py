@@ -89,6 +89,12 @@ class SearchConfig(Section):
         description="Time for candidates. None begins that would not end in time, if it took as long as the "
         "longest before it.",
     )
+    speedups: list[Annotated[float, Field(gt=0)]] = Field(
+        [],
+        description="Speed-ups over dense PyTorch to try, in this order; those that no widths reach are left "
+        "out. By default the search begins with what a gate on latency_ratio asks for, or half way, and "
+        "bisects.",
+    )
     candidates: int = Field(12, ge=1, le=1000, description="Maximum number of candidates of each table.")
     closeness: float = Field(
         0.1,
@@ -120,8 +126,9 @@ class SearchConfig(Section):
     )
     recovery_rates: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         [1e-4, 2e-4, 4e-4],
-        min_length=2,
-        description="Peak learning rates of the recovery to choose from, by a short run of each.",
+        min_length=1,
+        description="Peak learning rates of the recovery to choose from, by a short run of each if there are "
+        "several.",
     )
     recovery_substituted_share: float = Field(
         0.0,

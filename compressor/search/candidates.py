@@ -225,18 +225,19 @@ class CandidateStore:
     def prune_config(self, file: Path, target: float) -> PruneConfig:
         """Return the options that prune for a speed-up, by the table in a file."""
         config = self.job.config
+        adaptive = {
+            "speedup": target,
+            "latency_table": str(file),
+            "distillation_steps": config.recovery_steps,
+            "distillation_examples": config.recovery_examples,
+            "distillation_substituted_share": config.recovery_substituted_share,
+        }
+        if len(config.recovery_rates) == 1:
+            adaptive["distillation_rate"] = config.recovery_rates[0]
+        elif config.recovery_steps:
+            adaptive["distillation_rates"] = config.recovery_rates
         return PruneConfig.model_validate(
-            {
-                "calibration_examples": config.calibration_examples,
-                "adaptive": {
-                    "speedup": target,
-                    "latency_table": str(file),
-                    "distillation_steps": config.recovery_steps,
-                    "distillation_examples": config.recovery_examples,
-                    "distillation_rates": config.recovery_rates if config.recovery_steps else None,
-                    "distillation_substituted_share": config.recovery_substituted_share,
-                },
-            }
+            {"calibration_examples": config.calibration_examples, "adaptive": adaptive}
         )
 
     def export_config(self, runtime: str, precision: str) -> ExportConfig:

@@ -32,16 +32,13 @@ from compressor.search.record import (
     front_of,
 )
 from compressor.search.report import search_html, search_markdown
-from compressor.search.targets import Tried, next_speedup
+from compressor.search.targets import Tried, next_target
 from compressor.system.context import Context
 from compressor.system.environment import describe_environment
 from compressor.system.files import atomic_directory, claims_output, write_json
 from compressor.validation.gates.baseline import prepare_gates
 from compressor.validation.gates.gates import parse_gates
 from compressor.validation.schema import GateResult, Report
-
-# Of what a table predicts without any block; nothing that answers texts is as fast.
-HIGHEST_SHARE = 0.95
 
 
 @claims_output
@@ -144,11 +141,8 @@ def _candidates(
 ) -> tuple[list[CandidateFigures], str]:
     """All candidates in the order in which they are made, and why there are no more."""
     found: list[CandidateFigures] = []
-    log = context.progress.log
+    log, gates = context.progress.log, parse_gates(job.validate.gates)
     for path, table in tables.items():
-        low = table.speedup(table.predicted_ms(table.dense_widths))
-        high = HIGHEST_SHARE * table.speedup(table.predicted_ms([]))
-        narrow = table.speedup(table.predicted_ms(table.narrowest_widths))
         target: float | None = None
         tried: list[Tried] = []
         while True:
@@ -161,15 +155,13 @@ def _candidates(
             log(f"Candidate {one.number}: {in_words(one)}")
             if target is None and not one.quality_holds:
                 break
-            first = None
             if target is not None:
                 tried.append(Tried(target, one.quality_holds))
-            else:
-                # Half way to what has next to nothing in each layer, beyond which few models hold gates.
-                first = next_speedup([], low, min(narrow, high), job.config.closeness)
-            target = first or next_speedup(tried, low, high, job.config.closeness)
+            target = next_target(table, tried, job.config, gates)
             if target is None:
                 break
+    if job.config.speedups:
+        return found, "all speed-ups that were asked for, and are within reach, were tried"
     return found, "the fastest speed that holds the gates is known closely enough"
 
 

@@ -1,4 +1,4 @@
-"""Which speed to try next: a bisection, since quality falls as speed rises."""
+"""Which speeds to try: those that are asked for, or a bisection, since quality falls as speed rises."""
 
 from __future__ import annotations
 
@@ -6,12 +6,41 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from compressor.models.latency_table import LatencyTable
+from compressor.options import SearchConfig
+from compressor.validation.gates.gates import Gate
+
+# Of what a table predicts without any block; nothing that answers texts is as fast.
+HIGHEST_SHARE = 0.95
+# A speed is a mean over shapes, and a gate on latency is held at each of them.
+MARGIN = 1.1
+
 
 class Tried(NamedTuple):
     """A speed-up that was tried, and whether what came of it holds the gates on quality."""
 
     speedup: float
     holds: bool
+
+
+def next_target(
+    table: LatencyTable, tried: Sequence[Tried], config: SearchConfig, gates: Sequence[Gate]
+) -> float | None:
+    """Return the speed-up to try after the dense model and those that were tried; None where none is left."""
+    low = table.speedup(table.predicted_ms(table.dense_widths))
+    high = HIGHEST_SHARE * table.speedup(table.predicted_ms([]))
+    if config.speedups:
+        within = [speedup for speedup in config.speedups if speedup < high]
+        return within[len(tried)] if len(tried) < len(within) else None
+    if tried:
+        return next_speedup(tried, low, high, config.closeness)
+    asked = asked_speedup(gates)
+    if asked is not None and low < asked < high:
+        return asked
+    # Half way to what has next to nothing in each layer, beyond which few models hold gates.
+    narrow = table.speedup(table.predicted_ms(table.narrowest_widths))
+    first = next_speedup([], low, min(narrow, high), config.closeness)
+    return first or next_speedup([], low, high, config.closeness)
 
 
 def next_speedup(tried: Sequence[Tried], low: float, high: float, closeness: float) -> float | None:
@@ -31,3 +60,19 @@ def next_speedup(tried: Sequence[Tried], low: float, high: float, closeness: flo
     if worst / best <= 1 + closeness:
         return None
     return math.sqrt(best * worst)
+
+
+def asked_speedup(gates: Sequence[Gate]) -> float | None:
+    """Return the speed-up that gates on the latency ask for; None where none does.
+
+    It is the one to try first: if its candidate fails the others, so do all that are fast enough.
+    """
+    ratios = [
+        gate.bound.offset
+        for gate in gates
+        if gate.metric == "latency_ratio"
+        and gate.comparison == "<="
+        and gate.bound.reference is None
+        and gate.bound.offset > 0
+    ]
+    return MARGIN / min(ratios) if ratios else None

@@ -1,10 +1,15 @@
 """The bisection finds what holds, whatever holds."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.search.targets import Tried, next_speedup
+from compressor.models.latency_table import BlockTimes, LatencyTable, TableShape
+from compressor.options import SearchConfig
+from compressor.search.targets import MARGIN, Tried, asked_speedup, next_speedup, next_target
+from compressor.validation.gates.gates import parse_gates
 
 LOW, HIGH = 3.0, 40.0
 
@@ -42,3 +47,65 @@ def test_a_slower_one_that_failed_does_not_count_against_a_faster_one_that_holds
 
 def test_nothing_is_tried_where_pruning_brings_nothing():
     assert next_speedup([], 4.0, 4.2, 0.1) is None
+
+
+@pytest.mark.parametrize(
+    ("gates", "expected"),
+    [
+        (["accuracy_drop <= 0.02"], None),
+        (["latency_ratio <= 0.2", "warn: latency_ratio <= 0.1"], 10.0),
+        (["latency_ratio <= 1.1 * baseline"], None),
+        (["latency_ratio >= 0.1"], None),
+    ],
+)
+def test_gates_on_latency_ask_for_a_speed(gates, expected):
+    found = asked_speedup(parse_gates(gates))
+    assert found == (None if expected is None else pytest.approx(MARGIN * expected))
+
+
+# 3.4 times dense PyTorch in the runtime, 100 without any block, about 15 with next to nothing.
+TABLE = LatencyTable(
+    runtime="onnxruntime",
+    precision="int8",
+    threads=1,
+    layers=2,
+    heads=4,
+    neurons=64,
+    hidden_size=32,
+    head_size=8,
+    shapes=[TableShape(batch_size=1, length=8, weight=1.0)],
+    attention=BlockTimes(widths=[0, 1, 4], ms=[[0.0], [1.0], [4.0]]),
+    feed_forward=BlockTimes(widths=[0, 16, 64], ms=[[0.0], [2.0], [10.0]]),
+    rest_ms=[1.0],
+    dense_ms=[29.0],
+    reference_ms=[100.0],
+    environment={},
+)
+
+
+def targets(gates=(), outcome=True, **options):
+    """All targets of a search whose candidates all hold, or all fail."""
+    config, tried = SearchConfig(**options), []
+    while (target := next_target(TABLE, tried, config, parse_gates(gates))) is not None:
+        tried.append(Tried(target, outcome))
+    return [one.speedup for one in tried]
+
+
+def test_speeds_that_are_asked_for_are_tried_in_their_order_but_those_beyond_reach():
+    assert targets(speedups=[8.0, 1000.0, 6.0]) == [8.0, 6.0]
+
+
+def test_what_a_gate_on_latency_asks_for_comes_first():
+    assert targets(["warn: latency_ratio <= 0.2"])[0] == pytest.approx(5.5)
+    # The dense model has it, or nothing has.
+    for within in ("latency_ratio <= 0.9", "latency_ratio <= 0.005"):
+        assert targets([within]) == targets()
+
+
+def test_without_one_it_begins_half_way_to_a_model_of_next_to_nothing():
+    assert targets()[0] == pytest.approx(math.sqrt(100 / 29 * 100 / 7))
+
+
+def test_it_ends_near_the_fastest():
+    assert targets(outcome=True)[-1] == pytest.approx(95, rel=0.1)
+    assert targets(outcome=False)[-1] == pytest.approx(100 / 29, rel=0.1)
