@@ -38,7 +38,7 @@ DEPLOY = "Export and deploy"
 COMMANDS = {
     "quickstart": Lazy(
         "running.quickstart",
-        "Run all stages on packaged data: fine-tune MiniLM on critic quotes, prune, attack, validate.",
+        "Run all stages on packaged data: fine-tune MiniLM on critic quotes, search, attack, validate.",
         START,
     ),
     "run": Lazy(

@@ -72,24 +72,27 @@ def quickstart(
             help="Directory of the run; stages of an earlier run are reused if they are up to date.",
         ),
     ] = Path("runs/quickstart"),
-    search: Annotated[
+    prune: Annotated[
         bool,
         typer.Option(
-            "--search",
-            rich_help_panel="Instead of pruning",
-            help="Search for the fastest int8 artifact that holds the gates; takes no options of pruning.",
+            "--prune",
+            rich_help_panel="Instead of a search",
+            help="Prune once, with the options below, and export to fp32: the short way.",
         ),
     ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Run all stages on packaged data: fine-tune MiniLM on critic quotes, prune, attack, validate."""
+    """Run all stages on packaged data: fine-tune MiniLM on critic quotes, search, attack, validate.
+
+    The search takes the fastest int8 artifact that holds the gates, and compares it with the dense model.
+    """
     from compressor.pipeline.quickstart import quickstart_recipe, run_quickstart, search_recipe
 
     data = output.absolute() / "data"
-    if search and options != PruneConfig():
-        raise UserError("search: decides how the model is pruned; leave the options of pruning out")
-    recipe = search_recipe(data, attacked, run) if search else quickstart_recipe(data, options, attacked, run)
+    if not prune and options != PruneConfig():
+        raise UserError("the search decides how the model is pruned; add --prune for options of pruning")
+    recipe = quickstart_recipe(data, options, attacked, run) if prune else search_recipe(data, attacked, run)
     with results_only(as_json):
         report = run_quickstart(output, recipe, force=force, progress=terminal_progress())
     _print_run(as_json, recipe, report, output)

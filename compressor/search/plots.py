@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from compressor.display.drawing import (
@@ -19,6 +20,7 @@ from compressor.display.drawing import (
     legend_above,
     log_scale,
     quiet,
+    svg_file,
 )
 from compressor.options import Objective
 from compressor.search.record import CandidateFigures, ModelFigures, SearchRecord, front_of
@@ -34,6 +36,7 @@ _STYLES: dict[Kind, dict[str, Any]] = {
     "fails a gate": {"color": GREY, "fmt": "x", "markersize": 7, "markeredgewidth": 2},
 }
 _RING: dict[str, Any] = {"marker": "o", "s": 190, "facecolors": "none", "edgecolors": INK, "linewidths": 1.5}
+_INCHES = 4.4, 3.7
 _AXES: dict[Objective, str] = {
     "latency": "times as fast as the dense model in PyTorch",
     "size": "size, MB",
@@ -63,23 +66,33 @@ def search_plot(record: SearchRecord, by: Objective) -> str:
     Quality is the task's score, on the selection texts, with 95 % intervals. The axis of costs is
     logarithmic.
     """
-    points = _points(record, by)
-    with drawing(4.4, 3.7) as figure:
-        axes = figure.add_subplot()
-        _draw_front(axes, record, by)
-        for kind, style in _STYLES.items():
-            _draw_points(axes, [point for point in points if point.kind == kind], kind, style)
-        marked = record.chosen if record.chosen is not None else record.nearest
-        if marked is not None:
-            one = record.candidates[marked]
-            name = "nearest to the gates" if record.chosen is None else "chosen"
-            axes.scatter([_cost(one, by)], [_quality(one)[0]], label=name, zorder=4, **_RING)
-        _scale(axes, record, points)
-        axes.set_xlabel(_AXES[by])
-        axes.set_ylabel(f"{score_name(record)}, selection texts")
-        quiet(axes, grid="y")
-        legend_above(figure, axes, 2)
+    with drawing(*_INCHES) as figure:
+        _draw(figure, record, by)
         return inline_svg(figure, f"{by}-plot", _title(record, by))
+
+
+def search_picture(record: SearchRecord, by: Objective) -> str:
+    """Return the same as an SVG file that stands alone."""
+    with drawing(*_INCHES) as figure:
+        _draw(figure, record, by)
+        return svg_file(figure, f"{by}-plot", _title(record, by))
+
+
+def _draw(figure: Figure, record: SearchRecord, by: Objective) -> None:
+    points, axes = _points(record, by), figure.add_subplot()
+    _draw_front(axes, record, by)
+    for kind, style in _STYLES.items():
+        _draw_points(axes, [point for point in points if point.kind == kind], kind, style)
+    marked = record.chosen if record.chosen is not None else record.nearest
+    if marked is not None:
+        one = record.candidates[marked]
+        name = "nearest to the gates" if record.chosen is None else "chosen"
+        axes.scatter([_cost(one, by)], [_quality(one)[0]], label=name, zorder=4, **_RING)
+    _scale(axes, record, points)
+    axes.set_xlabel(_AXES[by])
+    axes.set_ylabel(f"{score_name(record)}, selection texts")
+    quiet(axes, grid="y")
+    legend_above(figure, axes, 2)
 
 
 def _draw_front(axes: Axes, record: SearchRecord, by: Objective) -> None:

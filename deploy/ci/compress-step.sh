@@ -3,12 +3,12 @@
 #
 #   deploy/ci/compress-step.sh [ARGUMENT...]
 #
-# In a fresh clone, without arguments, it does the main job and its gates hold; with --sparsity 0.95 it ends with exit
+# In a fresh clone, without arguments, it prunes the packaged model and its gates hold; with --sparsity 0.95 it ends with exit
 # code 1 and names accuracy_drop.
 #
 # The arguments go to compress as they are. All else is taken from the environment; empty means not given:
 #
-#   RECIPE           recipe for `compress run`; without one, `compress quickstart` on embedded model and texts
+#   RECIPE           recipe for `compress run`; without one, `compress quickstart --prune` on embedded model and texts
 #   OUTPUT           folder of the result; what it holds is reused; default runs/ci
 #   EXTRA_ARGUMENTS  more arguments for compress, one a line, taken as they are, such as --sparsity=0.95
 #   SKIP_INSTALL     1 takes the compress of the PATH; otherwise this checkout is installed into its .venv
@@ -33,7 +33,7 @@ main() {
         compress=$root/.venv/bin/compress
     fi
 
-    arguments=(quickstart --output "$output")
+    arguments=(quickstart --prune --output "$output")
     if [[ -n ${RECIPE:-} ]]; then
         arguments=(run "$RECIPE" --output "$output")
     fi

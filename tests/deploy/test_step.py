@@ -65,7 +65,7 @@ def step(tmp_path):
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_the_summary_is_the_report_whether_gates_hold_or_not(step, code):
-    assert step(code=code) == (code, ["quickstart", "--output", "runs/ci"], f"verdict of {code}\n")
+    assert step(code=code) == (code, ["quickstart", "--prune", "--output", "runs/ci"], f"verdict of {code}\n")
 
 
 @pytest.mark.parametrize("code", [2, 70, 130, 143])
@@ -98,7 +98,7 @@ def test_a_summary_is_appended_to(step, tmp_path):
 
 
 def test_elsewhere_than_on_github_there_is_no_summary(step):
-    assert step(code=1, GITHUB_STEP_SUMMARY="") == (1, ["quickstart", "--output", "runs/ci"], None)
+    assert step(code=1, GITHUB_STEP_SUMMARY="") == (1, ["quickstart", "--prune", "--output", "runs/ci"], None)
 
 
 def test_arguments_arrive_as_they_are(step, tmp_path):

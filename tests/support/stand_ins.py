@@ -33,18 +33,19 @@ NOUNS = [
 ]  # fmt: skip
 OTHERS = ["the", "with", "and", "one", "that", "was", "from"]
 LABELS = ("fresh", "rotten")
-TRAIN_TEXTS, TEST_TEXTS = 1040, 8
+TRAIN_TEXTS, SELECTION_TEXTS, TEST_TEXTS = 1040, 200, 8
 SOUP_EXAMPLES = 2
 DISTILLATION_STEPS = 20
 TRAINING_STEPS, LEARNING_RATE = 50, 5e-3
 
 
 def write_texts(folder: Path) -> None:
-    """Write `train.tsv` and `test.tsv` as the quickstart does; no text is in both."""
-    rows = np.random.default_rng(0).permutation(list(_texts()))[: TRAIN_TEXTS + TEST_TEXTS].tolist()
-    for name, part in (("test.tsv", rows[:TEST_TEXTS]), ("train.tsv", rows[TEST_TEXTS:])):
-        lines = ["text\tlabel", *(f"{text}\t{label}" for text, label in part)]
-        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """Write `train.tsv`, `selection.tsv` and `test.tsv` as the quickstart does; no text is in two of them."""
+    rows = np.random.default_rng(0).permutation(list(_texts())).tolist()
+    for name, count in (("test", TEST_TEXTS), ("train", TRAIN_TEXTS), ("selection", SELECTION_TEXTS)):
+        lines = ["text\tlabel", *(f"{text}\t{label}" for text, label in rows[:count])]
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        del rows[:count]
 
 
 def _texts():
@@ -157,6 +158,7 @@ def put_in_place(patch: pytest.MonkeyPatch, encoder: Path) -> None:
     patch.setattr("compressor.training.soup_stage.attack_model", soup_attack)
     patch.setattr("compressor.pruning.adaptive.prune.distill", distill_briefly)
     patch.setattr("compressor.validation.measure.footprint.in_own_process", in_this_process)
-    patch.setattr("compressor.validation.stage.measure_latency", timed_thrice)
+    for module in ("compressor.validation.stage", "compressor.search.latency"):
+        patch.setattr(f"{module}.measure_latency", timed_thrice)
     patch.setattr("compressor.validation.measure.latency.PATIENCE", 1)
     patch.setattr("compressor.validation.measure.latency.WARMUP_ROUNDS", 1)
