@@ -39,9 +39,11 @@ TEST_EXAMPLES = 2000
 SELECTION_EXAMPLES = 1000
 SPLIT_SEED = 0
 # Of the search: a speed that pays, and a recovery that two cores do in minutes.
-SPEEDUPS = [7.5]
+SPEEDUPS = [8.0]
 SEARCH_MINUTES = 10.0
 RECOVERY_STEPS, RECOVERY_RATE = 800, 4e-4
+# As in a server with a worker for each core.
+LATENCY_THREADS = 1
 SEARCH_GATES = [
     "dense_over_majority >= 0.05",
     "accuracy_drop <= 0.025",
@@ -111,7 +113,11 @@ def search_recipe(data: Path, attack: AttackConfig, run: RunConfig) -> Recipe:
                 recovery_rates=[RECOVERY_RATE],
             ),
             "validate_": ValidateConfig(
-                gates=SEARCH_GATES, latency_rounds=10, latency_seconds=10, footprint=False
+                gates=SEARCH_GATES,
+                latency_rounds=10,
+                latency_seconds=10,
+                latency_threads=LATENCY_THREADS,
+                footprint=False,
             ),
         }
     )

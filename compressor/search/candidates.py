@@ -147,13 +147,18 @@ class CandidateStore:
         columns = self.context.columns
         return load_text_data(source, columns, role, label_names=names, needs_labels=needs).fingerprint
 
+    @property
+    def latency_threads(self) -> int:
+        """Threads on which candidates are timed."""
+        return self.job.validate.latency_threads or thread_count(self.context.run)
+
     def measured_table(self) -> Path:
         """Measure this machine's latency table, for int8 in ONNX Runtime, or take an earlier search's.
 
         Raises:
             UserError: the model's shape cannot be read.
         """
-        run = self.context.run
+        run = self.context.run.model_copy(update={"threads": self.latency_threads})
         facts = {
             "model": model_content(self.job.model),
             "machine": processor_name(),
@@ -220,7 +225,7 @@ class CandidateStore:
         facts = decides("validate", self.context.run, options, **self._contents)
         facts |= {"artifact": predictor_content(str(artifact)), "test": self._fingerprint(job.test, "test")}
         directory = self._place("test", facts | {"machine": processor_name()})
-        return self._validated(directory, artifact, job.test, attack_last=False), directory
+        return self._validated(directory, artifact, job.test, job.validate, attack_last=False), directory
 
     def prune_config(self, file: Path, target: float) -> PruneConfig:
         """Return the options that prune for a speed-up, by the table in a file."""
@@ -257,13 +262,16 @@ class CandidateStore:
     def _measured_facts(self, made: Mapping[str, Any]) -> dict[str, Any]:
         """All that decides the figures of a candidate."""
         run, job = self.context.run, self.job
-        options = {"validate": job.validate, "attack": job.attack if self._attack_gates else None}
-        machine = {"processor": processor_name(), "threads": thread_count(run)}
+        options = {"validate": self._selecting, "attack": _attack(self._selecting, job)}
+        machine = {"processor": processor_name(), "threads": self.latency_threads}
         return {**made, "validate": decides("validate", run, options, **self._contents), "machine": machine}
 
     @cached_property
-    def _attack_gates(self) -> list[str]:
-        return [str(gate) for gate in parse_gates(self.job.validate.gates) if reads_attack(gate)]
+    def _selecting(self) -> ValidateConfig:
+        """The gates of candidates: all but warnings of attacks, which decide nothing and take long."""
+        gates = parse_gates(self.job.validate.gates)
+        gates = [gate for gate in gates if not (gate.warns and reads_attack(gate))]
+        return self.job.validate.model_copy(update={"gates": [str(gate) for gate in gates]})
 
     def _place(self, kind: str, facts: Any) -> Path:
         """A directory whose name two things share only if all their facts are the same."""
@@ -286,20 +294,23 @@ class CandidateStore:
     def _measured(self, facts: Mapping[str, Any], artifact: Path) -> tuple[Report, Path]:
         """The report of an artifact on the selection texts; it is attacked if the other gates hold."""
         directory = self._place("report", facts)
-        return self._validated(directory, artifact, self.job.selection, attack_last=True), directory
+        data = self.job.selection
+        return self._validated(directory, artifact, data, self._selecting, attack_last=True), directory
 
-    def _validated(self, directory: Path, artifact: Path, data: str, *, attack_last: bool) -> Report:
-        """The report of an artifact with all gates, from the directory if it is there."""
+    def _validated(
+        self, directory: Path, artifact: Path, data: str, config: ValidateConfig, *, attack_last: bool
+    ) -> Report:
+        """The report of an artifact with the gates of a config, from the directory if it is there."""
         if directory.exists():
             return read_report(directory)
-        job, attack = self.job, self.job.attack if self._attack_gates else None
+        job, attack = self.job, _attack(config, self.job)
         dense = None if attack is None else self._dense_attack(data, attack)
         validation = ValidationJob(
             dense=job.model,
             artifact=artifact,
             pruned=None,
             data=data,
-            config=job.validate,
+            config=config,
             attack=attack,
             attack_last=attack_last,
             made_attacks={"dense": dense} if dense is not None and dense.exists() else {},
@@ -321,6 +332,11 @@ class CandidateStore:
 
     def _at(self, directory: Path) -> Context:
         return replace(self.context, output=directory, force=False)
+
+
+def _attack(config: ValidateConfig, job: SearchJob) -> AttackConfig | None:
+    """The attack, if a gate needs one."""
+    return job.attack if any(reads_attack(gate) for gate in parse_gates(config.gates)) else None
 
 
 def _widths(pruned: Path) -> list[Widths]:

@@ -60,6 +60,12 @@ def search_directory(job: SearchJob, context: Context, take: int | None = None) 
     store = CandidateStore(job, context)
     files = [Path(file) for file in job.config.latency_tables] or [store.measured_table()]
     tables = {file: read_latency_table(file) for file in files}
+    for file, table in tables.items():
+        if table.threads != store.latency_threads:
+            context.progress.log(
+                f"{file}: is of {table.threads} threads, and candidates are timed on "
+                f"{store.latency_threads}; --latency-threads {table.threads} times them alike"
+            )
     candidates, reason = _candidates(job, tables, store, context)
     chosen = _chosen(candidates, job, take)
     report, tested = (None, None) if chosen is None else store.tested(chosen)

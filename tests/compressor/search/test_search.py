@@ -16,7 +16,7 @@ from compressor.models.manifest import verify_directory
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, SearchConfig, ValidateConfig
 from compressor.pipeline.run import run_recipe
 from compressor.search import candidates as module
-from compressor.search.candidates import SearchJob, candidates_folder, is_cost
+from compressor.search.candidates import CandidateStore, SearchJob, candidates_folder, is_cost
 from compressor.search.record import CandidateFigures, front_of, search_schema
 from compressor.search.stage import search_directory
 from compressor.system.console import SilentProgress
@@ -62,29 +62,37 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("searches")
 
 
+def job_of(model, texts, config=QUICK, **validate):
+    return SearchJob(
+        model=str(model),
+        calibration=str(texts / "calibration.tsv"),
+        selection=str(texts / "selection.tsv"),
+        test=str(texts / "test.tsv"),
+        vocabulary=None,
+        config=config,
+        validate=ValidateConfig(**TIMING, **validate),
+        attack=AttackConfig(attack="deepwordbug", attack_examples=4),
+    )
+
+
+def context_of(folder, threads=1):
+    return Context(
+        output=folder / "search",
+        columns=ColumnsConfig(max_length=64),
+        run=RunConfig(device="cpu", threads=threads),
+        progress=SilentProgress(),
+        force=True,
+    )
+
+
 @pytest.fixture
 def search(small_classifier_dir, texts, table_file, root):
     """A function that searches with gates, in place of the search before it."""
 
     def searched(gates, folder=root, take=None, **options):
-        job = SearchJob(
-            model=str(small_classifier_dir),
-            calibration=str(texts / "calibration.tsv"),
-            selection=str(texts / "selection.tsv"),
-            test=str(texts / "test.tsv"),
-            vocabulary=None,
-            config=QUICK.model_copy(update={"latency_tables": [str(table_file)], **options}),
-            validate=ValidateConfig(gates=gates, **TIMING),
-            attack=AttackConfig(attack="deepwordbug", attack_examples=4),
-        )
-        context = Context(
-            output=folder / "search",
-            columns=ColumnsConfig(max_length=64),
-            run=RunConfig(device="cpu", threads=1),
-            progress=SilentProgress(),
-            force=True,
-        )
-        return search_directory(job, context, take)
+        config = QUICK.model_copy(update={"latency_tables": [str(table_file)], **options})
+        job = job_of(small_classifier_dir, texts, config, gates=gates)
+        return search_directory(job, context_of(folder), take)
 
     return searched
 
@@ -116,6 +124,16 @@ def test_gates_that_all_hold_give_the_fastest_candidate_proven(search, root):
     recipe = load_recipe(root / "search/recipe.yaml")
     assert recipe.prune.adaptive.speedup == chosen.target
     assert (root / "search/latency-table.json").read_bytes()
+
+
+def test_the_table_is_measured_on_the_threads_that_candidates_are_timed_on(
+    small_classifier_dir, texts, tmp_path, monkeypatch
+):
+    measured = []
+    monkeypatch.setattr(module, "latency_table", lambda model, config, run, *_, **__: measured.append(run))
+    job = job_of(small_classifier_dir, texts, latency_threads=3)
+    CandidateStore(job, context_of(tmp_path, threads=2)).measured_table()
+    assert [run.threads for run in measured] == [3]
 
 
 def test_a_search_again_makes_nothing_anew(search, monkeypatch):
@@ -180,6 +198,13 @@ def test_attacks_are_made_only_where_the_other_gates_hold_and_on_the_dense_model
         ("selection", "artifact"), ("selection", "artifact"), ("selection", "dense"),
         ("test", "artifact"), ("test", "dense"),
     ]  # fmt: skip
+
+
+def test_an_attack_that_only_warns_is_made_on_the_chosen_artifact_alone(search):
+    record = search([*LOOSE, "warn: accuracy_under_attack_drop <= 1"], candidates=1)
+    assert not any(one.attacked for one in record.candidates)
+    assert record.test_figures.artifact.accuracy_under_attack is not None
+    assert any(result.metric == "accuracy_under_attack_drop" for result in record.test_gates)
 
 
 def test_a_candidate_that_holds_the_gates_by_chance_is_not_chosen(search):
