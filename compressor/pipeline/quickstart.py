@@ -39,9 +39,9 @@ TEST_EXAMPLES = 2000
 SELECTION_EXAMPLES = 1000
 SPLIT_SEED = 0
 # Of the search: a speed that pays, and a recovery that two cores do in minutes.
-SPEEDUPS = [8.0]
+SPEEDUPS = [10.5]
 SEARCH_MINUTES = 10.0
-RECOVERY_STEPS, RECOVERY_RATE = 800, 4e-4
+RECOVERY_STEPS, RECOVERY_RATE = 600, 4e-4
 # As in a server with a worker for each core.
 LATENCY_THREADS = 1
 SEARCH_GATES = [
