@@ -195,8 +195,8 @@ class MicroArtifacts:
             graph.write_bytes(cut_linears(traced[0], self._shape.layout, linears, traced[1], count, unit))
             return
         write_plain_graph(exported, graph, self._config)
-        # Where a weight is square, its size does not say which axis is to be cut.
-        if linears and count * unit != self._shape.hidden_size:
+        # Where two axes are of one size, it does not say which of them is to be cut.
+        if linears and count * unit != self._shape.hidden_size and count != unit:
             self._traced[linears] = graph.read_bytes(), count
 
     def _only_block(self, widths: Widths) -> tuple[tuple[str, ...], int, int]:
@@ -222,7 +222,7 @@ def cut_linears(
         graph: plain; initializers have the names of PyTorch's parameters.
         linears: their names within each layer.
         count: of their heads or neurons, whose columns together are not as many as those of a hidden state.
-        unit: columns of a head or neuron.
+        unit: columns of a head or neuron; not as many as `count`.
     """
     import onnx
     from onnx import numpy_helper
