@@ -206,3 +206,16 @@ def test_the_reference_is_made_from_the_command_line(tmp_path):
     arguments = ["cli.py", "utils", "docs", "--name", "compress", "--output", str(made)]
     subprocess.run([sys.executable, "-m", "typer", *arguments], cwd=ROOT, check=True, capture_output=True)
     assert made.read_text(encoding="utf-8") == REFERENCE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_a_page_that_is_not_in_the_site_lead_to_a_file_and_a_heading(page):
+    targets = re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", (ROOT / page).read_text(encoding="utf-8"))
+    assert targets
+    for name, heading in targets:
+        file = ROOT / (name or page)
+        assert file.exists(), name
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert heading in slugs, f"{name}#{heading}"
