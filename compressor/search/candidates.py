@@ -40,7 +40,7 @@ from compressor.search.record import (
     WidthFigures,
 )
 from compressor.system.context import Context
-from compressor.system.environment import processor_name, thread_count
+from compressor.system.environment import processor_name
 from compressor.system.files import atomic_directory, name_of_facts, place_of, read_json, write_whole
 from compressor.validation.gates.baseline import read_report, reads_attack
 from compressor.validation.gates.gates import Gate, failed_gates, holds_surely, parse_gates
@@ -53,7 +53,12 @@ from compressor.validation.schema import (
     VariantFigures,
     Variants,
 )
-from compressor.validation.stage import ATTACK_FOLDER, ValidationJob, validate_directories
+from compressor.validation.stage import (
+    ATTACK_FOLDER,
+    ValidationJob,
+    latency_threads,
+    validate_directories,
+)
 from exporters.stage import export_directory
 from exporters.texts import ExportTexts
 
@@ -150,7 +155,7 @@ class CandidateStore:
     @property
     def latency_threads(self) -> int:
         """Threads on which candidates are timed."""
-        return self.job.validate.latency_threads or thread_count(self.context.run)
+        return latency_threads(self.job.validate, self.context.run)
 
     def measured_table(self) -> Path:
         """Measure this machine's latency table, for int8 in ONNX Runtime, or take an earlier search's.
@@ -162,7 +167,7 @@ class CandidateStore:
         facts = {
             "model": model_content(self.job.model),
             "machine": processor_name(),
-            "threads": thread_count(run),
+            "threads": run.threads,
         }
         file = self._place("latency-table", facts).with_suffix(".json")
         if not file.is_file():

@@ -20,7 +20,7 @@ from compressor.models.manifest import check_labels, read_artifact_manifest
 from compressor.models.predictors import Predictor, check_finite, predict_encoded
 from compressor.models.preprocessing import check_measured_as_proven
 from compressor.models.runtimes import Runtime, runtime_of
-from compressor.options import AttackConfig, ValidateConfig
+from compressor.options import AttackConfig, RunConfig, ValidateConfig
 from compressor.pruning.interface import PRUNING_RECORD
 from compressor.system.checkpoint import STAGES, Checkpoint, open_checkpoint, remove_checkpoint
 from compressor.system.context import Context
@@ -267,7 +267,7 @@ def _environment(job: ValidationJob, inputs: _Inputs, context: Context) -> dict[
     """Return what the figures rest on besides the models, as far as it is known before the attack."""
     environment = describe_environment(context.run) | {"data": inputs.data.record(context.columns)}
     environment["latency"] = {
-        "threads": _latency_threads(job, context),
+        "threads": latency_threads(job.config, context.run),
         "spinning": job.config.latency_spinning,
     }
     if inputs.has_classes and job.attack is not None:
@@ -464,7 +464,7 @@ def _latency(
     context: Context,
 ) -> dict[str, list[LatencyFigures]]:
     """Latency of each variant, with the threads of the served artifact; it is loaded once more for that."""
-    config, threads = job.config, _latency_threads(job, context)
+    config, threads = job.config, latency_threads(job.config, context.run)
     plan = LatencyPlan(config.shapes, config.latency_rounds, config.latency_seconds)
     device = resolve_device(context.run.device).type
     served = runtime(job.artifact, threads, device, spinning=config.latency_spinning)
@@ -472,8 +472,9 @@ def _latency(
         return measure_latency({**predictors, "artifact": served}, encoded, plan, context.progress)
 
 
-def _latency_threads(job: ValidationJob, context: Context) -> int:
-    return job.config.latency_threads or thread_count(context.run)
+def latency_threads(config: ValidateConfig, run: RunConfig) -> int:
+    """Return the number of threads on which variants are timed."""
+    return config.latency_threads or thread_count(run)
 
 
 def _footprints(
