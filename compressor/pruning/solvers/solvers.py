@@ -21,6 +21,8 @@ from compressor.pruning.solvers.supports import least_squares
 # Rows are eliminated together as long as their private inverses stay under this size.
 ELIMINATION_BYTES = 128 * 2**20
 DAMPING_ATTEMPTS = 4
+# Of a mean square, what is left of a variance of 0 by products in float32.
+ROUNDING = 8 * torch.finfo(torch.float32).eps
 SWEEP_BLOCK = 128
 # ADMM steps between two looks at the support, after each of which the penalty rises.
 RHO_INTERVAL = 3
@@ -30,8 +32,16 @@ class UnsolvableError(ArithmeticError):
     """No damping that was tried makes the Hessian positive definite."""
 
 
-def damped(hessian: Tensor, share: float) -> tuple[Tensor, float]:
+def damped(hessian: Tensor, share: float, mean_square: float = 0.0) -> tuple[Tensor, float]:
     """Add a ridge, `share` of the mean diagonal, raised tenfold until a Cholesky succeeds.
+
+    Constant inputs, as those of a pooler on [CLS] where no attention is left, have no variance, and any
+    weight will do, with its bias. Their ridge is the mean square itself, which keeps the dense weight.
+
+    Args:
+        hessian: `(in, in)`, `Xh^T Xh` of centred inputs.
+        share: above 0.
+        mean_square: mean diagonal of `Xh^T Xh` before the inputs were centred; 0 if they were not.
 
     Returns:
         The damped Hessian and the ridge that was added.
@@ -40,9 +50,10 @@ def damped(hessian: Tensor, share: float) -> tuple[Tensor, float]:
         UnsolvableError: after `DAMPING_ATTEMPTS`; the identity is never used instead.
     """
     mean_diagonal = float(hessian.diagonal().mean())
+    is_constant = mean_diagonal <= ROUNDING * mean_square
     identity = torch.eye(hessian.shape[0], dtype=hessian.dtype, device=hessian.device)
     for attempt in range(DAMPING_ATTEMPTS):
-        ridge = share * 10**attempt * mean_diagonal
+        ridge = mean_square if is_constant else share * 10**attempt * mean_diagonal
         candidate = hessian + ridge * identity
         if ridge > 0 and int(torch.linalg.cholesky_ex(candidate).info) == 0:
             return candidate, ridge

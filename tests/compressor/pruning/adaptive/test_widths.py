@@ -159,6 +159,21 @@ def test_a_pruned_model_has_its_widths_and_is_saved(small_classifier, quotes, tm
     assert set(result.details["distillation_race"]["divergences"]) == {"0.0001", "0.001"}
 
 
+def test_a_model_without_any_block_is_solved_and_answers_all_texts_alike(small_classifier, quotes, tmp_path):
+    # [CLS] sees no other token, so what its pooler gets has no variance.
+    table = table_for(small_classifier)
+    none = float(table.weights @ table.predicted_ms([]))
+    classifier = fresh(small_classifier)
+    job = job_for(table, tmp_path, latency_budget_ms=none * (1 + 1e-6))
+    result = prune_classifier(classifier, quotes, job, SilentProgress())
+    assert result.widths is not None
+    assert all(tuple(own) == (0, 0) for own in result.widths)
+    batch = classifier.tokenizer(quotes.texts[:8], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        logits = classifier.model(**batch).logits
+    torch.testing.assert_close(logits, logits[:1].expand_as(logits), rtol=0, atol=1e-5)
+
+
 def test_prunings_for_other_latencies_measure_no_block_and_ask_no_teacher_again(
     small_classifier, quotes, tmp_path, monkeypatch
 ):

@@ -16,6 +16,7 @@ from compressor.pruning.solvers.solvers import (
     reconstruction_error,
     solve,
 )
+from compressor.pruning.walk import Moments
 
 
 @pytest.mark.parametrize("share", [1e-3, 0.1, 1.0])
@@ -71,6 +72,27 @@ def test_damping_rises_tenfold_until_it_suffices():
 def test_a_hessian_that_no_damping_mends_is_an_error(hessian):
     with pytest.raises(UnsolvableError, match="not positive definite"):
         damped(hessian, 0.01)
+
+
+@pytest.mark.parametrize("width", [4, 384])
+@pytest.mark.parametrize("level", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("share", [1e-3, 0.01, 1.0])
+def test_constant_inputs_keep_the_dense_weight(width, level, share):
+    generator = torch.Generator().manual_seed(width)
+    moments = Moments.zeros(width, torch.device("cpu"))
+    row = level * torch.randn(width, generator=generator)
+    for _ in range(5):
+        moments.add(level * torch.randn(300, width, generator=generator), row.expand(300, width))
+    hessian, ridge = damped(moments.hessian, share, float(moments.square.diagonal().mean()))
+    assert ridge == pytest.approx(1500 * float(row.double().square().mean()), rel=1e-5)
+    weight = torch.randn(3, width, generator=generator, dtype=torch.float64)
+    found = adapted_weight(weight, hessian, moments.centred_cross, ridge)
+    torch.testing.assert_close(found, weight, rtol=0, atol=1e-3)
+
+
+def test_inputs_that_vary_little_are_damped_by_their_variance():
+    hessian = 1e-3 * torch.eye(4, dtype=torch.float64)
+    assert damped(hessian, 0.01, 1.0)[1] == pytest.approx(1e-5)
 
 
 @pytest.mark.parametrize("solver", [exact, fast], ids=["exact", "fast"])
