@@ -3,6 +3,9 @@
 A row is one token's vector. Its scale is the largest absolute value over 127; weights are symmetric with a
 scale for each output column, so that a zero stays exactly zero. The products are of integers, hence exact: a
 row's result is the same alone, in a batch, and with any number of threads. All operators are ONNX's own.
+
+A Gemm node, such as a pooler's, sees one token of a text: it computes in float32, and only its weight is
+stored in int8.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ LEAST_ROWS = 256
 def quantize_rows(path: Path, weight_bits: int = 8, kept: Collection[str] = ()) -> None:
     """Make a graph's matrices and embeddings int8 in place, with a scale for each row of a matrix's input.
 
-    Products of two activations stay float, as do Gemm nodes, which see one token of a text.
+    Products of two activations stay float.
 
     Args:
         weight_bits: 8; or 7, with which the 16-bit sums of processors without VNNI cannot overflow.
@@ -99,12 +102,16 @@ class _Rewriter:
             self.nodes.append(node)
         elif node.op_type == "MatMul":
             self._multiply(node)
+        elif node.op_type == "Gemm":
+            self._store(node)
         else:
             self._look_up(node)
 
     def weight_of(self, node: NodeProto) -> str | None:
         """Return the name of the matrix or table that a node reads and that can be int8; None without one."""
         if node.op_type == "MatMul" and self._is_matrix(node.input[1]):
+            return str(node.input[1])
+        if node.op_type == "Gemm" and self._is_table(node.input[1]):
             return str(node.input[1])
         if node.op_type == "Gather" and self._is_table(node.input[0]):
             return str(node.input[0])
@@ -140,6 +147,23 @@ class _Rewriter:
             by_column = self._add("Add", [by_column, bias], f"{output}_sum")
             output = result
         self._add("Reshape", [by_column, self._shape(source, matrix.dims[1])], output)
+
+    def _store(self, node: NodeProto) -> None:
+        """Store a Gemm's weight in int8; runtimes make it float32 again when they load the graph."""
+        source, weight, *bias = node.input
+        if f"{weight}_float" not in self._made:
+            matrix = numpy_helper.to_array(self._weights[weight])
+            is_transposed = any(entry.name == "transB" and entry.i for entry in node.attribute)
+            values, scale = quantized_columns(matrix.T if is_transposed else matrix)
+            self._constant(f"{weight}_stored", np.ascontiguousarray(values.T if is_transposed else values))
+            self._constant(f"{weight}_stored_scale", scale[:, None] if is_transposed else scale)
+            whole = self._add("Cast", [f"{weight}_stored"], f"{weight}_whole", to=TensorProto.FLOAT)
+            self._add("Mul", [whole, f"{weight}_stored_scale"], f"{weight}_float")
+        product = NodeProto()
+        product.CopyFrom(node)
+        del product.input[:]
+        product.input.extend([source, f"{weight}_float", *bias])
+        self.nodes.append(product)
 
     def _quantized_rows(self, source: str, width: int) -> str:
         """Quantize a tensor `(..., width)` row by row, once for all that read it; return their stem."""

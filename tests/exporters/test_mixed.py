@@ -65,8 +65,8 @@ def test_weights_that_are_kept_are_the_models(small_artifact_dir, tmp_path):
     graph = tmp_path / "model.onnx"
     graph.write_bytes((small_artifact_dir / "model.onnx").read_bytes())
     before, names = initializers(graph), quantizable(graph)
-    # Six matrices of each of two layers, words and positions.
-    assert len(names) == 14
+    # Six matrices of each of two layers, words and positions, and the pooler.
+    assert len(names) == 15
     kept = [names[0], names[5]]
     quantize_rows(graph, kept=kept)
     after = initializers(graph)
@@ -74,7 +74,7 @@ def test_weights_that_are_kept_are_the_models(small_artifact_dir, tmp_path):
         assert (name in after) == (name in kept)
     for name in kept:
         assert np.array_equal(after[name], before[name])
-    assert sum(value.dtype == np.int8 and value.ndim == 2 for value in after.values()) == 12
+    assert sum(value.dtype == np.int8 and value.ndim == 2 for value in after.values()) == 13
 
 
 def test_weights_are_ranked_by_what_they_alone_cost(small_artifact_dir, tmp_path):

@@ -128,6 +128,41 @@ def test_a_weight_may_be_read_twice_and_as_a_table(tmp_path):
     assert "shared.weight" not in names
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_gemm_computes_with_weights_that_are_stored_in_int8(tmp_path, transposed, has_bias):
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((3, 272)).astype(np.float32)
+    weight = generator.standard_normal((272, 300)).astype(np.float32) * np.geomspace(
+        1e-3, 1e3, 300, dtype="f4"
+    )
+    bias = generator.standard_normal(300).astype(np.float32)
+    stored = np.ascontiguousarray(weight.T) if transposed else weight
+    inputs = ["x", "pooler.weight", "pooler.bias"] if has_bias else ["x", "pooler.weight"]
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", inputs, ["y"], transB=int(transposed))],
+        "pooler",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 272])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 300])],
+        [numpy_helper.from_array(stored, "pooler.weight"), numpy_helper.from_array(bias, "pooler.bias")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    found = quantized(model, tmp_path, 7).run(None, {"x": x})[0]
+    # Eight bits whatever the products of others take: nothing is added up in 16 bits here.
+    values, columns = quantized_columns(weight, LARGEST_WEIGHTS[8])
+    added = bias.astype(np.float64) if has_bias else 0.0
+    expected = x.astype(np.float64) @ (values * columns.astype(np.float64)) + added
+    assert (
+        np.abs(found - expected) <= 300 * EPSILON * (np.abs(x).sum(-1, keepdims=True) * columns * 127 + 10)
+    ).all()
+    assert (tmp_path / "linear.onnx").stat().st_size < 1.1 * weight.size
+
+
+def test_small_heads_stay_float(artifacts):
+    names = {entry.name for entry in onnx.load(artifacts["rows"] / "model.onnx").graph.initializer}
+    assert "classifier.weight" in names
+
+
 @pytest.fixture(scope="module")
 def artifacts(small_artifact_dir, tmp_path_factory):
     """Folders of the small model's graph in int8, by rows and with one scale a batch."""
