@@ -168,7 +168,7 @@ class SoupConfig(PerturbationConfig, SubstitutionConfig):
     chosen_by: Annotated[RobustnessFigure, Common()] = Field(
         "accuracy_under_attack",
         description="Metric by which runs and averages are compared. accuracy_under_attack is the paper's. "
-        "Its mean over word budgets needs far fewer texts; for textfooler, bertattack and pwws.",
+        "Its mean over word budgets needs far fewer texts; for deepwordbug, textfooler, bertattack and pwws.",
     )
     batch_size: BatchSize = 32
     warmup_share: WarmupShare = 0.1

@@ -47,7 +47,7 @@ LATENCY_THREADS = 1
 SEARCH_GATES = [
     "dense_over_majority >= 0.05",
     "accuracy_drop <= 0.025",
-    "warn: accuracy_under_attack_drop <= 0.05",
+    "warn: mean_accuracy_under_attack_drop <= 0.05",
     "batch_disagreement <= 0",
     "worst_batch_shift <= 1e-4",
 ]

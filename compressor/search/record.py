@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compressor.options import MetricName, Objective
+from compressor.options import MetricName, Objective, RobustnessFigure
 from compressor.system.files import read_json
 from compressor.system.results import StageRecord
 from compressor.validation.gates.gates import failed_gates
@@ -138,6 +138,8 @@ class SearchRecord(StageRecord):
         objective: what was to be best.
         gates: as they were given.
         task_metric: what `task_score` is.
+        attack_metric: what the accuracy under attack is: over any number of changed words, or its mean over
+            word budgets, where the attack has them.
         texts: sources of the calibration, selection and test texts, and of those of the vocabulary, if any.
         dense: source and SHA-256 of the dense classifier.
         dense_figures: of the dense model in PyTorch, on the selection texts.
@@ -157,6 +159,7 @@ class SearchRecord(StageRecord):
     objective: Objective
     gates: list[str]
     task_metric: MetricName
+    attack_metric: RobustnessFigure
     texts: dict[str, str]
     dense: dict[str, Any]
     dense_figures: ModelFigures

@@ -75,6 +75,11 @@ def candidate_columns(record: SearchRecord) -> Row:
     return ["Made for", "Runtime", "Speed-up", "Size, MB", *scores, *attack]
 
 
+def attack_name(record: SearchRecord) -> str:
+    """Return what the accuracy under attack is, as it is within a sentence."""
+    return record.attack_metric.replace("_", " ")
+
+
 def is_attacked(record: SearchRecord) -> bool:
     """Return whether any candidate was attacked."""
     return any(one.accuracy_under_attack is not None for one in record.candidates)
@@ -123,7 +128,7 @@ def headline(record: SearchRecord) -> str | None:
     ]
     if artifact.accuracy_under_attack is not None:
         own, other = percent(artifact.accuracy_under_attack), percent(dense.accuracy_under_attack)
-        parts.append(f"accuracy under attack {own}, of the dense model {other}")
+        parts.append(f"{attack_name(record)} {own}, of the dense model {other}")
     return f"Candidate {chosen.number} ({chosen.name}): {'; '.join(parts)}."
 
 
@@ -231,7 +236,7 @@ def _quality_rows(record: SearchRecord, outcome: OutcomeFigures) -> list[Row]:
         found.append([TASK_SCORES[record.task_metric], *cells, difference])
     if artifact.accuracy_under_attack is not None:
         cells = [_under_attack(own) for own in (dense, artifact)]
-        found.append(["Accuracy under attack", *cells, _points(outcome.accuracy_under_attack_drop)])
+        found.append([attack_name(record).capitalize(), *cells, _points(outcome.accuracy_under_attack_drop)])
     if artifact.worst_batch_shift is not None:
         cells = [_in_batches(own) for own in (dense, artifact)]
         found.append(["Other labels in batches", *cells, ""])

@@ -17,7 +17,13 @@ from compressor.errors import UserError
 from compressor.models.classifier import model_labels, weights_fingerprint
 from compressor.models.latency_table import LatencyTable, read_latency_table
 from compressor.options import ColumnsConfig, DataConfig, PruneConfig
-from compressor.search.candidates import CandidateStore, SearchJob, model_figures, outcome_figures
+from compressor.search.candidates import (
+    CandidateStore,
+    SearchJob,
+    attack_metric,
+    model_figures,
+    outcome_figures,
+)
 from compressor.search.record import (
     ARTIFACT,
     PAGE,
@@ -105,6 +111,7 @@ def _record(
         objective=job.config.objective,
         gates=[str(gate) for gate in parse_gates(job.validate.gates)],
         task_metric=measured.task_metric,
+        attack_metric=attack_metric(job.attack),
         texts=_sources(job),
         dense={"source": job.model, "sha256": weights_fingerprint(job.model)},
         dense_figures=model_figures(measured.variants.dense),

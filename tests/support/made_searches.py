@@ -126,6 +126,7 @@ def make_search(**changes: Any) -> SearchRecord:
         "objective": "latency",
         "gates": GATES,
         "task_metric": "accuracy",
+        "attack_metric": "mean_accuracy_under_attack",
         "texts": {"calibration": "train.tsv", "selection": "dev.tsv", "test": "test.tsv"},
         "dense": {"source": "models/dense", "sha256": "ab" * 32},
         "dense_figures": model_figures(DENSE_ACCURACY),

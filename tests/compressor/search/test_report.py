@@ -102,14 +102,14 @@ def test_the_chosen_one_is_held_against_the_dense_model() -> None:
     difference = "-1.2 points (-2.2 to -0.2)"
     assert rows["Accuracy"] == ["90.0% (88.6% to 91.2%)", "88.8% (87.3% to 90.1%)", difference]
     under_attack = ["42.0% (35.4% to 48.9%)", "40.8% (34.4% to 47.9%)", difference]
-    assert rows["Accuracy under attack"] == under_attack
+    assert rows["Mean accuracy under attack"] == under_attack
     assert rows["Other labels in batches"] == ["0.0%, logits within 2.0e-07"] * 2 + [""]
     assert rows["Size, MB"] == ["90.9", "13.2", "6.89 times smaller"]
     assert rows["p50 of 8 × 128, ms"] == ["120.00", "10.81", "11.10 times as fast"]
     assert headline(record) == (
         "Candidate 3 (10.5x): 11.1 times as fast as the dense model in PyTorch; 6.9 times smaller; accuracy "
-        "88.8% (87.3% to 90.1%), of the dense model 90.0% (88.6% to 91.2%); accuracy under attack 40.8%, of "
-        "the dense model 42.0%."
+        "88.8% (87.3% to 90.1%), of the dense model 90.0% (88.6% to 91.2%); mean accuracy under attack "
+        "40.8%, of the dense model 42.0%."
     )
 
 
@@ -170,7 +170,7 @@ def test_a_regression_has_its_score_and_no_accuracy() -> None:
     assert table_of(source, "Candidates")[1][-1] == "0.901 (0.881 to 0.918)"
     rows = {row[0]: row[1:] for row in table_of(source, OUTCOME)}
     assert rows["Pearson correlation"] == ["0.900 (0.886 to 0.912)", "0.888 (0.873 to 0.901)", "-0.012"]
-    assert not {"Accuracy", "Accuracy under attack"} & set(rows)
+    assert not {"Accuracy", "Mean accuracy under attack"} & set(rows)
     for text in (source, search_markdown(record)):
         assert "nan" not in text.lower()
         assert "None" not in text
