@@ -563,7 +563,6 @@ def search_artifact(
     output: StrPath,
     vocabulary: StrPath | None = None,
     take: int | None = None,
-    processes: int = 1,
     force: bool = False,
     progress: Progress | None = None,
     **options: Any,
@@ -580,7 +579,6 @@ def search_artifact(
         output: directory of the outcome; must not exist. Candidates are kept in `OUTPUT.candidates`.
         vocabulary: texts whose pieces of the vocabulary the artifacts keep; all are kept if not given.
         take: number of the candidate to choose, in place of the best.
-        processes: among which attacked examples are shared out.
         force: replace `output`.
         progress: shows the progress; nothing is shown if not given.
 
@@ -602,7 +600,7 @@ def search_artifact(
         given.of(AttackConfig),
     )
     with host_unchanged():
-        context = _context(given, output, progress, processes=processes, force=force)
+        context = _context(given, output, progress, force=force)
         return search_directory(job, context, take)
 
 

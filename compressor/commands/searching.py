@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.commands.arguments import Force, Json, Model, Output, Processes
+from compressor.commands.arguments import Force, Json, Model, Output
 from compressor.commands.flags import section_flags
 from compressor.commands.printing import print_result, print_search, results_only
 from compressor.options import (
@@ -90,7 +90,6 @@ def search(
         int | None,
         typer.Option("--take", min=0, help="Choose the candidate of this number, in place of the best."),
     ] = None,
-    processes: Processes = 1,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -103,7 +102,7 @@ def search(
     from compressor.search.stage import search_directory
 
     job = SearchJob(model, calibration, selection, test, vocabulary, options, validated, attacked)
-    context = terminal_context(output, columns, run, processes=processes, force=force)
+    context = terminal_context(output, columns, run, force=force)
     with results_only(as_json):
         record = search_directory(job, context, take)
     print_search(as_json, record)

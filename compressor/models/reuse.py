@@ -71,6 +71,8 @@ RESOURCES = frozenset(
 )
 # Options that name a place, whose content counts in place of the name.
 PLACES = RESOURCES | {"baseline"}
+# Options that share out the work, whoever does it.
+SHARES = frozenset({"processes"})
 
 
 def decides(
@@ -95,19 +97,19 @@ def decides(
         "code": code_version(MODULES[kind], is_shown=kind in SHOWN),
         "packages": package_versions(PACKAGES[kind]),
         "run": {"seed": run.seed, "device": resolve_device(run.device).type},
-        **{name: without_places(section.model_dump(mode="json")) for name, section in given.items()},
+        **{name: deciding(section.model_dump(mode="json")) for name, section in given.items()},
         "resources": resources,
         "registered": registered,
         **inputs,
     }
 
 
-def without_places(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options ready for JSON, at any depth without those that name a place."""
+def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options ready for JSON, at any depth without those that name a place or share out the work."""
     return {
-        name: without_places(value) if isinstance(value, Mapping) else value
+        name: deciding(value) if isinstance(value, Mapping) else value
         for name, value in options.items()
-        if name not in PLACES
+        if name not in PLACES | SHARES
     }
 
 

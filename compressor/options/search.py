@@ -87,7 +87,15 @@ class SearchConfig(Section):
         gt=0,
         le=100_000,
         description="Time for candidates. None begins that would not end in time, if it took as long as the "
-        "longest before it.",
+        "longest before it, or as the exported dense model if it only has to be measured.",
+    )
+    processes: Annotated[int, Common()] = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Number of processes that make candidates: the next one, and those that are likely to "
+        "come after it. They split the threads, and none works while a candidate is measured. Attacks are "
+        "split over as many. The outcome is the same.",
     )
     speedups: list[Annotated[float, Field(gt=0)]] = Field(
         [],

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from compressor.attacks.stage import attack_decides
 from compressor.data.texts import Role, load_text_data
@@ -108,6 +108,24 @@ class SearchJob:
     attack: AttackConfig
 
 
+class Wanted(NamedTuple):
+    """A candidate that is to be made.
+
+    Attributes:
+        file: of the latency table that it is made for.
+        target: its speed-up over dense PyTorch; None exports the dense model.
+    """
+
+    file: Path
+    table: LatencyTable
+    target: float | None
+
+    @property
+    def name(self) -> str:
+        """Return how people call it."""
+        return "the dense model" if self.target is None else f"{self.target:.3g} times dense PyTorch"
+
+
 def is_cost(gate: Gate | GateResult) -> bool:
     """Return whether a gate is on what gets better the more is removed."""
     return gate.metric in COSTS
@@ -179,17 +197,32 @@ class CandidateStore:
             latency_table(self.job.model, config, run, file, force=False, progress=self.context.progress)
         return file
 
-    def candidate(
-        self, number: int, file: Path, table: LatencyTable, target: float | None
-    ) -> CandidateFigures:
-        """Return a candidate for a speed-up; None exports the dense model.
+    def is_made(self, wanted: Wanted) -> bool:
+        """Return whether a candidate has only to be measured."""
+        return self._artifact(self._facts(*self._options(wanted))).exists()
+
+    def make(self, wanted: Wanted) -> tuple[str, Path]:
+        """Prune and export a candidate, or take what is there; the classifier's source and the artifact.
 
         Raises:
             UserError: bad model, texts or options.
         """
-        prune = None if target is None else self.prune_config(file, target)
-        export = self.export_config(table.runtime, table.precision)
-        made = self._facts(prune, export)
+        prune, export = self._options(wanted)
+        facts = self._facts(prune, export)
+        source = self.job.model if prune is None else str(self._pruned(facts["prune"], prune))
+        return source, self._exported(facts, source, export)
+
+    def candidate(self, number: int, wanted: Wanted, began: float) -> CandidateFigures:
+        """Return a candidate, measured.
+
+        Args:
+            began: when its making did, by `time.monotonic`.
+
+        Raises:
+            UserError: bad model, texts or options.
+        """
+        file, table, target = wanted
+        made = self._facts(*self._options(wanted))
         measured = self._measured_facts(made)
         judged = {"figures": list(CandidateFigures.model_fields), "confidence": self.job.config.confidence}
         summary = self._place("candidate", {**measured, **judged})
@@ -197,11 +230,9 @@ class CandidateStore:
         if summary.is_file():
             known = CandidateFigures.model_validate(read_json(summary))
             return known.model_copy(update={"number": number, "table": str(file), "target": target})
-        began = time.monotonic()
-        source = self.job.model if prune is None else str(self._pruned(made["prune"], prune))
-        artifact = self._exported(made, source, export)
+        source, artifact = self.make(wanted)
         report, directory = self._measured(measured, artifact)
-        widths = table.dense_widths if prune is None else _widths(Path(source))
+        widths = table.dense_widths if target is None else _widths(Path(source))
         figures = CandidateFigures(
             number=number,
             table=str(file),
@@ -212,7 +243,7 @@ class CandidateStore:
             **_of_report(report, _predicted(widths, table), self.job.config.confidence),
             attacked=report.variants.artifact.robustness is not None,
             seconds=round(time.monotonic() - began, 2),
-            pruned=None if prune is None else Path(source).name,
+            pruned=None if target is None else Path(source).name,
             artifact=artifact.name,
             report=directory.name,
         )
@@ -255,6 +286,12 @@ class CandidateStore:
         """Return the options that export for a runtime in a precision."""
         return ExportConfig.model_validate({"runtime": runtime, "precision": precision})
 
+    def _options(self, wanted: Wanted) -> tuple[PruneConfig | None, ExportConfig]:
+        """How a candidate is pruned, if it is, and exported."""
+        file, table, target = wanted
+        prune = None if target is None else self.prune_config(file, target)
+        return prune, self.export_config(table.runtime, table.precision)
+
     def _facts(self, prune: PruneConfig | None, export: ExportConfig) -> dict[str, dict[str, Any]]:
         """All that decides the weights and the graph of a candidate."""
         run, contents = self.context.run, self._contents
@@ -290,8 +327,11 @@ class CandidateStore:
             prune_directory(self.job.model, self.job.calibration, prune, at, self._shared)
         return directory
 
+    def _artifact(self, facts: Mapping[str, Any]) -> Path:
+        return self._place("artifact", facts)
+
     def _exported(self, facts: Mapping[str, Any], source: str, export: ExportConfig) -> Path:
-        directory = self._place("artifact", facts)
+        directory = self._artifact(facts)
         if not directory.exists():
             texts = ExportTexts(calibration=self.job.calibration, vocabulary=self.job.vocabulary)
             export_directory(source, self.job.selection, export, self._at(directory), texts)
@@ -337,7 +377,8 @@ class CandidateStore:
         )
 
     def _at(self, directory: Path) -> Context:
-        return replace(self.context, output=directory, force=False)
+        processes = max(self.context.processes, self.job.config.processes)
+        return replace(self.context, output=directory, force=False, processes=processes)
 
 
 def _attack(config: ValidateConfig, job: SearchJob) -> AttackConfig | None:

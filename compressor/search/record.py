@@ -106,7 +106,11 @@ class CandidateFigures(QualityFigures):
     quality_holds: bool = Field(description="Whether it surely holds all gates but those on cost.")
     attacked: bool = Field(description="Whether the gates on attacks are among the results.")
     holds: bool = Field(description="Whether it holds all gates, those on quality surely.")
-    seconds: float = Field(ge=0, description="Time that it took.")
+    seconds: float = Field(
+        ge=0,
+        description="Time by which the search took longer for it. Where several were made at once, all of "
+        "that time is the first one's.",
+    )
     pruned: str | None = Field(
         description="Its classifier, in the folder of the candidates; null for the dense model."
     )

@@ -7,7 +7,9 @@ are compared on selection texts; the chosen one is validated on the test texts o
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from compressor.config.recipe import Recipe, dump_recipe
@@ -17,13 +19,16 @@ from compressor.errors import UserError
 from compressor.models.classifier import model_labels, weights_fingerprint
 from compressor.models.latency_table import LatencyTable, read_latency_table
 from compressor.options import ColumnsConfig, DataConfig, PruneConfig
+from compressor.search.budget import most_begun, why_over
 from compressor.search.candidates import (
     CandidateStore,
     SearchJob,
+    Wanted,
     attack_metric,
     model_figures,
     outcome_figures,
 )
+from compressor.search.makers import Makers, candidate_makers
 from compressor.search.record import (
     ARTIFACT,
     PAGE,
@@ -38,7 +43,7 @@ from compressor.search.record import (
     front_of,
 )
 from compressor.search.report import search_html, search_markdown
-from compressor.search.targets import Tried, next_target
+from compressor.search.targets import Tried, coming_targets, next_target
 from compressor.system.context import Context
 from compressor.system.environment import describe_environment
 from compressor.system.files import atomic_directory, claims_output, write_json
@@ -72,7 +77,8 @@ def search_directory(job: SearchJob, context: Context, take: int | None = None) 
                 f"{file}: is of {table.threads} threads, and candidates are timed on "
                 f"{store.latency_threads}; --latency-threads {table.threads} times them alike"
             )
-    candidates, reason = _candidates(job, tables, store, context)
+    with candidate_makers(store) as makers:
+        candidates, reason = all_candidates(job, tables, makers)
     chosen = _chosen(candidates, job, take)
     report, tested = (None, None) if chosen is None else store.tested(chosen)
     record = _record(job, candidates, chosen, report, reason, store)
@@ -149,23 +155,33 @@ def _check_texts(job: SearchJob, context: Context) -> None:
             check_shared(role, data, test, allowed=False)
 
 
-def _candidates(
-    job: SearchJob, tables: dict[Path, LatencyTable], store: CandidateStore, context: Context
+def all_candidates(
+    job: SearchJob, tables: Mapping[Path, LatencyTable], makers: Makers
 ) -> tuple[list[CandidateFigures], str]:
-    """All candidates in the order in which they are made, and why there are no more."""
+    """Return all candidates in the order in which they are measured, and why there are no more.
+
+    Raises:
+        UserError: bad model, texts or options, or a process that made a candidate was killed.
+    """
     found: list[CandidateFigures] = []
-    log, gates = context.progress.log, parse_gates(job.validate.gates)
+    store, gates = makers.store, parse_gates(job.validate.gates)
+    log = store.context.progress.log
     for path, table in tables.items():
         target: float | None = None
         tried: list[Tried] = []
         while True:
-            if reason := _is_over(found, len(tried), job):
+            wanted = Wanted(path, table, target)
+            is_made = store.is_made(wanted)
+            if reason := why_over(found, len(tried), job.config, is_made=is_made):
                 return found, reason
-            name = "the dense model" if target is None else f"{target:.3g} times dense PyTorch"
-            log(f"Candidate {len(found)}: {name}, {table.runtime} {table.precision}; {_so_far(found, job)}")
-            one = store.candidate(len(found), path, table, target)
+            number, form = len(found), f"{table.runtime} {table.precision}"
+            log(f"Candidate {number}: {wanted.name}, {form}; {_so_far(found, job)}")
+            began = time.monotonic()
+            if target is not None and not is_made:
+                makers.make(_round(wanted, found, tried, makers))
+            one = store.candidate(number, wanted, began)
             found.append(one)
-            log(f"Candidate {one.number}: {in_words(one)}")
+            log(f"Candidate {number}: {in_words(one)}")
             if target is None and not one.quality_holds:
                 break
             if target is not None:
@@ -178,17 +194,15 @@ def _candidates(
     return found, "the fastest speed that holds the gates is known closely enough"
 
 
-def _is_over(found: Sequence[CandidateFigures], tried: int, job: SearchJob) -> str | None:
-    """Why no other candidate is begun; None if one is. The first one always is."""
-    config = job.config
-    if not found:
-        return None
-    used, longest = sum(one.seconds for one in found), max(one.seconds for one in found)
-    if used + longest > 60 * config.budget_minutes:
-        return f"the time is up: {used / 60:.1f} of {config.budget_minutes:g} minutes are used"
-    if tried >= config.candidates:
-        return f"{config.candidates} candidates were tried"
-    return None
+def _round(
+    wanted: Wanted, found: Sequence[CandidateFigures], tried: Sequence[Tried], makers: Makers
+) -> list[Wanted]:
+    """What is made at once: a candidate that is not made, and those that are likely to come after it."""
+    job = makers.store.job
+    most = most_begun(found, len(tried), job.config)
+    targets = coming_targets(wanted.table, tried, job.config, parse_gates(job.validate.gates), most)
+    coming = (wanted._replace(target=target) for target in targets)
+    return list(islice((one for one in coming if not makers.store.is_made(one)), makers.count))
 
 
 def _so_far(found: Sequence[CandidateFigures], job: SearchJob) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from compressor.models.latency_table import LatencyTable
@@ -41,6 +42,31 @@ def next_target(
     narrow = table.speedup(table.predicted_ms(table.narrowest_widths))
     first = next_speedup([], low, min(narrow, high), config.closeness)
     return first or next_speedup([], low, high, config.closeness)
+
+
+def coming_targets(
+    table: LatencyTable, tried: Sequence[Tried], config: SearchConfig, gates: Sequence[Gate], most: int
+) -> Iterator[float]:
+    """Yield the next speed-up to try, and then those that may come after it, the nearer ones first.
+
+    After one to try comes what is next if it holds the gates, and then what is next if it does not.
+
+    Args:
+        most: how many may still be tried, one after the other.
+    """
+    # What is asked for by a list does not depend on what holds.
+    outcomes = (True,) if config.speedups else (True, False)
+    seen: set[float] = set()
+    paths = deque([list(tried)])
+    while paths:
+        path = paths.popleft()
+        target = next_target(table, path, config, gates) if len(path) < len(tried) + most else None
+        if target is None:
+            continue
+        if target not in seen:
+            seen.add(target)
+            yield target
+        paths.extend([*path, Tried(target, holds)] for holds in outcomes)
 
 
 def next_speedup(tried: Sequence[Tried], low: float, high: float, closeness: float) -> float | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from compressor.system.signals import Stopped, stop_by_unwinding
+from compressor.system.signals import Stopped, stop_at_once, stop_by_unwinding
 
 Result = TypeVar("Result")
 
@@ -81,6 +81,15 @@ def _alone(work: Callable[..., Result], arguments: tuple[object, ...]) -> Result
     except Stopped as stopped:
         # Pickle does not take a signal; the one who asked waits for no answer.
         sys.exit(stopped.exit_code)
+
+
+def _stoppable(work: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
+    """As `_alone`, in a process that may be stopped before and after as well, when it waits for work."""
+    stop_by_unwinding()
+    try:
+        return _alone(work, arguments)
+    finally:
+        stop_at_once()
 
 
 def _passed_on(error: Exception) -> Exception:
@@ -153,6 +162,13 @@ class WorkerPool:
         # A worker is started when there is work and none is idle.
         self._workers |= set(multiprocessing.active_children()) - self._others
         return future
+
+    def submit_stoppable(self, work: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """As `submit`, of work that unwinds if its process is asked to stop, so that it cleans up.
+
+        An error that pickle does not take is passed on as an `UnpicklableError`.
+        """
+        return self.submit(_stoppable, work, arguments)
 
     def __enter__(self) -> WorkerPool:
         return self

@@ -45,6 +45,13 @@ def stop_by_unwinding() -> None:
     sys.unraisablehook = _unraisable
 
 
+def stop_at_once() -> None:
+    """Undo `stop_by_unwinding`, where nothing is left to unwind: the first stopping signal kills."""
+    for number in STOPPING:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            signal.signal(number, signal.SIG_DFL)
+
+
 def stop_asked() -> Stopped | None:
     """What the first stopping signal raised, or was to raise; None if none came."""
     return None if _Waiting.asked is None else Stopped(_Waiting.asked)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from compressor.errors import GateFailed, SeveralUserErrors, UserError
 
@@ -84,3 +85,19 @@ def attacked_or_killed(index, text, pair, label):
         time.sleep(0.5)
         kill_self(signal.SIGKILL)
     return Example(text, label)
+
+
+def made_or_killed(wanted):
+    """In place of the making of a candidate: one kills its process, one fails."""
+    if wanted.target == 13:
+        kill_self(signal.SIGKILL)
+    if wanted.target == 7:
+        fail("user")
+    return Made(1.0, [f"about {wanted.target}"])
+
+
+class Made(NamedTuple):
+    """In place of what a process tells of a candidate."""
+
+    seconds: float
+    lines: list

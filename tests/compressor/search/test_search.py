@@ -1,88 +1,31 @@
 """A search from gates to a proven artifact: whole, resumed, with gates that nothing holds."""
 
 import json
-import shutil
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
-from made_latency_tables import table_for
+from small_searches import LOOSE, QUICK, TIMING, context_of, job_of
 
 from cli import execute
 from compressor.config.recipe import Recipe, load_recipe
 from compressor.errors import GateFailed, UserError
 from compressor.models.manifest import verify_directory
-from compressor.options import AttackConfig, ColumnsConfig, RunConfig, SearchConfig, ValidateConfig
 from compressor.pipeline.run import run_recipe
 from compressor.search import candidates as module
-from compressor.search.candidates import CandidateStore, SearchJob, candidates_folder, is_cost
+from compressor.search.candidates import CandidateStore, candidates_folder, is_cost
 from compressor.search.record import CandidateFigures, front_of, search_schema
 from compressor.search.stage import search_directory
 from compressor.system.console import SilentProgress
-from compressor.system.context import Context
 from compressor.validation import stage as validation_stage
 from compressor.validation.gates.gates import parse_gates
-
-# Two candidates beside the dense model, cheap ones.
-QUICK = SearchConfig(
-    candidates=2, calibration_examples=32, recovery_steps=4, recovery_examples=32, budget_minutes=600
-)
-TIMING = {
-    "batch_sizes": [1], "sequence_lengths": [16], "latency_rounds": 3, "footprint": False,
-    "invariance_examples": 8,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def texts(critic_quotes, tmp_path_factory):
-    """Calibration, selection and test texts: no text is in two of them."""
-    folder = tmp_path_factory.mktemp("texts")
-    header, *lines = (critic_quotes / "test.tsv").read_text(encoding="utf-8").splitlines()
-    lines = list(dict.fromkeys(lines))
-    half = len(lines) // 2
-    for name, part in (("selection", lines[:half]), ("test", lines[half:])):
-        (folder / f"{name}.tsv").write_text("\n".join([header, *part]) + "\n", encoding="utf-8")
-    shutil.copy(critic_quotes / "train.tsv", folder / "calibration.tsv")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def table_file(small_classifier_dir, tmp_path_factory):
-    from compressor.models.classifier import load_classifier
-
-    path = tmp_path_factory.mktemp("table") / "table.json"
-    path.write_text(table_for(load_classifier(str(small_classifier_dir), "cpu")).model_dump_json())
-    return path
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """A folder whose searches share what they make for candidates."""
     return tmp_path_factory.mktemp("searches")
-
-
-def job_of(model, texts, config=QUICK, **validate):
-    return SearchJob(
-        model=str(model),
-        calibration=str(texts / "calibration.tsv"),
-        selection=str(texts / "selection.tsv"),
-        test=str(texts / "test.tsv"),
-        vocabulary=None,
-        config=config,
-        validate=ValidateConfig(**TIMING, **validate),
-        attack=AttackConfig(attack="deepwordbug", attack_examples=4),
-    )
-
-
-def context_of(folder, threads=1):
-    return Context(
-        output=folder / "search",
-        columns=ColumnsConfig(max_length=64),
-        run=RunConfig(device="cpu", threads=threads),
-        progress=SilentProgress(),
-        force=True,
-    )
 
 
 @pytest.fixture
@@ -95,9 +38,6 @@ def search(small_classifier_dir, texts, table_file, root):
         return search_directory(job, context_of(folder), take)
 
     return searched
-
-
-LOOSE = ["accuracy_drop <= 0.9", "batch_disagreement <= 0.1"]
 
 
 def test_gates_that_all_hold_give_the_fastest_candidate_proven(search, root):
@@ -276,6 +216,9 @@ def test_a_recipe_can_search(recipe, tmp_path, monkeypatch):
     # Where the artifact of other recipes is.
     assert not verify_directory(tmp_path / "run/artifact").problems
     monkeypatch.setattr("compressor.pipeline.stage_runs.search_directory", None)
+    assert run_it(recipe, tmp_path / "run") == report
+    # In how many processes it searched decides nothing.
+    recipe["search"]["processes"] = 2
     assert run_it(recipe, tmp_path / "run") == report
 
 

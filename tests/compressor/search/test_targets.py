@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from compressor.models.latency_table import BlockTimes, LatencyTable, TableShape
 from compressor.options import SearchConfig
-from compressor.search.targets import MARGIN, Tried, asked_speedup, next_speedup, next_target
+from compressor.search.targets import (
+    MARGIN,
+    Tried,
+    asked_speedup,
+    coming_targets,
+    next_speedup,
+    next_target,
+)
 from compressor.validation.gates.gates import parse_gates
 
 LOW, HIGH = 3.0, 40.0
@@ -109,3 +116,52 @@ def test_without_one_it_begins_half_way_to_a_model_of_next_to_nothing():
 def test_it_ends_near_the_fastest():
     assert targets(outcome=True)[-1] == pytest.approx(95, rel=0.1)
     assert targets(outcome=False)[-1] == pytest.approx(100 / 29, rel=0.1)
+
+
+# what comes after the next one ------------------------------------------------------------------
+
+
+def coming(tried, most, gates=(), **options):
+    return list(coming_targets(TABLE, tried, SearchConfig(**options), parse_gates(gates), most))
+
+
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "speedups": st.lists(st.floats(4.0, 30.0), max_size=6),
+        "closeness": st.floats(0.05, 1.0),
+    },
+)
+
+
+@given(OPTIONS, st.integers(1, 5), st.lists(st.booleans(), min_size=20, max_size=20))
+def test_what_a_search_tries_next_was_among_what_comes_whatever_holds(options, most, outcomes):
+    config, tried, expected = SearchConfig(**options), [], []
+    for holds in outcomes:
+        expected.append(coming(tried, most, **options))
+        target = next_target(TABLE, tried, config, [])
+        if target is None:
+            break
+        assert expected[-1][0] == target
+        assert all(target in targets for targets in expected[-most:])
+        tried.append(Tried(target, holds))
+
+
+@given(OPTIONS, st.integers(0, 5))
+def test_nothing_comes_that_would_not_be_begun(options, most):
+    targets = coming([], most, **options)
+    assert len(targets) == len(set(targets)) <= 2**most - 1
+    if options.get("speedups"):
+        assert targets == list(dict.fromkeys(options["speedups"][:most]))
+    assert set(targets) <= set(coming([], most + 1, **options))
+
+
+def test_nearer_ones_come_first_and_after_one_that_holds_before_after_one_that_does_not():
+    first, held, failed, *later = coming([], 3)
+    assert failed < first < held
+    assert len(later) == 4
+    assert later[0] == next_target(TABLE, [Tried(first, True), Tried(held, True)], SearchConfig(), [])
+
+
+def test_nothing_comes_at_the_end_of_a_search():
+    assert coming([Tried(8.0, True)], 5, speedups=[8.0]) == []

@@ -128,10 +128,9 @@ def test_runs_can_be_chosen_by_the_mean_over_word_budgets(copied, critic_quotes,
 
 
 def test_the_mean_over_word_budgets_needs_an_attack_that_tells_it(critic_quotes, small_encoder_dir, tmp_path):
-    config = CONFIG.model_copy(update={"chosen_by": "mean_accuracy_under_attack"})
-    with pytest.raises(
-        UserError, match="deepwordbug does not report mean_accuracy_under_attack; use --chosen-by"
-    ):
+    attack = CONFIG.attack.model_copy(update={"attack": "pruthi"})
+    config = CONFIG.model_copy(update={"chosen_by": "mean_accuracy_under_attack", "attack": attack})
+    with pytest.raises(UserError, match="pruthi does not report mean_accuracy_under_attack; use --chosen-by"):
         soup(critic_quotes / "small.tsv", small_encoder_dir, tmp_path / "out", config)
     assert not runs_folder(tmp_path / "out").exists()
 
