@@ -56,7 +56,8 @@ def decided(record: SearchRecord) -> dict[str, Any]:
 
 def killed(options: list[str], output: Path, kills: int, longest: float) -> tuple[list[float], int]:
     """Run a search that is killed so many times; the seconds of each try, and the last exit code."""
-    generator, seconds = random.Random(SEED), []
+    generator = random.Random(SEED)
+    seconds: list[float] = []
     while True:
         began, process = time.monotonic(), start(options, output)
         try:

@@ -168,14 +168,16 @@ def set_linears(classifier: Classifier, group: LinearGroup, solution: Solution) 
     LinearGroup.of(classifier, group.index, group.names).put(solution.weights, solution.biases)
 
 
-def damped_hessian(name: str, moments: Moments, share: float) -> tuple[Tensor, float]:
-    """`damped`, from the moments of the layer of that name.
+def damped_hessian(
+    name: str, hessian: Tensor, share: float, mean_square: float = 0.0
+) -> tuple[Tensor, float]:
+    """`damped`, for the layer of that name.
 
     Raises:
         UserError: the Hessian cannot be made positive definite.
     """
     try:
-        return damped(moments.hessian, share, float(moments.square.diagonal().mean()))
+        return damped(hessian, share, mean_square)
     except UnsolvableError as error:
         raise UserError(
             f"{name}: cannot be solved: {error}; use more calibration texts, or, in adaptive, a larger "

@@ -86,6 +86,11 @@ class Moments:
         return self.square - torch.outer(self.pruned_sum, self.pruned_mean)
 
     @property
+    def mean_square(self) -> float:
+        """Mean diagonal of Xh^T Xh, before the inputs are centred."""
+        return float(self.square.diagonal().mean())
+
+    @property
     def centred_cross(self) -> Tensor:
         """`(in, in)` float64: X^T Xh of centred inputs."""
         return self.cross - torch.outer(self.dense_sum, self.pruned_mean)

@@ -127,7 +127,9 @@ def _measured_curves(
     for index, names in progress.track(group_steps(classifier), "Measuring error curves"):
         group = LinearGroup.of(classifier, index, names)
         moments = walk.moments(group.first)
-        hessian, _ = damped_hessian(group.names[0], moments, job.config.adaptive.damping)
+        hessian, _ = damped_hessian(
+            group.names[0], moments.hessian, job.config.adaptive.damping, moments.mean_square
+        )
         errors = []
         for sparsity in MEASURED:
             pruned, _ = greedy(group.weight, hessian, replace(pattern, sparsity=sparsity))

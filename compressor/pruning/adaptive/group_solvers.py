@@ -63,7 +63,7 @@ def linear_problem(
     Raises:
         UserError: the Hessian cannot be made positive definite.
     """
-    hessian, ridge = damped_hessian(name, moments, options.damping)
+    hessian, ridge = damped_hessian(name, moments.hessian, options.damping, moments.mean_square)
     if not options.resolve_weight:
         output_mean = weight @ moments.pruned_mean + bias
         return LinearProblem(weight, hessian, ridge, output_mean, moments.pruned_mean)

@@ -336,7 +336,9 @@ def _measured(
     """
     widths = times.widths
     moments = walk.moments(group.first)
-    hessian, _ = damped_hessian(group.names[0], moments, job.config.adaptive.damping)
+    hessian, _ = damped_hessian(
+        group.names[0], moments.hessian, job.config.adaptive.damping, moments.mean_square
+    )
     order = removal_order(group.weight, hessian, size, widths[-1])
     whole = judging.last_first_tokens()
     places = np.unique(np.linspace(0, len(widths) - 2, MEASURED_WIDTHS).round().astype(int)).tolist()

@@ -83,7 +83,7 @@ def test_constant_inputs_keep_the_dense_weight(width, level, share):
     row = level * torch.randn(width, generator=generator)
     for _ in range(5):
         moments.add(level * torch.randn(300, width, generator=generator), row.expand(300, width))
-    hessian, ridge = damped(moments.hessian, share, float(moments.square.diagonal().mean()))
+    hessian, ridge = damped(moments.hessian, share, moments.mean_square)
     assert ridge == pytest.approx(1500 * float(row.double().square().mean()), rel=1e-5)
     weight = torch.randn(3, width, generator=generator, dtype=torch.float64)
     found = adapted_weight(weight, hessian, moments.centred_cross, ridge)
