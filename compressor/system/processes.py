@@ -70,7 +70,8 @@ def in_own_process(work: Callable[..., Result], *arguments: object) -> Result:
     return found
 
 
-def _alone(work: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
+def _passing_on(work: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
+    """What `work` returns; what it raises is such that pickle takes it."""
     try:
         return work(*arguments)
     except Exception as error:
@@ -78,18 +79,28 @@ def _alone(work: Callable[..., Result], arguments: tuple[object, ...]) -> Result
         if passed_on is error:
             raise
         raise passed_on from error
+
+
+def _alone(work: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
+    try:
+        return _passing_on(work, arguments)
     except Stopped as stopped:
         # Pickle does not take a signal; the one who asked waits for no answer.
         sys.exit(stopped.exit_code)
 
 
 def _stoppable(work: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
-    """As `_alone`, in a process that may be stopped before and after as well, when it waits for work."""
-    stop_by_unwinding()
+    """As `_alone`, in one of several processes, which may be stopped when it waits for work as well."""
     try:
-        return _alone(work, arguments)
-    finally:
-        stop_at_once()
+        # The pool itself asks all to stop when one has ended.
+        stop_by_unwinding(once=True)
+        try:
+            return _passing_on(work, arguments)
+        finally:
+            stop_at_once()
+    except Stopped as stopped:
+        # To return would be to take what else waits, or to wait for it.
+        os._exit(stopped.exit_code)
 
 
 def _passed_on(error: Exception) -> Exception:

@@ -32,13 +32,16 @@ class Stopped(BaseException):
         return 128 + self.number
 
 
-def stop_by_unwinding() -> None:
+def stop_by_unwinding(*, once: bool = False) -> None:
     """Turn the first stopping signal into `Stopped` in the main thread; a second one kills.
 
     A signal that is ignored, as under nohup, stays ignored. For a program that has its signals for itself:
     where Python does not let an exception out, as of a `__del__`, the signal comes again.
+
+    Args:
+        once: a second one is ignored, where several may send one, and kill what takes long by other means.
     """
-    _Waiting.asked = None
+    _Waiting.asked, _Waiting.after = None, signal.SIG_IGN if once else signal.SIG_DFL
     for number in STOPPING:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, _stop)
@@ -89,7 +92,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 class _Waiting:
-    """Blocks that a signal waits for, the signal that does, and the one that came first.
+    """Blocks that a signal waits for, the signal that does, the one that came first, what those after it do.
 
     Handlers run in the main thread alone.
     """
@@ -97,13 +100,14 @@ class _Waiting:
     depth = 0
     number: int | None = None
     asked: int | None = None
+    after: signal.Handlers = signal.SIG_DFL
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
     for other in STOPPING:
         if signal.getsignal(other) is _stop:
-            signal.signal(other, signal.SIG_DFL)
+            signal.signal(other, _Waiting.after)
     _Waiting.asked = number
     if _Waiting.depth:
         _Waiting.number = number

@@ -66,6 +66,17 @@ def sleep_beside(folder, name):
         raise
 
 
+def sleep_and_clean_slowly(folder, name):
+    """As `sleep_beside`, with a lot to clean up."""
+    try:
+        sleep_beside(folder, name)
+    except BaseException:
+        (folder / f"{name}-cleaning").touch()
+        time.sleep(1.0)
+        (folder / f"{name}-cleaning").unlink()
+        raise
+
+
 @dataclass(frozen=True)
 class Example:
     """In place of an attacked example."""

@@ -95,6 +95,10 @@ if __name__ == "__main__":
             in_own_process(processes.sleep_beside, folder, "own")
         else:
             with WorkerPool(2, processes.begin, ()) as pool:
+                if sys.argv[2] == "beside idle":
+                    busy = pool.submit_stoppable(processes.sleep_and_clean_slowly, folder, "0")
+                    assert pool.submit_stoppable(processes.square, 3).result() == 9
+                    busy.result()
                 submit = pool.submit_stoppable if sys.argv[2] == "stoppable" else pool.submit
                 futures = [submit(processes.sleep_beside, folder, str(i)) for i in range(5)]
                 futures[0].result()
@@ -113,7 +117,7 @@ def is_running(pid):
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-@pytest.mark.parametrize(("kind", "count"), [("own", 1), ("pool", 2), ("stoppable", 2)])
+@pytest.mark.parametrize(("kind", "count"), [("own", 1), ("pool", 2), ("stoppable", 2), ("beside idle", 1)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_children_end_with_a_stopped_parent(kind, count, number, tmp_path):
     script = tmp_path / "script.py"
