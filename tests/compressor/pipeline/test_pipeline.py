@@ -16,6 +16,7 @@ from compressor.config.recipe import Recipe, load_recipe
 from compressor.errors import UserError
 from compressor.models.classifier import load_classifier
 from compressor.options import (
+    ATTACKS,
     AttackConfig,
     DataConfig,
     ExportConfig,
@@ -26,12 +27,15 @@ from compressor.options import (
     ValidateConfig,
 )
 from compressor.pipeline.dry_run import dry_run, in_words
+from compressor.pipeline.quickstart import search_recipe
 from compressor.pipeline.run import check_recipe, run_context, run_recipe
 from compressor.pipeline.stage_runs import train_dense
 from compressor.system.console import SilentProgress
 from compressor.system.files import MARKER, read_json
 from compressor.training import checkpoint as training_checkpoint
 from compressor.training.checkpoint import TrainingCheckpoint
+from compressor.validation.gates.baseline import check_measured
+from compressor.validation.gates.gates import parse_gates
 from compressor.validation.schema import Report
 
 # What is in any run's folder.
@@ -286,3 +290,9 @@ def test_bad_input_writes_nothing(recipe, tmp_path, section, change, says):
     with pytest.raises(UserError, match=says):
         run_recipe(broken, tmp_path / "out", force=False, progress=SilentProgress())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_the_gates_of_the_quickstart_can_be_measured_with_each_attack(attack, tmp_path):
+    recipe = search_recipe(tmp_path, AttackConfig(attack=attack), RunConfig())
+    check_measured(parse_gates(recipe.validate_.gates), None, recipe.validate_, recipe.attack)
