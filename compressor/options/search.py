@@ -95,7 +95,7 @@ class SearchConfig(Section):
         le=1000,
         description="Number of processes that make candidates: the next one, and those that are likely to "
         "come after it. They split the threads, and none works while a candidate is measured. Attacks are "
-        "split over as many. The outcome is the same.",
+        "split over as many. The outcome is that of one process with as many threads as each has.",
     )
     speedups: list[Annotated[float, Field(gt=0)]] = Field(
         [],
