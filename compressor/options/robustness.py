@@ -119,6 +119,12 @@ class AttackConfig(ResourcesConfig):
             return None
         return min(LONGEST_WORD_BUDGET, self.max_words_changed or 1.0)
 
+    @property
+    def figure(self) -> RobustnessFigure:
+        """The figure that tells models apart best: the mean over word budgets, where the attack has it."""
+        has_mean = self.longest_word_budget is not None
+        return "mean_accuracy_under_attack" if has_mean else "accuracy_under_attack"
+
 
 class SoupConfig(PerturbationConfig, SubstitutionConfig):
     """Greedy model soup of fine-tuning runs, selected by accuracy under attack."""

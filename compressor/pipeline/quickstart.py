@@ -101,9 +101,6 @@ def write_data(directory: Path) -> None:
 def search_recipe(data: Path, attack: AttackConfig, run: RunConfig) -> Recipe:
     """The recipe of the main job: a search under gates, on the data that `write_data` wrote."""
     recipe = quickstart_recipe(data, PruneConfig(), attack, run)
-    # The mean tells models apart that all fall in the end; some attacks have none.
-    has_mean = attack.longest_word_budget is not None
-    metric = "mean_accuracy_under_attack_drop" if has_mean else "accuracy_under_attack_drop"
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"selection": str(data / "selection.tsv")}),
@@ -115,7 +112,7 @@ def search_recipe(data: Path, attack: AttackConfig, run: RunConfig) -> Recipe:
                 recovery_rates=[RECOVERY_RATE],
             ),
             "validate_": ValidateConfig(
-                gates=[*SEARCH_GATES, f"warn: {metric} <= 0.05"],
+                gates=[*SEARCH_GATES, f"warn: {attack.figure}_drop <= 0.05"],
                 latency_rounds=10,
                 latency_seconds=10,
                 latency_threads=LATENCY_THREADS,

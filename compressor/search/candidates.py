@@ -26,7 +26,6 @@ from compressor.options import (
     ExportConfig,
     LatencyTableConfig,
     PruneConfig,
-    RobustnessFigure,
     SearchConfig,
     ValidateConfig,
 )
@@ -456,12 +455,6 @@ def speedup(variants: Variants) -> float:
     pairs = zip(variants.dense.latency, variants.artifact.latency, strict=True)
     ratios = [math.log(dense.p50_ms / artifact.p50_ms) for dense, artifact in pairs]
     return math.exp(sum(ratios) / len(ratios))
-
-
-def attack_metric(attack: AttackConfig) -> RobustnessFigure:
-    """Return what a search records of an attack."""
-    has_budgets = attack.longest_word_budget is not None
-    return "mean_accuracy_under_attack" if has_budgets else "accuracy_under_attack"
 
 
 def _under_attack(figures: VariantFigures) -> tuple[float | None, IntervalFigures | None]:

@@ -24,7 +24,6 @@ from compressor.search.candidates import (
     CandidateStore,
     SearchJob,
     Wanted,
-    attack_metric,
     model_figures,
     outcome_figures,
 )
@@ -117,7 +116,7 @@ def _record(
         objective=job.config.objective,
         gates=[str(gate) for gate in parse_gates(job.validate.gates)],
         task_metric=measured.task_metric,
-        attack_metric=attack_metric(job.attack),
+        attack_metric=job.attack.figure,
         texts=_sources(job),
         dense={"source": job.model, "sha256": weights_fingerprint(job.model)},
         dense_figures=model_figures(measured.variants.dense),

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from made_latency_tables import linear_times
+from made_latency_tables import SMALL as TABLE
 
-from compressor.models.latency_table import LatencyTable, TableShape
 from compressor.options import AttackConfig, RunConfig, SearchConfig, ValidateConfig
 from compressor.search.candidates import SearchJob
 from compressor.search.record import CandidateFigures
@@ -15,23 +14,6 @@ from compressor.search.stage import all_candidates
 from compressor.system.console import SilentProgress
 
 MAKING, MEASURING = 60.0, 10.0
-TABLE = LatencyTable(
-    runtime="onnxruntime",
-    precision="int8",
-    threads=1,
-    layers=2,
-    heads=4,
-    neurons=64,
-    hidden_size=32,
-    head_size=8,
-    shapes=[TableShape(batch_size=1, length=16, weight=1), TableShape(batch_size=4, length=32, weight=3)],
-    attention=linear_times([0, 1, 2, 3, 4], 4.0),
-    feed_forward=linear_times([0, 16, 32, 48, 64], 10.0),
-    rest_ms=[1.0, 3.0],
-    dense_ms=[29.0, 87.0],
-    reference_ms=[100.0, 300.0],
-    environment={},
-)
 
 
 class MadeUpStore:

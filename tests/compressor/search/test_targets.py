@@ -5,8 +5,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_latency_tables import SMALL as TABLE
 
-from compressor.models.latency_table import BlockTimes, LatencyTable, TableShape
 from compressor.options import SearchConfig
 from compressor.search.targets import (
     MARGIN,
@@ -68,26 +68,6 @@ def test_nothing_is_tried_where_pruning_brings_nothing():
 def test_gates_on_latency_ask_for_a_speed(gates, expected):
     found = asked_speedup(parse_gates(gates))
     assert found == (None if expected is None else pytest.approx(MARGIN * expected))
-
-
-# 3.4 times dense PyTorch in the runtime, 100 without any block, about 15 with next to nothing.
-TABLE = LatencyTable(
-    runtime="onnxruntime",
-    precision="int8",
-    threads=1,
-    layers=2,
-    heads=4,
-    neurons=64,
-    hidden_size=32,
-    head_size=8,
-    shapes=[TableShape(batch_size=1, length=8, weight=1.0)],
-    attention=BlockTimes(widths=[0, 1, 4], ms=[[0.0], [1.0], [4.0]]),
-    feed_forward=BlockTimes(widths=[0, 16, 64], ms=[[0.0], [2.0], [10.0]]),
-    rest_ms=[1.0],
-    dense_ms=[29.0],
-    reference_ms=[100.0],
-    environment={},
-)
 
 
 def targets(gates=(), outcome=True, **options):
