@@ -9,13 +9,14 @@ text alone against the same in batches of 16, in three shuffles.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from benchmarks.results_file import RESULTS, markdown_table, write_result
 from compressor.data.texts import TextData, load_text_data
@@ -25,20 +26,23 @@ from compressor.models.classifier import Classifier, load_classifier
 from compressor.models.invariance import measure_invariance
 from compressor.models.openvino import OpenVinoPredictor
 from compressor.models.predictors import OnnxPredictor, predict_encoded
-from compressor.options import ColumnsConfig, RunConfig
+from compressor.options import ColumnsConfig, ExportConfig, RunConfig
+from compressor.options.export import weight_bits_of
 from compressor.system.console import terminal_progress
 from compressor.system.environment import describe_environment, prepare, thread_count
-from exporters.cpu_kernels import suit_cpu_kernels
-from exporters.onnx import export_graph
-from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
+from exporters.graph_forms import calibrate, write_graph
+from exporters.mixed import Quantized, divergence
 from exporters.quantize_rows import quantize_rows
+from exporters.rounding import FittedWeight
 from exporters.shrink import shrink
 
 # Those that end with OpenVINO run there, all others in ONNX Runtime.
 FORMS = (
     "fp32",
     "int8",
+    "int8, nearest",
     "int8, 7-bit weights",
+    "int8, nearest, 7-bit weights",
     "int8-dynamic",
     "int8-static",
     "fp32, OpenVINO",
@@ -49,23 +53,32 @@ CALIBRATION_TEXTS = 256
 QUICK_TEXTS = 64
 
 
+def options_of(form: str) -> ExportConfig:
+    """The options of an export that make a form of `FORMS`."""
+    options: dict[str, Any] = {"precision": form.split(",")[0]}
+    if form.endswith("OpenVINO"):
+        options["runtime"] = "openvino"
+    if "nearest" in form:
+        options["rounding"] = "nearest"
+    if "7-bit" in form:
+        options["weight_bits"] = 7
+    return ExportConfig.model_validate(options)
+
+
 def graph_of(form: str, classifier: Classifier, folder: Path, fitted_on: list[Encoded]) -> Path:
     """The directory of the classifier's graph in a form of `FORMS`."""
     directory = folder / form.replace(" ", "-")
     directory.mkdir()
     classifier.model.config.save_pretrained(directory)
     classifier.tokenizer.save_pretrained(directory)
-    graph = directory / ARTIFACT_GRAPH
-    export_graph(classifier, graph)
-    suit_cpu_kernels(graph)
-    if form == "int8-dynamic":
-        quantize_dynamic(graph)
-    elif form.startswith("int8-static"):
-        quantize_static(graph, fit_scales(classifier, fitted_on, 0, terminal_progress()))
-    elif form == "int8, OpenVINO":
-        quantize_weights(graph)
-    elif form.startswith("int8"):
-        quantize_rows(graph, 7 if "7-bit" in form else 8)
+    config = options_of(form)
+    calibration = calibrate(classifier, fitted_on, config, 0, terminal_progress())
+
+    def quantize_all(graph: Path, fitted: Mapping[str, FittedWeight]) -> Quantized:
+        quantize_rows(graph, weight_bits_of(config), fitted=fitted)
+        return Quantized()
+
+    write_graph(classifier, directory / ARTIFACT_GRAPH, config, calibration, quantize_all)
     return directory
 
 
@@ -80,21 +93,23 @@ def rows(
     """One row a form; the first one is fp32."""
     found: list[dict[str, Any]] = []
     labels = np.array(data.class_labels)
-    expected = labels
+    logits: NDArray[np.float32] | None = None
     with tempfile.TemporaryDirectory() as folder:
         for form in forms:
             directory = graph_of(form, classifier, Path(folder), fitted_on)
             runtime = OpenVinoPredictor if form.endswith("OpenVINO") else OnnxPredictor
             together, alone = runtime(directory, threads), runtime(directory, 1)
-            answers = predict_encoded(together, encoded, 64, terminal_progress(), form).argmax(axis=1)
-            if form == "fp32":
-                expected = answers
+            own = predict_encoded(together, encoded, 64, terminal_progress(), form)
+            answers = own.argmax(axis=1)
+            if logits is None:
+                logits = own
             found.append(
                 {
                     "form": form,
                     "size_mb": (directory / ARTIFACT_GRAPH).stat().st_size / 1e6,
                     "accuracy": float((answers == labels).mean()),
-                    "labels_as_fp32": float((answers == expected).mean()),
+                    "labels_as_fp32": float((answers == logits.argmax(axis=1)).mean()),
+                    "divergence": divergence(logits, own),
                     **asdict(measure_invariance(alone, together, encoded, seed=0)),
                 }
             )
@@ -132,6 +147,7 @@ def main(
         "MB",
         "accuracy",
         "labels as fp32",
+        "divergence from fp32",
         "labels changed in a batch",
         "largest shift of a logit",
     )
@@ -144,6 +160,7 @@ def main(
                     f"{row['size_mb']:.1f}",
                     f"{row['accuracy']:.2%}",
                     f"{row['labels_as_fp32']:.2%}",
+                    f"{row['divergence']:.1e}",
                     f"{row['batch_disagreement']:.2%}",
                     f"{row['worst_batch_shift']:.1e}",
                 )

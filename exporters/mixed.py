@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,7 @@ from compressor.system.context import Context
 from compressor.system.environment import thread_count
 from exporters.onnx import computation_sha256
 from exporters.quantize_rows import quantizable, quantize_rows
+from exporters.rounding import FittedWeight
 from exporters.verify import Parity, check_parity, input_limits, measure_parity
 
 # Texts that are answered at a time.
@@ -69,6 +70,7 @@ def quantize_within_bound(
     config: ExportConfig,
     context: Context,
     graph: Path,
+    fitted: Mapping[str, FittedWeight],
 ) -> Quantized:
     """Quantize the graph of an artifact's directory by rows, but for weights without which the proof fails.
 
@@ -76,10 +78,11 @@ def quantize_within_bound(
         proof: texts of the parity check.
         others: texts that rank the weights; parity must hold on them too where weights are chosen.
         graph: beside the artifact's configuration and tokenizer.
+        fitted: weights that were fitted to texts, by name.
     """
     bits = weight_bits_of(config)
     if not config.mixed:
-        quantize_rows(graph, bits)
+        quantize_rows(graph, bits, fitted=fitted)
         return Quantized()
     reference, limits = TorchPredictor(classifier), input_limits(classifier)
     encoded = encode(classifier.tokenizer, others, context.columns.max_length)
@@ -105,7 +108,7 @@ def quantize_within_bound(
 
     kept = keep_costliest(
         graph,
-        bits,
+        lambda kept: quantize_rows(graph, bits, kept, fitted),
         lambda kept: passes(proof) and (not kept or passes(others)),
         lambda: divergence(expected(), predict_encoded(load(), encoded, BATCH_SIZE)),
         context.progress,
@@ -134,7 +137,7 @@ def divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> flo
 
 def keep_costliest(
     graph: Path,
-    weight_bits: int,
+    quantize_but: Callable[[Sequence[str]], None],
     holds: Callable[[Sequence[str]], bool],
     distance: Callable[[], float],
     progress: Progress,
@@ -142,6 +145,7 @@ def keep_costliest(
     """Quantize a float32 graph in place but for as few weights as a bound on its answers needs.
 
     Args:
+        quantize_but: quantizes the float32 graph in place but for some of its weights.
         holds: whether the bound holds for the graph in its place, in which these weights are float32.
         distance: how far its answers are from the float32 ones.
 
@@ -155,7 +159,7 @@ def keep_costliest(
 
         def quantize(kept: Sequence[str]) -> None:
             shutil.copy(source, graph)
-            quantize_rows(graph, weight_bits, kept)
+            quantize_but(kept)
 
         def holds_with(kept: Sequence[str]) -> bool:
             quantize(kept)

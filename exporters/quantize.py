@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from compressor.models.batching import Encoded, pad
+from compressor.models.batching import Encoded
 from compressor.models.classifier import Classifier, encoder_linears
 from compressor.system.console import Progress
 from exporters.onnx_graph import replace_contents
 from exporters.quantize_rows import quantized_columns
+from exporters.rounding import FittedWeight, watch_inputs
 
 LARGEST = 127
 # Tokens of a layer's input that its scale is fitted to; the error is flat in their number.
@@ -51,13 +51,16 @@ def quantize_dynamic(path: Path) -> None:
         )
 
 
-def quantize_static(path: Path, scales: Mapping[str, float]) -> None:
+def quantize_static(
+    path: Path, scales: Mapping[str, float], fitted: Mapping[str, FittedWeight] | None = None
+) -> None:
     """Make the encoder's matrices int8 in place, their inputs too, with scales that are fixed.
 
     What reads one tensor shares its quantized form; residuals, which read the same tensors, stay float.
 
     Args:
         scales: of each encoder layer's input, by the layer's name (`fit_scales`).
+        fitted: weights that were fitted to texts, by name; all others are rounded to the nearest.
     """
     model = onnx.load(path)
     initializers = {entry.name: entry for entry in model.graph.initializer}
@@ -83,7 +86,7 @@ def quantize_static(path: Path, scales: Mapping[str, float]) -> None:
                         f"{source}_dequantize",
                     ),
                 ]
-            added += _int8_weight(node.input[1], numpy_helper.to_array(initializers.pop(node.input[1])))
+            added += _int8_weight(initializers.pop(node.input[1]), fitted or {})
             nodes.append(_dequantized(node.input[1]))
             node.input[0], node.input[1] = quantized[source], nodes[-1].output[0]
         nodes.append(node)
@@ -92,12 +95,15 @@ def quantize_static(path: Path, scales: Mapping[str, float]) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def quantize_weights(path: Path) -> None:
+def quantize_weights(path: Path, fitted: Mapping[str, FittedWeight] | None = None) -> None:
     """Make the weights of a graph's matrices int8 in place, in the form in which OpenVINO quantizes inputs.
 
     Each weight is dequantized before its product, as far as the graph says. OpenVINO takes the int8 values as
     they are, and quantizes what they are multiplied with at run time: groups of a token's values, none of
     which depend on another token.
+
+    Args:
+        fitted: weights that were fitted to texts, by name; all others are rounded to the nearest.
     """
     model = onnx.load(path)
     kept = {entry.name: entry for entry in model.graph.initializer}
@@ -107,7 +113,7 @@ def quantize_weights(path: Path) -> None:
     for node in model.graph.node:
         if node.op_type == "MatMul" and node.input[1] in made:
             node.input[1] = made[node.input[1]].output[0]
-    added = [part for entry in weights for part in _int8_weight(entry.name, numpy_helper.to_array(entry))]
+    added = [part for entry in weights for part in _int8_weight(entry, fitted or {})]
     replace_contents(model, [*made.values(), *model.graph.node], [*kept.values(), *added])
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
@@ -119,13 +125,13 @@ def _dequantized(name: str) -> onnx.NodeProto:
     return helper.make_node("DequantizeLinear", parts, [f"{name}_dequantized"], f"{name}_dequantize", axis=1)
 
 
-def _int8_weight(name: str, weight: NDArray[np.float32]) -> list[onnx.TensorProto]:
+def _int8_weight(weight: TensorProto, fitted: Mapping[str, FittedWeight]) -> list[TensorProto]:
     """Values, scales and zero points of a weight `(in, out)`, one scale a column."""
-    values, scale = quantized_columns(weight)
+    own = fitted.get(weight.name) or FittedWeight(*quantized_columns(numpy_helper.to_array(weight)))
     return [
-        numpy_helper.from_array(values, f"{name}_quantized"),
-        numpy_helper.from_array(scale, f"{name}_scale"),
-        numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{name}_zero_point"),
+        numpy_helper.from_array(own.values, f"{weight.name}_quantized"),
+        numpy_helper.from_array(own.scales, f"{weight.name}_scale"),
+        numpy_helper.from_array(np.zeros(len(own.scales), np.int8), f"{weight.name}_zero_point"),
     ]
 
 
@@ -163,22 +169,14 @@ def fit_scales(
     chosen = torch.empty(0)
     seen: dict[str, list[Tensor]] = {name: [] for name in linears}
 
-    def keep(name: str, value: Tensor) -> None:
-        seen[name].append(value.flatten(0, -2)[chosen].cpu())
+    def keep(name: str, rows: Tensor) -> None:
+        nonlocal chosen
+        if name == next(iter(linears)):
+            # The same tokens of a text for all its layers.
+            chosen = torch.rand(len(rows), generator=generator) < share
+        seen[name].append(rows[chosen].cpu())
 
-    handles = [
-        linear.register_forward_pre_hook(lambda _, inputs, name=name: keep(name, inputs[0]))
-        for name, linear in linears.items()
-    ]
-    try:
-        for text in progress.track(encoded, "Fitting int8 scales"):
-            chosen = torch.rand(len(text[0]), generator=generator) < share
-            with torch.inference_mode():
-                # One text at a time has no padding.
-                classifier.model(**{k: v.to(classifier.device) for k, v in pad([text], 0).items()})
-    finally:
-        for handle in handles:
-            handle.remove()
+    watch_inputs(classifier, encoded, keep, progress, "Fitting int8 scales")
     return {name: fit_scale(torch.cat(values)) for name, values in seen.items()}
 
 

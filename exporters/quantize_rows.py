@@ -1,7 +1,9 @@
 """int8 graphs whose answer to a text does not depend on what shares its batch: a scale for each row.
 
-A row is one token's vector. Its scale is the largest absolute value over 127; weights are symmetric with a
-scale for each output column, so that a zero stays exactly zero. The products are of integers, hence exact: a
+A row is one token's vector. Its scale is the least with which all its values are among the 256 integers; an
+input of 0 is one of them, the same for all rows of a tensor. Weights are symmetric with a
+scale for each output column, so that a zero stays exactly zero. How they are rounded is told by the caller
+(`exporters/rounding.py`), or they become the nearest integers. The products are of integers, hence exact: a
 row's result is the same alone, in a batch, and with any number of threads. All operators are ONNX's own.
 
 A Gemm node, such as a pooler's, sees one token of a text: it computes in float32, and only its weight is
@@ -13,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,17 +24,22 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from exporters.onnx_graph import replace_contents
+from exporters.rounding import FittedWeight
 
-# Signed inputs make ONNX Runtime's integer product several times slower than unsigned ones.
-ZERO_POINT = 128
-LARGEST_INPUT = 127
+# Inputs are unsigned: signed ones make ONNX Runtime's integer product several times slower.
+LARGEST_INPUT = 255
 # Largest weight by the number of its bits.
 LARGEST_WEIGHTS = {8: 127, 7: 63}
 # Smaller tables stay float: they take no space, and rows that all texts share would carry an error into each.
 LEAST_ROWS = 256
 
 
-def quantize_rows(path: Path, weight_bits: int = 8, kept: Collection[str] = ()) -> None:
+def quantize_rows(
+    path: Path,
+    weight_bits: int = 8,
+    kept: Collection[str] = (),
+    fitted: Mapping[str, FittedWeight] | None = None,
+) -> None:
     """Make a graph's matrices and embeddings int8 in place, with a scale for each row of a matrix's input.
 
     Products of two activations stay float.
@@ -39,9 +47,11 @@ def quantize_rows(path: Path, weight_bits: int = 8, kept: Collection[str] = ()) 
     Args:
         weight_bits: 8; or 7, with which the 16-bit sums of processors without VNNI cannot overflow.
         kept: names of weights that stay float.
+        fitted: weights of as many bits that were fitted to texts, by name; all others are rounded to the
+            nearest.
     """
     model = onnx.load(path)
-    rewriter = _Rewriter(model, LARGEST_WEIGHTS[weight_bits], kept)
+    rewriter = _Rewriter(model, LARGEST_WEIGHTS[weight_bits], kept, fitted or {})
     for node in model.graph.node:
         rewriter.take(node)
     replace_contents(model, rewriter.nodes, rewriter.initializers())
@@ -77,9 +87,16 @@ class _Rewriter:
         nodes: of the new graph.
     """
 
-    def __init__(self, model: onnx.ModelProto, largest_weight: int, kept: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        largest_weight: int,
+        kept: Collection[str] = (),
+        fitted: Mapping[str, FittedWeight] = MappingProxyType({}),
+    ) -> None:
         self.nodes: list[NodeProto] = []
         self._kept = frozenset(kept)
+        self._fitted = fitted
         self._weights = {entry.name: entry for entry in model.graph.initializer}
         self._added: dict[str, TensorProto] = {}
         self._largest = largest_weight
@@ -128,15 +145,19 @@ class _Rewriter:
         """Multiply the quantized rows and columns, then by both scales, and add the bias if there is one."""
         (source, weight), output = node.input, node.output[0]
         matrix = self._weights[weight]
-        rows = self._quantized_rows(source, matrix.dims[0])
-        if f"{weight}_quantized" not in self._added:
-            values, scale = quantized_columns(numpy_helper.to_array(matrix), self._largest)
-            self._constant(f"{weight}_quantized", values)
-            self._constant(f"{weight}_scale", scale)
+        fitted = self._fitted.get(weight) or FittedWeight(
+            *quantized_columns(numpy_helper.to_array(matrix), self._largest)
+        )
+        smoothed = self._smoothed(source, fitted.smoothing)
+        rows = self._quantized_rows(smoothed, matrix.dims[0], fitted.zero_point)
+        self._constant(f"{weight}_quantized", fitted.values)
+        self._constant(f"{weight}_scale", fitted.scales)
         self._constant("int8_zero", np.array(0, np.int8))
         product, by_row, by_column = (f"{output}_{part}" for part in ("integer", "by_row", "by_column"))
         self._add(
-            "MatMulInteger", [f"{rows}_quantized", f"{weight}_quantized", "uint8_zero", "int8_zero"], product
+            "MatMulInteger",
+            [f"{rows}_quantized", f"{weight}_quantized", f"uint8_{fitted.zero_point}", "int8_zero"],
+            product,
         )
         self._add("DequantizeLinear", [product, f"{rows}_scale"], by_row, axis=0)
         self._add("Mul", [by_row, f"{weight}_scale"], by_column)
@@ -165,32 +186,49 @@ class _Rewriter:
         product.input.extend([source, f"{weight}_float", *bias])
         self.nodes.append(product)
 
-    def _quantized_rows(self, source: str, width: int) -> str:
+    def _smoothed(self, source: str, smoothing: NDArray[np.float32] | None) -> str:
+        """Divide a tensor's channels, once for all that read it; return the name of what is quantized."""
+        if smoothing is None:
+            return source
+        name = f"{source}_smoothed"
+        if name not in self._made:
+            self._constant(f"{source}_smoothing", (1 / smoothing).astype(np.float32))
+            self._add("Mul", [source, f"{source}_smoothing"], name)
+            self._shapes[name] = self._shapes.get(source, source)
+        return name
+
+    def _quantized_rows(self, source: str, width: int, zero_point: int) -> str:
         """Quantize a tensor `(..., width)` row by row, once for all that read it; return their stem."""
         rows, scale, quantized = (f"{source}_{part}" for part in ("rows", "scale", "quantized"))
         if quantized in self._made:
             return source
-        self._constant("uint8_zero", np.array(ZERO_POINT, np.uint8))
+        self._constant(f"uint8_{zero_point}", np.array(zero_point, np.uint8))
         self._constant("last_axis", np.array([-1], np.int64))
-        self._constant("row_step", np.array(1 / LARGEST_INPUT, np.float32))
+        above, below = f"step_above_{zero_point}", f"step_below_{zero_point}"
+        self._constant(above, np.array(1 / (LARGEST_INPUT - zero_point), np.float32))
+        self._constant(below, np.array(-1 / zero_point, np.float32))
         # A row of zeros has any scale.
-        self._constant("least_row", np.array(np.finfo(np.float32).tiny * LARGEST_INPUT, np.float32))
+        self._constant("least_scale", np.array(np.finfo(np.float32).tiny, np.float32))
         self._constant(f"rows_of_{width}", np.array([-1, width], np.int64))
         self._add("Reshape", [source, f"rows_of_{width}"], rows)
         # Two reductions take less time than the absolute values of all and one.
         most = self._add("ReduceMax", [rows, "last_axis"], f"{source}_most", keepdims=0)
         least = self._add("ReduceMin", [rows, "last_axis"], f"{source}_least", keepdims=0)
-        negated = self._add("Neg", [least], f"{source}_least_negated")
-        largest = self._add("Max", [most, negated, "least_row"], f"{source}_largest")
-        self._add("Mul", [largest, "row_step"], scale)
-        self._add("QuantizeLinear", [rows, scale, self._zero_points(source, scale)], quantized, axis=0)
+        steps = (
+            self._add("Mul", [most, above], f"{source}_above"),
+            self._add("Mul", [least, below], f"{source}_below"),
+        )
+        self._add("Max", [*steps, "least_scale"], scale)
+        self._add(
+            "QuantizeLinear", [rows, scale, self._zero_points(source, scale, zero_point)], quantized, axis=0
+        )
         return source
 
-    def _zero_points(self, source: str, scale: str) -> str:
+    def _zero_points(self, source: str, scale: str, zero_point: int) -> str:
         """One zero point a row, for all tensors of as many rows."""
-        name = f"uint8_zeros_of_{self._shapes.get(source, source)}"
+        name = f"uint8_{zero_point}_of_{self._shapes.get(source, source)}"
         if name not in self._made:
-            self._add("Expand", ["uint8_zero", self._add("Shape", [scale], f"{name}_shape")], name)
+            self._add("Expand", [f"uint8_{zero_point}", self._add("Shape", [scale], f"{name}_shape")], name)
         return name
 
     def _shape(self, source: str, width: int) -> str:

@@ -43,12 +43,11 @@ from compressor.system.files import atomic_directory, claims_output
 from compressor.version import __version__
 from exporters.bfloat16 import widen
 from exporters.bill_of_materials import write_bill_of_materials
-from exporters.graph_forms import write_graph
+from exporters.graph_forms import Calibration, calibrate, write_graph
 from exporters.lineage import model_lineage, stage_record
 from exporters.mixed import Judged, quantize_within_bound
 from exporters.onnx import OPSET, computation_sha256, encoder_initializers, write_metadata
 from exporters.openvino_ir import write_ir
-from exporters.quantize import fit_scales
 from exporters.records import ExportRecord
 from exporters.reference import write_reference
 from exporters.reference_texts import ReferenceTexts, reference_texts
@@ -105,9 +104,8 @@ def export_directory(
     classifier, vocabulary = with_smaller_vocabulary(whole, sources.vocabulary, data, config, context)
     texts_of_reference = reference_texts(classifier, sources.reference, columns)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
-    ranks = precision == "int8" and config.mixed and config.runtime != "openvino"
-    others = other_texts(classifier, data, data_source, context) if ranks else data
-    scales = _static_scales(classifier, exported, sources.calibration, config, context)
+    others = other_texts(classifier, data, data_source, context) if precision == "int8" else data
+    calibration = _calibration(classifier, exported, others, sources.calibration, config, context)
     needed = weights_bytes(whole) * (3 if config.runtime == "openvino" else 2)
     with atomic_directory(context.output, force=context.force, needed_bytes=needed) as working:
         progress.log(f"Exporting {model} to ONNX, {precision}")
@@ -116,7 +114,9 @@ def export_directory(
             classifier, working, data, texts_of_reference, columns.max_length
         )
         by_rows = partial(quantize_within_bound, classifier, data, others, config, context)
-        stored_sparsely, quantized = write_graph(exported, working / ARTIFACT_GRAPH, config, scales, by_rows)
+        stored_sparsely, quantized = write_graph(
+            exported, working / ARTIFACT_GRAPH, config, calibration, by_rows
+        )
         facts = _graph_facts(classifier, exported, working / ARTIFACT_GRAPH, precision)
         facts["lineage"]["model"] = _place(model, context.output)
         write_metadata(working / ARTIFACT_GRAPH, _metadata(classifier, facts))
@@ -143,26 +143,29 @@ def export_directory(
     return ExportRecord(**manifest, path=context.output)
 
 
-def _static_scales(
+def _calibration(
     classifier: Classifier,
     exported: Classifier,
-    calibration: str | None,
+    others: TextData,
+    source: str | None,
     config: ExportConfig,
     context: Context,
-) -> dict[str, float] | None:
-    """Fit the scales of int8-static on texts; None for other precisions.
+) -> Calibration:
+    """Observe what int8 is fitted to.
 
     Args:
         exported: the classifier as its graph is written.
-        calibration: source of the texts; None takes those that the model was made with.
+        others: texts that the proof has not, which int8 takes where there is no source.
+        source: of other texts; where it is None, int8-static takes those that the model was made with.
     """
-    if precision_of(config) != "int8-static":
-        return None
-    columns, seed = context.columns, context.run.seed
-    texts = texts_of(classifier, calibration, columns, config.quantization_examples, seed)
-    log_notes(texts, context.progress)
+    columns, seed, precision, texts = context.columns, context.run.seed, precision_of(config), others
+    if precision not in ("int8", "int8-static"):
+        return Calibration()
+    if source is not None or precision == "int8-static":
+        texts = texts_of(classifier, source, columns, config.quantization_examples, seed)
+        log_notes(texts, context.progress)
     encoded = encode(classifier.tokenizer, texts, columns.max_length)
-    return fit_scales(exported, encoded, seed, context.progress)
+    return calibrate(exported, encoded, config, seed, context.progress)
 
 
 def _graph_facts(

@@ -22,7 +22,8 @@ class ExportTexts:
     """Sources of texts beside those of the proof: files or hub ids.
 
     Attributes:
-        calibration: int8-static's scales are fitted on them; None takes those that the model was made with.
+        calibration: int8 is fitted to them; None takes texts of the proof's source that are not in the
+            proof, and for int8-static those that the model was made with.
         reference: go into `reference.json` with the artifact's answers; None takes made ones.
         vocabulary: decide which pieces of the vocabulary are kept; None keeps all.
     """

@@ -38,7 +38,8 @@ def export(
         str | None,
         typer.Option(
             "--calibration",
-            help="Texts that calibrate int8-static; by default those that the model was made with.",
+            help="Texts that int8 is fitted to; by default some of --data that the parity check does not "
+            "take, and for int8-static those that the model was made with.",
         ),
     ] = None,
     reference_texts: Annotated[

@@ -12,6 +12,7 @@ from compressor.options.section import Common, Section
 
 GraphPrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-dynamic", "int8-static"]
 TargetIsa = Literal["avx512_vnni", "avx2", "any"]
+Rounding = Literal["fitted", "nearest"]
 Storage = Literal["dense", "sparse"]
 Target = Literal["onnx", "tensorrt"]
 BackendName = Literal["onnxruntime", "openvino", "tensorrt"]
@@ -76,8 +77,14 @@ class ExportConfig(VocabularyConfig):
         description="Leave those weights of an int8 graph in float32 whose quantization changes the answers "
         "most, as few as the parity check needs. Without it an export whose labels differ too often fails.",
     )
+    rounding: Rounding = Field(
+        "fitted",
+        description="How weights of int8 and int8-static become integers. fitted: for the outputs of each "
+        "layer on texts of --calibration (by default some of the texts of --data that the parity check "
+        "does not take). nearest: each for itself.",
+    )
     quantization_examples: int = Field(
-        256, ge=1, description="Number of texts that calibrate the scales of int8-static."
+        256, ge=1, description="Number of texts of --calibration that int8 is fitted to."
     )
     shrink: bool = Field(
         True,

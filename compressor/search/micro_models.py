@@ -6,7 +6,7 @@ small, since a look-up in it takes the same time whatever its size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,13 +33,13 @@ from compressor.models.structure import (
 )
 from compressor.models.transformers_versions import save_tokenizer
 from compressor.options import ExportConfig
-from compressor.options.export import precision_of
+from compressor.options.export import weight_bits_of
 from compressor.system.console import SilentProgress
-from exporters.graph_forms import give_form, write_plain_graph
+from exporters.graph_forms import calibrate, give_form, write_plain_graph
 from exporters.mixed import Quantized
 from exporters.openvino_ir import write_ir
-from exporters.quantize import fit_scales
 from exporters.quantize_rows import quantize_rows
+from exporters.rounding import FittedWeight
 from exporters.shrink import shrink
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class MicroArtifacts:
 
     Args:
         config: of the export.
-        texts: fit the scales of int8-static.
+        texts: int8 is fitted to them.
     """
 
     def __init__(self, shape: DenseShape, config: ExportConfig, texts: list[Encoded], seed: int) -> None:
@@ -254,14 +254,12 @@ def _give_form(
     exported: Classifier, directory: Path, config: ExportConfig, texts: list[Encoded], seed: int
 ) -> None:
     """Give the plain graph of an artifact its precision, and the form of its runtime."""
-    scales = None
-    if precision_of(config) == "int8-static":
-        scales = fit_scales(exported, texts, seed, SilentProgress())
+    calibration = calibrate(exported, texts, config, seed, SilentProgress())
 
-    def by_rows(graph: Path) -> Quantized:
-        quantize_rows(graph)
+    def by_rows(graph: Path, fitted: Mapping[str, FittedWeight]) -> Quantized:
+        quantize_rows(graph, weight_bits_of(config), fitted=fitted)
         return Quantized()
 
-    give_form(directory / ARTIFACT_GRAPH, config, scales, by_rows)
+    give_form(directory / ARTIFACT_GRAPH, config, calibration, by_rows)
     if config.runtime == "openvino":
         write_ir(directory)

@@ -14,6 +14,7 @@ from compressor.models.invariance import measure_invariance
 from compressor.models.predictors import OnnxPredictor
 from exporters.quantize import quantize_dynamic
 from exporters.quantize_rows import LARGEST_WEIGHTS, quantize_rows, quantized_columns
+from exporters.rounding import FittedWeight
 
 EPSILON = float(np.finfo(np.float32).eps)
 
@@ -34,19 +35,29 @@ def linear_graph(weight: np.ndarray, bias: np.ndarray | None, swapped: bool = Fa
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def quantized(model: onnx.ModelProto, folder, weight_bits: int = 8) -> onnxruntime.InferenceSession:
+def quantized(
+    model: onnx.ModelProto, folder, weight_bits: int = 8, fitted=None
+) -> onnxruntime.InferenceSession:
     path = folder / "linear.onnx"
     path.write_bytes(model.SerializeToString())
-    quantize_rows(path, weight_bits)
+    quantize_rows(path, weight_bits, fitted=fitted)
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def reference(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, bits: int) -> np.ndarray:
+def row_scales(x: np.ndarray, zero_point: int) -> np.ndarray:
+    """The least scale of each row with which its values are among the 256 integers, as float32 holds it."""
+    above = x.max(axis=-1, keepdims=True) * np.float32(1 / (255 - zero_point))
+    below = x.min(axis=-1, keepdims=True) * np.float32(-1 / zero_point)
+    return np.maximum(np.maximum(above, below), np.finfo(np.float32).tiny)
+
+
+def reference(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, bits: int, zero_point: int
+) -> np.ndarray:
     """The same in float64, with the scales as float32 holds them."""
     values, columns = quantized_columns(weight, LARGEST_WEIGHTS[bits])
-    largest = np.abs(x).max(axis=-1, keepdims=True)
-    rows = np.maximum(largest, np.finfo(np.float32).tiny * 127) * np.float32(1 / 127)
-    rounded = np.rint(x / rows).clip(-128, 127).astype(np.float64)
+    rows = row_scales(x, zero_point)
+    rounded = np.rint(x / rows).clip(-zero_point, 255 - zero_point).astype(np.float64)
     product = rounded @ values.astype(np.float64) * rows.astype(np.float64) * columns.astype(np.float64)
     return product if bias is None else product + bias
 
@@ -58,8 +69,9 @@ def reference(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, bits: 
     unit=st.sampled_from([1e-6, 1.0, 1e4]),
     has_bias=st.booleans(),
     bits=st.sampled_from([7, 8]),
+    zero_point=st.sampled_from([1, 20, 128, 254]),
 )
-def test_a_linear_layer_is_the_reference(tmp_path_factory, seed, shape, unit, has_bias, bits):
+def test_a_linear_layer_is_the_reference(tmp_path_factory, seed, shape, unit, has_bias, bits, zero_point):
     texts, tokens, width, outputs = shape
     generator = np.random.default_rng(seed)
     x = (generator.standard_normal((texts, tokens, width)) * unit).astype(np.float32)
@@ -67,14 +79,14 @@ def test_a_linear_layer_is_the_reference(tmp_path_factory, seed, shape, unit, ha
     weight = generator.standard_normal((width, outputs)).astype(np.float32)
     weight[:, 0] = 0
     bias = generator.standard_normal(outputs).astype(np.float32) if has_bias else None
-    session = quantized(
-        linear_graph(weight, bias, swapped=bool(seed % 2)), tmp_path_factory.mktemp("g"), bits
-    )
+    values, columns = quantized_columns(weight, LARGEST_WEIGHTS[bits])
+    fitted = {"layer.weight": FittedWeight(values, columns, None, zero_point)} if zero_point != 128 else None
+    model = linear_graph(weight, bias, swapped=bool(seed % 2))
+    session = quantized(model, tmp_path_factory.mktemp("g"), bits, fitted)
     found = session.run(None, {"x": x})[0]
-    expected = reference(x, weight, bias, bits)
+    expected = reference(x, weight, bias, bits, zero_point)
     # One rounding the other way, where a value is half-way between two, is a step of its row and column.
-    columns = quantized_columns(weight, LARGEST_WEIGHTS[bits])[1]
-    step = np.abs(x).max(axis=-1, keepdims=True) / 127 * columns * LARGEST_WEIGHTS[bits]
+    step = row_scales(x, zero_point) * columns * LARGEST_WEIGHTS[bits]
     assert found.shape == (texts, tokens, outputs)
     assert (np.abs(found - expected) <= step + 16 * EPSILON * (np.abs(expected) + step * width)).all()
     exact = np.abs(found - expected) <= 16 * EPSILON * (np.abs(expected) + step * width)
