@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,15 +30,14 @@ from compressor.models.classifier import Classifier, encoder_linears
 from compressor.models.openvino import OpenVinoPredictor
 from compressor.models.predictors import OnnxPredictor, Predictor, TorchPredictor
 from compressor.models.structure import remove_heads, remove_neurons, set_neuron_count
-from compressor.options import RunConfig
+from compressor.options import ExportConfig, RunConfig
 from compressor.pruning.patterns import NM, Unstructured
 from compressor.system.console import SilentProgress, terminal_progress
 from compressor.system.environment import describe_environment, prepare, thread_count
 from compressor.validation.measure.latency import LatencyPlan, measure_latency
-from exporters.cpu_kernels import suit_cpu_kernels
+from exporters.graph_forms import calibrate, write_graph
+from exporters.mixed import quantize_all
 from exporters.onnx import export_graph
-from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
-from exporters.quantize_rows import quantize_rows
 
 MAX_LENGTH = 64
 CALIBRATION_TEXTS = 16
@@ -83,6 +83,14 @@ def narrowed(classifier: Classifier, share: float) -> Classifier:
     return pruned
 
 
+def options_of(name: str) -> ExportConfig:
+    """The options of an export that make a variant; its name may end with a form of int8."""
+    if name.endswith(FOR_OPENVINO):
+        return ExportConfig(precision="int8", runtime="openvino")
+    form = name.rpartition(" ")[2]
+    return ExportConfig(precision=form if form.startswith("int8") else "fp32")
+
+
 def artifact(folder: Path, name: str, classifier: Classifier, texts: list[Encoded]) -> Path:
     """The directory of a variant's graph, made if it is not there; its name may end with a form of int8."""
     directory = folder / "".join(letter if letter.isalnum() else "-" for letter in name)
@@ -94,17 +102,12 @@ def artifact(folder: Path, name: str, classifier: Classifier, texts: list[Encode
     classifier.model.config.save_pretrained(directory)
     classifier.tokenizer.save_pretrained(directory)
     unfinished = directory / "unfinished.onnx"
-    export_graph(classifier, unfinished)
-    if name != "dense":
-        suit_cpu_kernels(unfinished)
-    if name.endswith("int8"):
-        quantize_rows(unfinished)
-    elif name.endswith("int8-dynamic"):
-        quantize_dynamic(unfinished)
-    elif name.endswith(FOR_OPENVINO):
-        quantize_weights(unfinished)
-    elif name.endswith("int8-static"):
-        quantize_static(unfinished, fit_scales(classifier, texts, 0, SilentProgress()))
+    if name == "dense":
+        export_graph(classifier, unfinished)
+    else:
+        config = options_of(name)
+        calibration = calibrate(classifier, texts, config, 0, SilentProgress())
+        write_graph(classifier, unfinished, config, calibration, partial(quantize_all, config))
     shutil.move(unfinished, graph)
     return directory
 

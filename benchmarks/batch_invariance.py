@@ -9,8 +9,9 @@ text alone against the same in batches of 16, in three shuffles.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,13 +28,10 @@ from compressor.models.invariance import measure_invariance
 from compressor.models.openvino import OpenVinoPredictor
 from compressor.models.predictors import OnnxPredictor, predict_encoded
 from compressor.options import ColumnsConfig, ExportConfig, RunConfig
-from compressor.options.export import weight_bits_of
 from compressor.system.console import terminal_progress
 from compressor.system.environment import describe_environment, prepare, thread_count
 from exporters.graph_forms import calibrate, write_graph
-from exporters.mixed import Quantized, divergence
-from exporters.quantize_rows import quantize_rows
-from exporters.rounding import FittedWeight
+from exporters.mixed import divergence, quantize_all
 from exporters.shrink import shrink
 
 # Those that end with OpenVINO run there, all others in ONNX Runtime.
@@ -73,12 +71,7 @@ def graph_of(form: str, classifier: Classifier, folder: Path, fitted_on: list[En
     classifier.tokenizer.save_pretrained(directory)
     config = options_of(form)
     calibration = calibrate(classifier, fitted_on, config, 0, terminal_progress())
-
-    def quantize_all(graph: Path, fitted: Mapping[str, FittedWeight]) -> Quantized:
-        quantize_rows(graph, weight_bits_of(config), fitted=fitted)
-        return Quantized()
-
-    write_graph(classifier, directory / ARTIFACT_GRAPH, config, calibration, quantize_all)
+    write_graph(classifier, directory / ARTIFACT_GRAPH, config, calibration, partial(quantize_all, config))
     return directory
 
 

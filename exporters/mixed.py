@@ -63,6 +63,12 @@ class Quantized:
     judged: Judged | None = None
 
 
+def quantize_all(config: ExportConfig, graph: Path, fitted: Mapping[str, FittedWeight]) -> Quantized:
+    """Quantize a graph by rows, all its weights, whatever that does to the answers."""
+    quantize_rows(graph, weight_bits_of(config), fitted=fitted)
+    return Quantized()
+
+
 def quantize_within_bound(
     classifier: Classifier,
     proof: TextData,
@@ -80,10 +86,8 @@ def quantize_within_bound(
         graph: beside the artifact's configuration and tokenizer.
         fitted: weights that were fitted to texts, by name.
     """
-    bits = weight_bits_of(config)
     if not config.mixed:
-        quantize_rows(graph, bits, fitted=fitted)
-        return Quantized()
+        return quantize_all(config, graph, fitted)
     reference, limits = TorchPredictor(classifier), input_limits(classifier)
     encoded = encode(classifier.tokenizer, others, context.columns.max_length)
     silent = replace(context, progress=SilentProgress())
@@ -108,7 +112,7 @@ def quantize_within_bound(
 
     kept = keep_costliest(
         graph,
-        lambda kept: quantize_rows(graph, bits, kept, fitted),
+        lambda kept: quantize_rows(graph, weight_bits_of(config), kept, fitted),
         lambda kept: passes(proof) and (not kept or passes(others)),
         lambda: divergence(expected(), predict_encoded(load(), encoded, BATCH_SIZE)),
         context.progress,

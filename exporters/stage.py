@@ -43,7 +43,7 @@ from compressor.system.files import atomic_directory, claims_output
 from compressor.version import __version__
 from exporters.bfloat16 import widen
 from exporters.bill_of_materials import write_bill_of_materials
-from exporters.graph_forms import Calibration, calibrate, write_graph
+from exporters.graph_forms import calibrate, write_graph
 from exporters.lineage import model_lineage, stage_record
 from exporters.mixed import Judged, quantize_within_bound
 from exporters.onnx import OPSET, computation_sha256, encoder_initializers, write_metadata
@@ -55,7 +55,7 @@ from exporters.shrink import layer_widths, shrink
 from exporters.sizes import classifier_size, graph_size, parts_of
 from exporters.tensorrt.profile import Profile
 from exporters.tensorrt.script import prepare as prepare_engine
-from exporters.texts import ExportTexts, other_texts, texts_of
+from exporters.texts import ExportTexts, other_texts, texts_of, texts_to_fit
 from exporters.verify import check_invariance, check_parity, check_zeros, input_limits, measure_parity
 from exporters.vocabulary import with_smaller_vocabulary
 
@@ -105,7 +105,9 @@ def export_directory(
     texts_of_reference = reference_texts(classifier, sources.reference, columns)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
     others = other_texts(classifier, data, data_source, context) if precision == "int8" else data
-    calibration = _calibration(classifier, exported, others, sources.calibration, config, context)
+    fitted_to = texts_to_fit(classifier, others, data_source, sources.calibration, config, context)
+    encoded = encode(classifier.tokenizer, fitted_to, columns.max_length)
+    calibration = calibrate(exported, encoded, config, run.seed, progress)
     needed = weights_bytes(whole) * (3 if config.runtime == "openvino" else 2)
     with atomic_directory(context.output, force=context.force, needed_bytes=needed) as working:
         progress.log(f"Exporting {model} to ONNX, {precision}")
@@ -141,31 +143,6 @@ def export_directory(
         write_bill_of_materials(working, facts, classifier.layout)
         manifest = write_manifest(working, facts)
     return ExportRecord(**manifest, path=context.output)
-
-
-def _calibration(
-    classifier: Classifier,
-    exported: Classifier,
-    others: TextData,
-    source: str | None,
-    config: ExportConfig,
-    context: Context,
-) -> Calibration:
-    """Observe what int8 is fitted to.
-
-    Args:
-        exported: the classifier as its graph is written.
-        others: texts that the proof has not, which int8 takes where there is no source.
-        source: of other texts; where it is None, int8-static takes those that the model was made with.
-    """
-    columns, seed, precision, texts = context.columns, context.run.seed, precision_of(config), others
-    if precision not in ("int8", "int8-static"):
-        return Calibration()
-    if source is not None or precision == "int8-static":
-        texts = texts_of(classifier, source, columns, config.quantization_examples, seed)
-        log_notes(texts, context.progress)
-    encoded = encode(classifier.tokenizer, texts, columns.max_length)
-    return calibrate(exported, encoded, config, seed, context.progress)
 
 
 def _graph_facts(

@@ -38,8 +38,8 @@ def export(
         str | None,
         typer.Option(
             "--calibration",
-            help="Texts that int8 is fitted to; by default some of --data that the parity check does not "
-            "take, and for int8-static those that the model was made with.",
+            help="Texts that int8 is fitted to, never the test texts; by default those that the model was "
+            "made with. Where they are not known, int8 takes some of --data that the parity check does not.",
         ),
     ] = None,
     reference_texts: Annotated[

@@ -80,8 +80,7 @@ class ExportConfig(VocabularyConfig):
     rounding: Rounding = Field(
         "fitted",
         description="How weights of int8 and int8-static become integers. fitted: for the outputs of each "
-        "layer on texts of --calibration (by default some of the texts of --data that the parity check "
-        "does not take). nearest: each for itself.",
+        "layer on texts of --calibration. nearest: each for itself.",
     )
     quantization_examples: int = Field(
         256, ge=1, description="Number of texts of --calibration that int8 is fitted to."

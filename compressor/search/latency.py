@@ -116,7 +116,8 @@ def latency_table(
         shapes = [TableShape(batch_size=b, length=n, weight=w) for b, n, w in parse_shapes(config.shapes)]
         check_lengths(source, shape, [own.length for own in shapes])
         device = prepare(run)
-        predictors = _predictors(shape, config, run, folder, progress)
+        longest = max(own.length for own in shapes)
+        predictors = _predictors(shape, longest, config, run, folder, progress)
         predictors[REFERENCE] = _reference(shape, device, run.seed)
         figures = _timed(predictors, shapes, config, run, progress)
         table = _table(shape, shapes, config, run, figures)
@@ -133,13 +134,22 @@ def levels(shape: DenseShape) -> list[Widths]:
 
 
 def _predictors(
-    shape: DenseShape, config: LatencyTableConfig, run: RunConfig, folder: Path, progress: Progress
+    shape: DenseShape,
+    longest: int,
+    config: LatencyTableConfig,
+    run: RunConfig,
+    folder: Path,
+    progress: Progress,
 ) -> dict[str, Predictor]:
-    """Export each model and load it in the runtime; the keys are those of `_name`."""
+    """Export each model and load it in the runtime; the keys are those of `_name`.
+
+    Args:
+        longest: length that the model takes, of the texts that int8 is fitted to.
+    """
     export = ExportConfig(runtime=config.runtime, precision=config.precision)
     precision_of(export)
     runtime, device = runtime_named(config.runtime), prepare(run).type
-    texts = random_texts(TEXTS, TEXT_LENGTH, run.seed)
+    texts = random_texts(TEXTS, min(TEXT_LENGTH, longest), run.seed)
     found: dict[str, Predictor] = {}
     artifacts = MicroArtifacts(shape, export, texts, run.seed)
     for widths in progress.track(levels(shape), "Exporting models of each width"):

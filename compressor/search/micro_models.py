@@ -6,8 +6,9 @@ small, since a look-up in it takes the same time whatever its size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,13 +34,10 @@ from compressor.models.structure import (
 )
 from compressor.models.transformers_versions import save_tokenizer
 from compressor.options import ExportConfig
-from compressor.options.export import weight_bits_of
 from compressor.system.console import SilentProgress
 from exporters.graph_forms import calibrate, give_form, write_plain_graph
-from exporters.mixed import Quantized
+from exporters.mixed import quantize_all
 from exporters.openvino_ir import write_ir
-from exporters.quantize_rows import quantize_rows
-from exporters.rounding import FittedWeight
 from exporters.shrink import shrink
 
 if TYPE_CHECKING:
@@ -255,11 +253,6 @@ def _give_form(
 ) -> None:
     """Give the plain graph of an artifact its precision, and the form of its runtime."""
     calibration = calibrate(exported, texts, config, seed, SilentProgress())
-
-    def by_rows(graph: Path, fitted: Mapping[str, FittedWeight]) -> Quantized:
-        quantize_rows(graph, weight_bits_of(config), fitted=fitted)
-        return Quantized()
-
-    give_form(directory / ARTIFACT_GRAPH, config, calibration, by_rows)
+    give_form(directory / ARTIFACT_GRAPH, config, calibration, partial(quantize_all, config))
     if config.runtime == "openvino":
         write_ir(directory)

@@ -24,7 +24,7 @@ from compressor.options import ColumnsConfig, ExportConfig, RunConfig
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
 from compressor.system.files import MARKER
-from exporters import stage as artifact
+from exporters import graph_forms
 from exporters.onnx import encoder_initializers
 from exporters.stage import export_directory
 
@@ -237,7 +237,7 @@ def test_groups_are_not_split_by_cutting(narrowed_dir, tmp_path, critic_quotes):
 
 def test_labels_that_do_not_agree_fail_the_export(small_pruned_dir, tmp_path, monkeypatch, critic_quotes):
     monkeypatch.setattr(
-        artifact, "fit_scales", lambda model, *_: dict.fromkeys(encoder_weights(model.model), 10.0)
+        graph_forms, "fit_scales", lambda model, *_: dict.fromkeys(encoder_weights(model.model), 10.0)
     )
     with pytest.raises(UserError, match=r"export failed: labels agree on .* of 20 texts, less than 98"):
         export(
