@@ -563,6 +563,7 @@ def search_artifact(
     output: StrPath,
     vocabulary: StrPath | None = None,
     take: int | None = None,
+    earlier: StrPath | None = None,
     force: bool = False,
     progress: Progress | None = None,
     **options: Any,
@@ -579,6 +580,7 @@ def search_artifact(
         output: directory of the outcome; must not exist. Candidates are kept in `OUTPUT.candidates`.
         vocabulary: texts whose pieces of the vocabulary the artifacts keep; all are kept if not given.
         take: number of the candidate to choose, in place of the best.
+        earlier: output of an earlier search, with whose artifact the chosen one is compared.
         force: replace `output`.
         progress: shows the progress; nothing is shown if not given.
 
@@ -601,7 +603,7 @@ def search_artifact(
     )
     with host_unchanged():
         context = _context(given, output, progress, force=force)
-        return search_directory(job, context, take)
+        return search_directory(job, context, take, _text(earlier))
 
 
 def run(

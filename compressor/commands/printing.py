@@ -96,6 +96,8 @@ def _print_candidates(record: SearchRecord) -> None:
     print_result(False, None, candidates_table(record))
     if record.chosen is not None:
         print_result(False, None, outcome_table(record))
+    if record.earlier is not None:
+        print_result(False, None, record.earlier.sentence)
     print_result(False, None, f"Page: {record.path / PAGE}")
     if record.chosen is not None:
         report = record.path / REPORT_FOLDER / "report.html"

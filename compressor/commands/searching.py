@@ -90,6 +90,13 @@ def search(
         int | None,
         typer.Option("--take", min=0, help="Choose the candidate of this number, in place of the best."),
     ] = None,
+    earlier: Annotated[
+        str | None,
+        typer.Option(
+            "--earlier",
+            help="Output of an earlier search: says whether the chosen artifact is better than that one's.",
+        ),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -104,5 +111,5 @@ def search(
     job = SearchJob(model, calibration, selection, test, vocabulary, options, validated, attacked)
     context = terminal_context(output, columns, run, force=force)
     with results_only(as_json):
-        record = search_directory(job, context, take)
+        record = search_directory(job, context, take, earlier)
     print_search(as_json, record)

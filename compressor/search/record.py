@@ -79,6 +79,18 @@ class OutcomeFigures(_Part):
     speedup: float = Field(gt=0, description="Over dense PyTorch, geometric mean over the measured shapes.")
 
 
+class EarlierFigures(_Part):
+    """The artifact that an earlier search chose, and whether the new one is better."""
+
+    source: str = Field(description="Output of the earlier search.")
+    speedup: float = Field(gt=0, description="Over dense PyTorch, in its own run.")
+    size_bytes: int = Field(ge=0)
+    better: bool = Field(
+        description="Whether the new one holds its gates and is clearly faster, or smaller if that is asked."
+    )
+    sentence: str = Field(description="The comparison in words.")
+
+
 class WidthFigures(_Part):
     """What an encoder layer of a candidate keeps."""
 
@@ -155,6 +167,7 @@ class SearchRecord(StageRecord):
         reason: why none was chosen, or why the search ended.
         test_gates: the gates on the test texts; empty where nothing was chosen.
         test_figures: what they were held against; None where nothing was chosen.
+        earlier: the outcome of an earlier search, if one was given.
         environment: machine and versions.
         path: directory of the search.
     """
@@ -175,6 +188,7 @@ class SearchRecord(StageRecord):
     reason: str
     test_gates: list[GateResult]
     test_figures: OutcomeFigures | None
+    earlier: EarlierFigures | None = None
     environment: dict[str, Any]
     path: Path
 

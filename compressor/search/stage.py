@@ -27,6 +27,7 @@ from compressor.search.candidates import (
     model_figures,
     outcome_figures,
 )
+from compressor.search.earlier import held_against, read_earlier
 from compressor.search.makers import Makers, candidate_makers
 from compressor.search.record import (
     ARTIFACT,
@@ -52,7 +53,9 @@ from compressor.validation.schema import GateResult, Report
 
 
 @claims_output
-def search_directory(job: SearchJob, context: Context, take: int | None = None) -> SearchRecord:
+def search_directory(
+    job: SearchJob, context: Context, take: int | None = None, earlier: str | None = None
+) -> SearchRecord:
     """Run a search and write its outcome: record, chosen artifact, its report and a recipe that makes it.
 
     What is made for candidates stays in the folder `OUTPUT.candidates`: a search that was stopped goes on
@@ -60,12 +63,14 @@ def search_directory(job: SearchJob, context: Context, take: int | None = None) 
 
     Args:
         take: number of the candidate to choose; None chooses the best that holds all gates.
+        earlier: output of an earlier search, with whose artifact the chosen one is compared.
 
     Raises:
-        UserError: bad model, texts, tables, options or output. That nothing holds the gates is no error here:
-            the record's verdict says so.
+        UserError: bad model, texts, tables, options or output, or no outcome of an earlier search. That
+            nothing holds the gates is no error here: the record's verdict says so.
     """
     prepare_gates(job.validate, job.attack)
+    past = None if earlier is None else read_earlier(earlier, job.config.objective)
     _check_texts(job, context)
     store = CandidateStore(job, context)
     files = [Path(file) for file in job.config.latency_tables] or [store.measured_table()]
@@ -81,6 +86,8 @@ def search_directory(job: SearchJob, context: Context, take: int | None = None) 
     chosen = _chosen(candidates, job, take)
     report, tested = (None, None) if chosen is None else store.tested(chosen)
     record = _record(job, candidates, chosen, report, reason, store)
+    if past is not None:
+        record = record.model_copy(update={"earlier": held_against(record, past)})
     with atomic_directory(context.output, force=context.force) as working:
         write_json(working / SEARCH_RECORD, record.model_dump(mode="json", exclude={"path"}))
         (working / PAGE).write_text(search_html(record), encoding="utf-8")
