@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from compressor.models.batching import Encoded, pad
+from compressor.models.batching import Encoded, inputs_of, pad
 from compressor.models.classifier import Classifier, encoder_linears
 from compressor.system.console import Progress
 from exporters.onnx_graph import replace_contents
@@ -175,7 +175,7 @@ def fit_scales(
             chosen = torch.rand(len(text[0]), generator=generator) < share
             with torch.inference_mode():
                 # One text at a time has no padding.
-                classifier.model(**{k: v.to(classifier.device) for k, v in pad([text], 0).items()})
+                classifier.model(**inputs_of(classifier.model, pad([text], 0)))
     finally:
         for handle in handles:
             handle.remove()

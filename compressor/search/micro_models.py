@@ -84,7 +84,8 @@ def read_shape(source: str) -> DenseShape:
     raise_problems(source, key_problems(own))
     layout = layout_of_type(own["model_type"])
     kept = {key: value for key, value in without_heads(own).items() if key not in OF_WIDTHS}
-    content = fitted(kept | {"vocab_size": VOCABULARY}, 0)
+    padding = layout.padding_id(own) or 0
+    content = fitted(kept | {"vocab_size": VOCABULARY}, padding)
     config = load_config(content)
     return DenseShape(
         layout=layout,
@@ -140,15 +141,16 @@ def micro_classifier(
         if neurons == 0:
             remove_feed_forward(model, index)
     set_neuron_count(model)
-    return Classifier(model, small_tokenizer(), "random weights")
+    return Classifier(model, small_tokenizer(int(config.pad_token_id)), "random weights")
 
 
-def small_tokenizer() -> PreTrainedTokenizerBase:
-    """Make a tokenizer of `VOCABULARY` words, of no family's own kind."""
+def small_tokenizer(padding: int = 0) -> PreTrainedTokenizerBase:
+    """Make a tokenizer of `VOCABULARY` words, of no family's own kind, whose padding has that id."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = [*SPECIAL.values(), *(f"w{number}" for number in range(VOCABULARY - len(SPECIAL)))]
+    words.insert(padding, words.pop(0))
     backend = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, "[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)

@@ -116,6 +116,13 @@ class EncoderLayout(ABC):
     def segments(self, config: Config) -> int:
         """Return the number of segments that a model tells apart, by the content of its `config.json`."""
 
+    def padding_id(self, config: Config) -> int | None:
+        """Return the only token id that a model takes for padding, by the content of its `config.json`.
+
+        None where padding may have any id: it is masked.
+        """
+        return None
+
     def size(self, config: Config, key: str) -> int:
         """Return one of the `sizes` as the content of a `config.json` has it, or the family's default."""
         found: int = config.get(key, self.sizes[key])
@@ -187,6 +194,16 @@ class EncoderLayout(ABC):
         fewer.weight = nn.Parameter(weight)
         model.set_input_embeddings(fewer)
         model.config.vocab_size = len(kept)
+
+    def graph_arguments(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute what a classifier is called with in an exported graph besides the graph's inputs.
+
+        It is what the classifier itself would compute, where runtimes lack the operators that it uses.
+
+        Args:
+            inputs: of the graph by name, each `(batch, sequence)` int64.
+        """
+        return {}
 
     @abstractmethod
     def head(self, model: PreTrainedModel) -> tuple[HeadLayer, ...]:
