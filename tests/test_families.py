@@ -121,7 +121,7 @@ def made(request, film_texts, made_once):
 
     def fill(folder):
         write_encoder(model_type, texts, folder / "encoder")
-        config = FinetuneConfig(epochs=2, learning_rate=2e-3, batch_size=16)
+        config = FinetuneConfig(epochs=3, learning_rate=1e-3, batch_size=16)
         finetune_directory(
             str(folder / "encoder"), str(film_texts / "train.tsv"), config, context(folder / "dense")
         )

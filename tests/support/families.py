@@ -53,6 +53,14 @@ FAMILIES = {
         "XLMRobertaTokenizer", "unigram", ("<s>", "<pad>", "</s>", "<unk>", "<mask>"), ANGLES,
         {**COUNTED, "bos_token_id": 0, "eos_token_id": 2},
     ),
+    "electra": Family(
+        "ElectraTokenizer", "wordpiece", ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), BRACKETS,
+        {**SIZES, "embedding_size": 32, "max_position_embeddings": LENGTH},
+    ),
+    "distilbert": Family(
+        "DistilBertTokenizer", "wordpiece", ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), BRACKETS,
+        {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128, "max_position_embeddings": LENGTH},
+    ),
     "camembert": Family(
         "CamembertTokenizer", "unigram",
         ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>", "<mask>"), ANGLES,
@@ -113,7 +121,9 @@ def write_encoder(model_type, texts, folder):
     tokenizer.save(str(folder / "tokenizer.json"))
     options = {"tokenizer_class": family.tokenizer, "model_max_length": LENGTH, **family.names}
     (folder / "tokenizer_config.json").write_text(json.dumps(options))
-    config = AutoConfig.for_model(model_type, vocab_size=tokenizer.get_vocab_size(), **family.config)
+    # Wide enough to be trained in seconds.
+    options = {"vocab_size": tokenizer.get_vocab_size(), "initializer_range": 0.05}
+    config = AutoConfig.for_model(model_type, **options, **family.config)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         AutoModel.from_config(config).save_pretrained(folder)

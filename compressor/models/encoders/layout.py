@@ -78,7 +78,9 @@ class EncoderLayout(ABC):
         inputs: names of a classifier's inputs, in the order of an exported graph's.
         linears: names of a block's linear layers.
         attention: name, within a block, of the module that turns hidden states into the outputs of the heads
-            side by side; `linears.query`, `linears.key` and `linears.value` are in it.
+            side by side; `linears.query`, `linears.key` and `linears.value` are in it. If
+            `linears.attention_output` is too, what that makes of them.
+        heads_attribute: name, within that module, of the number of heads.
         neurons_key: the key of `config.json` that has the number of neurons.
         blocks_path: where the blocks are in a classifier.
     """
@@ -91,6 +93,7 @@ class EncoderLayout(ABC):
     inputs: tuple[str, ...]
     linears: LinearNames
     attention: str
+    heads_attribute: str = "num_attention_heads"
     neurons_key: str
     blocks_path: str
 
@@ -144,6 +147,11 @@ class EncoderLayout(ABC):
         return [
             (index, names) for index in range(len(self.blocks(model))) for names in self.group_names(index)
         ]
+
+    def attention_part(self, name: str) -> str | None:
+        """Return the name within the module `attention` of a part of a block; None where it is not in it."""
+        inside = f"{self.attention}."
+        return name.removeprefix(inside) if name.startswith(inside) else None
 
     def place_of(self, name: str) -> tuple[int, str] | None:
         """Split the name of a module or weight into its block's index and its name within the block.
@@ -213,9 +221,9 @@ class EncoderLayout(ABC):
     def activation(self, block: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return the activation function of a block's neurons."""
 
-    @abstractmethod
     def head_count(self, block: nn.Module) -> int:
         """Return the number of attention heads that a block has now."""
+        return int(getattr(block.get_submodule(self.attention), self.heads_attribute))
 
     @abstractmethod
     def set_head_count(self, block: nn.Module, count: int) -> None:

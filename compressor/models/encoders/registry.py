@@ -24,6 +24,8 @@ BUILT_IN: Mapping[str, str] = {
     "roberta": "compressor.models.encoders.roberta:ROBERTA",
     "xlm-roberta": "compressor.models.encoders.roberta:XLM_ROBERTA",
     "camembert": "compressor.models.encoders.roberta:CAMEMBERT",
+    "electra": "compressor.models.encoders.electra:ELECTRA",
+    "distilbert": "compressor.models.encoders.distilbert:DISTILBERT",
 }
 
 

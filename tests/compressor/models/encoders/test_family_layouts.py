@@ -7,9 +7,11 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from compressor.models.batching import inputs_of, pad
 from compressor.models.checks import TokenizerFacts, key_problems, pair_problems, tokenizer_problems
-from compressor.models.classifier import encoder_linears
+from compressor.models.classifier import Classifier, encoder_linears
 from compressor.models.encoders.registry import layout_of
 from compressor.models.structure import head_size, linear_at, remove_heads
+from compressor.models.transformers_versions import mask_for_graph
+from exporters.shrink import layer_widths, shrink
 
 VOCABULARY = 40
 
@@ -22,7 +24,8 @@ def model(request):
         config = AutoConfig.for_model(
             request.param, vocab_size=VOCABULARY, num_labels=3, **FAMILIES[request.param].config
         )
-        found = AutoModelForSequenceClassification.from_config(config).eval()
+        # As for an export.
+        found = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
         for parameter in found.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
     return found
@@ -105,6 +108,26 @@ def test_the_longest_input_runs_and_a_longer_one_does_not(model):
         assert model(**batch_of(model, [[5] * LENGTH])).logits.isfinite().all()
         with pytest.raises((IndexError, RuntimeError)):
             model(**batch_of(model, [[5] * (LENGTH + 1)]))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_has_no_effect_is_cut_and_the_answers_stay(model, whole):
+    layout, size = layout_of(model), head_size(model)
+    block, names = layout.blocks(model)[1], layout.linears
+    value, inner = linear_at(block, names.value), linear_at(block, names.neurons_in)
+    with torch.no_grad():
+        value.weight[: None if whole else size] = 0
+        inner.weight[: None if whole else 3] = 0
+    shrunk = shrink(Classifier(model, None, "random weights")).model
+    left, before = layer_widths(shrunk)[1], layer_widths(model)[1]
+    assert left.neurons == (0 if whole else before.neurons - 3)
+    can_lose_one = layout.scores_by_content(block)
+    assert left.heads == (0 if whole else before.heads - can_lose_one)
+    batch = batch_of(model, [[5, 6, 7, 8, 9], [10, 11]])
+    # What an exported graph is given: see `exporters/onnx.py`.
+    masked = {**batch, "attention_mask": mask_for_graph(batch["attention_mask"], torch.float32)}
+    with torch.no_grad():
+        torch.testing.assert_close(shrunk(**masked).logits, model(**batch).logits, rtol=1e-4, atol=1e-4)
 
 
 def test_what_a_graph_is_called_with_is_what_the_model_computes(model):
