@@ -87,7 +87,7 @@ def export_graph(
     batch = torch.export.Dim("batch", min=1, max=65536)
     sequence = torch.export.Dim("sequence", min=1, max=layout.longest_input(config.to_dict()))
     model = classifier.model if dtype == torch.float32 else copy.deepcopy(classifier.model).to(dtype)
-    wrapper = _LogitsOnly(model, layout).eval()
+    wrapper = _LogitsOnly(layout.for_graph(model), layout).eval()
     with _quiet_exporter():
         program = torch.onnx.export(
             wrapper,

@@ -15,6 +15,7 @@ import pytest
 import torch
 from families import FAMILIES, LENGTH, write_encoder
 from made_latency_tables import table_for
+from project import ROOT
 
 from compressor.attacks.stage import attack_directory
 from compressor.data.texts import load_text_data
@@ -40,9 +41,11 @@ from compressor.search.micro_models import MicroArtifacts, micro_classifier, ran
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
 from compressor.training.finetune_stage import finetune_directory
-from exporters.onnx import encoder_initializers
+from exporters.onnx import encoder_initializers, export_graph
 from exporters.shrink import layer_widths
 from exporters.stage import export_directory
+from exporters.tensorrt.checks import static_checks
+from exporters.tensorrt.profile import Profile
 from exporters.vocabulary import smaller_classifier
 
 pytestmark = pytest.mark.model
@@ -149,10 +152,6 @@ def accuracy(logits, data):
     return float((logits.argmax(axis=1) == np.array(data.labels)).mean())
 
 
-def test_every_family_but_bert_which_all_other_tests_use_is_here():
-    assert {"bert", *FAMILIES} == set(BUILT_IN)
-
-
 @of(FAMILIES)
 def test_a_trained_model_answers_better_than_the_majority_and_so_do_pruned_ones(made):
     data, dense = made.test, made.logits("dense")
@@ -191,6 +190,14 @@ def test_the_graph_of_a_structured_model_is_as_small_and_answers_alike(made, art
     assert inputs == list(own.layout.inputs)
     written = json.loads((artifact / "tokenizer_config.json").read_text())
     assert written["model_input_names"] == inputs
+
+
+@of(OWN)
+def test_a_graph_in_half_precision_passes_the_checks_for_tensorrt(made, tmp_path):
+    export_graph(made.load("narrow", attention="eager"), tmp_path / "model.onnx", torch.float16)
+    graph = onnx.load(tmp_path / "model.onnx")
+    checks = static_checks(graph, Profile(1, 4, 8, 1, 16, LENGTH), LENGTH)
+    assert [check.findings for check in checks if check.status == "fail"] == []
 
 
 @of(FAMILIES)
@@ -270,3 +277,39 @@ def test_attention_is_read_for_an_inspection(made):
     found = attention_map(classifier.model, encoded, 2)
     assert found.shape == (len(encoded[0]), len(encoded[0]))
     torch.testing.assert_close(found.sum(dim=1), torch.ones(len(found)))
+
+
+# The table of docs/reference/families.md: what is shown of a family, by the test that shows it.
+STAGES = {
+    "fine-tune, prune": test_a_trained_model_answers_better_than_the_majority_and_so_do_pruned_ones,
+    "heads and neurons removed": test_a_structured_model_loads_with_transformers_alone,
+    "export": test_the_graph_of_a_structured_model_is_as_small_and_answers_alike,
+    "fp16, TensorRT's checks": test_a_graph_in_half_precision_passes_the_checks_for_tensorrt,
+    "int8, recorded answers": test_an_int8_artifact_keeps_zeros_labels_and_recorded_answers,
+    "attack": test_an_attack_ends_alike_on_pytorch_and_on_the_artifact,
+    "smaller vocabulary": test_a_smaller_vocabulary_leaves_the_answers_to_texts_whose_pieces_stay,
+    "prune for a speed": test_a_model_is_pruned_for_a_speed,
+    "latency table": test_micro_models_are_exported_for_a_latency_table,
+    "inspect": test_attention_is_read_for_an_inspection,
+}
+
+
+def support(model_type, shown):
+    """What the table says: all other tests show BERT, and what is not shown of a twin is shown of RoBERTa."""
+    [mark] = [mark for mark in shown.pytestmark if mark.name == "parametrize"]
+    if model_type == "bert" or model_type in mark.args[1]:
+        return "tested"
+    assert model_type in TWINS
+    return "as RoBERTa"
+
+
+def test_the_documentation_says_what_is_tested_of_each_family():
+    lines = [f"| family | `model_type` | {' | '.join(STAGES)} |", "| --- " * (2 + len(STAGES)) + "|"]
+    for model_type in BUILT_IN:
+        cells = [support(model_type, shown) for shown in STAGES.values()]
+        title = layout_of_type(model_type).title
+        lines.append(f"| {title} | `{model_type}` | {' | '.join(cells)} |")
+    page = (ROOT / "docs" / "reference" / "families.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) + "\n" in page
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(layout_of_type(model_type).title in readme.split("## ")[0] for model_type in BUILT_IN)

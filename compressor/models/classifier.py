@@ -308,7 +308,7 @@ def _load(
                 config=config,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
-                attn_implementation=attention,
+                attn_implementation=attention if layout.has_fused_attention else "eager",
             )
     except network_or(
         OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, ImportError, SafetensorError

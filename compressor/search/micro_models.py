@@ -125,7 +125,7 @@ def micro_classifier(
     """
     layout = shape.layout
     config = load_config({**shape.content, layout.neurons_key: max(1, neurons)})
-    config._attn_implementation = attention
+    config._attn_implementation = attention if layout.has_fused_attention else "eager"
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = layout.classifier_class()(config).eval()

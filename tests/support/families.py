@@ -61,6 +61,10 @@ FAMILIES = {
         "DistilBertTokenizer", "wordpiece", ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), BRACKETS,
         {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128, "max_position_embeddings": LENGTH},
     ),
+    "mpnet": Family(
+        "MPNetTokenizer", "wordpiece", ("<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>"),
+        {**ANGLES, "unk_token": "[UNK]"}, {**SIZES, "max_position_embeddings": LENGTH + 2},
+    ),
     "camembert": Family(
         "CamembertTokenizer", "unigram",
         ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>", "<mask>"), ANGLES,

@@ -81,6 +81,7 @@ class EncoderLayout(ABC):
             side by side; `linears.query`, `linears.key` and `linears.value` are in it. If
             `linears.attention_output` is too, what that makes of them.
         heads_attribute: name, within that module, of the number of heads.
+        has_fused_attention: whether transformers has PyTorch's fused kernel for it ("sdpa").
         neurons_key: the key of `config.json` that has the number of neurons.
         blocks_path: where the blocks are in a classifier.
     """
@@ -94,6 +95,7 @@ class EncoderLayout(ABC):
     linears: LinearNames
     attention: str
     heads_attribute: str = "num_attention_heads"
+    has_fused_attention: bool = True
     neurons_key: str
     blocks_path: str
 
@@ -203,6 +205,13 @@ class EncoderLayout(ABC):
         model.set_input_embeddings(fewer)
         model.config.vocab_size = len(kept)
 
+    def for_graph(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return a classifier to trace for an exported graph: itself, or a copy that computes the same.
+
+        A copy has operators that all runtimes compute alike.
+        """
+        return model
+
     def graph_arguments(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute what a classifier is called with in an exported graph besides the graph's inputs.
 
@@ -225,9 +234,17 @@ class EncoderLayout(ABC):
         """Return the number of attention heads that a block has now."""
         return int(getattr(block.get_submodule(self.attention), self.heads_attribute))
 
+    def keep_heads(self, block: nn.Module, kept: Sequence[int]) -> None:
+        """Tell a block, whose matrices have lost the others, which of the heads that it had are left.
+
+        Args:
+            kept: numbered as the block had them, ascending.
+        """
+        self.set_head_count(block, len(kept))
+
     @abstractmethod
     def set_head_count(self, block: nn.Module, count: int) -> None:
-        """Tell a block, whose matrices have lost heads, how many it has now."""
+        """Tell a block how many heads its matrices have now."""
 
     @abstractmethod
     def scores_by_content(self, block: nn.Module) -> bool:

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from compressor.models.encoders.keys import Config, padding_problem, size_problem
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+
+def positions_after(positions: int, padding: int | None, config: Config) -> int:
+    """Return for how many tokens there are positions after the padding's; `positions` where one is wrong.
+
+    Args:
+        positions: that there are, as the content of a `config.json` has it.
+        padding: token id, likewise.
+    """
+    if size_problem(positions, config) or padding is None or padding_problem(padding, config):
+        # What is wrong is named itself.
+        return positions
+    return positions - padding - 1
 
 
 def count_positions(ids: Tensor, padding: int) -> Tensor:

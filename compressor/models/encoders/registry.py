@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, str] = {
     "camembert": "compressor.models.encoders.roberta:CAMEMBERT",
     "electra": "compressor.models.encoders.electra:ELECTRA",
     "distilbert": "compressor.models.encoders.distilbert:DISTILBERT",
+    "mpnet": "compressor.models.encoders.mpnet:MPNET",
 }
 
 

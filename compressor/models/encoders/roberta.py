@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.models.encoders.bert_blocks import BLOCK_KEYS, BertBlocks
 from compressor.models.encoders.inputs import IDS, MASK, SEGMENTS
-from compressor.models.encoders.keys import Config, Key, padding_problem, refused, size_problem
+from compressor.models.encoders.keys import Config, Key, padding_problem, refused
 from compressor.models.encoders.layout import HeadLayer
-from compressor.models.encoders.positions import count_positions, cut_positions
+from compressor.models.encoders.positions import count_positions, cut_positions, positions_after
 from compressor.models.encoders.shape_keys import Shape
 
 if TYPE_CHECKING:
@@ -59,11 +59,7 @@ class RobertaLayout(BertBlocks):
         return found
 
     def longest_input(self, config: Config) -> int:
-        positions, padding = self.size(config, "max_position_embeddings"), self.padding_id(config)
-        if size_problem(positions, config) or padding is None or padding_problem(padding, config):
-            # What is wrong is named itself.
-            return positions
-        return positions - padding - 1
+        return positions_after(self.size(config, "max_position_embeddings"), self.padding_id(config), config)
 
     def keep_words(self, model: PreTrainedModel, kept: Sequence[int], padding: int) -> None:
         super().keep_words(model, kept, padding)
