@@ -191,7 +191,7 @@ class MicroArtifacts:
 
     def _write_plain(self, exported: Classifier, widths: Widths, graph: Path) -> None:
         """Cut the graph of a model out of that of a wider one; trace it where there is none."""
-        linears, count, unit = self._only_block(widths)
+        linears, count, unit = self._only_block(exported, widths)
         traced = self._traced.get(linears)
         if traced is not None and count < traced[1]:
             graph.write_bytes(cut_linears(traced[0], self._shape.layout, linears, traced[1], count, unit))
@@ -201,15 +201,16 @@ class MicroArtifacts:
         if linears and count * unit != self._shape.hidden_size and count != unit:
             self._traced[linears] = graph.read_bytes(), count
 
-    def _only_block(self, widths: Widths) -> tuple[tuple[str, ...], int, int]:
+    def _only_block(self, exported: Classifier, widths: Widths) -> tuple[tuple[str, ...], int, int]:
         """Return the linear layers, heads or neurons, and columns of each, of a model's only kind of block.
 
-        There are none where it has both kinds, or no block.
+        There are none where it has both kinds, or no block, or heads with more than linear layers.
         """
         names, shape = self._shape.layout.linears, self._shape
         if widths.heads == 0 < widths.neurons:
             return (names.neurons_in, names.neurons_out), widths.neurons, 1
-        if widths.neurons == 0 < widths.heads:
+        block = shape.layout.blocks(exported.model)[0]
+        if widths.neurons == 0 < widths.heads and shape.layout.scores_by_content(block):
             linears = (names.query, names.key, names.value, names.attention_output)
             return linears, widths.heads, shape.hidden_size // shape.heads
         return (), 0, 0

@@ -174,8 +174,11 @@ def _take_own_bias(
     kept = cast("Any", attention).kept_heads
     if kept is None:
         return None
+    import torch
+
     given = inspect.signature(attention.forward).bind(*args, **kwargs)
-    given.arguments[BIAS] = given.arguments[BIAS][:, kept]
+    biases: Tensor = given.arguments[BIAS]
+    given.arguments[BIAS] = biases.index_select(1, torch.tensor(kept, device=biases.device))
     return given.args, given.kwargs
 
 
