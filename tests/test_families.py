@@ -6,6 +6,7 @@ critic's quote: sentiment takes them minutes.
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from compressor.attacks.stage import attack_directory
 from compressor.data.texts import load_text_data
 from compressor.inspection.comparison import attention_map
 from compressor.models.batching import encode, encode_texts, inputs_of, pad
-from compressor.models.classifier import encoder_weights, load_classifier
+from compressor.models.classifier import encoder_weights, load_classifier, load_tokenizer
 from compressor.models.encoders.registry import BUILT_IN, layout_of_type
 from compressor.models.latency_table import Widths
 from compressor.models.portable.check_host import check_host
@@ -242,6 +243,20 @@ def test_a_smaller_vocabulary_leaves_the_answers_to_texts_whose_pieces_stay(made
     assert facts.pieces["after"] < facts.pieces["before"]
     assert 0 < facts.other_tokens < 1
     assert smaller.model.config.pad_token_id == smaller.tokenizer.pad_token_id
+
+
+@of(["roberta"])
+def test_a_tokenizer_of_a_vocabulary_and_merges_is_read(made, tmp_path):
+    model = json.loads((made.folder / "encoder" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    for name in ("config.json", "tokenizer_config.json"):
+        shutil.copy(made.folder / "encoder" / name, tmp_path)
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+    merges = [" ".join(merge) for merge in model["merges"]]
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
+    whole, found = (load_tokenizer(str(folder)) for folder in (made.folder / "encoder", tmp_path))
+    assert [found(text)["input_ids"] for text in made.test.texts] == [
+        whole(text)["input_ids"] for text in made.test.texts
+    ]
 
 
 @of(OWN)

@@ -62,7 +62,16 @@ if TYPE_CHECKING:
 Attention: TypeAlias = Literal["sdpa", "eager"]
 
 # All that a checkpoint is loaded from; records of stages and the like may lie beside it.
-CONTENT = ("*.safetensors", "*.index.json", "config.json", "vocab.txt", "tokenizer*.json", "*tokens*.json")
+CONTENT = (
+    "*.safetensors",
+    "*.index.json",
+    "config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer*.json",
+    "*tokens*.json",
+)
 
 
 @dataclass
