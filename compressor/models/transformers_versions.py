@@ -165,6 +165,11 @@ def takes_out_heads(model_class: type[PreTrainedModel]) -> bool:
     return hasattr(model_class, "prune_heads")
 
 
+def has_fused_attention(model_class: type[PreTrainedModel]) -> bool:
+    """Whether models of a class can compute attention with PyTorch's fused kernel ("sdpa")."""
+    return bool(getattr(model_class, "_supports_sdpa", False))
+
+
 def names_of_mismatched(keys: Iterable[Any]) -> list[str]:
     """Names of weights of another shape: version 5 reports each with two shapes."""
     return sorted(key if isinstance(key, str) else str(key[0]) for key in keys)

@@ -31,12 +31,13 @@ from compressor.models.structure import (
     remove_heads,
     set_neuron_count,
 )
-from compressor.models.transformers_versions import save_tokenizer
+from compressor.models.transformers_versions import has_fused_attention, save_tokenizer
 from compressor.options import ExportConfig
 from compressor.options.export import precision_of
 from compressor.system.console import SilentProgress
 from exporters.graph_forms import give_form, write_plain_graph
 from exporters.mixed import Quantized
+from exporters.onnx_graph import constants
 from exporters.openvino_ir import write_ir
 from exporters.quantize import fit_scales
 from exporters.quantize_rows import quantize_rows
@@ -125,7 +126,8 @@ def micro_classifier(
     """
     layout = shape.layout
     config = load_config({**shape.content, layout.neurons_key: max(1, neurons)})
-    config._attn_implementation = attention if layout.has_fused_attention else "eager"
+    is_fused = has_fused_attention(layout.classifier_class())
+    config._attn_implementation = attention if is_fused else "eager"
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = layout.classifier_class()(config).eval()
@@ -198,7 +200,8 @@ class MicroArtifacts:
             return
         write_plain_graph(exported, graph, self._config)
         # Where two axes are of one size, it does not say which of them is to be cut.
-        if linears and count * unit != self._shape.hidden_size and count != unit:
+        is_told = count * unit != self._shape.hidden_size and count != unit
+        if linears and is_told and not (unit > 1 and reshapes_to(graph.read_bytes(), {count, count * unit})):
             self._traced[linears] = graph.read_bytes(), count
 
     def _only_block(self, exported: Classifier, widths: Widths) -> tuple[tuple[str, ...], int, int]:
@@ -214,6 +217,28 @@ class MicroArtifacts:
             linears = (names.query, names.key, names.value, names.attention_output)
             return linears, widths.heads, shape.hidden_size // shape.heads
         return (), 0, 0
+
+
+def reshapes_to(graph: bytes, sizes: set[int]) -> bool:
+    """Whether something in a graph gets a shape in which one of some sizes is written.
+
+    Where they are those of heads, weights alone do not make a narrower graph of it.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    found = onnx.load_from_string(graph).graph
+    shapes = {node.input[1] for node in found.node if node.op_type == "Reshape"}
+    # A shape of parts, some of which are of the input.
+    parts = {
+        part
+        for node in found.node
+        if node.op_type == "Concat" and node.output[0] in shapes
+        for part in node.input
+    }
+    known = constants(found)
+    written = [numpy_helper.to_array(known[name]) for name in (shapes | parts) & known.keys()]
+    return any(sizes.intersection(values.flatten().tolist()) for values in written)
 
 
 def cut_linears(

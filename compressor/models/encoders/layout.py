@@ -81,7 +81,6 @@ class EncoderLayout(ABC):
             side by side; `linears.query`, `linears.key` and `linears.value` are in it. If
             `linears.attention_output` is too, what that makes of them.
         heads_attribute: name, within that module, of the number of heads.
-        has_fused_attention: whether transformers has PyTorch's fused kernel for it ("sdpa").
         neurons_key: the key of `config.json` that has the number of neurons.
         blocks_path: where the blocks are in a classifier.
     """
@@ -95,7 +94,6 @@ class EncoderLayout(ABC):
     linears: LinearNames
     attention: str
     heads_attribute: str = "num_attention_heads"
-    has_fused_attention: bool = True
     neurons_key: str
     blocks_path: str
 

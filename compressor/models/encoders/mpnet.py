@@ -81,7 +81,6 @@ class MpnetLayout(TransformersLayout):
         neurons_out="output.dense",
     )
     attention = "attention.attn"
-    has_fused_attention = False
     neurons_key = "intermediate_size"
     base = "mpnet"
     blocks_path = "mpnet.encoder.layer"
