@@ -50,7 +50,7 @@ COMMANDS = {
         START,
     ),
     "doctor": Lazy("validating.doctor", "Check whether this machine can run all stages.", START),
-    "finetune": Lazy("making.finetune", "Fine-tune a BERT checkpoint into a dense classifier.", TRAIN),
+    "finetune": Lazy("making.finetune", "Fine-tune an encoder into a dense classifier.", TRAIN),
     "soup": Lazy(
         "making.soup",
         "Fine-tune several times and average the runs that are most robust under attack (model soup).",
@@ -153,7 +153,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Prune a BERT classifier, attack it, export it to ONNX, and validate the exported artifact. "
+    help="Prune a text classifier, attack it, export it to ONNX, and validate the exported artifact. "
     "Exit codes: 0 done, 1 a gate failed, 2 bad input, 70 a bug, 130 or 143 stopped by a signal.",
 )
 resources_app = typer.Typer(

@@ -1,4 +1,4 @@
-"""Prune BERT classifiers, attack them, export them and prove what the exported artifact does.
+"""Prune text classifiers, attack them, export them and prove what the exported artifact does.
 
 `compressor.prune`, `compressor.export` and the others are in `compressor.api`, which is imported when one of
 them is first used.

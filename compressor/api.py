@@ -102,7 +102,7 @@ def finetune(
     progress: Progress | None = None,
     **options: Any,
 ) -> FinetuneRecord:
-    """Fine-tune a BERT checkpoint into a dense classifier.
+    """Fine-tune an encoder into a dense classifier.
 
     Args:
         model: directory or hub id of the checkpoint.

@@ -10,7 +10,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,12 +45,13 @@ _WRAPPER = "model."
 class _LogitsOnly(nn.Module):
     """The classifier with plain tensors as inputs and output."""
 
-    def __init__(self, model: PreTrainedModel, inputs: Sequence[str]) -> None:
+    def __init__(self, model: PreTrainedModel, layout: EncoderLayout) -> None:
         super().__init__()
-        self.model, self.inputs = model, inputs
+        self.model, self.layout = model, layout
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        given = dict(zip(self.inputs, tensors, strict=True))
+        given = dict(zip(self.layout.inputs, tensors, strict=True))
+        given |= self.layout.graph_arguments(self.model, given)
         given[MASK] = mask_for_graph(given[MASK], self.model.dtype)
         output = self.model(**given)
         # Whatever the arithmetic inside, what reads the logits gets float32: NumPy has no bfloat16.
@@ -86,7 +87,7 @@ def export_graph(
     batch = torch.export.Dim("batch", min=1, max=65536)
     sequence = torch.export.Dim("sequence", min=1, max=layout.longest_input(config.to_dict()))
     model = classifier.model if dtype == torch.float32 else copy.deepcopy(classifier.model).to(dtype)
-    wrapper = _LogitsOnly(model, layout.inputs).eval()
+    wrapper = _LogitsOnly(layout.for_graph(model), layout).eval()
     with _quiet_exporter():
         program = torch.onnx.export(
             wrapper,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 
-from compressor.models.batching import Encoded, pad
+from compressor.models.batching import Encoded, inputs_of, pad
 from compressor.models.classifier import Classifier, encoder_linears
 from compressor.pruning.solvers.rounding import round_columns
 from compressor.pruning.solvers.solvers import damped
@@ -121,7 +121,7 @@ def watch_inputs(
         for text in progress.track(encoded, title):
             with torch.inference_mode():
                 # One text at a time has no padding.
-                classifier.model(**{k: v.to(classifier.device) for k, v in pad([text], 0).items()})
+                classifier.model(**inputs_of(classifier.model, pad([text], 0)))
     finally:
         for handle in handles:
             handle.remove()

@@ -20,6 +20,7 @@ from compressor.models.classifier import Classifier
 from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.encoders.registry import layout_of
 from compressor.models.structure import linear_at
+from compressor.models.transformers_versions import attention_inputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,32 +43,78 @@ class LayerWidths:
     neurons: int
 
 
-class NarrowSelfAttention(nn.Module):
-    """Self-attention whose queries and keys may have another width than its values.
+@dataclass(frozen=True)
+class AttentionNames:
+    """Names of the parts of a self-attention module.
 
-    Takes and returns what the encoder layer of Hugging Face expects.
+    Attributes:
+        query, key, value: of linear layers.
+        output: of the linear layer that takes the outputs of the heads; None where it is not in the module.
+        heads: of the attribute that tells their number.
+    """
+
+    query: str
+    key: str
+    value: str
+    output: str | None
+    heads: str
+
+
+class _SelfAttention(nn.Module):
+    """Stands for a family's self-attention: takes and returns what the encoder layer of Hugging Face expects.
+
+    Args:
+        query, key, value: linear layers, which get the names that the family has for them.
+    """
+
+    def __init__(
+        self, names: AttentionNames, query: nn.Linear, key: nn.Linear, value: nn.Linear, heads: int
+    ) -> None:
+        super().__init__()
+        self.add_module(names.query, query)
+        self.add_module(names.key, key)
+        self.add_module(names.value, value)
+        self.names = names
+        setattr(self, names.heads, heads)
+
+    def projected(self, outputs: Tensor) -> Tensor:
+        """Apply the output layer to the outputs of the heads, `(batch, tokens, width)`, if it is here."""
+        output = self.names.output
+        found: Tensor = outputs if output is None else self.get_submodule(output)(outputs)
+        return found
+
+
+class NarrowSelfAttention(_SelfAttention):
+    """Self-attention whose queries and keys may have another width than its values.
 
     Args:
         scale: what scores are divided by; that of the whole head, whatever is left of it.
     """
 
-    def __init__(self, query: nn.Linear, key: nn.Linear, value: nn.Linear, heads: int, scale: float) -> None:
-        super().__init__()
-        self.query, self.key, self.value = query, key, value
-        self.num_attention_heads, self.scale = heads, scale
+    def __init__(
+        self,
+        names: AttentionNames,
+        query: nn.Linear,
+        key: nn.Linear,
+        value: nn.Linear,
+        *,
+        heads: int,
+        scale: float,
+    ) -> None:
+        super().__init__(names, query, key, value, heads)
+        self.head_count, self.scale = heads, scale
 
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, *given: Any, **named: Any) -> tuple[Tensor, Tensor]:
+        hidden_states, attention_mask = attention_inputs(*given, **named)
         query, key, value = (
-            linear(hidden_states).unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
-            for linear in (self.query, self.key, self.value)
+            self.get_submodule(name)(hidden_states).unflatten(-1, (self.head_count, -1)).transpose(1, 2)
+            for name in (self.names.query, self.names.key, self.names.value)
         )
         scores = query @ key.transpose(-1, -2) / self.scale
         if attention_mask is not None:
             scores = scores + attention_mask
         probabilities = scores.softmax(dim=-1)
-        return (probabilities @ value).transpose(1, 2).flatten(2), probabilities
+        return self.projected((probabilities @ value).transpose(1, 2).flatten(2)), probabilities
 
 
 class _Weightless(nn.Linear):
@@ -98,19 +145,18 @@ class BiasAlone(_Weightless):
         return self.bias
 
 
-class NoAttention(nn.Module):
+class NoAttention(_SelfAttention):
     """Self-attention without heads: hidden states `(batch, tokens, width)` become `(batch, tokens, 0)`.
 
-    Takes and returns what the encoder layer of Hugging Face expects, but for the probabilities.
+    There are no probabilities among what it returns.
     """
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.query, self.key, self.value = (NoFeatures(width) for _ in range(3))
-        self.num_attention_heads = 0
+    def __init__(self, names: AttentionNames, width: int) -> None:
+        super().__init__(names, NoFeatures(width), NoFeatures(width), NoFeatures(width), 0)
 
-    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
-        return hidden_states[..., :0], None
+    def forward(self, *given: Any, **named: Any) -> tuple[Tensor, None]:
+        hidden_states, _ = attention_inputs(*given, **named)
+        return self.projected(hidden_states[..., :0]), None
 
 
 def shrink(classifier: Classifier) -> Classifier:
@@ -180,7 +226,7 @@ def _remove_attention(layout: EncoderLayout, block: nn.Module) -> None:
     query, outer = (
         linear_at(block, name) for name in (layout.linears.query, layout.linears.attention_output)
     )
-    block.set_submodule(layout.attention, NoAttention(query.in_features))
+    block.set_submodule(layout.attention, NoAttention(_attention_names(layout), query.in_features))
     block.set_submodule(layout.linears.attention_output, BiasAlone(outer.bias))
 
 
@@ -203,6 +249,7 @@ def _shrink_attention(layout: EncoderLayout, block: nn.Module, values: Tensor) -
     if bool(kept_scores.all()) and bool(kept_values.all()):
         return
     narrow = NarrowSelfAttention(
+        _attention_names(layout),
         _rows(query, kept_scores),
         _rows(key, kept_scores),
         _rows(value, kept_values),
@@ -211,6 +258,15 @@ def _shrink_attention(layout: EncoderLayout, block: nn.Module, values: Tensor) -
     )
     block.set_submodule(layout.attention, narrow)
     block.set_submodule(names.attention_output, _columns(outer, kept_values))
+
+
+def _attention_names(layout: EncoderLayout) -> AttentionNames:
+    """Return the names of a family's self-attention."""
+    names = layout.linears
+    query, key, value, output = (
+        layout.attention_part(name) for name in (names.query, names.key, names.value, names.attention_output)
+    )
+    return AttentionNames(str(query), str(key), str(value), output, layout.heads_attribute)
 
 
 def _zero_rows(weight: Tensor) -> Tensor:

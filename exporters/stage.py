@@ -184,7 +184,7 @@ def _write_preprocessing(
     classifier: Classifier, directory: Path, data: TextData, reference: ReferenceTexts, max_length: int
 ) -> dict[str, Any]:
     """Write the tokenizer, and return how texts become inputs, proven on real ones and those recorded."""
-    found = write_tokenizer(classifier.tokenizer, directory, max_length)
+    found = write_tokenizer(classifier.tokenizer, directory, max_length, classifier.layout.inputs)
     recorded = [*reference.texts, *(text for pair in reference.pairs for text in pair)]
     texts = [*data.texts, *recorded]
     pairs = None if data.pairs is None else [*data.pairs, *recorded[::-1]]

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 Model = Annotated[
-    str, typer.Argument(help="BERT classifier: directory or hub id, safetensors.", show_default=False)
+    str, typer.Argument(help="Classifier: directory or hub id, safetensors.", show_default=False)
 ]
-Encoder = Annotated[str, typer.Argument(help="BERT checkpoint: directory or hub id.", show_default=False)]
+Encoder = Annotated[str, typer.Argument(help="Encoder: directory or hub id.", show_default=False)]
 ModelOrArtifact = Annotated[
     str, typer.Argument(help="Classifier (directory or hub id) or exported artifact.", show_default=False)
 ]

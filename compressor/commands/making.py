@@ -32,7 +32,7 @@ def finetune(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a BERT checkpoint into a dense classifier."""
+    """Fine-tune an encoder into a dense classifier."""
     from compressor.training.finetune_stage import finetune_directory
 
     context = terminal_context(output, columns, run, resume=resume, force=force)

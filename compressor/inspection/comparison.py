@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from compressor.data.texts import TextData, log_notes
 from compressor.errors import UserError
 from compressor.inspection.texts import KnowledgeOptions, load_sets
-from compressor.models.batching import Batch, Encoded, encode, pad, sorted_batches
+from compressor.models.batching import Batch, Encoded, encode, inputs_of, pad, sorted_batches
 from compressor.models.classifier import Classifier, check_pairs, encoder_linears, load_classifier
 from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.manifest import is_artifact
@@ -117,7 +117,7 @@ def compare_models(dense: PreTrainedModel, sparse: PreTrainedModel, batches: Ite
 
 def _first_tokens(model: PreTrainedModel, batch: Batch) -> Tensor:
     """[CLS] in each hidden state, `(layers + 1, texts, hidden)`."""
-    hidden = model.base_model(**batch, output_hidden_states=True).hidden_states
+    hidden = model.base_model(**inputs_of(model, batch), output_hidden_states=True).hidden_states
     return torch.stack([state[:, 0] for state in hidden])
 
 
@@ -155,7 +155,8 @@ def attention_map(model: PreTrainedModel, encoded: Encoded, layer: int) -> Tenso
         `(tokens, tokens)`: row, the token that attends; column, what it attends to. Rows sum to 1.
     """
     batch = pad([encoded], 0, model.device)
-    probabilities: Tensor = model.base_model(**batch, output_attentions=True).attentions[layer - 1]
+    output = model.base_model(**inputs_of(model, batch), output_attentions=True)
+    probabilities: Tensor = output.attentions[layer - 1]
     return probabilities[0].mean(dim=0)
 
 

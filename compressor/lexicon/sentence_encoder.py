@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError, first_line
-from compressor.models.batching import encode_texts, pad, sorted_batches
+from compressor.models.batching import encode_texts, inputs_of, pad, sorted_batches
 from compressor.models.checks import (
     fitted,
     key_problems,
@@ -78,7 +78,7 @@ class SentenceEncoder:
                 batch = pad(
                     [encoded[i] for i in indices], int(self.tokenizer.pad_token_id), self._model.device
                 )
-                hidden = self._model(**batch).last_hidden_state
+                hidden = self._model(**inputs_of(self._model, batch)).last_hidden_state
                 weights = batch["attention_mask"][:, :, None].float()
                 result[indices] = ((hidden * weights).sum(dim=1) / weights.sum(dim=1)).cpu()
         return torch.nn.functional.normalize(result, dim=1)

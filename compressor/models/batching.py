@@ -11,13 +11,14 @@ from torch import Tensor
 
 from compressor.data.texts import TextData
 from compressor.models.encoders.inputs import IDS, MASK, SEGMENTS, WITH_SEGMENTS
+from compressor.models.encoders.registry import layout_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Token ids and segment ids of one text, without padding.
 Encoded: TypeAlias = tuple[list[int], list[int]]
-# Token ids, mask and segment ids by the names of a model's inputs, each (batch, sequence) int64.
+# Token ids, mask and segment ids by the names of inputs, each (batch, sequence) int64.
 Batch: TypeAlias = dict[str, Tensor]
 
 # Batches are grouped by length within this many of them, so that their order stays random.
@@ -92,6 +93,11 @@ def pad(
         MASK: torch.from_numpy(attention_mask).to(device),
         SEGMENTS: torch.from_numpy(segment_ids).to(device),
     }
+
+
+def inputs_of(model: PreTrainedModel, batch: Batch) -> Batch:
+    """Return what a model, a classifier or an encoder, takes of a batch, on the device of the model."""
+    return {name: batch[name].to(model.device) for name in layout_of(model).inputs}
 
 
 def sorted_batches(encoded: Sequence[Encoded], batch_size: int) -> list[list[int]]:

@@ -201,6 +201,7 @@ class TokenizerFacts:
         segments: how many segments the two texts of a pair have.
         gives_segments: whether it gives them to a model by itself.
         added: tokens that it adds to a pair.
+        padding: id of its token for padding; None if it has none.
     """
 
     size: int
@@ -209,6 +210,7 @@ class TokenizerFacts:
     segments: int = 2
     gives_segments: bool = True
     added: int = 3
+    padding: int | None = None
 
 
 NEEDED_TOKENS = ("pad_token", "unk_token", "cls_token", "sep_token")
@@ -236,6 +238,7 @@ def tokenizer_facts(
         segments=segments,
         gives_segments=SEGMENTS in tokenizer.model_input_names,
         added=int(tokenizer.num_special_tokens_to_add(pair=True)),
+        padding=tokenizer.pad_token_id,
     )
 
 
@@ -287,6 +290,12 @@ def tokenizer_problems(config: Config, facts: TokenizerFacts) -> list[str]:
             f"the tokenizer that was saved with the model, or give added tokens embeddings "
             f"(resize_token_embeddings) and train them"
         )
+    padding = None if layout is None else layout.padding_id(config)
+    if padding is not None and facts.padding not in (None, padding):
+        found.append(
+            f"the tokenizer pads with token {facts.padding}, and the model counts positions by its token "
+            f"{padding} ({CONFIG}: pad_token_id); restore the tokenizer that was saved with the model"
+        )
     return found
 
 
@@ -313,7 +322,11 @@ def pair_problems(config: Config, facts: TokenizerFacts) -> list[str]:
     Raises:
         UserError: the model's family is not known.
     """
-    known = layout_of_type(config["model_type"]).segments(config)
+    layout = layout_of_type(config["model_type"])
+    if SEGMENTS not in layout.inputs:
+        # The tokens between the texts tell the model where the second one begins.
+        return []
+    known = layout.segments(config)
     if not facts.gives_segments:
         return [
             f"the tokenizer gives no {SEGMENTS} (tokenizer_config.json: model_input_names), so the model was "

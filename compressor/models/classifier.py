@@ -42,7 +42,7 @@ from compressor.models.loading import (
     reason_of,
 )
 from compressor.models.structure import classifier_class, cut_padded_layers, with_padded_layers
-from compressor.models.transformers_versions import names_of_mismatched, save_tokenizer
+from compressor.models.transformers_versions import has_fused_attention, names_of_mismatched, save_tokenizer
 from compressor.models.weight_files import (
     INDEX,
     PICKLES,
@@ -62,7 +62,16 @@ if TYPE_CHECKING:
 Attention: TypeAlias = Literal["sdpa", "eager"]
 
 # All that a checkpoint is loaded from; records of stages and the like may lie beside it.
-CONTENT = ("*.safetensors", "*.index.json", "config.json", "vocab.txt", "tokenizer*.json", "*tokens*.json")
+CONTENT = (
+    "*.safetensors",
+    "*.index.json",
+    "config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer*.json",
+    "*tokens*.json",
+)
 
 
 @dataclass
@@ -308,7 +317,7 @@ def _load(
                 config=config,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
-                attn_implementation=attention,
+                attn_implementation=attention if has_fused_attention(layout.classifier_class()) else "eager",
             )
     except network_or(
         OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError, ImportError, SafetensorError

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from compressor.data.texts import TextData
 from compressor.errors import UserError, first_line
 from compressor.models.artifact_files import ARTIFACT_CONFIG, ARTIFACT_GRAPH, EXPORT_AGAIN, OUTPUT
-from compressor.models.batching import Batch, Encoded, encode, pad, sorted_batches
+from compressor.models.batching import Batch, Encoded, encode, inputs_of, pad, sorted_batches
 from compressor.models.checks import (
     fitted,
     key_problems,
@@ -73,7 +73,7 @@ class TorchPredictor:
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         with torch.inference_mode():
-            logits = self._model(**{key: value.to(self.device) for key, value in batch.items()}).logits
+            logits = self._model(**inputs_of(self._model, batch)).logits
         result: NDArray[np.float32] = logits.float().cpu().numpy()
         return result
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.errors import UserError, first_line
 from compressor.models.artifact_files import EXPORT_AGAIN
-from compressor.models.encoders.inputs import IDS, INPUTS, SEGMENTS
+from compressor.models.encoders.inputs import IDS, SEGMENTS, WITH_SEGMENTS
 from compressor.models.manifest import MANIFEST
 from compressor.models.transformers_versions import TOKENIZER_CONFIG, save_tokenizer
 from compressor.system.files import read_json, write_json
@@ -32,7 +32,9 @@ _PAD_TYPE_ID = 0
 WITHOUT_TRANSFORMERS = "serve.py, Triton's client and other programs without transformers cannot take it"
 
 
-def write_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path, max_length: int) -> dict[str, Any]:
+def write_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, directory: Path, max_length: int, inputs: Sequence[str]
+) -> dict[str, Any]:
     """Write a tokenizer's files so that they cut and pad as `compressor.models.batching` does.
 
     `tokenizer_config.json` has what transformers reads; `tokenizer.json`, which slow tokenizers do not have,
@@ -40,6 +42,7 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path, max_len
 
     Args:
         max_length: longest input in tokens.
+        inputs: names of the graph's inputs.
 
     Returns:
         the manifest's `preprocessing`, without what `prove_preprocessing` finds.
@@ -55,7 +58,7 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path, max_len
         "pad_token": str(tokenizer.pad_token),
         "pad_token_id": int(tokenizer.pad_token_id),
         "pad_token_type_id": _PAD_TYPE_ID,
-        "inputs": list(INPUTS),
+        "inputs": list(inputs),
     }
     config = read_json(directory / TOKENIZER_CONFIG)
     config = {key: value for key, value in config.items() if key not in _FOREIGN}
@@ -137,7 +140,7 @@ def prove_preprocessing(
         # Slow tokenizers warn of each pair that they cut.
         with quiet():
             expected = encode_texts(tokenizer, first, second, record["max_length"])
-            found = _by_transformers(written, first, second)
+            found = _by_transformers(written, first, second, record["inputs"])
         if found != expected:
             raise UserError(
                 f"export failed: the tokenizer {type(tokenizer).__name__} that was saved encodes texts "
@@ -163,9 +166,11 @@ def _probes(
 
 
 def _by_transformers(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str], pairs: list[str] | None
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], pairs: list[str] | None, inputs: Sequence[str]
 ) -> list[Encoded]:
-    found = tokenizer(texts, pairs, truncation=True)
+    # Segments that the graph does not take are not given unless they are asked for, to be compared.
+    options = {} if SEGMENTS in inputs else WITH_SEGMENTS
+    found = tokenizer(texts, pairs, truncation=True, **options)
     return list(zip(found[IDS], found[SEGMENTS], strict=True))
 
 

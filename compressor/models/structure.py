@@ -202,7 +202,7 @@ def _cut_heads(model: PreTrainedModel, index: int, heads: Collection[int]) -> No
         block.set_submodule(name, prune_linear_layer(linear_at(block, name), rows))
     output = linear_at(block, names.attention_output)
     block.set_submodule(names.attention_output, prune_linear_layer(output, rows, dim=1))
-    layout.set_head_count(block, len(kept))
+    layout.keep_heads(block, kept)
 
 
 def _add_zero_heads(model: PreTrainedModel, index: int, heads: Collection[int]) -> None:

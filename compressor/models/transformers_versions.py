@@ -69,10 +69,35 @@ def mask_for_graph(mask: Tensor, dtype: torch.dtype) -> Tensor:
         what the model's `forward` takes: with version 5 (batch, 1, 1, sequence) of `dtype`, to be added to
         the scores of attention.
     """
+    return _added_mask(mask, dtype) if _is_5() else mask
+
+
+def attention_inputs(
+    hidden_states: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    *_: Any,
+    query: Tensor | None = None,
+    mask: Tensor | None = None,
+    **__: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Return the hidden states and the mask of what an encoder layer calls its eager self-attention with.
+
+    Version 4 calls DistilBERT's with the states as `query` and with the mask of padding.
+
+    Returns:
+        `(batch, sequence, hidden)`, and what is added to the scores.
+    """
+    if hidden_states is not None:
+        return hidden_states, attention_mask
+    if query is None:
+        raise TypeError("self-attention is called without hidden states")
+    return query, None if mask is None else _added_mask(mask, query.dtype)
+
+
+def _added_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Make of a mask `(batch, sequence)`, 1 at tokens, one that is added: `(batch, 1, 1, sequence)`."""
     import torch
 
-    if not _is_5():
-        return mask
     return (1.0 - mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
 
 
@@ -138,6 +163,11 @@ def _decisive(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 def takes_out_heads(model_class: type[PreTrainedModel]) -> bool:
     """Whether models of a class lack the heads that `pruned_heads` lists; version 5 does not heed it."""
     return hasattr(model_class, "prune_heads")
+
+
+def has_fused_attention(model_class: type[PreTrainedModel]) -> bool:
+    """Whether models of a class can compute attention with PyTorch's fused kernel ("sdpa")."""
+    return bool(getattr(model_class, "_supports_sdpa", False))
 
 
 def names_of_mismatched(keys: Iterable[Any]) -> list[str]:

@@ -16,8 +16,8 @@ from compressor.system.files import sha256_of
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "model.ckpt", "pytorch_model.pt")
-# Any one of them makes a tokenizer of BERT's.
-VOCABULARIES = ("tokenizer.json", "vocab.txt")
+# Any one of them makes a tokenizer: of WordPiece vocab.txt, of BPE vocab.json with its merges.
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
 def weight_files(directory: Path) -> list[Path]:

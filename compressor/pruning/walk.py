@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UserError
-from compressor.models.batching import Batch, Encoded, pad, sorted_batches
+from compressor.models.batching import Batch, Encoded, inputs_of, pad, sorted_batches
 from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.encoders.registry import layout_of
 from compressor.models.structure import linear_at
@@ -385,7 +385,7 @@ def _enter_encoder(
 
     handle = layout.blocks(model)[0].register_forward_pre_hook(catch, with_kwargs=True)
     try:
-        model(**batch)
+        model(**inputs_of(model, batch))
     except _Captured:
         pass
     finally:

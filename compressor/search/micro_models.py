@@ -32,11 +32,12 @@ from compressor.models.structure import (
     remove_heads,
     set_neuron_count,
 )
-from compressor.models.transformers_versions import save_tokenizer
+from compressor.models.transformers_versions import has_fused_attention, save_tokenizer
 from compressor.options import ExportConfig
 from compressor.system.console import SilentProgress
 from exporters.graph_forms import calibrate, give_form, write_plain_graph
 from exporters.mixed import quantize_all
+from exporters.onnx_graph import constants
 from exporters.openvino_ir import write_ir
 from exporters.shrink import shrink
 
@@ -82,7 +83,8 @@ def read_shape(source: str) -> DenseShape:
     raise_problems(source, key_problems(own))
     layout = layout_of_type(own["model_type"])
     kept = {key: value for key, value in without_heads(own).items() if key not in OF_WIDTHS}
-    content = fitted(kept | {"vocab_size": VOCABULARY}, 0)
+    padding = layout.padding_id(own) or 0
+    content = fitted(kept | {"vocab_size": VOCABULARY}, padding)
     config = load_config(content)
     return DenseShape(
         layout=layout,
@@ -122,7 +124,8 @@ def micro_classifier(
     """
     layout = shape.layout
     config = load_config({**shape.content, layout.neurons_key: max(1, neurons)})
-    config._attn_implementation = attention
+    is_fused = has_fused_attention(layout.classifier_class())
+    config._attn_implementation = attention if is_fused else "eager"
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = layout.classifier_class()(config).eval()
@@ -138,15 +141,16 @@ def micro_classifier(
         if neurons == 0:
             remove_feed_forward(model, index)
     set_neuron_count(model)
-    return Classifier(model, small_tokenizer(), "random weights")
+    return Classifier(model, small_tokenizer(int(config.pad_token_id)), "random weights")
 
 
-def small_tokenizer() -> PreTrainedTokenizerBase:
-    """Make a tokenizer of `VOCABULARY` words, of no family's own kind."""
+def small_tokenizer(padding: int = 0) -> PreTrainedTokenizerBase:
+    """Make a tokenizer of `VOCABULARY` words, of no family's own kind, whose padding has that id."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = [*SPECIAL.values(), *(f"w{number}" for number in range(VOCABULARY - len(SPECIAL)))]
+    words.insert(padding, words.pop(0))
     backend = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, "[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)
@@ -187,28 +191,52 @@ class MicroArtifacts:
 
     def _write_plain(self, exported: Classifier, widths: Widths, graph: Path) -> None:
         """Cut the graph of a model out of that of a wider one; trace it where there is none."""
-        linears, count, unit = self._only_block(widths)
+        linears, count, unit = self._only_block(exported, widths)
         traced = self._traced.get(linears)
         if traced is not None and count < traced[1]:
             graph.write_bytes(cut_linears(traced[0], self._shape.layout, linears, traced[1], count, unit))
             return
         write_plain_graph(exported, graph, self._config)
         # Where two axes are of one size, it does not say which of them is to be cut.
-        if linears and count * unit != self._shape.hidden_size and count != unit:
+        is_told = count * unit != self._shape.hidden_size and count != unit
+        if linears and is_told and not (unit > 1 and reshapes_to(graph.read_bytes(), {count, count * unit})):
             self._traced[linears] = graph.read_bytes(), count
 
-    def _only_block(self, widths: Widths) -> tuple[tuple[str, ...], int, int]:
+    def _only_block(self, exported: Classifier, widths: Widths) -> tuple[tuple[str, ...], int, int]:
         """Return the linear layers, heads or neurons, and columns of each, of a model's only kind of block.
 
-        There are none where it has both kinds, or no block.
+        There are none where it has both kinds, or no block, or heads with more than linear layers.
         """
         names, shape = self._shape.layout.linears, self._shape
         if widths.heads == 0 < widths.neurons:
             return (names.neurons_in, names.neurons_out), widths.neurons, 1
-        if widths.neurons == 0 < widths.heads:
+        block = shape.layout.blocks(exported.model)[0]
+        if widths.neurons == 0 < widths.heads and shape.layout.scores_by_content(block):
             linears = (names.query, names.key, names.value, names.attention_output)
             return linears, widths.heads, shape.hidden_size // shape.heads
         return (), 0, 0
+
+
+def reshapes_to(graph: bytes, sizes: set[int]) -> bool:
+    """Whether something in a graph gets a shape in which one of some sizes is written.
+
+    Where they are those of heads, weights alone do not make a narrower graph of it.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    found = onnx.load_from_string(graph).graph
+    shapes = {node.input[1] for node in found.node if node.op_type == "Reshape"}
+    # A shape of parts, some of which are of the input.
+    parts = {
+        part
+        for node in found.node
+        if node.op_type == "Concat" and node.output[0] in shapes
+        for part in node.input
+    }
+    known = constants(found)
+    written = [numpy_helper.to_array(known[name]) for name in (shapes | parts) & known.keys()]
+    return any(sizes.intersection(values.flatten().tolist()) for values in written)
 
 
 def cut_linears(

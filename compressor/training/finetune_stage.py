@@ -1,4 +1,4 @@
-"""The finetune stage: a BERT checkpoint and labelled texts become a dense classifier."""
+"""The finetune stage: an encoder and labelled texts become a dense classifier."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def training_decides(
 def finetune_directory(
     model: str, train_data: str, config: FinetuneConfig, context: Context
 ) -> FinetuneRecord:
-    """Run the finetune stage: a BERT checkpoint and labelled texts in, a dense classifier out.
+    """Run the finetune stage: an encoder and labelled texts in, a dense classifier out.
 
     Writes the classifier and `training.json`, whose content is returned. The training's state is
     kept beside the output until that is whole: a run that was stopped goes on from there if it is started

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.models.batching import Encoded, encode_texts, pad
+from compressor.models.batching import Encoded, encode_texts, inputs_of, pad
 from compressor.training.losses import example_losses, without_dropout
 from compressor.training.substitution import Substitution
 from compressor.training.word_substitution import WORD, written_as
@@ -133,7 +133,8 @@ class GradientSubstitution(Substitution):
             return weight[:0]
         # Cut into pieces once: to do so at each step took a tenth of it.
         if unknown := [word for word in words if word not in self._word_pieces]:
-            found = self.tokenizer(unknown, add_special_tokens=False)["input_ids"]
+            # Within a text a space comes before a word; where it is part of a piece, that is another one.
+            found = self.tokenizer([f" {word}" for word in unknown], add_special_tokens=False)["input_ids"]
             self._word_pieces.update(zip(unknown, found, strict=True))
         pieces = [self._word_pieces[word] for word in words]
         flat = torch.tensor([piece for own in pieces for piece in own], device=weight.device)
@@ -157,7 +158,7 @@ def embedding_gradient(
     Returns:
         Two `(batch, sequence, hidden)` float32 tensors.
     """
-    rest = {key: value for key, value in inputs.items() if key != "input_ids"}
+    rest = {key: value for key, value in inputs_of(model, inputs).items() if key != "input_ids"}
     embed: nn.Module = model.get_input_embeddings()
     embedded: Tensor = embed(inputs["input_ids"]).detach().requires_grad_()
     with without_dropout(model), _frozen(model):

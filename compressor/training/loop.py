@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UserError
-from compressor.models.batching import Encoded, pad, shuffled_batches
+from compressor.models.batching import Encoded, inputs_of, pad, shuffled_batches
 from compressor.models.classifier import Classifier
 from compressor.models.onednn import onednn_linears
 from compressor.models.structure import linear_at
@@ -198,7 +198,7 @@ def _backward(
     asked = lacks_states or (teacher_logits is None and schedule.distillation_weight)
     if teacher is not None and asked:
         with torch.no_grad(), in_precision():
-            answer = teacher(**inputs, output_hidden_states=True)
+            answer = teacher(**inputs_of(teacher, inputs), output_hidden_states=True)
         if teacher_logits is None:
             teacher_logits = answer.logits.float()
         if lacks_states:
@@ -213,6 +213,7 @@ def _backward(
             value = value + schedule.hidden_weight * distance
         return value / schedule.accumulation_steps
 
+    inputs = inputs_of(model, inputs)
     perturbation = perturbation_at(step, schedule)
     on_texts = partial(loss, teacher_states)
     if perturbation is None:
@@ -221,7 +222,8 @@ def _backward(
         adversarial_backward(model.get_input_embeddings(), inputs, on_texts, perturbation)
     if data.adversarial is not None:
         answers = labels if teacher_logits is None else answers_of(teacher_logits, labels)
-        loss(None, **padded(data.adversarial.seen(batch, step, model, answers))).backward()
+        adversarial = padded(data.adversarial.seen(batch, step, model, answers))
+        loss(None, **inputs_of(model, adversarial)).backward()
 
 
 def _endless_batches(

@@ -85,7 +85,7 @@ class FinetuningRun:
 
 @claims_output
 def soup_directory(model: str, train_data: str, config: SoupConfig, context: Context) -> SoupRecord:
-    """Run the soup stage: a BERT checkpoint and labelled texts in, a robust dense classifier out.
+    """Run the soup stage: an encoder and labelled texts in, a robust dense classifier out.
 
     The texts that runs are compared on are drawn from `train_data` and not trained on. Writes the
     average and `soup.json`, whose content is returned. The runs stay in the folder `OUTPUT.runs`.

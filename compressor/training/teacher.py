@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from compressor.models.batching import Encoded, pad, sorted_batches
+from compressor.models.batching import Encoded, inputs_of, pad, sorted_batches
 from compressor.models.onednn import onednn_linears
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def ask_teacher(
     with onednn_linears(teacher):
         for batch in track(sorted_batches(encoded, BATCH_SIZE)):
             inputs = pad([encoded[place] for place in batch], pad_token_id, teacher.device)
-            answer = teacher(**inputs, output_hidden_states=True)
+            answer = teacher(**inputs_of(teacher, inputs), output_hidden_states=True)
             logits[batch] = answer.logits.float().cpu()
             own = torch.stack(answer.hidden_states[1:], dim=2).half().cpu()
             for row, place in enumerate(batch):

@@ -21,7 +21,7 @@ from torch import Tensor
 from compressor.errors import UserError
 from compressor.lexicon.stopwords import STOPWORDS
 from compressor.lexicon.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
-from compressor.models.batching import Encoded, encode_texts, pad
+from compressor.models.batching import Encoded, encode_texts, inputs_of, pad
 from compressor.options import SubstitutionConfig, SubstitutionResourcesConfig
 from compressor.system.assets import encoder_directory
 from compressor.system.console import Progress
@@ -66,7 +66,8 @@ class DrawnSubstitution(Substitution):
             return draws[0]
         with without_dropout(model), torch.no_grad():
             batches = [pad(draw, int(self.tokenizer.pad_token_id), labels.device) for draw in draws]
-            losses = [example_losses(model(**batch).logits.float(), labels) for batch in batches]
+            logits = [model(**inputs_of(model, batch)).logits.float() for batch in batches]
+            losses = [example_losses(own, labels) for own in logits]
         worst = torch.stack(losses).argmax(dim=0).tolist()
         return [draws[draw][place] for place, draw in enumerate(worst)]
 

@@ -16,6 +16,7 @@ from compressor.data.texts import load_text_data
 from compressor.errors import UserError
 from compressor.models.batching import encode, pad
 from compressor.models.classifier import load_classifier, load_tokenizer
+from compressor.models.encoders.inputs import INPUTS
 from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.manifest import read_manifest
 from compressor.models.predictors import OnnxPredictor, TorchPredictor, predict_encoded
@@ -270,7 +271,7 @@ def test_every_kind_of_tokenizer_is_built_anew_as_it_is_loaded(kind, tmp_path):
     assert own.special_tokens_map == whole.special_tokens_map
     assert [kept[number] for number in own.all_special_ids] == whole.all_special_ids
     (tmp_path / "written").mkdir()
-    write_tokenizer(own, tmp_path / "written", 16)
+    write_tokenizer(own, tmp_path / "written", 16, INPUTS)
     again = load_tokenizer(str(tmp_path / "written"))
     for text in TEXTS[:3]:
         expected = whole(text, text)["input_ids"]

@@ -79,6 +79,16 @@ def positive_problem(value: Any, _: Config) -> str | None:
     return None if is_number and 0 < value < math.inf else f"{shown(value)} is no number above 0"
 
 
+def padding_problem(value: Any, config: Config) -> str | None:
+    """Say why positions cannot be counted from the one after a token id; None if they can."""
+    positions: Any = config.get("max_position_embeddings")
+    if not _is_whole(value) or value < 0:
+        return f"{shown(value)} is no token id, and positions are counted from it"
+    if _is_whole(positions) and value >= positions - 1:
+        return f"{value} leaves no position of {positions} (max_position_embeddings) for a token"
+    return None
+
+
 def activation_problem(value: Any, _: Config) -> str | None:
     """Say why a value is no name of an activation of transformers; None if it is one."""
     from transformers.activations import ACT2FN

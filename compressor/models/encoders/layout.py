@@ -78,7 +78,9 @@ class EncoderLayout(ABC):
         inputs: names of a classifier's inputs, in the order of an exported graph's.
         linears: names of a block's linear layers.
         attention: name, within a block, of the module that turns hidden states into the outputs of the heads
-            side by side; `linears.query`, `linears.key` and `linears.value` are in it.
+            side by side; `linears.query`, `linears.key` and `linears.value` are in it. If
+            `linears.attention_output` is too, what that makes of them.
+        heads_attribute: name, within that module, of the number of heads.
         neurons_key: the key of `config.json` that has the number of neurons.
         blocks_path: where the blocks are in a classifier.
     """
@@ -91,6 +93,7 @@ class EncoderLayout(ABC):
     inputs: tuple[str, ...]
     linears: LinearNames
     attention: str
+    heads_attribute: str = "num_attention_heads"
     neurons_key: str
     blocks_path: str
 
@@ -116,6 +119,13 @@ class EncoderLayout(ABC):
     def segments(self, config: Config) -> int:
         """Return the number of segments that a model tells apart, by the content of its `config.json`."""
 
+    def padding_id(self, config: Config) -> int | None:
+        """Return the only token id that a model takes for padding, by the content of its `config.json`.
+
+        None where padding may have any id: it is masked.
+        """
+        return None
+
     def size(self, config: Config, key: str) -> int:
         """Return one of the `sizes` as the content of a `config.json` has it, or the family's default."""
         found: int = config.get(key, self.sizes[key])
@@ -137,6 +147,11 @@ class EncoderLayout(ABC):
         return [
             (index, names) for index in range(len(self.blocks(model))) for names in self.group_names(index)
         ]
+
+    def attention_part(self, name: str) -> str | None:
+        """Return the name within the module `attention` of a part of a block; None where it is not in it."""
+        inside = f"{self.attention}."
+        return name.removeprefix(inside) if name.startswith(inside) else None
 
     def place_of(self, name: str) -> tuple[int, str] | None:
         """Split the name of a module or weight into its block's index and its name within the block.
@@ -188,6 +203,23 @@ class EncoderLayout(ABC):
         model.set_input_embeddings(fewer)
         model.config.vocab_size = len(kept)
 
+    def for_graph(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return a classifier to trace for an exported graph: itself, or a copy that computes the same.
+
+        A copy has operators that all runtimes compute alike.
+        """
+        return model
+
+    def graph_arguments(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute what a classifier is called with in an exported graph besides the graph's inputs.
+
+        It is what the classifier itself would compute, where runtimes lack the operators that it uses.
+
+        Args:
+            inputs: of the graph by name, each `(batch, sequence)` int64.
+        """
+        return {}
+
     @abstractmethod
     def head(self, model: PreTrainedModel) -> tuple[HeadLayer, ...]:
         """Return the linear layers between the first token's last hidden state and the logits, in order."""
@@ -196,13 +228,21 @@ class EncoderLayout(ABC):
     def activation(self, block: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return the activation function of a block's neurons."""
 
-    @abstractmethod
     def head_count(self, block: nn.Module) -> int:
         """Return the number of attention heads that a block has now."""
+        return int(getattr(block.get_submodule(self.attention), self.heads_attribute))
+
+    def keep_heads(self, block: nn.Module, kept: Sequence[int]) -> None:
+        """Tell a block, whose matrices have lost the others, which of the heads that it had are left.
+
+        Args:
+            kept: numbered as the block had them, ascending.
+        """
+        self.set_head_count(block, len(kept))
 
     @abstractmethod
     def set_head_count(self, block: nn.Module, count: int) -> None:
-        """Tell a block, whose matrices have lost heads, how many it has now."""
+        """Tell a block how many heads its matrices have now."""
 
     @abstractmethod
     def scores_by_content(self, block: nn.Module) -> bool:

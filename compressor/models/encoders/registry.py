@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 GROUP = "compress.encoders"
 # Module and name of each layout by its model type; imported when it is asked for.
-BUILT_IN: Mapping[str, str] = {"bert": "compressor.models.encoders.bert:BERT"}
+BUILT_IN: Mapping[str, str] = {
+    "bert": "compressor.models.encoders.bert:BERT",
+    "roberta": "compressor.models.encoders.roberta:ROBERTA",
+    "xlm-roberta": "compressor.models.encoders.roberta:XLM_ROBERTA",
+    "camembert": "compressor.models.encoders.roberta:CAMEMBERT",
+    "electra": "compressor.models.encoders.electra:ELECTRA",
+    "distilbert": "compressor.models.encoders.distilbert:DISTILBERT",
+    "mpnet": "compressor.models.encoders.mpnet:MPNET",
+}
 
 
 def find_layout(model_type: object) -> EncoderLayout | None:
@@ -66,9 +74,9 @@ def unknown_family(model_type: object) -> str:
 
 def missing_family() -> str:
     """Say what to do about a `config.json` that does not tell the family of its model."""
-    choices = [f'"model_type": "{name}" if it is a {_built_in(name).title} model' for name in BUILT_IN]
-    choices += [f'"model_type": "{name}" if it is of that family' for name in _others()]
-    return f"add {' or '.join(choices)}"
+    choices = [f'"{name}" of {_built_in(name).title}' for name in BUILT_IN]
+    choices += [f'"{name}"' for name in _others()]
+    return f'add "model_type": {" or ".join(choices)}'
 
 
 def known_layouts() -> list[EncoderLayout]:

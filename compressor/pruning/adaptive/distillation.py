@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from compressor.data.texts import TextData
-from compressor.models.batching import Encoded, pad, sorted_batches
+from compressor.models.batching import Encoded, inputs_of, pad, sorted_batches
 from compressor.models.classifier import Classifier
 from compressor.models.encoders.inputs import MASK
 from compressor.models.onednn import onednn_linears
@@ -189,7 +189,7 @@ class _HeldOut:
         with onednn_linears(model):
             for batch in sorted_batches(self._texts, BATCH_SIZE):
                 inputs = pad([self._texts[place] for place in batch], self._padding, device)
-                output = model(**inputs, output_hidden_states=True)
+                output = model(**inputs_of(model, inputs), output_hidden_states=True)
                 logits[batch] = output.logits.float().cpu()
                 mask, expected = inputs[MASK], self._states.at(batch, device)
                 count = int(mask.sum())

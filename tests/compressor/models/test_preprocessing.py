@@ -29,6 +29,7 @@ from compressor.errors import UserError
 from compressor.models import preprocessing
 from compressor.models.batching import encode_texts
 from compressor.models.classifier import Classifier, load_classifier, load_tokenizer, save_classifier
+from compressor.models.encoders.inputs import INPUTS
 from compressor.models.manifest import MANIFEST, artifact_problems, read_manifest, write_manifest
 from compressor.models.predictors import TorchPredictor, predict
 from compressor.models.preprocessing import prove_preprocessing, read_preprocessing, write_tokenizer
@@ -169,7 +170,7 @@ def with_tokenizer(artifact, tokenizer):
     for path in artifact.iterdir():
         if path.name not in ("model.onnx", "config.json", MANIFEST):
             path.unlink()
-    record = write_tokenizer(tokenizer, artifact, LENGTH)
+    record = write_tokenizer(tokenizer, artifact, LENGTH, INPUTS)
     return seal(artifact, preprocessing=prove_preprocessing(tokenizer, artifact, record, TEXTS[:9], None))
 
 
@@ -357,7 +358,7 @@ def test_special_tokens_that_are_to_be_split_need_transformers(exported, artifac
 def test_a_tokenizer_that_is_saved_otherwise_fails_the_export(exported, artifact):
     """Such as one that was changed in memory where no file has it."""
     tokenizer = load_tokenizer(str(exported / "dense"))
-    record = write_tokenizer(tokenizer, artifact, LENGTH)
+    record = write_tokenizer(tokenizer, artifact, LENGTH, INPUTS)
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("film", "plot")
     with pytest.raises(
         UserError, match=r"export failed: the tokenizer BertTokenizer(Fast)? that was saved encodes"

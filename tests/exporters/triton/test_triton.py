@@ -301,7 +301,7 @@ def test_inputs_are_cut_where_the_artifact_was_exported_to(
 ):
     artifact = artifact_copy()
     tokenizer = load_classifier(str(small_pruned_dir)).tokenizer
-    record = write_tokenizer(tokenizer, artifact, exported) | {"needs_transformers": None}
+    record = write_tokenizer(tokenizer, artifact, exported, INPUTS) | {"needs_transformers": None}
     manifest = json.loads((artifact / MANIFEST).read_text())
     del manifest["files"], manifest["schema_version"]
     write_manifest(artifact, manifest | {"max_length": exported, "preprocessing": record})

@@ -20,6 +20,7 @@ SOURCES = [
 # Ids of models on the hub, such as bert-base-uncased, and names of attacks are no names of parts.
 FAMILY_NAME = re.compile(
     r"(?<![\w-])bert(?![\w-])|(?<![a-z])Bert[A-Z]|attention\.self|encoder\.layer|intermediate|token_type_ids"
+    r"|roberta|camembert|electra|distilbert|mpnet|out_proj|q_lin|ffn"
 )
 
 

@@ -9,39 +9,47 @@ from other_family import OTHER, install_family
 from compressor.errors import UserError
 from compressor.models.checks import key_problems
 from compressor.models.encoders.bert import BERT
-from compressor.models.encoders.registry import find_layout, known_layouts, layout_of_type
+from compressor.models.encoders.registry import BUILT_IN, find_layout, known_layouts, layout_of_type
 from compressor.system.code_version import sources_of
 
-
-def test_a_family_of_the_program_is_found():
-    assert find_layout("bert") is BERT
-    assert known_layouts() == [BERT]
+TITLES = ", ".join(layout.title for layout in known_layouts())
 
 
-@pytest.mark.parametrize("model_type", ["roberta", "", None, 5, ["bert"]])
+@pytest.mark.parametrize("model_type", BUILT_IN)
+def test_a_family_of_the_program_is_found(model_type):
+    layout = find_layout(model_type)
+    assert layout is layout_of_type(model_type)
+    assert layout.model_type == layout.config_of({}).model_type == model_type
+
+
+def test_families_of_the_program_are_known_in_their_order():
+    assert [layout.model_type for layout in known_layouts()] == list(BUILT_IN)
+    assert known_layouts()[0] is BERT
+
+
+@pytest.mark.parametrize("model_type", ["xlnet", "", None, 5, ["bert"]])
 def test_an_unknown_family_is_refused_and_the_known_ones_are_named(model_type):
     assert find_layout(model_type) is None
-    with pytest.raises(UserError, match=r"only BERT models can be used$"):
+    known = " and ".join(TITLES.rsplit(", ", 1))
+    with pytest.raises(UserError, match=rf"only {known} models can be used$"):
         layout_of_type(model_type)
 
 
 def test_a_family_of_an_installed_package_is_found_and_named(monkeypatch):
     install_family(monkeypatch)
     assert layout_of_type("other") is OTHER
-    assert known_layouts() == [BERT, OTHER]
-    assert key_problems({"model_type": "roberta"}) == [
-        "is a roberta model; only BERT and other models can be used (config.json: model_type)"
+    assert known_layouts() == [*map(layout_of_type, BUILT_IN), OTHER]
+    assert key_problems({"model_type": "xlnet"}) == [
+        f"is a xlnet model; only {TITLES} and other models can be used (config.json: model_type)"
     ]
     [problem] = key_problems({})
-    assert problem.endswith(
-        'add "model_type": "bert" if it is a BERT model or "model_type": "other" if it is of that family'
-    )
+    assert problem.endswith(' or "other"')
 
 
 def test_an_installed_package_does_not_replace_a_family_of_the_program(monkeypatch):
     install_family(monkeypatch, ("bert", "other_family:OTHER"))
     assert find_layout("bert") is BERT
-    assert known_layouts() == [BERT]
+    assert OTHER not in known_layouts()
 
 
 @pytest.mark.parametrize(
@@ -56,8 +64,8 @@ def test_an_installed_package_that_is_broken_is_named(monkeypatch, value, messag
     install_family(monkeypatch, ("broken", value))
     with pytest.raises(UserError, match=rf"entry point compress\.encoders: broken: {message}.*uninstall"):
         layout_of_type("broken")
-    with pytest.raises(UserError, match="only BERT and broken models"):
-        layout_of_type("roberta")
+    with pytest.raises(UserError, match=r"only BERT, .* and broken models"):
+        layout_of_type("xlnet")
 
 
 def test_a_stage_depends_on_the_layouts_of_the_program():

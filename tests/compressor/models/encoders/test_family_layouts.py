@@ -1,0 +1,212 @@
+"""What each family's layout says, held against a model of transformers."""
+
+import pytest
+import torch
+from families import FAMILIES, LENGTH
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from compressor.models.batching import inputs_of, pad
+from compressor.models.checks import TokenizerFacts, key_problems, pair_problems, tokenizer_problems
+from compressor.models.classifier import Classifier, encoder_linears
+from compressor.models.encoders.registry import layout_of
+from compressor.models.structure import head_size, linear_at, remove_heads, with_padded_layers
+from compressor.models.transformers_versions import mask_for_graph
+from exporters.shrink import layer_widths, shrink
+
+VOCABULARY = 40
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request):
+    """Random weights, of biases too."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(
+            request.param, vocab_size=VOCABULARY, num_labels=3, **FAMILIES[request.param].config
+        )
+        # As for an export.
+        found = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+        for parameter in found.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return found
+
+
+def batch_of(model, texts):
+    encoded = [(ids, [0] * len(ids)) for ids in texts]
+    return inputs_of(model, pad(encoded, model.config.pad_token_id))
+
+
+def test_classes_and_sizes_are_those_of_transformers(model):
+    layout, default = layout_of(model), type(model.config)()
+    assert type(model) is layout.classifier_class()
+    assert type(model).__name__ == layout.classifier_name
+    assert isinstance(model.base_model, layout.encoder_class())
+    assert layout_of(model.base_model) is layout
+    assert {key: getattr(default, key) for key in layout.sizes} == dict(layout.sizes)
+
+
+def test_every_key_of_the_configuration_is_decided(model):
+    """A version of transformers with a new key fails here: decide in the layout what it does."""
+    layout, content = layout_of(model), type(model.config)().to_dict()
+    assert set(content) <= set(layout.keys)
+    assert key_problems(content) == key_problems(model.config.to_dict()) == []
+    assert key_problems({"model_type": layout.model_type}) == []
+
+
+def test_groups_are_all_linear_layers_of_the_blocks_and_share_their_input(model):
+    layout, caught = layout_of(model), {}
+    names = [name for _, group in layout.groups(model) for name in group]
+    assert list(encoder_linears(model)) == names
+    assert len(names) == 6 * len(layout.blocks(model))
+    for name in names:
+        linear_at(model, name).register_forward_pre_hook(
+            lambda _, inputs, name=name: caught.__setitem__(name, inputs[0])
+        )
+    model(**batch_of(model, [[5, 6, 7]]))
+    assert list(caught) == names
+    for _, group in layout.groups(model):
+        assert all(torch.equal(caught[name], caught[group[0]]) for name in group)
+
+
+def test_head_layers_make_the_logits_of_the_first_tokens(model):
+    layout, batch = layout_of(model), batch_of(model, [[5, 6, 7, 8], [9, 10]])
+    with torch.no_grad():
+        found = model.base_model(**batch).last_hidden_state[:, 0]
+        for layer in layout.head(model):
+            assert linear_at(model, layer.name) is layer.linear
+            found = layer.output(found)
+        torch.testing.assert_close(found, model(**batch).logits)
+
+
+def test_each_weight_is_of_the_head_or_of_the_encoder(model):
+    layout = layout_of(model)
+    encoder = {f"{model.base_model_prefix}.{name}" for name in model.base_model.state_dict()}
+    heads = {name for name in model.state_dict() if layout.is_head_weight(name)}
+    assert heads == set(model.state_dict()) - encoder
+    assert all(layout.is_own_weight(name) for name in model.state_dict())
+    assert all(layout.is_own_weight(name) for name in model.base_model.state_dict())
+    for name in ("lm_head.dense.weight", "qa_outputs.weight", "embeddings.position_ids"):
+        assert not layout.is_own_weight(name)
+
+
+def test_a_block_tells_its_heads_and_its_activation(model):
+    layout = layout_of(model)
+    block = layout.blocks(model)[1]
+    heads = layout.head_count(block)
+    remove_heads(model, 1, [0])
+    assert layout.head_count(block) == heads - 1
+    assert linear_at(block, layout.linears.query).out_features == (heads - 1) * head_size(model)
+    values = torch.linspace(-2, 2, 5)
+    assert torch.equal(layout.activation(block)(values), torch.nn.functional.gelu(values))
+    assert layout.matrix_title(layout.linears.query) == "query"
+
+
+def test_heads_that_are_removed_one_after_the_other_are_missed_no_more_than_zeros(model):
+    layout, size = layout_of(model), head_size(model)
+    output = linear_at(layout.blocks(model)[1], layout.linears.attention_output)
+    with torch.no_grad():
+        for head in (0, 2):
+            output.weight[:, head * size : (head + 1) * size] = 0
+        batch = batch_of(model, [[5, 6, 7, 8, 9], [10, 11]])
+        expected = model(**batch).logits
+        remove_heads(model, 1, [2])
+        remove_heads(model, 1, [0])
+        assert layout.head_count(layout.blocks(model)[1]) == 2
+        torch.testing.assert_close(model(**batch).logits, expected)
+        torch.testing.assert_close(with_padded_layers(model)(**batch).logits, expected)
+
+
+def test_the_longest_input_runs_and_a_longer_one_does_not(model):
+    layout = layout_of(model)
+    assert layout.longest_input(model.config.to_dict()) == LENGTH
+    with torch.no_grad():
+        assert model(**batch_of(model, [[5] * LENGTH])).logits.isfinite().all()
+        with pytest.raises((IndexError, RuntimeError)):
+            model(**batch_of(model, [[5] * (LENGTH + 1)]))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_has_no_effect_is_cut_and_the_answers_stay(model, whole):
+    layout, size = layout_of(model), head_size(model)
+    block, names = layout.blocks(model)[1], layout.linears
+    value, inner = linear_at(block, names.value), linear_at(block, names.neurons_in)
+    with torch.no_grad():
+        value.weight[: None if whole else size] = 0
+        inner.weight[: None if whole else 3] = 0
+    shrunk = shrink(Classifier(model, None, "random weights")).model
+    left, before = layer_widths(shrunk)[1], layer_widths(model)[1]
+    assert left.neurons == (0 if whole else before.neurons - 3)
+    can_lose_one = layout.scores_by_content(block)
+    assert left.heads == (0 if whole else before.heads - can_lose_one)
+    batch = batch_of(model, [[5, 6, 7, 8, 9], [10, 11]])
+    # What an exported graph is given: see `exporters/onnx.py`.
+    masked = {**batch, "attention_mask": mask_for_graph(batch["attention_mask"], torch.float32)}
+    with torch.no_grad():
+        torch.testing.assert_close(shrunk(**masked).logits, model(**batch).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_graph_is_called_with_is_what_the_model_computes(model):
+    batch = batch_of(model, [[5, 6, 7, 8, 9], [10, 11], [1]])
+    with torch.no_grad():
+        given = layout_of(model).graph_arguments(model, batch)
+        assert torch.equal(model(**batch, **given).logits, model(**batch).logits)
+
+
+def test_biases_by_distance_are_looked_up_as_they_are_computed():
+    config = AutoConfig.for_model("mpnet", **{**FAMILIES["mpnet"].config, "max_position_embeddings": 302})
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ids = torch.arange(10, 310).reshape(1, 300)
+    with torch.no_grad():
+        found = layout_of(model).for_graph(model)(ids).logits
+        assert torch.equal(found, model(ids).logits)
+
+
+@pytest.mark.parametrize("padding", [1, 4])
+def test_fewer_words_leave_the_answers_also_where_the_padding_gets_another_id(model, padding):
+    config = {**model.config.to_dict(), "pad_token_id": padding}
+    config |= {"max_position_embeddings": config["max_position_embeddings"] + padding}
+    layout = layout_of(model)
+    if layout.padding_id(config) != padding:
+        pytest.skip("padding may have any id, and is masked; or it cannot have this one")
+    whole = type(model)(layout.config_of(config)).eval()
+    smaller = type(model)(layout.config_of(config)).eval()
+    smaller.load_state_dict(whole.state_dict())
+    longest = layout.longest_input(config)
+    kept = [0, padding, *range(padding + 1, 20)]
+    layout.keep_words(smaller, kept, 1)
+    assert layout.longest_input(smaller.config.to_dict()) == longest
+    texts = [[0, 5, 7, 5, 6], [0, 9], [padding, 8]]
+    with torch.no_grad():
+        expected = whole(**batch_of(whole, texts)).logits
+        found = smaller(**batch_of(smaller, [[kept.index(token) for token in ids] for ids in texts])).logits
+        assert torch.equal(found, expected)
+        longest_text = [[kept.index(7)] * longest]
+        assert smaller(**batch_of(smaller, longest_text)).logits.isfinite().all()
+
+
+def test_a_tokenizer_that_pads_with_another_token_is_refused_where_that_moves_positions(model):
+    config = model.config.to_dict()
+    padding = layout_of(model).padding_id(config)
+    fits = TokenizerFacts(size=VOCABULARY, padding=model.config.pad_token_id)
+    assert tokenizer_problems(config, fits) == []
+    problems = tokenizer_problems(config, TokenizerFacts(size=VOCABULARY, padding=3))
+    assert len(problems) == (padding is not None)
+    assert all("pads with token 3, and the model counts positions by its token" in p for p in problems)
+
+
+def test_pairs_need_segments_only_where_the_model_takes_them(model):
+    config, without = model.config.to_dict(), TokenizerFacts(size=1, gives_segments=False)
+    assert bool(pair_problems(config, without)) == ("token_type_ids" in layout_of(model).inputs)
+
+
+@pytest.mark.parametrize("value", [None, -1, "x", 33])
+def test_a_padding_that_leaves_no_positions_is_refused(model, value):
+    layout = layout_of(model)
+    config = {**model.config.to_dict(), "pad_token_id": value, "max_position_embeddings": 34}
+    problems = key_problems(config)
+    assert bool(problems) == (layout.keys["pad_token_id"].decision == "checked")
+    assert all("config.json: pad_token_id" in problem for problem in problems)
+    if problems:
+        assert layout.longest_input(config) == 34
