@@ -252,7 +252,7 @@ def test_verify_finds_that_a_packed_model_never_had_its_configuration(model, tmp
     found = artifact_problems(tmp_path / "packed")
     assert [line.rpartition("lists no ")[2].partition(";")[0] for line in found] == [
         "config.json",
-        "tokenizer.json and no vocab.txt",
+        "tokenizer.json and no vocab.txt and no vocab.json",
     ]
 
 
