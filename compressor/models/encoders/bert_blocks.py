@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from compressor.models.encoders.keys import (
+    ACTIVATION,
+    DROPOUT,
+    INITIALIZER_RANGE,
+    NORM_EPSILON,
     SHARED_KEYS,
-    TRAINING,
     Key,
-    activation_problem,
-    positive_problem,
     refused,
-    share_problem,
 )
 from compressor.models.encoders.layout import LinearNames
 from compressor.models.encoders.transformers_layout import TransformersLayout
@@ -23,18 +23,16 @@ if TYPE_CHECKING:
 
 # What becomes of the keys that all of these families have, besides those of their shape.
 BLOCK_KEYS: dict[str, Key] = {
-    "hidden_act": Key(
-        "checked", "each activation of transformers can be pruned and exported", activation_problem
-    ),
-    "layer_norm_eps": Key("checked", "is part of the layer normalization", positive_problem),
+    "hidden_act": ACTIVATION,
+    "layer_norm_eps": NORM_EPSILON,
     "position_embedding_type": refused(
         "such positions cannot be exported; only a model with absolute ones can be used", "absolute"
     ),
     **SHARED_KEYS,
-    "hidden_dropout_prob": Key("checked", TRAINING, share_problem),
-    "attention_probs_dropout_prob": Key("checked", TRAINING, share_problem),
-    "classifier_dropout": Key("checked", TRAINING, share_problem),
-    "initializer_range": Key("checked", TRAINING, positive_problem),
+    "hidden_dropout_prob": DROPOUT,
+    "attention_probs_dropout_prob": DROPOUT,
+    "classifier_dropout": DROPOUT,
+    "initializer_range": INITIALIZER_RANGE,
 }
 
 
@@ -62,7 +60,7 @@ class BertBlocks(TransformersLayout):
         return cast("Callable[[Tensor], Tensor]", cast("Any", block).intermediate.intermediate_act_fn)
 
     def set_head_count(self, block: nn.Module, count: int) -> None:
-        own = cast("Any", block).attention.self
+        own = cast("Any", block.get_submodule(self.attention))
         own.num_attention_heads, own.all_head_size = count, count * own.attention_head_size
 
     def scores_by_content(self, block: nn.Module) -> bool:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from compressor.models.encoders.inputs import IDS, MASK
 from compressor.models.encoders.keys import (
+    ACTIVATION,
+    DROPOUT,
+    INITIALIZER_RANGE,
     SHARED_KEYS,
-    TRAINING,
     Key,
-    activation_problem,
-    positive_problem,
     refused,
-    share_problem,
 )
 from compressor.models.encoders.layout import HeadLayer, LinearNames
 from compressor.models.encoders.shape_keys import Shape
@@ -40,16 +39,14 @@ KEYS: dict[str, Key] = {
     "hidden_size": refused("DistilBERT has it as dim"),
     "num_hidden_layers": refused("DistilBERT has it as n_layers"),
     "num_attention_heads": refused("DistilBERT has it as n_heads"),
-    "activation": Key(
-        "checked", "each activation of transformers can be pruned and exported", activation_problem
-    ),
+    "activation": ACTIVATION,
     "sinusoidal_pos_embds": Key("harmless", "is of new weights; positions are read from the weights"),
     **SHARED_KEYS,
-    "dropout": Key("checked", TRAINING, share_problem),
-    "attention_dropout": Key("checked", TRAINING, share_problem),
-    "seq_classif_dropout": Key("checked", TRAINING, share_problem),
+    "dropout": DROPOUT,
+    "attention_dropout": DROPOUT,
+    "seq_classif_dropout": DROPOUT,
     "qa_dropout": Key("harmless", "is of question answering"),
-    "initializer_range": Key("checked", TRAINING, positive_problem),
+    "initializer_range": INITIALIZER_RANGE,
 }
 
 

@@ -9,6 +9,7 @@ from compressor.models.encoders.inputs import INPUTS
 from compressor.models.encoders.keys import Key
 from compressor.models.encoders.layout import HeadLayer
 from compressor.models.encoders.shape_keys import Shape
+from compressor.models.encoders.transformers_layout import dense_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -51,11 +52,7 @@ class ElectraLayout(BertBlocks):
     blocks_path = "electra.encoder.layer"
 
     def head(self, model: PreTrainedModel) -> tuple[HeadLayer, ...]:
-        head = model.classifier
-        return (
-            HeadLayer("classifier.dense", head.dense, head.activation),
-            HeadLayer("classifier.out_proj", head.out_proj),
-        )
+        return dense_head(model, model.classifier.activation)
 
 
 ELECTRA = ElectraLayout()

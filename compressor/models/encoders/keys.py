@@ -117,6 +117,10 @@ def _type_name(value: Any, _: Config) -> str | None:
 
 _GENERATION = Key("harmless", "is of text generation, which a classifier does not do")
 TRAINING = "is of training and of new weights; it does not touch answers"
+ACTIVATION = Key("checked", "each activation of transformers can be pruned and exported", activation_problem)
+NORM_EPSILON = Key("checked", "is part of the layer normalization", positive_problem)
+DROPOUT = Key("checked", TRAINING, share_problem)
+INITIALIZER_RANGE = Key("checked", TRAINING, positive_problem)
 _OWN_CODE = "the model is defined by code of its own, which never runs here"
 _DECODER = "the model is a decoder, or a part of one, and not an encoder that sees the whole text"
 _ADAPTER = f"the model has adapters, which would be left out; {MERGE_FIRST}"

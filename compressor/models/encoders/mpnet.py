@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from compressor.errors import UserError
+from compressor.models.encoders.bert_blocks import BertBlocks
 from compressor.models.encoders.inputs import IDS, MASK
 from compressor.models.encoders.keys import (
+    ACTIVATION,
+    DROPOUT,
+    INITIALIZER_RANGE,
+    NORM_EPSILON,
     SHARED_KEYS,
-    TRAINING,
     Config,
     Key,
-    activation_problem,
-    positive_problem,
     refused,
-    share_problem,
 )
 from compressor.models.encoders.layout import HeadLayer, LinearNames
-from compressor.models.encoders.positions import count_positions, positions_after
+from compressor.models.encoders.positions import count_positions
 from compressor.models.encoders.shape_keys import Shape
-from compressor.models.encoders.transformers_layout import TransformersLayout
+from compressor.models.encoders.transformers_layout import dense_head
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,18 +52,16 @@ KEYS: dict[str, Key] = {
     "relative_attention_num_buckets": refused(
         f"transformers computes with {BUCKETS} whatever it is", BUCKETS
     ),
-    "hidden_act": Key(
-        "checked", "each activation of transformers can be pruned and exported", activation_problem
-    ),
-    "layer_norm_eps": Key("checked", "is part of the layer normalization", positive_problem),
+    "hidden_act": ACTIVATION,
+    "layer_norm_eps": NORM_EPSILON,
     **SHARED_KEYS,
-    "hidden_dropout_prob": Key("checked", TRAINING, share_problem),
-    "attention_probs_dropout_prob": Key("checked", TRAINING, share_problem),
-    "initializer_range": Key("checked", TRAINING, positive_problem),
+    "hidden_dropout_prob": DROPOUT,
+    "attention_probs_dropout_prob": DROPOUT,
+    "initializer_range": INITIALIZER_RANGE,
 }
 
 
-class MpnetLayout(TransformersLayout):
+class MpnetLayout(BertBlocks):
     """The layout of MPNet's classifiers."""
 
     model_type = "mpnet"
@@ -81,15 +80,11 @@ class MpnetLayout(TransformersLayout):
         neurons_out="output.dense",
     )
     attention = "attention.attn"
-    neurons_key = "intermediate_size"
     base = "mpnet"
     blocks_path = "mpnet.encoder.layer"
 
     def padding_id(self, config: Config) -> int | None:
         return PADDING
-
-    def longest_input(self, config: Config) -> int:
-        return positions_after(self.size(config, "max_position_embeddings"), PADDING, config)
 
     def keep_words(self, model: PreTrainedModel, kept: Sequence[int], padding: int) -> None:
         if padding != PADDING:
@@ -129,20 +124,10 @@ class MpnetLayout(TransformersLayout):
             "attention.attn.o": "attention output",
         }.get(name, name.removesuffix(".dense"))
 
-    def blocks(self, model: PreTrainedModel) -> nn.ModuleList:
-        return cast("nn.ModuleList", model.base_model.encoder.layer)
-
     def head(self, model: PreTrainedModel) -> tuple[HeadLayer, ...]:
         import torch
 
-        head = model.classifier
-        return (
-            HeadLayer("classifier.dense", head.dense, torch.tanh),
-            HeadLayer("classifier.out_proj", head.out_proj),
-        )
-
-    def activation(self, block: nn.Module) -> Callable[[Tensor], Tensor]:
-        return cast("Callable[[Tensor], Tensor]", cast("Any", block).intermediate.intermediate_act_fn)
+        return dense_head(model, torch.tanh)
 
     def keep_heads(self, block: nn.Module, kept: Sequence[int]) -> None:
         own = cast("Any", block).attention.attn
@@ -154,8 +139,8 @@ class MpnetLayout(TransformersLayout):
         own.kept_heads = whole
 
     def set_head_count(self, block: nn.Module, count: int) -> None:
+        super().set_head_count(block, count)
         own = cast("Any", block).attention.attn
-        own.num_attention_heads, own.all_head_size = count, count * own.attention_head_size
         if hasattr(own, "kept_heads"):
             own.kept_heads = None
 

@@ -16,7 +16,7 @@ def positions_after(positions: int, padding: int | None, config: Config) -> int:
 
     Args:
         positions: that there are, as the content of a `config.json` has it.
-        padding: token id, likewise.
+        padding: token id, likewise; None where positions are counted from the first token.
     """
     if size_problem(positions, config) or padding is None or padding_problem(padding, config):
         # What is wrong is named itself.

@@ -13,8 +13,9 @@ from compressor.models.encoders.bert_blocks import BLOCK_KEYS, BertBlocks
 from compressor.models.encoders.inputs import IDS, MASK, SEGMENTS
 from compressor.models.encoders.keys import Config, Key, padding_problem, refused
 from compressor.models.encoders.layout import HeadLayer
-from compressor.models.encoders.positions import count_positions, cut_positions, positions_after
+from compressor.models.encoders.positions import count_positions, cut_positions
 from compressor.models.encoders.shape_keys import Shape
+from compressor.models.encoders.transformers_layout import dense_head
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,9 +59,6 @@ class RobertaLayout(BertBlocks):
         found: int = config.get("pad_token_id", PADDING)
         return found
 
-    def longest_input(self, config: Config) -> int:
-        return positions_after(self.size(config, "max_position_embeddings"), self.padding_id(config), config)
-
     def keep_words(self, model: PreTrainedModel, kept: Sequence[int], padding: int) -> None:
         super().keep_words(model, kept, padding)
         cut_positions(model, padding)
@@ -74,11 +72,7 @@ class RobertaLayout(BertBlocks):
     def head(self, model: PreTrainedModel) -> tuple[HeadLayer, ...]:
         import torch
 
-        head = model.classifier
-        return (
-            HeadLayer("classifier.dense", head.dense, torch.tanh),
-            HeadLayer("classifier.out_proj", head.out_proj),
-        )
+        return dense_head(model, torch.tanh)
 
 
 class XlmRobertaLayout(RobertaLayout):

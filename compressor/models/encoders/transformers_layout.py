@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from compressor.models.encoders.inputs import SEGMENTS
 from compressor.models.encoders.keys import Config
-from compressor.models.encoders.layout import EncoderLayout
+from compressor.models.encoders.layout import EncoderLayout, HeadLayer
+from compressor.models.encoders.positions import positions_after
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedModel
 
 
@@ -46,7 +48,7 @@ class TransformersLayout(EncoderLayout):
         return found
 
     def longest_input(self, config: Config) -> int:
-        return self.size(config, "max_position_embeddings")
+        return positions_after(self.size(config, "max_position_embeddings"), self.padding_id(config), config)
 
     def segments(self, config: Config) -> int:
         return self.size(config, "type_vocab_size") if SEGMENTS in self.inputs else 1
@@ -64,3 +66,12 @@ class TransformersLayout(EncoderLayout):
 
     def embeddings(self, model: PreTrainedModel) -> nn.Module:
         return cast("nn.Module", model.base_model.embeddings)
+
+
+def dense_head(model: PreTrainedModel, activation: Callable[[Tensor], Tensor]) -> tuple[HeadLayer, ...]:
+    """Return the two linear layers of a head that reads the first token without a pooler, in order."""
+    head = model.classifier
+    return (
+        HeadLayer("classifier.dense", head.dense, activation),
+        HeadLayer("classifier.out_proj", head.out_proj),
+    )
