@@ -20,7 +20,7 @@ from compressor.models.batching import Encoded
 from compressor.models.classifier import Classifier, encoder_linears
 from compressor.system.console import Progress
 from exporters.onnx_graph import replace_contents
-from exporters.quantize_rows import quantized_columns
+from exporters.quantize_rows import int8_weight
 from exporters.rounding import FittedWeight, watch_inputs
 
 LARGEST = 127
@@ -127,7 +127,7 @@ def _dequantized(name: str) -> onnx.NodeProto:
 
 def _int8_weight(weight: TensorProto, fitted: Mapping[str, FittedWeight]) -> list[TensorProto]:
     """Values, scales and zero points of a weight `(in, out)`, one scale a column."""
-    own = fitted.get(weight.name) or FittedWeight(*quantized_columns(numpy_helper.to_array(weight)))
+    own = int8_weight(weight, fitted)
     return [
         numpy_helper.from_array(own.values, f"{weight.name}_quantized"),
         numpy_helper.from_array(own.scales, f"{weight.name}_scale"),

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from exporters.onnx_graph import replace_contents
-from exporters.rounding import FittedWeight
+from exporters.rounding import FittedWeight, column_scales
 
 # Inputs are unsigned: signed ones make ONNX Runtime's integer product several times slower.
 LARGEST_INPUT = 255
@@ -51,7 +50,7 @@ def quantize_rows(
             nearest.
     """
     model = onnx.load(path)
-    rewriter = _Rewriter(model, LARGEST_WEIGHTS[weight_bits], kept, fitted or {})
+    rewriter = _Rewriter(model, LARGEST_WEIGHTS[weight_bits], kept, fitted)
     for node in model.graph.node:
         rewriter.take(node)
     replace_contents(model, rewriter.nodes, rewriter.initializers())
@@ -74,10 +73,18 @@ def quantized_columns(
     Args:
         largest: value that the largest weight of a column becomes.
     """
-    top = np.abs(weight).max(axis=0)
-    # A column of zeros has any scale.
-    scale = np.where(top > 0, top / largest, 1).astype(np.float32)
+    scale = column_scales(weight, largest)
     return np.rint(weight / scale).astype(np.int8), scale
+
+
+def int8_weight(weight: TensorProto, fitted: Mapping[str, FittedWeight], largest: int = 127) -> FittedWeight:
+    """Return a weight `(in, out)` as it was fitted, or rounded to the nearest if it was not.
+
+    Args:
+        fitted: by name.
+        largest: value that the largest weight of a column becomes.
+    """
+    return fitted.get(weight.name) or FittedWeight(*quantized_columns(numpy_helper.to_array(weight), largest))
 
 
 class _Rewriter:
@@ -92,11 +99,11 @@ class _Rewriter:
         model: onnx.ModelProto,
         largest_weight: int,
         kept: Collection[str] = (),
-        fitted: Mapping[str, FittedWeight] = MappingProxyType({}),
+        fitted: Mapping[str, FittedWeight] | None = None,
     ) -> None:
         self.nodes: list[NodeProto] = []
         self._kept = frozenset(kept)
-        self._fitted = fitted
+        self._fitted = fitted or {}
         self._weights = {entry.name: entry for entry in model.graph.initializer}
         self._added: dict[str, TensorProto] = {}
         self._largest = largest_weight
@@ -145,9 +152,7 @@ class _Rewriter:
         """Multiply the quantized rows and columns, then by both scales, and add the bias if there is one."""
         (source, weight), output = node.input, node.output[0]
         matrix = self._weights[weight]
-        fitted = self._fitted.get(weight) or FittedWeight(
-            *quantized_columns(numpy_helper.to_array(matrix), self._largest)
-        )
+        fitted = int8_weight(matrix, self._fitted, self._largest)
         smoothed = self._smoothed(source, fitted.smoothing)
         rows = self._quantized_rows(smoothed, matrix.dims[0], fitted.zero_point)
         self._constant(f"{weight}_quantized", fitted.values)

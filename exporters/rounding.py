@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -99,6 +100,17 @@ class FittedWeight:
     scales: NDArray[np.float32]
     smoothing: NDArray[np.float32] | None = None
     zero_point: int = MIDDLE
+
+
+def column_scales(weight: NDArray[Any], largest: int) -> NDArray[np.float32]:
+    """Return what one integer is worth in each column of a weight `(in, out)`: float32 `(out,)`.
+
+    Args:
+        largest: value that the largest weight of a column becomes.
+    """
+    top = np.abs(weight).max(axis=0)
+    # A column of zeros has any scale.
+    return np.where(top > 0, top / largest, 1).astype(np.float32)
 
 
 def watch_inputs(
@@ -229,15 +241,16 @@ def _fitted(
     """Quantize a matrix `(in, out)`."""
     if smoothing is not None:
         weight, square = weight * smoothing[:, None], square / torch.outer(smoothing, smoothing)
-    top = weight.abs().amax(dim=0)
-    # A column of zeros has any scale.
-    scales = torch.where(top > 0, top / largest, 1.0).float()
-    # Where inputs are always 0, or the layer was never asked, any rounding will do: each weight's own.
-    hessian = damped(square, DAMPING)[0] if square.any() else torch.eye(len(square), dtype=square.dtype)
-    values = round_columns(weight.T, hessian, scales.double(), largest)
+    scales = column_scales(weight.numpy(), largest)
+    steps = torch.from_numpy(scales).double()
+    if square.any():
+        values = round_columns(weight.T, damped(square, DAMPING)[0], steps, largest).T
+    else:
+        # Nothing tells roundings apart where inputs are always 0, or the layer was never asked.
+        values = (weight / steps).round()
     return FittedWeight(
-        np.ascontiguousarray(values.T.to(torch.int8).numpy()),
-        scales.numpy(),
+        np.ascontiguousarray(values.to(torch.int8).numpy()),
+        scales,
         None if smoothing is None else smoothing.float().numpy(),
         zero_point,
     )
