@@ -280,7 +280,7 @@ def _give_form(
     exported: Classifier, directory: Path, config: ExportConfig, texts: list[Encoded], seed: int
 ) -> None:
     """Give the plain graph of an artifact its precision, and the form of its runtime."""
-    calibration = calibrate(exported, texts, config, seed, SilentProgress())
+    calibration = calibrate(exported, texts, config, seed, SilentProgress()).for_timing()
     give_form(directory / ARTIFACT_GRAPH, config, calibration, partial(quantize_all, config))
     if config.runtime == "openvino":
         write_ir(directory)

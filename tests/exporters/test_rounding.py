@@ -15,6 +15,7 @@ from compressor.models.batching import encode
 from compressor.models.classifier import encoder_linears, load_classifier
 from compressor.models.predictors import OnnxPredictor, predict_encoded
 from compressor.system.console import SilentProgress
+from exporters.graph_forms import Calibration
 from exporters.mixed import divergence
 from exporters.quantize import fit_scales, quantize_static, quantize_weights
 from exporters.quantize_rows import LARGEST_WEIGHTS, quantize_rows, quantized_columns
@@ -204,3 +205,21 @@ def test_layers_without_inputs_are_rounded_to_the_nearest(small_artifact_dir, in
     name = next(iter(inputs))
     others = {other: own for other, own in inputs.items() if other != name}
     assert f"{name}.weight" not in fit_weights(small_artifact_dir / "model.onnx", others, 127, by_rows=True)
+
+
+def test_a_graph_for_timing_has_the_same_nodes_and_the_nearest_integers(
+    classifier, small_artifact_dir, inputs, tmp_path
+):
+    plain = rows_of(small_artifact_dir, inputs, tmp_path / "plain", 8)
+    timed_inputs = Calibration(inputs).for_timing().inputs
+    timed = rows_of(small_artifact_dir, timed_inputs, tmp_path / "timed", 8)
+    first, second = (
+        [(node.op_type, node.input, node.output) for node in onnx.load(own / "model.onnx").graph.node]
+        for own in (plain, timed)
+    )
+    assert first == second
+    smoothings = fit_weights(small_artifact_dir / "model.onnx", timed_inputs, 127, by_rows=True)
+    for name, linear in encoder_linears(classifier.model).items():
+        own, weight = smoothings[f"{name}.weight"], linear.weight.detach().numpy().T.astype(np.float64)
+        weight = weight if own.smoothing is None else weight * own.smoothing[:, None]
+        assert np.array_equal(own.values, np.rint(weight / own.scales)), name
