@@ -67,7 +67,7 @@ class ExportConfig(VocabularyConfig):
         "avx512_vnni",
         description="Processors that an int8 artifact is for, by their instructions. avx512_vnni: those with "
         "8-bit dot products (also AVX-VNNI, and ARM's). avx2: those without, where sums of 8-bit weights "
-        "overflow, so weights have 7 bits. any: both, with nearly the same answers, with 7 bits.",
+        "overflow, so weights have 7 bits. any: both, with the same answers, 7 bits and a slower softmax.",
     )
     weight_bits: Literal[7, 8] | None = Field(
         None, description="Bits of int8's weights; by default what target_isa needs."
