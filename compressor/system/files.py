@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from compressor.errors import UserError
 from compressor.system.claims import (
     atomic_directory,
-    check_replaceable,
     claim,
     claims_output,
     claims_run,
-    place_of,
     scratch_directory,
 )
 from compressor.system.disk import check_space, is_disk_full
 from compressor.system.durable import replaced_file, sync_file, sync_folder, write_whole
 from compressor.system.markers import MARKER, read_marker
+from compressor.system.places import check_replaceable, place_of
 
 if TYPE_CHECKING:
     import torch

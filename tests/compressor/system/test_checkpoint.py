@@ -17,9 +17,10 @@ from compressor.system.checkpoint import (
     remove_checkpoint,
     remove_leftovers,
 )
-from compressor.system.claims import atomic_directory, claim, place_of
+from compressor.system.claims import atomic_directory, claim
 from compressor.system.files import read_json
 from compressor.system.jobs import Job
+from compressor.system.places import place_of
 from compressor.system.progress_folder import ProgressFolder
 
 DECIDES = {"seed": 0, "options": {"sparsity": 0.5, "algorithm": "adaptive"}}

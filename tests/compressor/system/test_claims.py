@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 
 from compressor.errors import UserError
 from compressor.options import ColumnsConfig, RunConfig
-from compressor.system import claims, durable
+from compressor.system import claims, durable, places
 from compressor.system.claims import (
     atomic_directory,
-    check_replaceable,
     claim,
     claims_output,
     paths_in,
-    place_of,
     scratch_directory,
 )
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
 from compressor.system.markers import MARKER, contents, read_marker, remove_own
+from compressor.system.places import check_replaceable, place_of
+from compressor.system.replacing import make_scratch
 
 # What other tools call the files of their projects, too.
 COMMON = ["manifest.json", "recipe.yaml", "report.json", "pruning.json", "stages.json", "config.json"]
@@ -225,7 +225,7 @@ def test_what_a_killed_command_left_goes_with_the_next_one(tmp_path):
 
 def test_a_result_that_was_moved_away_by_a_killed_command_comes_back(tmp_path):
     output = make(tmp_path / "out")
-    container = claims._make_scratch(place_of(output), "old")
+    container = make_scratch(place_of(output), "old")
     output.rename(container / "old")
     with claim(output, force=True):
         assert files(output)["model.txt"] == "old"
@@ -331,7 +331,7 @@ def fixed(request, tmp_path, monkeypatch):
     if request.param == "working directory":
         monkeypatch.chdir(folder)
         return folder, Path()
-    monkeypatch.setattr(claims, "is_mount_point", lambda path: path == folder)
+    monkeypatch.setattr(places, "is_mount_point", lambda path: path == folder)
     return folder, folder
 
 
@@ -405,10 +405,10 @@ def test_what_belongs_to_a_directory_that_stays_is_in_it_and_not_in_the_way(fixe
 def test_mount_points_of_the_same_disk_are_known(tmp_path, monkeypatch):
     table = tmp_path / "mountinfo"
     table.write_text("36 35 98:0 /mnt1 /mnt/with\\040space rw - ext3 /dev/root rw\nbroken\n")
-    monkeypatch.setattr(claims, "_MOUNTS", table)
-    assert claims.is_mount_point(Path("/mnt/with space"))
-    assert not claims.is_mount_point(tmp_path)
-    assert claims.is_mount_point(Path("/"))
+    monkeypatch.setattr(places, "_MOUNTS", table)
+    assert places.is_mount_point(Path("/mnt/with space"))
+    assert not places.is_mount_point(tmp_path)
+    assert places.is_mount_point(Path("/"))
 
 
 @pytest.mark.parametrize("force", [False, True])
