@@ -32,7 +32,7 @@ from compressor.data.texts import TextData
 from compressor.models.classifier import Classifier, load_classifier
 from compressor.models.metrics import measure_task
 from compressor.models.predictors import TorchPredictor, predict
-from compressor.options import AdaptiveConfig, MetricName, PruneConfig, RandomizedConfig, RunConfig
+from compressor.options import AdaptiveConfig, ClassMetricName, PruneConfig, RandomizedConfig, RunConfig
 from compressor.pruning.interface import PruningJob, prune_classifier
 from compressor.system.checkpoint import NoCheckpoint, Part
 from compressor.system.console import terminal_progress
@@ -42,7 +42,7 @@ SPARSITIES = [0.5, 0.75, 0.9375, 0.99]
 METHODS = ("IMP", "randomized", "adaptive saliency", "randomized, adaptive saliency")
 # Of the walk behind adaptive saliencies, one for each candidate.
 ITERATIONS = 30
-METRICS: tuple[MetricName, ...] = ("accuracy", "f1", "matthews")
+METRICS: tuple[ClassMetricName, ...] = ("accuracy", "f1", "matthews")
 # Recovery and early evaluation, unless a table varies them. The rate is the best of 1e-4, 3e-4 and 1e-3 for
 # IMP at 93.75 and 99 %, on sentences of SST-2's training data.
 TRAINING: dict[str, Any] = {
@@ -102,7 +102,7 @@ def run(experiment: Experiment, config: RandomizedConfig, train_texts: int, seed
     return {"figures": steps, "details": result.details}
 
 
-def table(result: dict[str, Any], metric: MetricName) -> str:
+def table(result: dict[str, Any], metric: ClassMetricName) -> str:
     """Mean and deviation over seeds in per cent, and the mean difference from IMP on the same seeds."""
     reported = result["settings"]["step_sparsities"]
     rows: dict[str, list[str]] = {}

@@ -47,6 +47,8 @@ TEXT_PAIRS = (
     ("premise", "hypothesis"),
     ("question1", "question2"),
     ("question", "sentence"),
+    ("query", "passage"),
+    ("query", "document"),
 )
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "document", "sentence1", "premise")
 LABEL_COLUMNS = ("label", "labels", "target", "class", "category", "sentiment")

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from compressor.errors import UserError
-from compressor.options import ClassMetricName, CorrelationName, MetricName, TaskName
+from compressor.options import ClassMetricName, CorrelationName, RankingName, TaskName
 
 CORRELATIONS: frozenset[str] = frozenset(get_args(CorrelationName))
 CLASS_METRICS: frozenset[str] = frozenset(get_args(ClassMetricName))
+RANKINGS: frozenset[str] = frozenset(get_args(RankingName))
 
 
 def check_metric(option: str, metric: str, task: TaskName) -> None:
@@ -22,7 +23,8 @@ def check_metric(option: str, metric: str, task: TaskName) -> None:
         option: key of the metric, such as `task_metric`.
         metric: a `MetricName`; another name, such as `loss`, is of any task.
     """
-    wrong, right = (CLASS_METRICS, CORRELATIONS) if task == "regression" else (CORRELATIONS, CLASS_METRICS)
+    of_numbers = CORRELATIONS | RANKINGS
+    wrong, right = (CLASS_METRICS, of_numbers) if task == "regression" else (of_numbers, CLASS_METRICS)
     if metric in wrong:
         answers = "numbers and not classes" if task == "regression" else "classes and not numbers"
         raise UserError(
@@ -30,8 +32,10 @@ def check_metric(option: str, metric: str, task: TaskName) -> None:
         )
 
 
-def measure_task(metric: MetricName, logits: NDArray[np.float32], targets: Sequence[float]) -> float:
-    """The value of any metric, higher is better.
+def measure_task(
+    metric: ClassMetricName | CorrelationName, logits: NDArray[np.float32], targets: Sequence[float]
+) -> float:
+    """The value of any metric of single examples, higher is better.
 
     Args:
         logits: `(examples, labels)` float32; of a regression `(examples, 1)`.

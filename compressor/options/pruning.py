@@ -29,9 +29,11 @@ ClassMetricName = Literal["accuracy", "f1", "matthews"]
 
 CorrelationName = Literal["pearson", "spearman"]
 
-MetricName = Literal[ClassMetricName, CorrelationName]
+RankingName = Literal["ndcg", "mrr"]
 
-CandidateScore = Literal["loss", MetricName]
+MetricName = Literal[ClassMetricName, CorrelationName, RankingName]
+
+CandidateScore = Literal["loss", ClassMetricName, CorrelationName]
 
 
 class AdaptiveConfig(SubstitutionResourcesConfig):

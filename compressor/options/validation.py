@@ -46,7 +46,8 @@ class ValidateConfig(Section):
     task_metric: Annotated[MetricName, Common()] = Field(
         "accuracy",
         description="Metric of the task besides accuracy: accuracy, f1 (of class 1, or the macro average "
-        "for more than two classes) or matthews; for regression pearson or spearman.",
+        "for more than two classes) or matthews; for regression pearson or spearman; for rerankers "
+        "ndcg or mrr, of the first 10 candidates of each query, which is the first text of a pair.",
     )
     batch_sizes: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         [1, 8], min_length=1, description="Batch sizes of the latency table."

@@ -19,6 +19,7 @@ from compressor.data.overlap import check_shared
 from compressor.data.texts import TextData, load_text_data
 from compressor.errors import UserError, check_all
 from compressor.models.classifier import check_checkpoint
+from compressor.models.ranking import check_ranking
 from compressor.options import ExportConfig, PruneConfig, TaskName
 from compressor.options.export import precision_of
 from compressor.pipeline.folder import RunFolder, Step
@@ -154,6 +155,7 @@ def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
     else:
         names = labels_of_run(recipe, task)
     test = load_text_data(recipe.data.test, recipe.data, "test", label_names=names)
+    check_ranking(recipe.validate_.task_metric, test)
     made_with["calibration"] = load_text_data(
         recipe.data.calibration,
         recipe.data,
@@ -165,6 +167,7 @@ def check_texts(recipe: Recipe, task: TaskName) -> dict[str, int]:
         made_with["selection"] = load_text_data(
             selection_texts(recipe), recipe.data, "selection", label_names=names
         )
+        check_ranking(recipe.validate_.task_metric, made_with["selection"])
     if recipe.data.vocabulary is not None:
         made_with["vocabulary"] = load_text_data(
             recipe.data.vocabulary, recipe.data, "vocabulary", label_names=names, needs_labels=False

@@ -18,6 +18,7 @@ SCHEMA_VERSION = 3
 REPORT = "report.json"
 VARIANTS = ("dense", "pruned", "artifact")
 OF_CLASSES = "Null for regression."
+OF_RERANKERS = "Null unless task_metric is ndcg or mrr."
 
 Verdict = Literal["pass", "fail"]
 GateStatus = Literal["pass", "fail", "warn", "inconclusive"]
@@ -135,6 +136,14 @@ class AnswersAgainstFigures(_Part):
     label_agreement_interval: IntervalFigures | None = Field(description=OF_CLASSES)
     task_score_drop: float
     task_score_drop_interval: IntervalFigures
+    rank_correlation: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="Mean over queries of Spearman's correlation with the dense model's answers. "
+        f"{OF_RERANKERS}",
+    )
+    rank_correlation_interval: IntervalFigures | None = Field(None, description=OF_RERANKERS)
 
 
 class SliceFigures(_Part):

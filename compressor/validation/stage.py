@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from compressor.attacks.records import ROBUSTNESS_RECORD, read_examples
 from compressor.attacks.stage import attack_decides, attack_directory
@@ -19,8 +23,9 @@ from compressor.models.batching import Encoded, encode
 from compressor.models.manifest import check_labels, read_artifact_manifest
 from compressor.models.predictors import Predictor, check_finite, predict_encoded
 from compressor.models.preprocessing import check_measured_as_proven
+from compressor.models.ranking import candidates_by_query, check_ranking
 from compressor.models.runtimes import Runtime, runtime_of
-from compressor.options import AttackConfig, RunConfig, ValidateConfig
+from compressor.options import AttackConfig, MetricName, RunConfig, ValidateConfig
 from compressor.pruning.interface import PRUNING_RECORD
 from compressor.system.checkpoint import STAGES, Checkpoint, open_checkpoint, remove_checkpoint
 from compressor.system.context import Context
@@ -36,7 +41,14 @@ from compressor.validation.gates.baseline import (
 )
 from compressor.validation.gates.gates import Gate
 from compressor.validation.gates.metric import Measured
-from compressor.validation.measure.answers import Examples, NumberedExamples, answer_figures, number_figures
+from compressor.validation.measure.answers import (
+    Examples,
+    NumberedExamples,
+    RankedExamples,
+    answer_figures,
+    number_figures,
+    ranking_figures,
+)
 from compressor.validation.measure.footprint import measure_footprint
 from compressor.validation.measure.invariance import invariance_figures
 from compressor.validation.measure.latency import LatencyPlan, batch_of_length, measure_latency
@@ -256,6 +268,7 @@ def _load(job: ValidationJob, context: Context) -> _Inputs:
     label_names = predictors["dense"].label_names
     check_task(gates, job.config, task_of(label_names))
     data = load_text_data(job.data, columns, "test", label_names=label_names)
+    check_ranking(job.config.task_metric, data)
     log_notes(data, context.progress)
     for predictor in predictors.values():
         predictor.check_pairs(data.pairs is not None)
@@ -421,20 +434,30 @@ def _answers(
     }
     for name, predictor in predictors.items():
         check_finite(logits[name], predictor.source)
-    metric = job.config.task_metric
-    if metric == "pearson" or metric == "spearman":
-        numbered = NumberedExamples(data.numbers or [], metric, context.run.seed)
-        return {
-            name: number_figures(found, None if name == "dense" else logits["dense"], numbered)
-            for name, found in logits.items()
-        }
-    lengths = [len(ids) for ids, _ in encoded["dense"]]
-    slices = label_slices(data.class_labels, data.label_names) + length_slices(lengths)
-    examples = Examples(data.class_labels, slices, metric, context.run.seed)
+    figures = _figures_of_answers(job.config.task_metric, data, encoded["dense"], context.run.seed)
     return {
-        name: answer_figures(found, None if name == "dense" else logits["dense"], examples)
-        for name, found in logits.items()
+        name: figures(found, None if name == "dense" else logits["dense"]) for name, found in logits.items()
     }
+
+
+def _figures_of_answers(
+    metric: MetricName, data: TextData, encoded: Sequence[Encoded], seed: int
+) -> Callable[[NDArray[np.float32], NDArray[np.float32] | None], dict[str, Any]]:
+    """Return what makes figures of a variant's logits and the dense model's.
+
+    Args:
+        encoded: of the dense model, whose lengths make slices.
+    """
+    match metric:
+        case "pearson" | "spearman":
+            numbered = NumberedExamples(data.numbers or [], metric, seed)
+            return partial(number_figures, examples=numbered)
+        case "ndcg" | "mrr":
+            groups = candidates_by_query(f"task_metric {metric}", data)
+            return partial(ranking_figures, examples=RankedExamples(data.numbers or [], groups, metric, seed))
+    lengths = [len(ids) for ids, _ in encoded]
+    slices = label_slices(data.class_labels, data.label_names) + length_slices(lengths)
+    return partial(answer_figures, examples=Examples(data.class_labels, slices, metric, seed))
 
 
 def _invariance(inputs: _Inputs, job: ValidationJob, context: Context) -> dict[str, InvarianceFigures]:

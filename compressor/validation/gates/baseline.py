@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from compressor.errors import UserError, check_all
-from compressor.models.metrics import check_metric
+from compressor.models.metrics import RANKINGS, check_metric
 from compressor.options import AttackConfig, TaskName, ValidateConfig, describe, with_word_budgets
 from compressor.system.differences import leaves
 from compressor.system.files import read_json
@@ -87,6 +87,11 @@ def check_task(gates: Iterable[Gate], config: ValidateConfig, task: TaskName) ->
     """
     check_metric("task_metric", config.task_metric, task)
     for gate in gates:
+        if gate.metric == "rank_correlation" and config.task_metric not in RANKINGS:
+            raise UserError(
+                f"gate {str(gate)!r}: is of rerankers, and the task metric is {config.task_metric}; set "
+                f"--task-metric to {' or '.join(sorted(RANKINGS))}"
+            )
         if task == "regression" and gate.metric in CLASS_METRICS:
             raise UserError(
                 f"gate {str(gate)!r}: is of classes, and the model answers with numbers; give --gates on "

@@ -141,6 +141,14 @@ def _accuracy_drop(figures: VariantFigures, dense: VariantFigures) -> Reading:
     return Reading(of_classes(dense.accuracy) - of_classes(figures.accuracy), ends(drop.interval))
 
 
+def _rank_correlation(_: Measured, figures: VariantFigures) -> Readings:
+    """Nothing unless the task metric is of rankings."""
+    found = _answers(figures)
+    if found.rank_correlation is None:
+        return {}
+    return {"": Reading(found.rank_correlation, ends(found.rank_correlation_interval))}
+
+
 def _of(
     read: Callable[[VariantFigures], Reading],
     *basis: Basis,
@@ -223,6 +231,7 @@ METRICS: dict[str, Metric] = {
         "data",
         interval=True,
     ),
+    "rank_correlation": Metric(_rank_correlation, False, True, frozenset({"data"})),
     "slice_regressions": _against(lambda v, _: Reading(sum(part.regression for part in v.slices)), "data"),
     "worst_slice_drop": _against(
         lambda v, _: Reading(max(part.drop.difference for part in v.slices if part.drop)), "data"

@@ -6,7 +6,7 @@ model and slices are all read from them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from scipy.special import softmax
 
 from compressor.intervals import CONFIDENCE, Interval, paired_difference, wilson_interval
 from compressor.models.metrics import correlation, measure
-from compressor.options import ClassMetricName, CorrelationName
+from compressor.models.ranking import rank_correlations, ranking_scores
+from compressor.options import ClassMetricName, CorrelationName, RankingName
 from compressor.validation.measure.confidence import expected_calibration_error
 from compressor.validation.measure.slices import Slice
 from compressor.validation.schema import (
@@ -102,24 +103,87 @@ def number_figures(
     numbers = np.array(examples.numbers)
     score, *of_dense = (correlation(examples.metric, answers, numbers) for answers in answered)
     drawn = _resampled_correlations(examples.metric, numbers, answered, examples.seed)
-    against = None
+    against = {}
     if of_dense:
-        against = AnswersAgainstFigures(
-            accuracy_drop=None,
-            label_agreement=None,
-            label_agreement_interval=None,
-            task_score_drop=of_dense[0] - score,
-            task_score_drop_interval=_percentiles(drawn[:, 1] - drawn[:, 0]),
-        )
+        against = {
+            "task_score_drop": of_dense[0] - score,
+            "task_score_drop_interval": _percentiles(drawn[:, 1] - drawn[:, 0]),
+        }
+    return _number_fields(len(numbers), score, _percentiles(drawn[:, 0]), against)
+
+
+@dataclass(frozen=True)
+class RankedExamples:
+    """What is known of a reranker's test examples, whoever answers.
+
+    Attributes:
+        relevance: of each candidate to its query, `(examples,)`.
+        groups: places of each query's candidates, see `compressor.models.ranking.candidates_by_query`.
+        metric: the task's own metric.
+        seed: of the resampling behind the intervals.
+    """
+
+    relevance: list[float]
+    groups: list[NDArray[np.int64]]
+    metric: RankingName
+    seed: int
+
+
+def ranking_figures(
+    logits: NDArray[np.float32], dense_logits: NDArray[np.float32] | None, examples: RankedExamples
+) -> dict[str, Any]:
+    """As `number_figures`, for a reranker. Queries are drawn anew for the intervals, not their candidates.
+
+    Args:
+        logits, dense_logits: `(examples, 1)` float32.
+    """
+    relevance = np.array(examples.relevance)
+    answers = logits[:, 0].astype(np.float64)
+    scores = ranking_scores(examples.metric, answers, relevance, examples.groups)
+    against: dict[str, Any] = {}
+    if dense_logits is not None:
+        dense = dense_logits[:, 0].astype(np.float64)
+        drops = ranking_scores(examples.metric, dense, relevance, examples.groups) - scores
+        same = rank_correlations(answers, dense, examples.groups)
+        against = {
+            "task_score_drop": float(drops.mean()),
+            "task_score_drop_interval": _mean_interval(drops, examples.seed),
+            "rank_correlation": float(same.mean()),
+            "rank_correlation_interval": _mean_interval(same, examples.seed),
+        }
+    ends = _mean_interval(scores, examples.seed)
+    return _number_fields(len(relevance), float(scores.mean()), ends, against)
+
+
+def _mean_interval(values: NDArray[np.float64], seed: int) -> IntervalFigures:
+    """The bootstrap interval of a mean; of the same seed and number of values the draws are the same."""
+    generator = np.random.default_rng(seed)
+    means = [values[generator.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
+    return _percentiles(np.array(means))
+
+
+def _number_fields(
+    examples: int, score: float, ends: IntervalFigures, against: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of `VariantFigures` where answers are numbers.
+
+    Args:
+        ends: of the score.
+        against: fields of `AnswersAgainstFigures`; empty for the dense model itself.
+    """
+    compared = None
+    if against:
+        nothing = dict.fromkeys(("accuracy_drop", "label_agreement", "label_agreement_interval"))
+        compared = AnswersAgainstFigures.model_validate({**nothing, **against})
     return {
         "accuracy": None,
         "accuracy_interval": None,
-        "examples": len(numbers),
+        "examples": examples,
         "right": None,
         "task_score": score,
-        "task_score_interval": _percentiles(drawn[:, 0]),
+        "task_score_interval": ends,
         "calibration_error": None,
-        "answers_against_dense": against,
+        "answers_against_dense": compared,
         "slices": [],
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compressor.display.pages import NOTHING, number, percent
+from compressor.models.metrics import RANKINGS
 from compressor.validation.report.plots import latency_by_shape, latency_shapes
 from compressor.validation.schema import (
     VARIANTS,
@@ -34,6 +35,8 @@ TASK_SCORES = {
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
+    "ndcg": "NDCG@10",
+    "mrr": "MRR@10",
 }
 
 # Name of a figure, then a cell a variant.
@@ -193,6 +196,8 @@ def _answer_cells(figures: VariantFigures, metric: str) -> dict[str, str]:
         name, ends = TASK_SCORES[metric], figures.task_score_interval
         own |= {name: f"{figures.task_score:.3f}", f"{name}, 95 % interval": number_interval(ends)}
         own |= _score_cells(figures.answers_against_dense, name)
+        if metric in RANKINGS:
+            own |= _ranking_cells(figures.answers_against_dense)
     if figures.calibration_error is not None:
         own["Calibration error"] = percent(figures.calibration_error)
     return own | _invariance_cells(figures.invariance) | {"Test examples": str(figures.examples)}
@@ -227,6 +232,17 @@ def _score_cells(against: AnswersAgainstFigures | None, name: str) -> dict[str, 
     if against is None:
         return {drop: NOTHING, ends: NOTHING}
     return {drop: f"{against.task_score_drop:.3f}", ends: number_interval(against.task_score_drop_interval)}
+
+
+def _ranking_cells(against: AnswersAgainstFigures | None) -> dict[str, str]:
+    """How alike the dense model and a variant order the candidates of a query."""
+    same, ends = "Rank correlation with dense", "Rank correlation, 95 % interval"
+    if against is None or against.rank_correlation is None or against.rank_correlation_interval is None:
+        return {same: NOTHING, ends: NOTHING}
+    return {
+        same: f"{against.rank_correlation:.3f}",
+        ends: number_interval(against.rank_correlation_interval),
+    }
 
 
 def _attack_cells(figures: VariantFigures) -> dict[str, str]:
@@ -317,6 +333,8 @@ def _summary_cells(figures: VariantFigures, metric: str) -> dict[str, str]:
     scores = {} if metric == "accuracy" else {TASK_SCORES[metric]: f"{figures.task_score:.3f}"}
     if figures.accuracy is None:
         scores = _score_summary(figures, TASK_SCORES[metric])
+    if metric in RANKINGS:
+        scores |= _ranking_cells(figures.answers_against_dense)
     times = {
         f"p50 of {entry.batch_size} × {entry.sequence_length}, ms": f"{entry.p50_ms:.2f}"
         for entry in figures.latency

@@ -118,7 +118,16 @@ def _number_rows(variants: Sequence[VariantFigures], metric: str) -> list[tuple[
         (f"{metric} ({variants[0].examples} texts)", [f"{v.task_score:.3f}" for v in variants]),
         ("  its 95 % interval", [number_interval(v.task_score_interval) for v in variants]),
         ("  drop to dense, 95 % interval", [_score_drop(v) for v in variants]),
+        *_ranking_rows(variants),
     ]
+
+
+def _ranking_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
+    """How alike the candidates of a query are ordered; no row but for rerankers."""
+    found = [v.answers_against_dense and v.answers_against_dense.rank_correlation for v in variants]
+    if all(value is None for value in found):
+        return []
+    return [("rank correlation with dense", [NOTHING if v is None else f"{v:.3f}" for v in found])]
 
 
 def _invariance_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
