@@ -78,7 +78,7 @@ def test_help_names_what_packages_register_and_imports_none_of_it(site):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for names in ("sparsegpt|energy|tempered", "inputreduction|swaps", "onnxruntime|openvino|one-by-one"):
+    for names in ("sparsegpt|energy|tempered", "checklist|swaps", "onnxruntime|openvino|one-by-one"):
         assert names in done.stdout
 
 

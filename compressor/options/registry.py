@@ -10,7 +10,7 @@ import difflib
 import functools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
@@ -30,11 +30,13 @@ class Registry:
         kind: what is registered, in one word.
         group: of the entry points.
         built_in: names of what this package has itself.
+        options_of_built_in: section of the options of one of these.
     """
 
     kind: str
     group: str
     built_in: tuple[str, ...]
+    options_of_built_in: Callable[[str], type[Section]] = lambda name: Section
 
     @property
     def names(self) -> list[str]:
@@ -74,19 +76,28 @@ class Registry:
                 f"{type(error).__name__}: {first_line(error)}; repair or remove the package"
             ) from error
 
+    def options_of(self, name: str) -> type[Section]:
+        """Return the section of the options of what is registered under a name.
+
+        Raises:
+            UserError: as `entry_point` and `load`.
+        """
+        if self.entry_point(name) is None:
+            return self.options_of_built_in(name)
+        section: type[Section] = getattr(self.load(name), "options", Section)
+        return section
+
     def checked_options(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Check options of a registered object by the section that is its attribute `options`.
 
         Returns:
-            The options with their defaults; none of what is built in, which has sections of its own.
+            The options with their defaults.
 
         Raises:
             PydanticCustomError: options that there are not, or with values that are not allowed.
         """
         try:
-            entry = self.entry_point(name)
-            registered = None if entry is None else self.load(name)
-            section: type[Section] = getattr(registered, "options", Section)
+            section = self.options_of(name)
             return section.model_validate(dict(given)).model_dump(mode="json")
         except ValidationError as error:
             if not section.model_fields:

@@ -57,13 +57,14 @@ class ResourcesConfig(SynonymsConfig):
 
     word_vectors: str | None = Field(
         None,
-        description="textfooler, textbugger: word vectors, as an .npz file with arrays words and vectors, "
-        "or as text with a word and its vector on each line. By default computed with the sentence encoder.",
+        description="textfooler, textbugger, a2t: word vectors, as an .npz file with arrays words and "
+        "vectors, or as text with a word and its vector on each line. By default computed with the "
+        "sentence encoder.",
     )
     sentence_encoder: str | None = Field(
         None,
-        description="textfooler, textbugger, bertattack: directory of a BERT sentence encoder; by default "
-        "MiniLM from its package.",
+        description="textfooler, textbugger, bertattack, a2t: directory of a BERT sentence encoder; by "
+        "default MiniLM from its package.",
     )
     masked_language_model: str = Field(
         "bert-base-uncased", description="bertattack: directory or hub id of a masked language model."
@@ -84,16 +85,17 @@ class AttackConfig(ResourcesConfig):
     attack_options: PluginOptions = Field(
         {},
         validate_default=True,
-        description="Options of an attack that a package registers, by their names; on the command line "
-        "NAME=VALUE, repeated.",
+        description="Options of badcharacters (kind, changes, population, generations) or of an attack that "
+        "a package registers, by their names; on the command line NAME=VALUE, repeated.",
     )
     max_words_changed: float | None = Field(
         None, gt=0, le=1, description="Maximum fraction of a text's words that may change; at least one word."
     )
     word_budgets: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         [0.05, 0.1, 0.15, 0.2],
-        description="Fractions of words at which accuracy under attack is also reported, for textfooler, "
-        "bertattack and pwws. The values equal those of separate runs with --max-words-changed.",
+        description="Fractions of words at which accuracy under attack is also reported, for deepwordbug, "
+        "textfooler, bertattack, pwws and a2t. The values equal those of separate runs with "
+        "--max-words-changed.",
     )
     query_budget: int | None = Field(None, ge=1, description="Maximum number of model queries for one text.")
 
@@ -174,7 +176,8 @@ class SoupConfig(PerturbationConfig, SubstitutionConfig):
     chosen_by: Annotated[RobustnessFigure, Common()] = Field(
         "accuracy_under_attack",
         description="Metric by which runs and averages are compared. accuracy_under_attack is the paper's. "
-        "Its mean over word budgets needs far fewer texts; for deepwordbug, textfooler, bertattack and pwws.",
+        "Its mean over word budgets needs far fewer texts; for deepwordbug, textfooler, bertattack, pwws and "
+        "a2t.",
     )
     batch_size: BatchSize = 32
     warmup_share: WarmupShare = 0.1
