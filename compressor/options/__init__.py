@@ -9,6 +9,7 @@ from compressor.options.attacks import (
     ATTACKS,
     Attack,
     AttackName,
+    AttackNames,
     attack_named,
     with_word_budgets,
 )
@@ -35,7 +36,7 @@ from compressor.options.pruning import (
     SamplingSchedule,
     Scope,
 )
-from compressor.options.registry import Registry, package_of
+from compressor.options.registry import Registry, SeveralOf, package_of
 from compressor.options.robustness import (
     AttackConfig,
     PerturbationName,
@@ -82,6 +83,7 @@ __all__ = [
     "Attack",
     "AttackConfig",
     "AttackName",
+    "AttackNames",
     "BatchSize",
     "CandidateRatios",
     "CandidateSchedule",
@@ -115,6 +117,7 @@ __all__ = [
     "Scope",
     "SearchConfig",
     "Section",
+    "SeveralOf",
     "SoupConfig",
     "SubstitutionChoice",
     "SubstitutionConfig",

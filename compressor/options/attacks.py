@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from compressor.errors import UserError
-from compressor.options.registry import Registry, package_of
+from compressor.options.registry import Registry, SeveralOf, package_of
 from compressor.options.section import Section
 
 # What `AttackResources` can provide.
@@ -109,6 +109,7 @@ ATTACKS: dict[str, Attack] = {
 ATTACK_REGISTRY = Registry("attack", "compress.attacks", tuple(ATTACKS), lambda name: ATTACKS[name].options)
 
 AttackName = Annotated[str, ATTACK_REGISTRY]
+AttackNames = Annotated[str, SeveralOf(ATTACK_REGISTRY)]
 
 
 def attack_named(name: str) -> Attack:

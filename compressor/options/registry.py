@@ -10,6 +10,7 @@ import difflib
 import functools
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -110,7 +111,7 @@ class Registry:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Make pydantic check names."""
-        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+        return core_schema.no_info_after_validator_function(self.checked, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -118,7 +119,12 @@ class Registry:
         """Make JSON schemas list the names."""
         return {**handler(schema), "enum": self.names}
 
-    def _checked(self, name: str) -> str:
+    def checked(self, name: str) -> str:
+        """Return a name that is registered.
+
+        Raises:
+            PydanticCustomError: no such name, or one that is registered more than once.
+        """
         try:
             self.entry_point(name)
         except UserError as error:
@@ -135,6 +141,42 @@ class Registry:
 
     def _registered(self) -> Mapping[str, tuple[EntryPoint, ...]]:
         return entry_points_of(self.group)
+
+
+@dataclass(frozen=True)
+class SeveralOf:
+    """Annotates a text that holds one or several names of a registry, with commas between them.
+
+    A list of names is taken as well, and becomes such a text: one name is the same with and without others.
+    """
+
+    registry: Registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Make pydantic check names."""
+        checked = core_schema.no_info_after_validator_function(self._checked, handler(source))
+        return core_schema.no_info_before_validator_function(_joined, checked)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Make JSON schemas list the names, and allow several of them."""
+        name = {"type": "string", "enum": self.registry.names}
+        several = {"type": "string", "pattern": "^[^,]+(,[^,]+)+$"}
+        return {"anyOf": [name, several, {"type": "array", "items": name, "minItems": 1}]}
+
+    def _checked(self, text: str) -> str:
+        names = [self.registry.checked(name.strip()) for name in text.split(",")]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise said(f"{', '.join(twice)} is named more than once; name each {self.registry.kind} once")
+        return ",".join(names)
+
+
+def _joined(value: Any) -> Any:
+    return (
+        ",".join(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
+    )
 
 
 def entry_points_of(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from compressor.options.attacks import ATTACK_REGISTRY, AttackName, attack_named
+from compressor.options.attacks import ATTACK_REGISTRY, AttackNames, attack_named
 from compressor.options.registry import PluginOptions
-from compressor.options.section import Common, Section
+from compressor.options.section import Common, Section, said
 from compressor.options.training import (
     BatchSize,
     OptimizerName,
@@ -74,10 +74,12 @@ class ResourcesConfig(SynonymsConfig):
 class AttackConfig(ResourcesConfig):
     """Adversarial attack with TextAttack."""
 
-    attack: Annotated[AttackName, Common()] = Field(
+    attack: Annotated[AttackNames, Common()] = Field(
         "deepwordbug",
-        description="TextAttack recipe. inputreduction removes words as long as the predicted class stays "
-        "the same, and succeeds when one word is left; all others try to change the predicted class.",
+        description="TextAttack recipe, or several with commas between them: each attacks the same texts, "
+        "and a text holds under all of them if it holds under each. inputreduction removes words as long as "
+        "the predicted class stays the same, and succeeds when one word is left; all others try to change "
+        "the predicted class.",
     )
     attack_examples: Annotated[int, Common()] = Field(
         200, ge=1, description="Number of texts to attack, drawn with the seed."
@@ -104,12 +106,41 @@ class AttackConfig(ResourcesConfig):
     def _of_the_attack(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         # Of an unknown attack no options are known.
         known = info.data.get("attack")
-        return given if known is None else ATTACK_REGISTRY.checked_options(known, given)
+        if known is None:
+            return given
+        names = known.split(",")
+        takers = _with_options(names) if len(names) > 1 else names
+        if len(takers) > 1 and given:
+            raise said(f"{' and '.join(takers)} have options; run one of these attacks at a time to set them")
+        # Each of several takers has its defaults.
+        return {} if len(takers) > 1 else ATTACK_REGISTRY.checked_options((takers or names)[0], given)
+
+    @property
+    def attacks(self) -> list[str]:
+        """Names of the attacks, in order."""
+        return self.attack.split(",")
+
+    def each(self) -> list[AttackConfig]:
+        """Return the options of each attack as if it ran alone."""
+        if len(self.attacks) == 1:
+            return [self]
+        takers, options = _with_options(self.attacks), self.model_dump()
+        return [
+            AttackConfig(
+                **options | {"attack": name, "attack_options": self.attack_options if name in takers else {}}
+            )
+            for name in self.attacks
+        ]
+
+    @property
+    def _in_order(self) -> bool:
+        """Whether all attacks tell figures within word budgets."""
+        return all(attack_named(name).replaces_in_order for name in self.attacks)
 
     @property
     def exact_word_budgets(self) -> list[float]:
         """Shares of words for which a run tells exactly what an attack bounded so would come to."""
-        if not attack_named(self.attack).replaces_in_order:
+        if not self._in_order:
             return []
         limit = self.max_words_changed or 1.0
         return [share for share in self.word_budgets if share <= limit]
@@ -117,7 +148,7 @@ class AttackConfig(ResourcesConfig):
     @property
     def longest_word_budget(self) -> float | None:
         """End of the word budgets that the mean accuracy under attack is over; None if it is not told."""
-        if not attack_named(self.attack).replaces_in_order:
+        if not self._in_order:
             return None
         return min(LONGEST_WORD_BUDGET, self.max_words_changed or 1.0)
 
@@ -126,6 +157,11 @@ class AttackConfig(ResourcesConfig):
         """The figure that tells models apart best: the mean over word budgets, where the attack has it."""
         has_mean = self.longest_word_budget is not None
         return "mean_accuracy_under_attack" if has_mean else "accuracy_under_attack"
+
+
+def _with_options(names: list[str]) -> list[str]:
+    """The attacks that have options of their own."""
+    return [name for name in names if ATTACK_REGISTRY.options_of(name).model_fields]
 
 
 class SoupConfig(PerturbationConfig, SubstitutionConfig):
