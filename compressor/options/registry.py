@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -162,8 +163,11 @@ class SeveralOf:
     ) -> dict[str, Any]:
         """Make JSON schemas list the names, and allow several of them."""
         name = {"type": "string", "enum": self.registry.names}
-        several = {"type": "string", "pattern": "^[^,]+(,[^,]+)+$"}
-        return {"anyOf": [name, several, {"type": "array", "items": name, "minItems": 1}]}
+        any_name = "|".join(map(re.escape, self.registry.names))
+        several = {"type": "string", "pattern": f"^({any_name})(, ?({any_name}))+$"}
+        return {
+            "anyOf": [name, several, {"type": "array", "items": name, "minItems": 1, "uniqueItems": True}]
+        }
 
     def _checked(self, text: str) -> str:
         names = [self.registry.checked(name.strip()) for name in text.split(",")]
