@@ -78,14 +78,14 @@ def test_help_names_what_packages_register_and_imports_none_of_it(site):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for names in ("sparsegpt|energy|tempered", "inputreduction|swaps", "onnxruntime|openvino|one-by-one"):
+    for names in ("sparsegpt|energy|tempered", "checklist|swaps", "onnxruntime|openvino|one-by-one"):
         assert names in done.stdout
 
 
 def test_a_registered_name_is_in_the_schema(site):
     properties = {name: part["properties"] for name, part in Recipe.model_json_schema()["$defs"].items()}
     assert "tempered" in properties["PruneConfig"]["algorithm"]["enum"]
-    assert "swaps" in properties["AttackConfig"]["attack"]["enum"]
+    assert "swaps" in properties["AttackConfig"]["attack"]["anyOf"][0]["enum"]
     assert "one-by-one" in properties["ExportConfig"]["runtime"]["enum"]
 
 

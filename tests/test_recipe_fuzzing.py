@@ -65,7 +65,15 @@ def values_of(schema):
             optional={name: value for name, value in fields.items() if name not in required},
         )
     if kind == "array":
-        return st.lists(values_of(schema["items"]), min_size=schema.get("minItems", 0), max_size=3)
+        unique = schema.get("uniqueItems", False)
+        return st.lists(
+            values_of(schema["items"]), min_size=schema.get("minItems", 0), max_size=3, unique=unique
+        )
+    if "pattern" in schema:
+        # Names with commas between them, each at most once.
+        return st.from_regex(schema["pattern"], fullmatch=True).filter(
+            lambda text: len(names := text.replace(" ", "").split(",")) == len(set(names))
+        )
     low, high = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     if kind == "integer":

@@ -37,7 +37,7 @@ def render_page(
     """
     counts = Counter(OUTCOMES[example.outcome] for example in examples)
     return _template().render(
-        attack=record["attack"],
+        attack=record["attack"].replace(",", ", "),
         model=record["model"],
         # A model in the current directory has no name of its own.
         name=Path(record["model"]).name or record["model"],
@@ -69,18 +69,21 @@ def _figures(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if mean is not None:
         name = f"mean over 0 to {mean['longest_budget'] * 100:.3g}% of the words"
         means = [(name, percent(mean["mean"]), _interval(mean["interval"]))]
+    attacks = record.get("attacks", [])
+    name = "Accuracy under all attacks" if attacks else "Accuracy under attack"
     return [
-        _share(record, "accuracy"),
-        _share(record, "accuracy_under_attack"),
+        _share("Accuracy", record, "accuracy"),
+        _share(name, record, "accuracy_under_attack"),
+        *(_share(f"Accuracy under {one['attack']}", one, "accuracy_under_attack") for one in attacks),
         *budgets,
         *means,
-        _share(record, "attack_success_rate"),
+        _share("Attack success rate", record, "attack_success_rate"),
         ("Queries an example", number(record["queries_per_example"], ".1f"), NOTHING),
     ]
 
 
-def _share(record: Mapping[str, Any], key: str) -> tuple[str, str, str]:
-    return key.replace("_", " ").capitalize(), percent(record[key]), _interval(record[f"{key}_interval"])
+def _share(name: str, record: Mapping[str, Any], key: str) -> tuple[str, str, str]:
+    return name, percent(record[key]), _interval(record[f"{key}_interval"])
 
 
 def _interval(ends: Mapping[str, float] | None) -> str:

@@ -59,7 +59,7 @@ def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tu
     if resources.word_vectors is not None:
         _provide_word_vectors(textattack, resources.word_vectors)
     recipe = _recipe_of(config.attack)
-    with _local_transformations(textattack, recipe, resources):
+    with _local_parts(textattack, recipe, resources):
         attack = recipe.build(victim, **config.attack_options)
     attack.constraints = [_localized(c, resources.encoder) for c in attack.constraints]
     attack.pre_transformation_constraints.append(_words_seen(victim.max_length))
@@ -68,7 +68,18 @@ def build_attack(config: AttackConfig, victim: Victim, progress: Progress) -> tu
         attack.constraints.append(overlap.MaxWordsPerturbed(max_percent=config.max_words_changed))
     if config.query_budget is not None:
         attack.goal_function.query_budget = config.query_budget
+        _search_within_budget(attack)
     return attack, resources.description
+
+
+def _search_within_budget(attack: Attack) -> None:
+    """Let no search begin where the first query was the last: not every one bears that."""
+    goal, search = attack.goal_function, attack.search_method.perform_search
+
+    def perform_search(initial_result: Any) -> Any:
+        return initial_result if goal.num_queries >= goal.query_budget else search(initial_result)
+
+    attack.search_method.perform_search = perform_search
 
 
 def _recipe_of(name: str) -> Any:
@@ -123,8 +134,8 @@ def _provide_word_vectors(textattack: Any, vectors: WordVectors) -> None:
 
 
 @contextmanager
-def _local_transformations(textattack: Any, recipe: Any, resources: AttackResources) -> Iterator[None]:
-    """While a recipe is built, the transformations that would download something are local ones."""
+def _local_parts(textattack: Any, recipe: Any, resources: AttackResources) -> Iterator[None]:
+    """While a recipe is built, parts that would download something, or need gradients, are local ones."""
     swaps = textattack.transformations
 
     class HomoglyphSwap(swaps.WordSwapHomoglyphSwap):  # type: ignore[name-defined]
@@ -136,7 +147,12 @@ def _local_transformations(textattack: Any, recipe: Any, resources: AttackResour
             except OSError:
                 self.homos_intentional: dict[str, list[str]] = {}
 
-    local: dict[str, Any] = {"WordSwapHomoglyphSwap": HomoglyphSwap}
+    local: dict[str, Any] = {
+        "WordSwapHomoglyphSwap": HomoglyphSwap,
+        "GreedyWordSwapWIR": partial(_without_gradients, textattack.search_methods.GreedyWordSwapWIR),
+    }
+    if resources.encoder is not None:
+        local["SBERT"] = partial(_sentence_constraint, resources.encoder)
     if resources.masked_language_model is not None:
         local["WordSwapMaskedLM"] = partial(
             swaps.WordSwapMaskedLM,
@@ -155,6 +171,34 @@ def _local_transformations(textattack: Any, recipe: Any, resources: AttackResour
     finally:
         for name, own in replaced.items():
             setattr(module, name, own)
+
+
+def _without_gradients(search: Any, wir_method: str = "unk", **settings: Any) -> Any:
+    """TextAttack's greedy search; where gradients would order the words, their deletions do."""
+    return search("delete" if wir_method == "gradient" else wir_method, **settings)
+
+
+def _sentence_constraint(encoder: SentenceEncoder, *, model_name: str | None = None, **settings: Any) -> Any:
+    """TextAttack's constraint on sentence embeddings, over a local encoder.
+
+    Args:
+        model_name: of the encoder that TextAttack would download.
+    """
+    from textattack.constraints.semantics.sentence_encoders import SentenceEncoder as EncoderConstraint
+
+    del model_name
+
+    class LocalSentenceEncoder(EncoderConstraint):
+        """TextAttack's encoder constraint over a local encoder."""
+
+        def __init__(self) -> None:
+            super().__init__(**settings)
+            self.model = encoder
+
+        def encode(self, sentences: Sequence[str]) -> Any:
+            return encoder.encode(sentences)
+
+    return LocalSentenceEncoder()
 
 
 def synonym_swap(synonyms: Synonyms) -> Any:
@@ -178,22 +222,7 @@ def _localized(constraint: Any, encoder: SentenceEncoder | None) -> Any:
         encoder: is there for each recipe that has a constraint on sentence embeddings.
     """
     from textattack.constraints.grammaticality import PartOfSpeech
-    from textattack.constraints.semantics.sentence_encoders import (
-        SentenceEncoder as EncoderConstraint,
-    )
-    from textattack.constraints.semantics.sentence_encoders import (
-        UniversalSentenceEncoder,
-    )
-
-    class LocalSentenceEncoder(EncoderConstraint):
-        """TextAttack's encoder constraint over a local encoder."""
-
-        def __init__(self, model: SentenceEncoder, **settings: Any) -> None:
-            super().__init__(**settings)
-            self.model = model
-
-        def encode(self, sentences: Sequence[str]) -> Any:
-            return self.model.encode(sentences)
+    from textattack.constraints.semantics.sentence_encoders import UniversalSentenceEncoder
 
     class TextBlobPartOfSpeech(PartOfSpeech):
         """TextAttack's part-of-speech constraint over TextBlob's tagger."""
@@ -202,7 +231,7 @@ def _localized(constraint: Any, encoder: SentenceEncoder | None) -> Any:
             return universal_tags((*before_ctx, word, *after_ctx))[len(before_ctx)]
 
     if isinstance(constraint, UniversalSentenceEncoder) and encoder is not None:
-        return LocalSentenceEncoder(
+        return _sentence_constraint(
             encoder,
             threshold=constraint.threshold,
             metric=constraint.metric,

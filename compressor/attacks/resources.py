@@ -164,7 +164,8 @@ def attack_resources(config: AttackConfig, device: torch.device, progress: Progr
     Raises:
         UserError: a resource is missing or broken.
     """
-    needs = attack_named(config.attack).needs
+    attack = attack_named(config.attack)
+    needs = attack.needs
     note = cache_note()
     if note:
         progress.log(note)
@@ -189,6 +190,7 @@ def attack_resources(config: AttackConfig, device: torch.device, progress: Progr
     if "synonyms" in needs:
         synonyms = load_synonyms(config, progress)
         description["synonyms"] = synonyms.description
+    description |= attack.differs
     return AttackResources(vectors, encoder, masked, synonyms, description)
 
 

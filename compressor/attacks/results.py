@@ -6,34 +6,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from compressor.attacks.records import MeanAccuracy, Successes, WordBudget
 from compressor.intervals import Interval, PairedDifference
 from compressor.system.results import StageRecord
 
 
-class AttackRecord(StageRecord):
-    """An attack: the content of `robustness.json` and its directory; shares are 0 to 1.
+class AttackFigures(BaseModel):
+    """What one attack came to; shares are 0 to 1.
 
     Attributes:
-        attack: its name.
+        attack: its name; of several together, their names with commas between them.
         accuracy: on the attacked examples, before the attack.
         accuracy_under_attack: share of all examples that stay right.
         attack_success_rate: successes among the examples that were right; None if there were none.
         queries_per_example: mean over the examples that were attacked; None if there were none.
         *_interval: at 95 %, of the share of that name.
         successes: what the successful attacks took, on average.
-        model: the attacked classifier or artifact.
-        data: source, fingerprint and columns of the texts.
-        options: the section `attack` of a recipe.
         word_budgets: accuracy under attack where only a share of the words may change.
         mean_accuracy_under_attack: over the shares of words that may change; None if it is not known.
         resources: what the attack used, by name.
-        similarity: how two texts are compared.
-        environment: machine and versions.
-        began_on: machines on which earlier parts were made, if there were others.
         against: the comparison with the attack on another model, if there is one.
-        path: the directory of the records.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     attack: str
     accuracy: float
@@ -45,17 +42,36 @@ class AttackRecord(StageRecord):
     accuracy_under_attack_interval: Interval
     attack_success_rate_interval: Interval | None
     successes: Successes
+    word_budgets: list[WordBudget]
+    mean_accuracy_under_attack: MeanAccuracy | None
+    resources: dict[str, Any]
+    against: dict[str, Any] | None = None
+
+
+class AttackRecord(AttackFigures, StageRecord):
+    """An attack, or several: the content of `robustness.json` and its directory.
+
+    Figures of several are those under all of them: a text counts if it holds under each.
+
+    Attributes:
+        attacks: the figures of each of several attacks.
+        model: the attacked classifier or artifact.
+        data: source, fingerprint and columns of the texts.
+        options: the section `attack` of a recipe.
+        similarity: how two texts are compared.
+        environment: machine and versions.
+        began_on: machines on which earlier parts were made, if there were others.
+        path: the directory of the records.
+    """
+
+    attacks: list[AttackFigures] = []
     model: str
     data: dict[str, Any]
     options: dict[str, Any]
     seed: int
-    word_budgets: list[WordBudget]
-    mean_accuracy_under_attack: MeanAccuracy | None
-    resources: dict[str, Any]
     similarity: str
     environment: dict[str, Any]
     began_on: list[dict[str, Any]] | None = None
-    against: dict[str, Any] | None = None
     path: Path
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compressor.attacks.comparison import compare, load_attack
+from compressor.attacks.comparison import FinishedAttack, compare, load_attack
 from compressor.attacks.page import EXAMPLES_PAGE, render_page
 from compressor.attacks.records import (
     EXAMPLES_RECORD,
@@ -19,15 +19,16 @@ from compressor.attacks.records import (
     under_word_budgets,
 )
 from compressor.attacks.resources import describe_sentence_encoder, sentence_encoder_directory
-from compressor.attacks.results import AttackRecord
+from compressor.attacks.results import AttackFigures, AttackRecord
 from compressor.attacks.runner import attack_model, check_classes
+from compressor.attacks.several import KeptOfOne, under_all
 from compressor.attacks.victims import Victim
-from compressor.data.texts import load_text_data, log_notes
+from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.lexicon.sentence_encoder import SentenceEncoder
 from compressor.models.reuse import decides, predictor_content
 from compressor.models.runtimes import load_predictor
 from compressor.options import AttackConfig, RunConfig
-from compressor.system.checkpoint import open_shared_checkpoint, remove_checkpoint
+from compressor.system.checkpoint import NoCheckpoint, open_shared_checkpoint, remove_checkpoint
 from compressor.system.context import Context
 from compressor.system.environment import describe_environment
 from compressor.system.files import (
@@ -55,7 +56,8 @@ def attack_directory(
     """Run the attack stage: a classifier or artifact and labelled texts in, figures and examples out.
 
     Writes `robustness.json`, whose content is returned, `examples.jsonl`, one line an example, and
-    `examples.html`, a page to read them on.
+    `examples.html`, a page to read them on. Of several attacks these are about all of them together, and a
+    directory of each one's name has its own.
 
     Finished examples are kept beside the output until it is whole: a run that was stopped goes on after
     them if it is started again.
@@ -75,45 +77,119 @@ def attack_directory(
     log_notes(data, context.progress)
     predictor.check_pairs(data.pairs is not None)
     sample = data.sample(config.attack_examples, run.seed)
-    options = config.model_dump()
-    other = None if against is None else load_attack(against, options, run.seed, sample)
-    facts = {
-        "model": model,
-        "data": data.record(columns),
-        "options": options,
-        "seed": run.seed,
-    }
+    others = None if against is None else _others(against, config, run.seed, sample)
     encoder = SentenceEncoder(sentence_encoder_directory(config), predictor.device)
     check_space(output, RECORD_BYTES)
     decisive = attack_decides(config, run, sample.fingerprint, columns.max_length, model=model)
     job = Job(decisive, {"model": model, "data.test": data_source}, describe_machine(run))
     checkpoint = open_shared_checkpoint(ranks, job, context)
     victim = Victim(predictor, columns.max_length)
-    examples, resources = attack_model(model, victim, sample, config, context, checkpoint)
+    made = [
+        _Attacked(one, *attack_model(model, victim, sample, one, context, _kept(checkpoint, one, config)))
+        for one in config.each()
+    ]
     if not ranks.is_first:
         ranks.wait()
         return AttackRecord(**read_json(output / ROBUSTNESS_RECORD), path=output)
-    examples = with_cosines(examples, encoder)
-    word_budgets, longest = config.exact_word_budgets, config.longest_word_budget
-    record = {
-        **_figures(examples, config),
-        **facts,
-        "resources": resources,
+    facts = {
+        "model": model,
+        "data": data.record(columns),
+        "seed": run.seed,
         "similarity": f"cosine of embeddings by {describe_sentence_encoder(config)}",
         "environment": describe_environment(run),
         **checkpoint.began_on,
     }
-    if other is not None:
-        other.check("resources", resources)
-        record["against"] = compare(other, examples, victim, word_budgets, longest)
+    made = [replace(one, examples=with_cosines(one.examples, encoder)) for one in made]
+    whole = _Attacked.together(config, made)
+    several = made if len(made) > 1 else []
+    records = {}
+    for attacked in (whole, *several):
+        name = attacked.config.attack
+        records[name] = _record(attacked, facts, None if others is None else others[name], victim)
+    record = records[config.attack]
+    if several:
+        record["attacks"] = [_of_one(records[one.config.attack]) for one in several]
     with atomic_directory(output, force=context.force) as working:
-        write_json(working / ROBUSTNESS_RECORD, record)
-        write_json_lines(working / EXAMPLES_RECORD, map(asdict, examples))
-        page = render_page(record, examples, predictor.label_names)
-        (working / EXAMPLES_PAGE).write_text(page, encoding="utf-8")
+        _write(working, record, whole.examples, predictor.label_names)
+        for one in several:
+            name = one.config.attack
+            _write(working / name, records[name], one.examples, predictor.label_names)
     remove_checkpoint(checkpoint)
     ranks.wait()
     return AttackRecord(**record, path=output)
+
+
+def _kept(checkpoint: NoCheckpoint, one: AttackConfig, config: AttackConfig) -> NoCheckpoint:
+    """Return where the finished examples of one attack of `config` are kept."""
+    return checkpoint if one is config else KeptOfOne(checkpoint, one.attack)
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    """What became of the examples under an attack, or under all of several."""
+
+    config: AttackConfig
+    examples: list[AttackedExample]
+    resources: dict[str, str]
+
+    @classmethod
+    def together(cls, config: AttackConfig, made: Sequence[_Attacked]) -> _Attacked:
+        """Return what all attacks of `config` came to; of a single one, this itself."""
+        if len(made) == 1:
+            return made[0]
+        resources = {name: text for one in made for name, text in one.resources.items()}
+        return cls(config, under_all([one.examples for one in made]), resources)
+
+
+def _others(against: Path, config: AttackConfig, seed: int, data: TextData) -> dict[str, FinishedAttack]:
+    """Load the attacks on another model, each of several in a directory of its name, by their names.
+
+    Raises:
+        UserError: see `load_attack`.
+    """
+    found = {config.attack: load_attack(against, config.model_dump(), seed, data)}
+    for one in config.each():
+        if one is not config:
+            found[one.attack] = load_attack(against / one.attack, one.model_dump(), seed, data)
+    return found
+
+
+def _record(
+    made: _Attacked, facts: Mapping[str, Any], other: FinishedAttack | None, victim: Victim
+) -> dict[str, Any]:
+    """Return the content of `robustness.json`.
+
+    Raises:
+        UserError: the other model was attacked with other resources.
+    """
+    config = made.config
+    record = {
+        **_figures(made.examples, config),
+        **facts,
+        "options": config.model_dump(),
+        "resources": made.resources,
+    }
+    if other is not None:
+        other.check("resources", made.resources)
+        record["against"] = compare(
+            other, made.examples, victim, config.exact_word_budgets, config.longest_word_budget
+        )
+    return record
+
+
+def _of_one(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the record of several attacks tells of one of them."""
+    return {name: record[name] for name in AttackFigures.model_fields if name in record}
+
+
+def _write(
+    folder: Path, record: Mapping[str, Any], examples: Sequence[AttackedExample], label_names: Sequence[str]
+) -> None:
+    folder.mkdir(exist_ok=True)
+    write_json(folder / ROBUSTNESS_RECORD, record)
+    write_json_lines(folder / EXAMPLES_RECORD, map(asdict, examples))
+    page = render_page(record, examples, label_names)
+    (folder / EXAMPLES_PAGE).write_text(page, encoding="utf-8")
 
 
 def _figures(examples: list[AttackedExample], config: AttackConfig) -> dict[str, Any]:

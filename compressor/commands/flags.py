@@ -17,7 +17,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from compressor.options import Registry
+from compressor.options import Registry, SeveralOf
 from compressor.options.keywords import is_section, options_of, repeated, sort_options
 from compressor.options.section import flag_name, is_common
 
@@ -97,12 +97,18 @@ def _flag(name: str, field: FieldInfo, heading: str) -> inspect.Parameter:
 
 
 def _choices(field: FieldInfo) -> dict[str, Any]:
-    """What help and completion say of a name that is registered; pydantic checks it."""
-    registry = next((entry for entry in field.metadata if isinstance(entry, Registry)), None)
-    if registry is None:
+    """What help and completion say of names that are registered; pydantic checks them."""
+    found = next((entry for entry in field.metadata if isinstance(entry, Registry | SeveralOf)), None)
+    if found is None:
         return {}
-    names = registry.names
+    several = isinstance(found, SeveralOf)
+    names = found.registry.names if isinstance(found, SeveralOf) else found.names
+
+    def completions(incomplete: str) -> list[str]:
+        before, comma, begun = incomplete.rpartition(",") if several else ("", "", incomplete)
+        return [f"{before}{comma}{name}" for name in names if name.startswith(begun)]
+
     return {
-        "metavar": f"<{'|'.join(names)}>",
-        "autocompletion": lambda incomplete: [name for name in names if name.startswith(incomplete)],
+        "metavar": f"<{'|'.join(names)}>{'[,...]' if several else ''}",
+        "autocompletion": completions,
     }

@@ -30,12 +30,19 @@ def _interval(ends: IntervalFigures | None) -> str:
 
 def attack_table(record: Mapping[str, Any]) -> Table:
     """Figures of one attack, their intervals, and the comparison with another model if there is one."""
-    title = Text(f"{record['attack']} on {record['examples']} examples of {record['model']}")
+    attacks = record.get("attacks", [])
+    under = "under all attacks" if attacks else "under attack"
+    names = record["attack"].replace(",", ", ")
+    title = Text(f"{names} on {record['examples']} examples of {record['model']}")
     table = Table(title=title, title_justify="left", title_style="none")
     for column in ("figure", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "figure" else "right")
     for name in ("accuracy", "accuracy_under_attack", "attack_success_rate"):
-        _add_share(table, name.replace("_", " "), record[name], record[f"{name}_interval"])
+        shown = name.replace("under_attack", under).replace("_", " ")
+        _add_share(table, shown, record[name], record[f"{name}_interval"])
+    for one in attacks:
+        share, ends = one["accuracy_under_attack"], one["accuracy_under_attack_interval"]
+        _add_share(table, f"  under {one['attack']}", share, ends)
     for budget in record["word_budgets"]:
         _add_share(table, _within(budget), budget["accuracy_under_attack"], budget["interval"])
     mean = record["mean_accuracy_under_attack"]
@@ -53,7 +60,9 @@ def attack_table(record: Mapping[str, Any]) -> Table:
         drop, transfer = against["accuracy_under_attack_drop"], against["transfer"]
         table.add_section()
         table.add_row(Text(f"against {against['model']}"), "", "")
-        _add_drop(table, "drop of accuracy under attack", drop)
+        _add_drop(table, f"drop of accuracy {under}", drop)
+        for one in attacks:
+            _add_drop(table, f"  under {one['attack']}", one["against"]["accuracy_under_attack_drop"])
         for budget in against["word_budgets"]:
             _add_drop(table, _within(budget), budget["accuracy_under_attack_drop"])
         mean_drop = against["mean_accuracy_under_attack_drop"]

@@ -25,6 +25,7 @@ from compressor.options import (
     ResourcesConfig,
     RunConfig,
     Section,
+    SeveralOf,
     SubstitutionResourcesConfig,
     attack_named,
     shown,
@@ -152,11 +153,20 @@ def registered_versions(name: str, section: Section) -> dict[str, dict[str, str]
         value, option = getattr(section, key), f"{name}.{key}"
         if isinstance(value, Section):
             found |= registered_versions(option, value)
-        for registry in field.metadata:
-            entry = registry.entry_point(value) if isinstance(registry, Registry) else None
-            if entry is not None:
-                found[option] = plugin_version(entry)
+        for entry in field.metadata:
+            if isinstance(entry, Registry):
+                found |= _plugin_of(entry, value, option)
+            elif isinstance(entry, SeveralOf):
+                names = value.split(",")
+                for one in names:
+                    found |= _plugin_of(entry.registry, one, option if len(names) == 1 else f"{option}.{one}")
     return found
+
+
+def _plugin_of(registry: Registry, name: str, option: str) -> dict[str, dict[str, str]]:
+    """The version of the package that registers a name, by its option; none of what is built in."""
+    entry = registry.entry_point(name)
+    return {} if entry is None else {option: plugin_version(entry)}
 
 
 def _is_used(section: Section, key: str) -> bool:
@@ -165,7 +175,7 @@ def _is_used(section: Section, key: str) -> bool:
 
 
 def _needs(section: AttackConfig) -> frozenset[str]:
-    return attack_named(section.attack).needs
+    return frozenset().union(*(attack_named(name).needs for name in section.attacks))
 
 
 def _place_content(option: str, source: str) -> str | None:

@@ -9,6 +9,7 @@ from compressor.options.attacks import (
     ATTACKS,
     Attack,
     AttackName,
+    AttackNames,
     attack_named,
     with_word_budgets,
 )
@@ -36,7 +37,7 @@ from compressor.options.pruning import (
     SamplingSchedule,
     Scope,
 )
-from compressor.options.registry import Registry, package_of
+from compressor.options.registry import Registry, SeveralOf, package_of
 from compressor.options.robustness import (
     AttackConfig,
     PerturbationName,
@@ -83,6 +84,7 @@ __all__ = [
     "Attack",
     "AttackConfig",
     "AttackName",
+    "AttackNames",
     "BatchSize",
     "CandidateRatios",
     "CandidateSchedule",
@@ -117,6 +119,7 @@ __all__ = [
     "Scope",
     "SearchConfig",
     "Section",
+    "SeveralOf",
     "SoupConfig",
     "SubstitutionChoice",
     "SubstitutionConfig",

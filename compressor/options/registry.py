@@ -9,8 +9,10 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import re
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
@@ -30,11 +32,13 @@ class Registry:
         kind: what is registered, in one word.
         group: of the entry points.
         built_in: names of what this package has itself.
+        options_of_built_in: section of the options of one of these.
     """
 
     kind: str
     group: str
     built_in: tuple[str, ...]
+    options_of_built_in: Callable[[str], type[Section]] = lambda name: Section
 
     @property
     def names(self) -> list[str]:
@@ -74,19 +78,28 @@ class Registry:
                 f"{type(error).__name__}: {first_line(error)}; repair or remove the package"
             ) from error
 
+    def options_of(self, name: str) -> type[Section]:
+        """Return the section of the options of what is registered under a name.
+
+        Raises:
+            UserError: as `entry_point` and `load`.
+        """
+        if self.entry_point(name) is None:
+            return self.options_of_built_in(name)
+        section: type[Section] = getattr(self.load(name), "options", Section)
+        return section
+
     def checked_options(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Check options of a registered object by the section that is its attribute `options`.
 
         Returns:
-            The options with their defaults; none of what is built in, which has sections of its own.
+            The options with their defaults.
 
         Raises:
             PydanticCustomError: options that there are not, or with values that are not allowed.
         """
         try:
-            entry = self.entry_point(name)
-            registered = None if entry is None else self.load(name)
-            section: type[Section] = getattr(registered, "options", Section)
+            section = self.options_of(name)
             return section.model_validate(dict(given)).model_dump(mode="json")
         except ValidationError as error:
             if not section.model_fields:
@@ -99,7 +112,7 @@ class Registry:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Make pydantic check names."""
-        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+        return core_schema.no_info_after_validator_function(self.checked, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -107,7 +120,12 @@ class Registry:
         """Make JSON schemas list the names."""
         return {**handler(schema), "enum": self.names}
 
-    def _checked(self, name: str) -> str:
+    def checked(self, name: str) -> str:
+        """Return a name that is registered.
+
+        Raises:
+            PydanticCustomError: no such name, or one that is registered more than once.
+        """
         try:
             self.entry_point(name)
         except UserError as error:
@@ -124,6 +142,45 @@ class Registry:
 
     def _registered(self) -> Mapping[str, tuple[EntryPoint, ...]]:
         return entry_points_of(self.group)
+
+
+@dataclass(frozen=True)
+class SeveralOf:
+    """Annotates a text that holds one or several names of a registry, with commas between them.
+
+    A list of names is taken as well, and becomes such a text: one name is the same with and without others.
+    """
+
+    registry: Registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Make pydantic check names."""
+        checked = core_schema.no_info_after_validator_function(self._checked, handler(source))
+        return core_schema.no_info_before_validator_function(_joined, checked)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Make JSON schemas list the names, and allow several of them."""
+        name = {"type": "string", "enum": self.registry.names}
+        any_name = "|".join(map(re.escape, self.registry.names))
+        several = {"type": "string", "pattern": f"^({any_name})(, ?({any_name}))+$"}
+        return {
+            "anyOf": [name, several, {"type": "array", "items": name, "minItems": 1, "uniqueItems": True}]
+        }
+
+    def _checked(self, text: str) -> str:
+        names = [self.registry.checked(name.strip()) for name in text.split(",")]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise said(f"{', '.join(twice)} is named more than once; name each {self.registry.kind} once")
+        return ",".join(names)
+
+
+def _joined(value: Any) -> Any:
+    return (
+        ",".join(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
+    )
 
 
 def entry_points_of(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:

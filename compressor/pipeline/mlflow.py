@@ -23,6 +23,7 @@ from compressor.models.manifest import MANIFEST, is_artifact, read_artifact_mani
 from compressor.pipeline.folder import RECIPE
 from compressor.pipeline.keys import ARTIFACT, REPORTS
 from compressor.system.differences import leaves
+from compressor.validation.gates.attack_readings import each_attack
 from compressor.validation.gates.baseline import read_report
 from compressor.validation.gates.metric import Measured
 from compressor.validation.gates.readings import CLASS_METRICS, FOOTPRINT_METRICS, METRICS
@@ -232,12 +233,13 @@ def _left_out(variant: str, figures: VariantFigures, dense: VariantFigures) -> s
         names |= set(FOOTPRINT_METRICS)
     if figures.robustness is None or dense.robustness is None:
         return names | set(CLASS_METRICS)
-    rates = figures.robustness.attack_success_rate, dense.robustness.attack_success_rate
-    if rates[0] is None:
-        names.add("attack_success_rate")
+    attacks, denses = list(each_attack(figures).values()), each_attack(dense).values()
+    rates = [one.robustness.attack_success_rate for one in attacks]
     if None in rates:
+        names.add("attack_success_rate")
+    if None in (*rates, *(one.robustness.attack_success_rate for one in denses)):
         names.add("attack_success_rate_rise")
-    if figures.against_dense is not None and figures.against_dense.transfer.rate is None:
+    if any(one.against_dense is not None and one.against_dense.transfer.rate is None for one in attacks):
         names.add("transfer_rate")
     return names
 

@@ -168,10 +168,14 @@ def check_soup(config: SoupConfig) -> None:
     """Find options that contradict each other.
 
     Raises:
-        UserError: the attack does not tell the figure that runs are chosen by; words that nothing draws are
-            to be drawn several times.
+        UserError: several attacks; one that does not tell the figure that runs are chosen by; words that
+            nothing draws are to be drawn several times.
     """
     check_substitution(config)
+    if len(config.attack.attacks) > 1:
+        raise UserError(
+            f"attack: {config.attack.attack} are several, and a soup compares its runs by one; name one"
+        )
     if config.chosen_by == "mean_accuracy_under_attack" and config.attack.longest_word_budget is None:
         raise UserError(
             f"chosen_by: {config.attack.attack} does not report {config.chosen_by}; use --chosen-by "

@@ -53,9 +53,9 @@ class MeanAccuracyFigures(_Part):
 
 
 class RobustnessFigures(_Part):
-    """Metrics of one attack; fractions are from 0 to 1."""
+    """Metrics of one attack, or of several together; fractions are from 0 to 1."""
 
-    attack: str
+    attack: str = Field(description="Its name; of several, their names with commas between them.")
     accuracy: float = Field(ge=0, le=1, description="Accuracy on the attacked examples, before the attack.")
     accuracy_under_attack: float = Field(ge=0, le=1)
     attack_success_rate: float | None = Field(
@@ -124,6 +124,13 @@ class AgainstFigures(_Part):
         None, description="Null if there is no mean."
     )
     transfer: TransferFigures
+
+
+class AttackFigures(_Part):
+    """Metrics of one of several attacks, and the comparison with it on the dense model."""
+
+    robustness: RobustnessFigures
+    against_dense: AgainstFigures | None = Field(description="Null for the dense model itself.")
 
 
 class AnswersAgainstFigures(_Part):
@@ -237,8 +244,11 @@ class VariantFigures(_Part):
         description="Null for the dense model itself."
     )
     slices: list[SliceFigures] = Field(description="Empty for regression.")
-    robustness: RobustnessFigures | None = Field(description=OF_CLASSES)
+    robustness: RobustnessFigures | None = Field(
+        description=f"Under several attacks an example counts if it holds under each of them. {OF_CLASSES}"
+    )
     against_dense: AgainstFigures | None = Field(description=f"Null for the dense model itself. {OF_CLASSES}")
+    attacks: list[AttackFigures] = Field([], description="One for each of several attacks; else empty.")
     latency: list[LatencyFigures]
     size_bytes: int = Field(ge=0, description="Weights (and graph), without the tokenizer.")
     size_ratio: float | None = Field(
@@ -272,7 +282,7 @@ class GateResult(_Part):
     gate: str = Field(description="As written, such as `warn: accuracy >= 0.99 * dense`.")
     metric: str
     place: str | None = Field(
-        description="Shape or word budget at which the metric was closest to the bound or worst."
+        description="Shape, attack or word budget at which the metric was closest to the bound or worst."
     )
     value: float = Field(description="Value of the metric.")
     interval: IntervalFigures | None = Field(

@@ -65,6 +65,7 @@ from compressor.validation.schema import (
     REPORT,
     AgainstFigures,
     Appendix,
+    AttackFigures,
     AttackRow,
     FootprintFigures,
     InvarianceFigures,
@@ -353,6 +354,7 @@ def _variants(inputs: _Inputs, measured: _Measurements, attacks: Mapping[str, Ma
             **measured.answers[name],
             robustness=_figures(attacks[name]) if attacks else None,
             against_dense=_against(attacks[name]) if attacks else None,
+            attacks=_each_attack(attacks[name]) if attacks else [],
             latency=measured.latency[name],
             size_bytes=inputs.contents[name].size.weights,
             size_ratio=_size_ratio(inputs, name),
@@ -532,8 +534,16 @@ def _figures(record: Mapping[str, Any]) -> RobustnessFigures:
     return RobustnessFigures(**{name: record[name] for name in RobustnessFigures.model_fields})
 
 
+def _each_attack(record: Mapping[str, Any]) -> list[AttackFigures]:
+    """Return the figures of each of several attacks."""
+    return [
+        AttackFigures(robustness=_figures(one), against_dense=_against(one))
+        for one in record.get("attacks", [])
+    ]
+
+
 def _against(record: Mapping[str, Any]) -> AgainstFigures | None:
-    if "against" not in record:
+    if record.get("against") is None:
         return None
     return AgainstFigures(**{name: record["against"][name] for name in AgainstFigures.model_fields})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,7 @@ from compressor.validation.schema import (
     AgainstFigures,
     AnswersAgainstFigures,
     Appendix,
+    AttackFigures,
     AttackRow,
     DifferenceFigures,
     FlopsFigures,
@@ -66,6 +68,34 @@ def robustness(share: float, rate: float | None = 0.5, examples: int = 100) -> R
         accuracy_under_attack_interval=interval_of(share, examples),
         attack_success_rate_interval=None if rate is None else interval_of(rate, examples),
     )
+
+
+def under_several(
+    shares: Mapping[str, float], under_all: float, drops: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Changes of `variant` for one that was attacked by several; drops for one that is held against dense.
+
+    Args:
+        shares: accuracy under each attack by its name, and `drops` from the dense model's likewise.
+    """
+
+    def against(drop: float) -> AgainstFigures:
+        lost = round(drop * 100)
+        difference = paired_difference([True] * lost + [False] * (100 - lost), [False] * 100)
+        figures = DifferenceFigures.model_validate(asdict(difference))
+        return AGAINST.model_copy(update={"accuracy_under_attack_drop": figures})
+
+    return {
+        "robustness": robustness(under_all).model_copy(update={"attack": ",".join(shares)}),
+        "against_dense": None if drops is None else against(drops["all"]),
+        "attacks": [
+            AttackFigures(
+                robustness=robustness(share).model_copy(update={"attack": name}),
+                against_dense=None if drops is None else against(drops[name]),
+            )
+            for name, share in shares.items()
+        ],
+    }
 
 
 def within_budgets(*held: tuple[float, float], examples: int = 100) -> list[WordBudgetFigures]:
@@ -232,3 +262,13 @@ def make_appendix() -> Appendix:
         queries=23,
     )
     return Appendix(layers, [attack], {"Parity | PyTorch": "within 3e-5 <on> *256* texts"})
+
+
+def make_report_of_several() -> Report:
+    """A report of two attacks, under which the artifact is less robust than the dense model."""
+    dense = variant("runs/dense", **under_several({"pwws": 0.4, "pruthi": 0.6}, 0.35))
+    drops = {"pwws": 0.1, "pruthi": 0.02, "all": 0.12}
+    artifact = variant(
+        "runs/artifact", speed=2.0, dense=dense, **under_several({"pwws": 0.3, "pruthi": 0.58}, 0.23, drops)
+    )
+    return make_report(variants=Variants(dense=dense, pruned=None, artifact=artifact))

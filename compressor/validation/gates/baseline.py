@@ -17,6 +17,7 @@ from compressor.system.files import read_json
 from compressor.validation.gates.gates import Gate, parse_gates
 from compressor.validation.gates.metric import Basis
 from compressor.validation.gates.readings import (
+    ALL_ATTACKS_METRICS,
     BUDGET_METRICS,
     CLASS_METRICS,
     FOOTPRINT_METRICS,
@@ -106,8 +107,8 @@ def check_measured(
 
     Raises:
         UserError: a gate refers to a baseline that is not given, to load time, memory or answers in batches
-            that are not to be measured or that the baseline lacks, or to word budgets that the attack does
-            not have.
+            that are not to be measured or that the baseline lacks, to an attack that is not run, to all of
+            several where one is run, or to word budgets that an attack does not have.
     """
     check_all("the gates", [partial(_check_one, gate, baseline, config, attack) for gate in gates])
 
@@ -125,8 +126,8 @@ def _check_one(
         )
     if attack is None and reads_attack(gate):
         raise UserError(f"gate {str(gate)!r}: nothing is attacked here")
-    if attack is not None and gate.metric in BUDGET_METRICS:
-        _check_budgets(gate, attack)
+    if attack is not None and reads_attack(gate):
+        _check_attack(gate, attack)
     of_baseline = baseline.variants.artifact if refers and baseline is not None else None
     if gate.metric in FOOTPRINT_METRICS:
         if not config.footprint:
@@ -148,12 +149,30 @@ def reads_attack(gate: Gate) -> bool:
     return "attack" in METRICS[gate.metric].basis
 
 
-def _check_budgets(gate: Gate, attack: AttackConfig) -> None:
-    known = ", ".join(with_word_budgets())
+def _check_attack(gate: Gate, attack: AttackConfig) -> None:
+    names = attack.attacks
+    if gate.attack is not None and gate.attack not in names:
+        raise UserError(
+            f"gate {str(gate)!r}: {gate.attack} is not run here; run here: {', '.join(names)}; add it to "
+            f"attack.attack, or leave the gate out"
+        )
+    if gate.metric in ALL_ATTACKS_METRICS and len(names) == 1:
+        raise UserError(
+            f"gate {str(gate)!r}: {attack.attack} is run alone; use "
+            f"{gate.metric.replace('under_all_attacks', 'under_attack')}, or name more in attack.attack"
+        )
+    if gate.metric in BUDGET_METRICS:
+        for one in attack.each():
+            if gate.attack in (None, one.attack):
+                _check_budgets(gate, one, len(names) > 1)
+
+
+def _check_budgets(gate: Gate, attack: AttackConfig, among_others: bool) -> None:
     if attack.longest_word_budget is None:
+        one_alone = f"; write {gate.metric}[ATTACK] for one of them alone" if among_others else ""
         raise UserError(
             f"gate {str(gate)!r}: {attack.attack} has no figures within word budgets; these are read off "
-            f"{known}"
+            f"{', '.join(with_word_budgets())}{one_alone}"
         )
     if gate.metric in WITHIN_BUDGETS and not attack.exact_word_budgets:
         raise UserError(

@@ -82,6 +82,7 @@ def _left_out(first: Report, second: Report) -> list[str]:
     lacks = any(figures.footprint is None for figures in artifacts)
     alone = any(figures.invariance is None for figures in artifacts)
     other = first.task_metric != second.task_metric
+    of_others = _several(first) != _several(second)
     numbers = any(report.majority_share is None for report in (first, second))
     return [
         name
@@ -89,8 +90,14 @@ def _left_out(first: Report, second: Report) -> list[str]:
         if (lacks and name in FOOTPRINT_METRICS)
         or (alone and name in INVARIANCE_METRICS)
         or (other and name.startswith("task_score"))
+        or (of_others and "attack" in METRICS[name].basis)
         or (numbers and name in CLASS_METRICS)
     ]
+
+
+def _several(report: Report) -> list[str]:
+    """Names of the attacks, where there were several."""
+    return [one.robustness.attack for one in report.variants.artifact.attacks]
 
 
 def _compared(

@@ -9,11 +9,13 @@ A gate is a line such as
     warn: size_ratio <= 0.3
     certain: accuracy_drop <= 0.02
 
-in general `[warn:] [certain:] METRIC <= BOUND` or `>=`, where BOUND is a number, or `dense` or `baseline`
-with an optional factor in front and an optional number added or taken away. METRIC is one of
-`compressor.validation.gates.readings.METRICS`. Times and throughput have a figure at each shape: such a gate
-holds if it holds at every shape, and its result shows the shape that is nearest to the bound or worst;
-and so have attacks within word budgets, one for each of them.
+in general `[warn:] [certain:] METRIC[ATTACK] <= BOUND` or `>=`, where `[ATTACK]` may be left out and BOUND
+is a number, or `dense` or `baseline` with an optional factor in front and an optional number added or taken
+away. METRIC is one of `compressor.validation.gates.readings.METRICS`. Times and throughput have a figure at
+each shape: such a gate holds if it holds at every shape, and its result shows the shape that is nearest to
+the bound or worst. So have attacks within word budgets, one for each of them, and all figures of attacks
+where several ran, one for each attack. `accuracy_under_attack[pwws] >= 0.3` is about one of these attacks
+alone, `accuracy_under_all_attacks` about all together.
 
 What comes of it:
 
@@ -43,8 +45,9 @@ from typing import Literal
 
 from compressor.errors import UserError, read_all
 from compressor.intervals import Interval
-from compressor.validation.gates.metric import Basis, Measured, Reading
-from compressor.validation.gates.readings import METRICS
+from compressor.validation.gates.attack_readings import attack_at
+from compressor.validation.gates.metric import Basis, Measured, Reading, Readings
+from compressor.validation.gates.readings import ALL_ATTACKS_METRICS, METRICS
 from compressor.validation.schema import GateResult, GateStatus, IntervalFigures, VariantFigures
 
 Comparison = Literal["<=", ">="]
@@ -54,7 +57,7 @@ REFERENCES: tuple[Reference, ...] = ("dense", "baseline")
 PREFIXES = ("warn", "certain")
 FORM = "write METRIC <= BOUND or METRIC >= BOUND, with a number, dense or baseline in BOUND"
 _NUMBER = r"[-+]?[0-9.]+(?:[eE][-+]?\d+)?"
-_GATE = re.compile(r"\s*((?:[a-z]+\s*:\s*)*)([a-z_0-9]+)\s*(<=|>=)\s*(.*?)\s*")
+_GATE = re.compile(r"\s*((?:[a-z]+\s*:\s*)*)([a-z_0-9]+)\s*(?:\[\s*([^][]+?)\s*\]\s*)?(<=|>=)\s*(.*?)\s*")
 _RELATIVE = re.compile(rf"(?:({_NUMBER})\s*\*\s*)?([a-z_]+)(?:\s*([-+])\s*({_NUMBER}))?")
 
 
@@ -81,17 +84,23 @@ class Bound:
 
 @dataclass(frozen=True)
 class Gate:
-    """One bound, such as `accuracy_drop <= 0.01`."""
+    """One bound, such as `accuracy_drop <= 0.01`.
+
+    Attributes:
+        attack: of which alone the figure is; None if it is of each that ran.
+    """
 
     metric: str
     comparison: Comparison
     bound: Bound
     warns: bool = False
     certain: bool = False
+    attack: str | None = None
 
     def __str__(self) -> str:
         prefixes = ("warn: " if self.warns else "") + ("certain: " if self.certain else "")
-        return f"{prefixes}{self.metric} {self.comparison} {self.bound}"
+        attack = "" if self.attack is None else f"[{self.attack}]"
+        return f"{prefixes}{self.metric}{attack} {self.comparison} {self.bound}"
 
     def judge(
         self,
@@ -110,7 +119,7 @@ class Gate:
         """
         metric, artifact = METRICS[self.metric], measured.variants.artifact
         reference = self._reference(measured, baseline)
-        own = metric.read(measured, artifact)
+        own = self._of_attack(metric.read(measured, artifact), artifact)
         others = metric.read(*reference) if reference else dict.fromkeys(own, Reading(0.0))
         missing = [place for place in own if place not in others]
         if missing:
@@ -126,6 +135,23 @@ class Gate:
         # A bound that nothing can break at one place is judged by the others.
         telling = [result for place, result in results.items() if not self._is_idle(own[place], result.limit)]
         return max(telling or results.values(), key=self._badness)
+
+    def _of_attack(self, readings: Readings, artifact: VariantFigures) -> Readings:
+        """The readings that the gate is about.
+
+        Raises:
+            UserError: of an attack that did not run.
+        """
+        if self.attack is None:
+            return readings
+        if not artifact.attacks:
+            ran = artifact.robustness is not None and artifact.robustness.attack == self.attack
+            found = readings if ran else {}
+        else:
+            found = {place: own for place, own in readings.items() if attack_at(place) == self.attack}
+        if not found:
+            raise UserError(f"gate {str(self)!r}: {self.attack} has no such figure here")
+        return found
 
     def _reference(
         self, measured: Measured, baseline: Measured | None
@@ -217,7 +243,7 @@ def parse_gate(text: str) -> Gate:
     match = _GATE.fullmatch(text)
     if not match:
         raise UserError(f"gate {text!r}: {FORM}")
-    words, metric, comparison, bound = match.groups()
+    words, metric, attack, comparison, bound = match.groups()
     prefixes = [word.strip() for word in words.split(":")[:-1]]
     for prefix in prefixes:
         _check_name(text, "prefix", prefix, PREFIXES)
@@ -228,6 +254,7 @@ def parse_gate(text: str) -> Gate:
         _parse_bound(text, bound),
         warns="warn" in prefixes,
         certain="certain" in prefixes,
+        attack=attack,
     )
     _check_sense(text, gate)
     return gate
@@ -264,6 +291,9 @@ def _check_sense(text: str, gate: Gate) -> None:
         raise UserError(f"gate {text!r}: the factor of {gate.bound.reference} must be above 0")
     if gate.bound.reference == "dense" and not metric.of_one:
         raise UserError(f"gate {text!r}: {gate.metric} is a comparison with dense already; write a number")
+    if gate.attack is not None and ("attack" not in metric.basis or gate.metric in ALL_ATTACKS_METRICS):
+        whose = "all attacks together" if "attack" in metric.basis else "no attack"
+        raise UserError(f"gate {text!r}: {gate.metric} is of {whose}; leave [{gate.attack}] out")
     if gate.certain and not metric.has_interval:
         known = ", ".join(name for name, entry in METRICS.items() if entry.has_interval)
         raise UserError(f"gate {text!r}: {gate.metric} has no interval to be certain by; those with: {known}")

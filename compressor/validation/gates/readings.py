@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from compressor.intervals import Interval
 from compressor.validation.gates.attack_readings import (
-    attacks,
+    all_attacks_drop,
+    attack_drop,
     drops_within_budgets,
+    largest_drop,
     mean_drop,
     mean_under_attack,
+    of_each,
+    of_each_against,
+    paired_all_attacks,
     paired_attacks,
     paired_within_budgets,
-    robustness,
+    success_rate,
+    success_rate_rise,
+    transfer_rate,
+    under_all_attacks,
+    under_attack,
     within_budgets,
 )
 from compressor.validation.gates.metric import (
@@ -24,7 +32,6 @@ from compressor.validation.gates.metric import (
     Pairs,
     Reading,
     Readings,
-    difference_from,
     ends,
     of_classes,
     share,
@@ -41,6 +48,8 @@ from compressor.validation.schema import (
 FOOTPRINT_METRICS = ("load_seconds", "peak_memory_mb", "model_memory_mb")
 INVARIANCE_METRICS = ("batch_disagreement", "worst_batch_shift")
 TASK_METRICS = ("task_score", "task_score_drop")
+# Of several attacks together; all others on attacks are of each.
+ALL_ATTACKS_METRICS = ("accuracy_under_all_attacks", "accuracy_under_all_attacks_drop")
 WITHIN_BUDGETS = ("accuracy_under_attack_within_budgets", "accuracy_under_attack_drop_within_budgets")
 # Of attacks whose figures within word budgets are read off one run.
 BUDGET_METRICS = (*WITHIN_BUDGETS, "mean_accuracy_under_attack", "mean_accuracy_under_attack_drop")
@@ -61,8 +70,10 @@ CLASS_METRICS = (
     "dense_over_majority",
     "class_coverage",
     "batch_disagreement",
+    *ALL_ATTACKS_METRICS,
     *BUDGET_METRICS,
 )
+_ATTACKED: frozenset[Basis] = frozenset({"data", "attack"})
 UNSETTLED = "the times did not settle"
 ONE_CLASS = "the test data hold one class only, of which a constant answer is always right"
 
@@ -185,26 +196,13 @@ METRICS: dict[str, Metric] = {
     ),
     "task_score": _of(lambda v: Reading(v.task_score, ends(v.task_score_interval)), "data", interval=True),
     "calibration_error": _of(lambda v: Reading(of_classes(v.calibration_error)), "data"),
-    "accuracy_under_attack": _of(
-        lambda v: replace(
-            share(robustness(v).accuracy_under_attack, robustness(v).accuracy_under_attack_interval),
-            possible=Interval(0.0, 1.0),
-        ),
-        "data",
-        "attack",
-        interval=True,
-        pair=paired_attacks,
-    ),
+    "accuracy_under_attack": Metric(of_each(under_attack), True, True, _ATTACKED, paired_attacks),
+    "accuracy_under_all_attacks": Metric(under_all_attacks, True, True, _ATTACKED, paired_all_attacks),
     "accuracy_under_attack_within_budgets": Metric(
-        within_budgets, True, True, frozenset({"data", "attack"}), paired_within_budgets
+        within_budgets, True, True, _ATTACKED, paired_within_budgets
     ),
-    "mean_accuracy_under_attack": Metric(mean_under_attack, True, True, frozenset({"data", "attack"})),
-    "attack_success_rate": _of(
-        lambda v: share(robustness(v).attack_success_rate, robustness(v).attack_success_rate_interval),
-        "data",
-        "attack",
-        interval=True,
-    ),
+    "mean_accuracy_under_attack": Metric(mean_under_attack, True, True, _ATTACKED),
+    "attack_success_rate": Metric(of_each(success_rate), True, True, _ATTACKED),
     "batch_disagreement": _invariance(lambda found: of_classes(found.batch_disagreement)),
     "worst_batch_shift": _invariance(lambda found: found.worst_batch_shift),
     "sparsity": _of(lambda v: Reading(v.sparsity)),
@@ -236,38 +234,14 @@ METRICS: dict[str, Metric] = {
     "worst_slice_drop": _against(
         lambda v, _: Reading(max(part.drop.difference for part in v.slices if part.drop)), "data"
     ),
-    "accuracy_under_attack_drop": _against(
-        lambda v, dense: Reading(
-            robustness(dense).accuracy_under_attack - robustness(v).accuracy_under_attack,
-            ends(attacks(v).accuracy_under_attack_drop.interval),
-            possible=difference_from(robustness(dense).accuracy_under_attack),
-        ),
-        "data",
-        "attack",
-        interval=True,
-    ),
-    "accuracy_under_attack_drop_within_budgets": Metric(
-        drops_within_budgets, False, True, frozenset({"data", "attack"})
-    ),
-    "mean_accuracy_under_attack_drop": Metric(mean_drop, False, True, frozenset({"data", "attack"})),
-    # What the drop may still be, given the number of examples: a bound on it tests "no less robust".
-    "accuracy_under_attack_drop_upper": _against(
-        lambda v, _: Reading(attacks(v).accuracy_under_attack_drop.interval.high), "data", "attack"
-    ),
-    "transfer_rate": _against(
-        lambda v, _: share(attacks(v).transfer.rate, attacks(v).transfer.interval),
-        "data",
-        "attack",
-        interval=True,
-    ),
-    "attack_success_rate_rise": _against(
-        lambda v, dense: Reading(
-            (robustness(v).attack_success_rate or 0.0) - (robustness(dense).attack_success_rate or 0.0),
-            possible=difference_from(1 - (robustness(dense).attack_success_rate or 0.0)),
-        ),
-        "data",
-        "attack",
-    ),
+    "accuracy_under_attack_drop": Metric(of_each_against(attack_drop), False, True, _ATTACKED),
+    "accuracy_under_all_attacks_drop": Metric(all_attacks_drop, False, True, _ATTACKED),
+    "accuracy_under_attack_drop_within_budgets": Metric(drops_within_budgets, False, True, _ATTACKED),
+    "mean_accuracy_under_attack_drop": Metric(mean_drop, False, True, _ATTACKED),
+    # A bound on it tests "no less robust".
+    "accuracy_under_attack_drop_upper": Metric(of_each_against(largest_drop), False, False, _ATTACKED),
+    "transfer_rate": Metric(of_each_against(transfer_rate), False, True, _ATTACKED),
+    "attack_success_rate_rise": Metric(of_each_against(success_rate_rise), False, False, _ATTACKED),
     # A dense model that is no better than a constant answer is the wrong checkpoint.
     "dense_over_majority": Metric(_majority, False, True, frozenset({"data"})),
     # Nothing is proven of a class that no test text has.

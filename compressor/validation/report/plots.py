@@ -46,7 +46,10 @@ def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
             bars = axes.bar(places, shares, width * 0.9, color=_COLOURS[name], label=name)
             axes.bar_label(bars, [f"{share:.1%}" for share in shares], padding=2, fontsize=8)
         attacked = any(variant.robustness is not None for variant in figures.values())
-        names = ["accuracy", "accuracy under attack"] if attacked else ["accuracy"]
+        several = any(variant.attacks for variant in figures.values())
+        names = ["accuracy"]
+        if attacked:
+            names.append("under all attacks" if several else "accuracy under attack")
         axes.set_xticks(range(len(names)), names)
         axes.tick_params(axis="x", length=0)
         # Room above 100% for the label of a full bar.
@@ -56,6 +59,47 @@ def accuracy_plot(figures: Mapping[str, VariantFigures]) -> str:
         quiet(axes, grid="y")
         legend_above(figure, axes, len(figures))
         return inline_svg(figure, "accuracy-plot", "Accuracy and accuracy under attack of each variant")
+
+
+def attacks_plot(figures: Mapping[str, VariantFigures]) -> str:
+    """Return an SVG with each variant's accuracy under each of several attacks, and under all of them.
+
+    Whiskers are 95 % intervals.
+    """
+    names = [one.robustness.attack for one in figures["dense"].attacks]
+    with drawing(4.4, 1.1 + 0.5 * (len(names) + 1)) as figure:
+        axes = figure.add_subplot()
+        step = 0.7 / len(figures)
+        for number, (name, variant) in enumerate(figures.items()):
+            shift = (number - (len(figures) - 1) / 2) * step
+            found = [one.robustness for one in variant.attacks]
+            if variant.robustness is not None:
+                found.append(variant.robustness)
+            shares = [one.accuracy_under_attack for one in found]
+            ends = [_whisker(one.accuracy_under_attack, one.accuracy_under_attack_interval) for one in found]
+            axes.errorbar(
+                shares,
+                [row + shift for row in range(len(found))],
+                xerr=[[low for (low,), _ in ends], [high for _, (high,) in ends]],
+                color=_COLOURS[name],
+                fmt=_MARKERS[name],
+                markersize=5,
+                label=name,
+            )
+        rows = len(names) + 1
+        axes.set_yticks(range(rows), [*names, "all of them"])
+        axes.set_ylim(rows - 0.5, -0.5)
+        for row in range(1, rows):
+            axes.axhline(row - 0.5, color=INK, alpha=0.2, linewidth=0.6)
+        axes.tick_params(axis="y", length=0)
+        # Room for whole markers at 0 % and 100 %.
+        axes.set_xlim(-0.02, 1.02)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xlabel("accuracy under attack")
+        quiet(axes, grid="x")
+        legend_above(figure, axes, len(figures))
+        title = f"Accuracy of each variant under {', '.join(names)}, and under all of them"
+        return inline_svg(figure, "attacks-plot", title)
 
 
 def tradeoff_plot(figures: Mapping[str, VariantFigures]) -> str:

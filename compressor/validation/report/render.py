@@ -17,6 +17,7 @@ from compressor.validation.gates.gates import failed_gates
 from compressor.validation.report.engine import engine_rows, engine_title
 from compressor.validation.report.plots import (
     accuracy_plot,
+    attacks_plot,
     latency_plot,
     latency_shapes,
     layers_plot,
@@ -24,6 +25,7 @@ from compressor.validation.report.plots import (
 )
 from compressor.validation.report.rows import (
     absent_line,
+    attack_names,
     gate_counts,
     gate_interval,
     gate_limit,
@@ -63,6 +65,7 @@ def render_html(report: Report, appendix: Appendix) -> str:
             # The SVGs are made here from escaped text.
             accuracy_svg=Markup(accuracy_plot(figures)) if has_classes else None,  # noqa: S704
             tradeoff_svg=Markup(tradeoff_plot(figures)) if has_classes and is_timed else None,  # noqa: S704
+            attacks_svg=Markup(attacks_plot(figures)) if figures["dense"].attacks else None,  # noqa: S704
             latency_svg=Markup(latency_plot(figures)) if is_timed else None,  # noqa: S704
             layers_svg=Markup(layers_plot(appendix.layers)) if appendix.layers else None,  # noqa: S704
             variant_groups=variant_groups(report),
@@ -139,9 +142,8 @@ def _context(report: Report, appendix: Appendix) -> dict[str, Any]:
         "facts": appendix.facts,
         "variants": VARIANTS,
         "paths": {name: entry.path for name, entry in figures.items()},
-        "attack_names": ", ".join(
-            sorted({entry.robustness.attack for entry in figures.values() if entry.robustness is not None})
-        ),
+        "attack_names": attack_names(figures["dense"]),
+        "under_attack": "all attacks" if figures["dense"].attacks else "attack",
         "failed": failed_gates(report.gates),
         "doubtful": [gate for gate in report.gates if gate.status in ("warn", "inconclusive")],
         "counts": gate_counts(report.gates),

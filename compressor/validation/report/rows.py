@@ -21,6 +21,7 @@ from compressor.validation.schema import (
     LayerRow,
     MeanDifferenceFigures,
     Report,
+    RobustnessFigures,
     SliceFigures,
     VariantFigures,
 )
@@ -78,7 +79,7 @@ def variant_groups(report: Report) -> list[tuple[str, list[Row]]]:
     variants = [getattr(report.variants, name) for name in VARIANTS]
     parts = {
         "Answers": [_answer_cells(figures, report.task_metric) if figures else {} for figures in variants],
-        "Under attack": [_attack_cells(figures) if figures else {} for figures in variants],
+        **_attack_parts(variants),
         "Weights and cost": [_cost_cells(figures) if figures else {} for figures in variants],
     }
     return [
@@ -245,15 +246,36 @@ def _ranking_cells(against: AnswersAgainstFigures | None) -> dict[str, str]:
     }
 
 
-def _attack_cells(figures: VariantFigures) -> dict[str, str]:
-    attack = figures.robustness
+def _attack_parts(variants: Sequence[VariantFigures | None]) -> dict[str, list[dict[str, str]]]:
+    """The cells under attack by their heading; of several attacks under all of them, then under each."""
+    dense = variants[0]
+    names = attack_names(dense) if dense else []
+    whole = [_attack_cells(v.robustness, v.against_dense) if v else {} for v in variants]
+    if len(names) < 2:
+        return {"Under attack": whole}
+    each = {
+        f"Under {name}": [
+            _attack_cells(v.attacks[place].robustness, v.attacks[place].against_dense) if v else {}
+            for v in variants
+        ]
+        for place, name in enumerate(names)
+    }
+    return {"Under all attacks": whole, **each}
+
+
+def attack_names(figures: VariantFigures) -> list[str]:
+    """Return the names of the attacks on a variant."""
+    return figures.robustness.attack.split(",") if figures.robustness else []
+
+
+def _attack_cells(attack: RobustnessFigures | None, against: AgainstFigures | None) -> dict[str, str]:
     if attack is None:
         return {}
     return {
         "Accuracy under attack": percent(attack.accuracy_under_attack),
         INTERVAL: interval(attack.accuracy_under_attack_interval),
-        **_against_cells(figures.against_dense),
-        **_budget_cells(figures),
+        **_against_cells(against),
+        **_budget_cells(attack, against),
         "Accuracy before the attack": percent(attack.accuracy),
         "Attack success rate": percent(attack.attack_success_rate),
         "Queries per example": number(attack.queries_per_example, ".1f"),
@@ -274,16 +296,15 @@ def _against_cells(against: AgainstFigures | None) -> dict[str, str]:
     }
 
 
-def _budget_cells(figures: VariantFigures) -> dict[str, str]:
+def _budget_cells(attack: RobustnessFigures, against: AgainstFigures | None) -> dict[str, str]:
     """What is left where the attack may change no more than a share of the words."""
-    attack, against = figures.robustness, figures.against_dense
     cells = {}
     drops = {drop.max_words_changed: drop for drop in against.word_budgets} if against else {}
-    for budget in attack.word_budgets if attack else []:
+    for budget in attack.word_budgets:
         name, drop = f"Within {words(budget.max_words_changed)}", drops.get(budget.max_words_changed)
         cells[name] = _with(percent(budget.accuracy_under_attack), budget.interval)
         cells[f"{name}, drop to dense"] = _difference(drop.accuracy_under_attack_drop if drop else None)
-    mean = attack.mean_accuracy_under_attack if attack else None
+    mean = attack.mean_accuracy_under_attack
     if mean is not None:
         name = f"Mean over 0 to {words(mean.longest_budget)}"
         drop_of_mean = against.mean_accuracy_under_attack_drop if against else None
@@ -358,20 +379,32 @@ def _score_summary(figures: VariantFigures, name: str) -> dict[str, str]:
 
 def _class_cells(figures: VariantFigures, scores: Mapping[str, str]) -> dict[str, str]:
     """What a summary shows of answers that are classes; `scores` are the task's own."""
-    answers, attack, attacked = figures.answers_against_dense, figures.robustness, figures.against_dense
-    under_attack = (
-        (None, None)
-        if attack is None
-        else (attack.accuracy_under_attack, attack.accuracy_under_attack_interval)
-    )
+    answers = figures.answers_against_dense
+    name = "all attacks" if figures.attacks else "attack"
+    each: dict[str, str] = {}
+    for one in figures.attacks:
+        each |= _attack_summary(one.robustness.attack, one.robustness, one.against_dense)
     return {
         "Accuracy": _with(percent(figures.accuracy), figures.accuracy_interval),
         DROP: _difference(None if answers is None else answers.accuracy_drop),
         **scores,
         "Same label as dense": percent(None if answers is None else answers.label_agreement),
         "Calibration error": percent(figures.calibration_error),
-        "Accuracy under attack": _with(percent(under_attack[0]), under_attack[1]),
-        DROP_UNDER_ATTACK: _difference(None if attacked is None else attacked.accuracy_under_attack_drop),
+        **_attack_summary(name, figures.robustness, figures.against_dense),
+        **each,
+    }
+
+
+def _attack_summary(
+    name: str, attack: RobustnessFigures | None, against: AgainstFigures | None
+) -> dict[str, str]:
+    """What a summary shows of an attack, or of several together."""
+    share, ends = None, None
+    if attack is not None:
+        share, ends = attack.accuracy_under_attack, attack.accuracy_under_attack_interval
+    return {
+        f"Accuracy under {name}": _with(percent(share), ends),
+        f"Drop under {name} to dense": _difference(against.accuracy_under_attack_drop if against else None),
     }
 
 

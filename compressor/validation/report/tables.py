@@ -12,6 +12,7 @@ from compressor.display.pages import NOTHING, number, percent
 from compressor.validation.gates.compare import ComparedFigure, Comparison
 from compressor.validation.report.rows import (
     absent_line,
+    attack_names,
     gate_interval,
     gate_limit,
     gate_value,
@@ -20,7 +21,7 @@ from compressor.validation.report.rows import (
     number_interval,
     words,
 )
-from compressor.validation.schema import Report, VariantFigures
+from compressor.validation.schema import AgainstFigures, AttackFigures, Report, VariantFigures
 
 
 def report_table(report: Report) -> Group:
@@ -82,7 +83,7 @@ def _rows(variants: Sequence[VariantFigures], metric: str) -> list[tuple[str, li
     rows = [
         *(_class_rows(variants) if variants[0].accuracy is not None else _number_rows(variants, metric)),
         *_invariance_rows(variants),
-        *_attack_rows(variants),
+        *_attacks_rows(variants),
         ("zeros in the encoder", [percent(v.sparsity) for v in variants]),
         ("size", [f"{v.size_bytes / 1e6:.1f} MB" for v in variants]),
         (
@@ -143,17 +144,29 @@ def _invariance_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list
     return rows
 
 
-def _attack_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
-    attacks = [v.robustness for v in variants if v.robustness is not None]
-    if not attacks:
+def _attacks_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
+    """Rows under the attack; of several under all of them, then under each."""
+    if variants[0].robustness is None:
         return []
+    names, examples = attack_names(variants[0]), variants[0].robustness.examples
+    whole = [AttackFigures(robustness=v.robustness, against_dense=v.against_dense) for v in variants]
+    if len(names) < 2:
+        return _attack_rows(f"under attack ({names[0]}, {examples})", whole)
+    rows = _attack_rows(f"under all {len(names)} attacks ({examples})", whole)
+    for place, name in enumerate(names):
+        rows += _attack_rows(f"under {name}", [v.attacks[place] for v in variants])
+    return rows
+
+
+def _attack_rows(title: str, figures: Sequence[AttackFigures]) -> list[tuple[str, list[str]]]:
+    attacks = [one.robustness for one in figures]
     return [
         (
-            f"under attack ({attacks[0].attack}, {attacks[0].examples})",
+            title,
             [percent(attack.accuracy_under_attack) for attack in attacks],
         ),
         ("  its 95 % interval", [interval(attack.accuracy_under_attack_interval) for attack in attacks]),
-        ("  drop to dense, 95 % interval", [_drop(v) for v in variants]),
+        ("  drop to dense, 95 % interval", [_drop(one.against_dense) for one in figures]),
         *(
             (
                 f"  within {words(budget.max_words_changed)}",
@@ -161,17 +174,18 @@ def _attack_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str
             )
             for place, budget in enumerate(attacks[0].word_budgets)
         ),
-        *_mean_rows(variants),
+        *_mean_rows(figures),
         ("attack success rate", [percent(attack.attack_success_rate) for attack in attacks]),
         ("queries an example", [number(attack.queries_per_example, ".1f") for attack in attacks]),
     ]
 
 
-def _mean_rows(variants: Sequence[VariantFigures]) -> list[tuple[str, list[str]]]:
-    means = [v.robustness.mean_accuracy_under_attack if v.robustness else None for v in variants]
+def _mean_rows(figures: Sequence[AttackFigures]) -> list[tuple[str, list[str]]]:
+    means = [one.robustness.mean_accuracy_under_attack for one in figures]
     if means[0] is None:
         return []
-    drops = [v.against_dense.mean_accuracy_under_attack_drop if v.against_dense else None for v in variants]
+    againsts = [one.against_dense for one in figures]
+    drops = [against.mean_accuracy_under_attack_drop if against else None for against in againsts]
     return [
         (
             f"  mean over 0 to {words(means[0].longest_budget)}",
@@ -189,8 +203,7 @@ def _score_drop(variant: VariantFigures) -> str:
     return NOTHING if against is None else number_interval(against.task_score_drop_interval)
 
 
-def _drop(variant: VariantFigures) -> str:
-    against = variant.against_dense
+def _drop(against: AgainstFigures | None) -> str:
     return NOTHING if against is None else interval(against.accuracy_under_attack_drop.interval)
 
 

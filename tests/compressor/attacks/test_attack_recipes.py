@@ -1,5 +1,7 @@
 """Every attack, offline, on a small real model and on its artifact; odd texts; budgets."""
 
+import re
+
 import pytest
 
 from compressor.attacks.recipes import build_attack
@@ -66,7 +68,10 @@ def data_of(victim, texts):
 def test_pytorch_and_the_artifact_are_attacked_alike(
     name, config_of, torch_victim, small_artifact_dir, test_quotes
 ):
-    texts = test_quotes.select(range(EXAMPLES))
+    # CheckList changes contractions and numbers, which not every text has.
+    changeable = re.compile(r"n't|'s|\d" if name == "checklist" else "")
+    places = [place for place, text in enumerate(test_quotes.texts) if changeable.search(text)]
+    texts = test_quotes.select(places[:EXAMPLES])
     on_torch = run(torch_victim, texts, config_of(name, query_budget=150))
     on_onnx = run(Victim(OnnxPredictor(small_artifact_dir, 1), 48), texts, config_of(name, query_budget=150))
     outcomes = [[(e.outcome, e.perturbed) for e in examples] for examples in (on_torch, on_onnx)]

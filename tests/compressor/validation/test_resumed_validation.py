@@ -11,6 +11,7 @@ from compressor.options import AttackConfig, ColumnsConfig, RunConfig, ValidateC
 from compressor.system.checkpoint import Checkpoint, checkpoint_folder
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
+from compressor.validation.schema import Report
 from compressor.validation.stage import ValidationJob, validate_directories
 
 EXAMPLES = 3
@@ -81,6 +82,43 @@ def test_a_stopped_validation_goes_on_after_its_last_attacked_example(validated,
     assert not checkpoint_folder(output).exists()
     assert {path.name for path in output.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
     assert sorted(path.name for path in (output / "attack").iterdir()) == sorted(VARIANTS)
+
+
+def test_several_attacks_are_kept_and_judged_each_and_together(validated, tmp_path, monkeypatch):
+    attack = AttackConfig(attack="deepwordbug,pruthi", attack_examples=EXAMPLES)
+    gates = ["accuracy_under_all_attacks_drop <= 1", "accuracy_under_attack[pruthi] >= 0"]
+    with pytest.raises(StoppedError):
+        validated(tmp_path / "out", StopBefore(1, "pruthi on artifact"), attack=attack)
+    done, own = [], Attacker.attack
+
+    def counted(self, index, *example):
+        done.append(index)
+        return own(self, index, *example)
+
+    monkeypatch.setattr(Attacker, "attack", counted)
+    report = validated(tmp_path / "out", attack=attack, gates=gates)
+    assert done == list(range(1, EXAMPLES))
+    assert report.environment["attack"]["attack"] == "deepwordbug,pruthi"
+    for name in VARIANTS:
+        figures, folder = getattr(report.variants, name), tmp_path / "out" / "attack" / name
+        assert [one.robustness.attack for one in figures.attacks] == ["deepwordbug", "pruthi"]
+        held = [
+            [example["outcome"] == "failed" for example in timeless(folder / one.robustness.attack)[0]]
+            for one in figures.attacks
+        ]
+        assert [one.robustness.accuracy_under_attack for one in figures.attacks] == [
+            sum(h) / EXAMPLES for h in held
+        ]
+        assert figures.robustness.accuracy_under_attack == sum(map(all, zip(*held, strict=True))) / EXAMPLES
+        assert (figures.against_dense is None) == (name == "dense")
+        assert all((one.against_dense is None) == (name == "dense") for one in figures.attacks)
+    assert [(gate.metric, gate.place) for gate in report.gates] == [
+        ("accuracy_under_all_attacks_drop", None),
+        ("accuracy_under_attack", "pruthi"),
+    ]
+    assert report == Report.model_validate_json((tmp_path / "out" / "report.json").read_text())
+    assert "Under pruthi" in (tmp_path / "out" / "report.html").read_text()
+    assert not checkpoint_folder(tmp_path / "out").exists()
 
 
 def test_texts_that_a_model_was_pruned_with_are_refused_before_anything_is_measured(
