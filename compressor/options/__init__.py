@@ -19,6 +19,7 @@ from compressor.options.export import (
     TritonConfig,
     VocabularyConfig,
 )
+from compressor.options.normalization import NormalizationConfig
 from compressor.options.pruning import (
     ALGORITHM_REGISTRY,
     AdaptiveConfig,
@@ -97,6 +98,7 @@ __all__ = [
     "KnowledgeConfig",
     "LatencyTableConfig",
     "MetricName",
+    "NormalizationConfig",
     "Objective",
     "OptimizerName",
     "PerturbConfig",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from compressor.options.attacks import ATTACK_REGISTRY, AttackName, attack_named
+from compressor.options.normalization import NormalizationConfig
 from compressor.options.registry import PluginOptions
 from compressor.options.section import Common, Section
 from compressor.options.training import (
@@ -126,7 +127,7 @@ class AttackConfig(ResourcesConfig):
         return "mean_accuracy_under_attack" if has_mean else "accuracy_under_attack"
 
 
-class SoupConfig(PerturbationConfig, SubstitutionConfig):
+class SoupConfig(PerturbationConfig, SubstitutionConfig, NormalizationConfig):
     """Greedy model soup of fine-tuning runs, selected by accuracy under attack."""
 
     runs: Annotated[int, Common()] = Field(
