@@ -472,7 +472,7 @@ def rewritten_tokenizer(
         directory = Path(folder)
         save_tokenizer(tokenizer, directory)
         config = rewritten(read_json(directory / TOKENIZER_CONFIG))
-        # Others hold the whole vocabulary, or old ids.
+        # Others hold the tokenizer as it was.
         for file in directory.iterdir():
             file.unlink()
         write_json(directory / TOKENIZER_CONFIG, config)
