@@ -198,6 +198,7 @@ def _considerations(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
             f"Logits are {bound} on the texts of the proof and at edge shapes; robustness is not measured by "
             f"the export",
             *_lost_pieces(manifest),
+            *_normalized_texts(manifest),
         ],
         "performanceTradeoffs": [
             f"{manifest['sparsity']:.2%} of the encoder's weights are zero; a runtime that does not use "
@@ -216,6 +217,17 @@ def _lost_pieces(manifest: Mapping[str, Any]) -> list[str]:
         f"The vocabulary has {pieces['after']} of the model's {pieces['before']} pieces, those that "
         f"{vocabulary['texts']} texts need; other words are spelled with shorter pieces, as in "
         f"{vocabulary['other_tokens']:.1%} of {vocabulary['examples']} texts that were not counted"
+    ]
+
+
+def _normalized_texts(manifest: Mapping[str, Any]) -> list[str]:
+    """What text normalization limits."""
+    normalization = manifest.get("normalization")
+    if normalization is None:
+        return []
+    return [
+        f"Texts are normalized (homoglyphs of Unicode {normalization['unicode']}): invisible characters are "
+        f"removed, and letters of other scripts in words with Latin letters are read as what they look like"
     ]
 
 

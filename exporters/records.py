@@ -20,6 +20,8 @@ class ExportRecord(StageRecord):
         labels: class names, by index.
         max_length: longest input, in tokens.
         preprocessing: how texts are cut and padded.
+        normalization: what the tokenizer's text normalization does to texts and answers
+            (`exporters.normalization.NormalizationFacts`); None without any.
         vocabulary: what is kept of the vocabulary, and how the answers compare with those of the whole one
             (`exporters.vocabulary.VocabularyFacts`); None without `--vocabulary`.
         sparsity: share of the model's encoder weights that the graph does not compute with, from 0 to 1.
@@ -48,6 +50,7 @@ class ExportRecord(StageRecord):
     labels: list[str]
     max_length: int
     preprocessing: dict[str, Any]
+    normalization: dict[str, Any] | None
     vocabulary: dict[str, Any] | None
     sparsity: float
     layers: dict[str, float]

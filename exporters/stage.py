@@ -46,6 +46,7 @@ from exporters.bill_of_materials import write_bill_of_materials
 from exporters.graph_forms import calibrate, write_graph
 from exporters.lineage import model_lineage, stage_record
 from exporters.mixed import Judged, quantize_within_bound
+from exporters.normalization import with_normalized_text
 from exporters.onnx import OPSET, computation_sha256, encoder_initializers, write_metadata
 from exporters.openvino_ir import write_ir
 from exporters.records import ExportRecord
@@ -101,6 +102,7 @@ def export_directory(
     data = texts_of(whole, data_source, columns, config.parity_examples, run.seed)
     log_notes(data, progress)
     check_pairs(model, whole.model.config, whole.tokenizer, data.pairs is not None)
+    whole, normalization = with_normalized_text(whole, data, config, context)
     classifier, vocabulary = with_smaller_vocabulary(whole, sources.vocabulary, data, config, context)
     texts_of_reference = reference_texts(classifier, sources.reference, columns)
     exported = shrink(classifier) if config.shrink and not _keeps_groups(model) else classifier
@@ -128,6 +130,7 @@ def export_directory(
             "runtime": config.runtime,
             "max_length": columns.max_length,
             "preprocessing": preprocessing,
+            "normalization": normalization and asdict(normalization),
             "vocabulary": vocabulary and asdict(vocabulary),
             "kept_in_float32": quantized.kept,
             "stored_sparsely": stored_sparsely,

@@ -8,37 +8,25 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from compressor.data.labels import task_of
 from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.errors import UserError
-from compressor.models.batching import CHUNK, Encoded, encode
-from compressor.models.classifier import Classifier, load_tokenizer
-from compressor.models.predictors import TorchPredictor, predict_encoded
+from compressor.models.batching import CHUNK
+from compressor.models.classifier import Classifier, rewritten_tokenizer
 from compressor.models.preprocessing import TOKENIZER
-from compressor.models.transformers_versions import TOKENIZER_CONFIG, save_tokenizer, with_new_ids
+from compressor.models.transformers_versions import with_new_ids
 from compressor.models.vocabulary import choose_pieces, keep_pieces
 from compressor.options import VocabularyConfig
 from compressor.system.context import Context
-from compressor.system.files import read_json, write_json
-from exporters.mixed import divergence
+from exporters.retokenized import compare_tokenizers
 from exporters.texts import places_of_others
-from exporters.verify import variance_kept
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-# Texts that are answered at a time.
-BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -142,7 +130,7 @@ def smaller_classifier(
         texts=len(counted),
         data_fingerprint=counted.fingerprint,
         least_agreement=config.vocabulary_agreement,
-        **_compare(classifier, smaller, kept, compared, context.columns.max_length),
+        **compare_tokenizers(classifier, smaller, kept, compared, context.columns.max_length),
     )
     context.progress.log(facts.summary)
     check_agreement(facts)
@@ -209,17 +197,10 @@ def smaller_tokenizer(tokenizer: PreTrainedTokenizerBase, kept: Sequence[int]) -
     Raises:
         UserError: the tokenizer does not give the pieces the ids that the model has them under.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        save_tokenizer(tokenizer, directory)
-        content = json.loads(tokenizer.backend_tokenizer.to_str())
-        config = with_new_ids(read_json(directory / TOKENIZER_CONFIG), kept)
-        # Others hold the whole vocabulary, or old ids.
-        for file in directory.iterdir():
-            file.unlink()
-        write_json(directory / TOKENIZER_CONFIG, config)
-        write_json(directory / TOKENIZER, keep_pieces(content, kept))
-        found = load_tokenizer(folder)
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    found = rewritten_tokenizer(
+        tokenizer, keep_pieces(content, kept), lambda config: with_new_ids(config, kept)
+    )
     pieces = tokenizer.convert_ids_to_tokens(list(kept))
     if len(found) != len(kept) or found.convert_ids_to_tokens(list(range(len(kept)))) != pieces:
         raise UserError(
@@ -235,56 +216,3 @@ def _renumber_tokens(config: Any, kept: Sequence[int]) -> None:
     for name, value in config.to_dict().items():
         if name.endswith("_token_id") and isinstance(value, int):
             setattr(config, name, places.get(value))
-
-
-def _compare(
-    whole: Classifier, smaller: Classifier, kept: Sequence[int], data: TextData, max_length: int
-) -> dict[str, Any]:
-    """Compare the answers of both vocabularies; the result is a part of `VocabularyFacts`.
-
-    Args:
-        kept: old ids, in the order of the new ones.
-    """
-    before, after = (encode(one.tokenizer, data, max_length) for one in (whole, smaller))
-    renumbered = [([kept[new] for new in ids], segments) for ids, segments in after]
-    is_same = np.array([old == new for old, new in zip(before, renumbered, strict=True)])
-    expected = _answers(whole, before, is_same)
-    found = _answers(smaller, after, is_same)
-    if not np.array_equal(expected[is_same], found[is_same]):
-        raise RuntimeError(
-            f"{whole.layout.title}: the same tokens give other answers with fewer word embeddings; the "
-            f"layout's keep_words misses what else depends on ids"
-        )
-    is_regression = task_of(whole.label_names) == "regression"
-    labels, new_labels = expected.argmax(axis=1), found.argmax(axis=1)
-    known = None if data.labels is None else np.array(data.labels)
-    wide = [logits[:, 0].astype(np.float64) for logits in (expected, found)]
-    return {
-        "examples": len(data),
-        "other_tokens": float(1 - is_same.mean()),
-        "tokens": {"before": _count(before), "after": _count(after)},
-        "label_agreement": None if is_regression else float((labels == new_labels).mean()),
-        "variance_kept": variance_kept(*wide) if is_regression else None,
-        "reference_accuracy": None if known is None else float((labels == known).mean()),
-        "accuracy": None if known is None else float((new_labels == known).mean()),
-        "mean_divergence": divergence(expected, found),
-    }
-
-
-def _answers(
-    classifier: Classifier, encoded: Sequence[Encoded], is_same: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Logits `(texts, labels)`; texts that both vocabularies tokenize alike share batches with no others.
-
-    Batches of other shapes may differ in the last bits.
-    """
-    predictor = TorchPredictor(classifier)
-    found = np.empty((len(encoded), len(classifier.label_names)), dtype=np.float32)
-    for places in (np.flatnonzero(is_same).tolist(), np.flatnonzero(~is_same).tolist()):
-        if places:
-            found[places] = predict_encoded(predictor, [encoded[place] for place in places], BATCH_SIZE)
-    return found
-
-
-def _count(encoded: Iterable[Encoded]) -> int:
-    return sum(len(ids) for ids, _ in encoded)

@@ -120,7 +120,7 @@ def test_its_metadata_has_the_licence_the_program_and_the_version(wheel):
     assert texts["licenses/LICENSE"] == (ROOT / "LICENSE").read_text()
     assert "compress = cli:main" in texts["entry_points.txt"]
     assert f"\nVersion: {__version__}\n" in texts["METADATA"]
-    assert "\nLicense-Expression: Apache-2.0\n" in texts["METADATA"]
+    assert "\nLicense-Expression: Apache-2.0 AND Unicode-3.0\n" in texts["METADATA"]
     assert "Root-Is-Purelib: true" in texts["WHEEL"]
 
 

@@ -104,6 +104,9 @@ def _summary(record: ExportRecord) -> str:
     parts[0] += f", {record.sparsity:.2%} zeros in the encoder"
     if record.stored_sparsely:
         parts.append(f"{len(record.stored_sparsely)} matrices stored sparsely")
+    if record.normalization is not None:
+        share = record.normalization["other_tokens"]
+        parts.append(f"text normalization changes the tokens of {share:.1%} of texts")
     if record.vocabulary is not None:
         pieces = record.vocabulary["pieces"]
         parts.append(f"{pieces['after']:,} of {pieces['before']:,} pieces of the vocabulary")

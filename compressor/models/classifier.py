@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -31,6 +32,7 @@ from compressor.models.checks import (
 from compressor.models.encoders.layout import EncoderLayout
 from compressor.models.encoders.registry import layout_of, layout_of_type
 from compressor.models.loading import (
+    TOKENIZER,
     check_adapter,
     check_hub_weights,
     conversion,
@@ -42,7 +44,12 @@ from compressor.models.loading import (
     reason_of,
 )
 from compressor.models.structure import classifier_class, cut_padded_layers, with_padded_layers
-from compressor.models.transformers_versions import has_fused_attention, names_of_mismatched, save_tokenizer
+from compressor.models.transformers_versions import (
+    TOKENIZER_CONFIG,
+    has_fused_attention,
+    names_of_mismatched,
+    save_tokenizer,
+)
 from compressor.models.weight_files import (
     INDEX,
     PICKLES,
@@ -53,7 +60,7 @@ from compressor.models.weight_files import (
 )
 from compressor.models.weight_files import WEIGHTS as WEIGHTS
 from compressor.options import TaskName, shown
-from compressor.system.files import sha256_of
+from compressor.system.files import read_json, sha256_of, write_json
 from compressor.system.hub import cached_file, is_hub_id, network_or, quiet, split_revision
 
 if TYPE_CHECKING:
@@ -445,6 +452,32 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         raise UserError(f"{source}: the tokenizer cannot tokenize: {reason}; {way_out}")
     found: PreTrainedTokenizerBase = tokenizer
     return found
+
+
+def rewritten_tokenizer(
+    tokenizer: PreTrainedTokenizerBase,
+    content: Mapping[str, Any],
+    rewritten: Callable[[Mapping[str, Any]], dict[str, Any]],
+) -> PreTrainedTokenizerBase:
+    """Return a tokenizer with another `tokenizer.json`, as if it had been loaded from such files.
+
+    Args:
+        content: of that file.
+        rewritten: makes the content of `tokenizer_config.json` of what is written for the tokenizer.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        save_tokenizer(tokenizer, directory)
+        config = rewritten(read_json(directory / TOKENIZER_CONFIG))
+        # Others hold the tokenizer as it was.
+        for file in directory.iterdir():
+            file.unlink()
+        write_json(directory / TOKENIZER_CONFIG, config)
+        write_json(directory / TOKENIZER, content)
+        return load_tokenizer(folder)
 
 
 def save_classifier(classifier: Classifier, directory: Path) -> None:

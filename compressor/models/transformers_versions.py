@@ -53,7 +53,8 @@ def read_as_written(tokenizer: PreTrainedTokenizerBase, file: Path) -> PreTraine
     _set_normalizer(backend, tokenizer)
     options = tokenizer.init_kwargs | {"model_input_names": tokenizer.model_input_names}
     written = transformers.TokenizersBackend(tokenizer_object=backend, **options)
-    return tokenizer if _decisive(written) == _decisive(tokenizer) else written
+    parts = [decisive_parts(json.loads(one.backend_tokenizer.to_str())) for one in (written, tokenizer)]
+    return tokenizer if parts[0] == parts[1] else written
 
 
 def mask_for_graph(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -123,11 +124,21 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
         kept["additional_special_tokens"] = kept.pop(_EXTRA)
     if kept["tokenizer_class"] == "TokenizersBackend":
         # Version 4 does not know that name of the class.
-        kept |= {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_input_names": tokenizer.model_input_names,
-        }
+        kept = as_generic(kept, tokenizer)
     write_json(directory / TOKENIZER_CONFIG, kept)
+
+
+def as_generic(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Return the content of `tokenizer_config.json` with the class that takes `tokenizer.json` as it is.
+
+    Args:
+        config: content that was written for the tokenizer.
+    """
+    return {
+        **config,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": tokenizer.model_input_names,
+    }
 
 
 def with_new_ids(config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
@@ -155,8 +166,8 @@ def _set_normalizer(backend: Tokenizer, tokenizer: PreTrainedTokenizerBase) -> N
             setattr(backend.normalizer, key, getattr(tokenizer, name))
 
 
-def _decisive(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
+def decisive_parts(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of the content of a `tokenizer.json` that decide on the ids of a text."""
     return {name: content[name] for name in _DECISIVE}
 
 

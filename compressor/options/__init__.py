@@ -20,6 +20,7 @@ from compressor.options.export import (
     TritonConfig,
     VocabularyConfig,
 )
+from compressor.options.normalization import NormalizationConfig
 from compressor.options.pruning import (
     ALGORITHM_REGISTRY,
     AdaptiveConfig,
@@ -100,6 +101,7 @@ __all__ = [
     "KnowledgeConfig",
     "LatencyTableConfig",
     "MetricName",
+    "NormalizationConfig",
     "Objective",
     "OptimizerName",
     "PerturbConfig",

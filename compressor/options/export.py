@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from compressor.errors import UserError
+from compressor.options.normalization import NormalizationConfig
 from compressor.options.registry import Registry
 from compressor.options.section import Common, Section
 
@@ -43,7 +44,7 @@ class VocabularyConfig(Section):
     )
 
 
-class ExportConfig(VocabularyConfig):
+class ExportConfig(VocabularyConfig, NormalizationConfig):
     """Export to ONNX."""
 
     target: Annotated[Target, Common()] = Field(

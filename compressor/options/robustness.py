@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from compressor.options.attacks import ATTACK_REGISTRY, AttackNames, attack_named
+from compressor.options.normalization import NormalizationConfig
 from compressor.options.registry import PluginOptions
 from compressor.options.section import Common, Section, said
 from compressor.options.training import (
@@ -164,7 +165,7 @@ def _with_options(names: list[str]) -> list[str]:
     return [name for name in names if ATTACK_REGISTRY.options_of(name).model_fields]
 
 
-class SoupConfig(PerturbationConfig, SubstitutionConfig):
+class SoupConfig(PerturbationConfig, SubstitutionConfig, NormalizationConfig):
     """Greedy model soup of fine-tuning runs, selected by accuracy under attack."""
 
     runs: Annotated[int, Common()] = Field(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from compressor.options.normalization import NormalizationConfig
 from compressor.options.section import Common, Section
 
 OptimizerName = Literal["adamw", "adam", "sgd"]
@@ -108,7 +109,7 @@ class SubstitutionConfig(SubstitutionResourcesConfig):
     )
 
 
-class FinetuneConfig(TrainingConfig, SubstitutionConfig):
+class FinetuneConfig(TrainingConfig, SubstitutionConfig, NormalizationConfig):
     """Fine-tuning of a dense classifier."""
 
     task: Annotated[TaskName, Common()] = Field(

@@ -21,6 +21,7 @@ from compressor.models.classifier import (
     weights_bytes,
     weights_fingerprint,
 )
+from compressor.models.normalization.tokenizers import normalized_classifier
 from compressor.models.reuse import decides
 from compressor.options import FinetuneConfig, RunConfig
 from compressor.system.checkpoint import NoCheckpoint, open_checkpoint, remove_checkpoint
@@ -150,6 +151,8 @@ def finetune_directory(
         lengths={"max_length": columns.max_length},
         has_pairs=data.pairs is not None,
     )
+    if config.normalize_text:
+        classifier = normalized_classifier(classifier)
     vectors = substitution_vectors(config, progress) if config.substituted_share else None
     facts = {
         "options": config.model_dump(),

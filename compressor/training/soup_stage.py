@@ -34,6 +34,7 @@ from compressor.models.classifier import (
     weights_bytes,
     weights_fingerprint,
 )
+from compressor.models.normalization.tokenizers import normalized_classifier
 from compressor.models.predictors import Predictor, TorchPredictor
 from compressor.options import (
     FinetuneConfig,
@@ -252,6 +253,8 @@ class _RunStore:
         else:
             labels = self.training.label_names
             classifier = load_for_finetuning(self.model, labels, run.seed, self.device)
+            if options.normalize_text:
+                classifier = normalized_classifier(classifier)
             log(f"Run {place + 1} of {count}: {training_in_words(options.model_dump())}")
             began = time.monotonic()
             # The name has all that decides the run, so what a stopped one left is always gone on with.

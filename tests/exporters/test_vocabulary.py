@@ -281,9 +281,8 @@ def test_every_kind_of_tokenizer_is_built_anew_as_it_is_loaded(kind, tmp_path):
 
 def test_ids_that_do_not_fit_are_refused(small_classifier, monkeypatch):
     kept = list(range(50, len(small_classifier.tokenizer)))
-    monkeypatch.setattr(module, "load_tokenizer", lambda folder: small_classifier.tokenizer)
+    monkeypatch.setattr(module, "rewritten_tokenizer", lambda *_: small_classifier.tokenizer)
     monkeypatch.setattr(module, "keep_pieces", lambda content, kept: content)
-    monkeypatch.setattr(module, "with_new_ids", lambda config, kept: config)
     with pytest.raises(UserError, match=r"have gaps or do not fit its added tokens.*keep it whole"):
         smaller_tokenizer(small_classifier.tokenizer, kept)
 

@@ -12,7 +12,8 @@ from stopping import StopBefore, StoppedError
 from compressor.commands.tables import soup_table
 from compressor.data.texts import load_text_data
 from compressor.errors import UserError
-from compressor.models.classifier import load_classifier, weights_fingerprint
+from compressor.models.classifier import load_classifier, load_tokenizer, weights_fingerprint
+from compressor.models.normalization.tokenizers import has_normalization
 from compressor.models.predictors import TorchPredictor, predict
 from compressor.options import AttackConfig, ColumnsConfig, RunConfig, SoupConfig
 from compressor.system.console import SilentProgress
@@ -205,6 +206,18 @@ def test_some_runs_see_words_replaced(made, critic_quotes, small_encoder_dir, tm
         named = training_record(own)["substitution_vectors"]
         assert (named is not None) == (own["options"]["substituted_share"] > 0)
     assert {own["sha256"] for own in record["runs"]} != {own["sha256"] for own in made[1]["runs"]}
+
+
+def test_runs_and_average_normalize_texts(critic_quotes, small_encoder_dir, tmp_path):
+    lines = (critic_quotes / "small.tsv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "few.tsv").write_text("\n".join(lines[:140]) + "\n", encoding="utf-8")
+    attack = AttackConfig(attack_examples=2, max_words_changed=0.1, query_budget=10)
+    config = CONFIG.model_copy(
+        update={"normalize_text": True, "adversarial_step_counts": [0], "attack": attack}
+    )
+    record = soup(tmp_path / "few.tsv", small_encoder_dir, tmp_path / "soup", config)
+    for directory in (tmp_path / "soup", *(own["directory"] for own in record["runs"])):
+        assert has_normalization(load_tokenizer(str(directory)))
 
 
 def test_too_few_texts_are_one_line(tmp_path, critic_quotes, small_encoder_dir):

@@ -1,0 +1,1 @@
+"""Text normalization that a tokenizer brings along."""
