@@ -83,7 +83,7 @@ def _search_within_budget(attack: Attack) -> None:
 
 
 def _recipe_of(name: str) -> Any:
-    """The recipe of an attack: a class of TextAttack's, of ours, or of a package that registers the attack."""
+    """The recipe of an attack: a class of TextAttack's, of ours, or of the package that registers it."""
     place = attack_named(name).recipe
     module, _, attribute = place.rpartition(":")
     if not module:
