@@ -83,9 +83,13 @@ def _search_within_budget(attack: Attack) -> None:
 
 
 def _recipe_of(name: str) -> Any:
-    """The recipe of an attack: a class of TextAttack's, or of the package that registers the attack."""
+    """The recipe of an attack: a class of TextAttack's, of ours, or of the package that registers it."""
     place = attack_named(name).recipe
-    module, _, attribute = place.partition(":")
+    module, _, attribute = place.rpartition(":")
+    if not module:
+        from compressor.attacks import adapted
+
+        return getattr(adapted, attribute)
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a package's module may raise anything

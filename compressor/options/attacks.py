@@ -43,7 +43,8 @@ class Attack:
 
     Attributes:
         recipe: `module:class` of a TextAttack `AttackRecipe`, imported when TextAttack is ready, which it is
-            not before an attack is built. Its `build` is given the victim, and the options by name.
+            not before an attack is built. Its `build` is given the victim, and the options by name. A class
+            alone is one of `compressor.attacks.adapted`, which only stages that attack depend on.
         needs: resources that stand in for what the recipe would download, of `RESOURCES`.
         replaces_in_order: whether it puts one word in another's place, each once at most, in an order that
             is fixed before the first change, so that figures within word budgets can be read off a run.
@@ -94,7 +95,7 @@ ATTACKS: dict[str, Attack] = {
         },
     ),
     "badcharacters": Attack(
-        "compressor.attacks.adapted:BadCharacters",
+        "BadCharacters",
         options=BadCharactersConfig,
         differs={
             "goal": "any class but the text's own",
@@ -102,7 +103,7 @@ ATTACKS: dict[str, Attack] = {
         },
     ),
     "checklist": Attack(
-        "compressor.attacks.adapted:CheckList",
+        "CheckList",
         differs={"names_and_locations": "not changed: TextAttack finds them with flair's tagger"},
     ),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_reports import judged, make_report, robustness, variant
+from made_reports import judged, make_report, make_report_of_several, robustness, variant
 from project import ROOT
 
 import cli
@@ -126,6 +126,16 @@ def test_figures_that_were_not_measured_are_left_out():
     assert not lacks & metrics.keys()
     assert "dense.accuracy_drop" not in metrics
     assert metrics["pruned.accuracy"] == 0.92
+
+
+def test_figures_of_several_attacks_are_logged_by_attack_and_for_all():
+    metrics = tracked(make_report_of_several()).metrics
+    assert metrics["artifact.accuracy_under_attack.pwws"] == 0.3
+    assert metrics["artifact.accuracy_under_attack_drop.pruthi"] == pytest.approx(0.02)
+    assert metrics["artifact.accuracy_under_all_attacks"] == 0.23
+    assert metrics["dense.accuracy_under_all_attacks.low"] < 0.35
+    assert "artifact.accuracy_under_attack" not in metrics
+    assert not any("all_attacks" in name for name in tracked(REPORT).metrics)
 
 
 def gate(text, status):

@@ -292,7 +292,7 @@ def test_bad_input_writes_nothing(recipe, tmp_path, section, change, says):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", [*ATTACKS, "deepwordbug,pruthi", "pwws,textfooler"])
 def test_the_gates_of_the_quickstart_can_be_measured_with_each_attack(attack, tmp_path):
     recipe = search_recipe(tmp_path, AttackConfig(attack=attack), RunConfig())
     check_measured(parse_gates(recipe.validate_.gates), None, recipe.validate_, recipe.attack)
