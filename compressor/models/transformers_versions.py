@@ -72,6 +72,32 @@ def mask_for_graph(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return _added_mask(mask, dtype) if _is_5() else mask
 
 
+def masks_with_window(mask: Tensor, dtype: torch.dtype, window: int) -> Any:
+    """Make what an encoder with global and local attention takes as the mask of a graph.
+
+    Args:
+        mask: `(batch, sequence)` int64, 1 where there is a token.
+        dtype: of the model's arithmetic.
+        window: how far from a token those are, at most, that it attends to locally.
+
+    Returns:
+        With version 5, by the kind of attention, `(batch, 1, 1 or sequence, sequence)` of `dtype`, to be
+        added to the scores; version 4 makes as few nodes of the mask itself.
+    """
+    import torch
+
+    if not _is_5():
+        return mask
+    places = torch.arange(mask.shape[1], device=mask.device)
+    near = (places[:, None] - places[None, :]).abs() <= window
+    # A sum of two lowest numbers would be an infinity, and rows of these are not a number after the softmax.
+    seen = mask[:, None, None, :].to(dtype) * near.to(dtype)
+    return {
+        "full_attention": _added_mask(mask, dtype),
+        "sliding_attention": (1.0 - seen) * torch.finfo(dtype).min,
+    }
+
+
 def attention_inputs(
     hidden_states: Tensor | None = None,
     attention_mask: Tensor | None = None,
