@@ -98,6 +98,25 @@ def masks_with_window(mask: Tensor, dtype: torch.dtype, window: int) -> Any:
     }
 
 
+def make_rotations_plain(attention: Any) -> None:
+    """Let a self-attention compute its rotations without a product of matrices, as version 5 does.
+
+    Version 4 has one in each self-attention, in float32 also where all else is in half precision.
+    """
+    rotary = getattr(attention, "rotary_emb", None)
+    if rotary is None:
+        return
+    import torch
+
+    def rotations(states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        angles = position_ids[..., None].float() * rotary.inv_freq.float()
+        both = torch.cat((angles, angles), dim=-1)
+        scaling, dtype = rotary.attention_scaling, states.dtype
+        return (both.cos() * scaling).to(dtype), (both.sin() * scaling).to(dtype)
+
+    rotary.forward = rotations
+
+
 def attention_inputs(
     hidden_states: Tensor | None = None,
     attention_mask: Tensor | None = None,

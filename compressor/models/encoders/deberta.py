@@ -87,12 +87,20 @@ def _pooler_problem(value: Any, config: Config) -> str | None:
     return None if value in (None, width) else f"{shown(value)}: the pooler reads hidden states of {width}"
 
 
+def _head_size_problem(value: Any, config: Config) -> str | None:
+    width, heads = (config.get(key, SIZES[key]) for key in ("hidden_size", "num_attention_heads"))
+    if size_problem(width, config) or size_problem(heads, config) or value in (None, width // heads):
+        # A size that is wrong is named itself.
+        return None
+    return f"{shown(value)}: {heads} heads share out hidden_size {width}"
+
+
 _CONVOLUTION = Key("harmless", "is of the convolution, which is refused")
 # In this order their problems are named.
 KEYS: dict[str, Key] = {
     **Shape(SIZES).keys,
     "embedding_size": Key("checked", "embeddings may be narrower", size_problem),
-    "attention_head_size": refused("heads share out hidden_size"),
+    "attention_head_size": Key("checked", "heads share out hidden_size", _head_size_problem),
     "type_vocab_size": refused(
         "segments would have embeddings, and this family's graphs have no input for them; only models "
         "without segments (0) can be used",

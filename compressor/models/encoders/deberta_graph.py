@@ -66,22 +66,22 @@ class GraphAttention(nn.Module):
         )
         scores = query @ key.transpose(-1, -2) / self.scale
         if relative_pos is not None:
-            scores = scores + self._of_distances(query, key, relative_pos)
+            for part in self._of_distances(query, key, relative_pos):
+                scores = scores + part
         probabilities = (scores + attention_mask).softmax(dim=-1)
         return (probabilities @ value).transpose(1, 2).flatten(2), probabilities
 
-    def _of_distances(self, query: Tensor, key: Tensor, places: Tensor) -> Tensor:
-        """Return the parts of scores `(batch, heads, sequence, sequence)` that depend on distances.
+    def _of_distances(self, query: Tensor, key: Tensor, places: Tensor) -> list[Tensor]:
+        """Return the parts of scores that depend on distances, each `(batch, heads, sequence, sequence)`.
 
         Args:
             query, key: `(batch, heads, sequence, width)`.
             places: as `relative_pos` of `forward`.
         """
-        found = query.new_zeros(1)
-        shape = (*query.shape[:2], *places.shape)
+        found, shape = [], (*query.shape[:2], *places.shape)
         if self.position_keys is not None:
-            found = found + (query @ self.position_keys).gather(-1, places.expand(shape))
+            found.append((query @ self.position_keys).gather(-1, places.expand(shape)))
         if self.position_queries is not None:
             own = (key @ self.position_queries).gather(-1, places.T.expand(shape))
-            found = found + own.transpose(-1, -2)
+            found.append(own.transpose(-1, -2))
         return found

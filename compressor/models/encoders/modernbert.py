@@ -32,7 +32,7 @@ from compressor.models.encoders.keys import (
 from compressor.models.encoders.layout import HeadLayer, LinearNames
 from compressor.models.encoders.shape_keys import Shape
 from compressor.models.encoders.transformers_layout import TransformersLayout
-from compressor.models.transformers_versions import masks_with_window
+from compressor.models.transformers_versions import make_rotations_plain, masks_with_window
 from compressor.options import shown
 
 if TYPE_CHECKING:
@@ -189,8 +189,10 @@ class ModernBertLayout(TransformersLayout):
         return (normal * tokens[..., None]).sum(dim=1) / tokens.sum(dim=1, keepdim=True)
 
     def for_graph(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Return a copy whose encoder makes both masks in a few plain nodes."""
+        """Return a copy whose encoder makes both masks, and rotations, in a few plain nodes."""
         own = copy.deepcopy(model)
+        for block in self.blocks(own):
+            make_rotations_plain(cast("Any", block).attn)
         window = int(model.config.local_attention) // 2
 
         def with_masks(

@@ -329,6 +329,7 @@ def test_gated_neurons_that_are_the_same_for_each_token_go_into_a_bias(zeros):
         ("deberta-v2", "pos_att_type", "c2p", "one of them alone would see distances"),
         ("deberta-v2", "position_buckets", 2, "less than 4 buckets"),
         ("deberta-v2", "pooler_hidden_size", 32, "hidden states of 64"),
+        ("deberta-v2", "attention_head_size", 32, "4 heads share out hidden_size 64"),
     ],
 )
 def test_what_a_family_cannot_do_is_refused_with_the_reason(model_type, key, value, says):
@@ -337,6 +338,31 @@ def test_what_a_family_cannot_do_is_refused_with_the_reason(model_type, key, val
     [problem] = key_problems({**config, key: value})
     assert problem.startswith(f"config.json: {key}: ")
     assert says in problem
+
+
+# Keys of the families' public models, as their authors wrote them.
+PUBLIC = {
+    "modernbert": {
+        "architectures": ["ModernBertForSequenceClassification"], "attention_bias": False,
+        "classifier_pooling": "mean", "cls_token_id": 50281, "decoder_bias": True,
+        "deterministic_flash_attn": False, "global_attn_every_n_layers": 3, "global_rope_theta": 160000.0,
+        "gradient_checkpointing": False, "hidden_size": 768, "intermediate_size": 1152,
+        "layer_norm_eps": 1e-05, "local_attention": 128, "local_rope_theta": 10000.0, "num_hidden_layers": 22,
+        "position_embedding_type": "absolute", "reference_compile": None, "repad_logits_with_grad": False,
+    },
+    "deberta-v2": {
+        "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "relative_attention": True,
+        "attention_head_size": 64, "position_buckets": 256, "norm_rel_ebd": "layer_norm",
+        "share_att_key": True, "pos_att_type": "p2c|c2p", "layer_norm_eps": 1e-7,
+        "max_relative_positions": -1, "position_biased_input": False, "type_vocab_size": 0,
+        "pooler_dropout": 0, "pooler_hidden_act": "gelu", "pooler_hidden_size": 768, "conv_kernel_size": 0,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model_type", PUBLIC)
+def test_configurations_of_public_models_are_taken(model_type):
+    assert key_problems({"model_type": model_type, **PUBLIC[model_type]}) == []
 
 
 def test_a_configuration_is_stored_for_both_versions_of_transformers():
