@@ -29,7 +29,6 @@ from compressor.models.batching import pad
 from compressor.models.classifier import Classifier
 from compressor.models.encoders.inputs import MASK
 from compressor.models.encoders.layout import EncoderLayout
-from compressor.models.transformers_versions import mask_for_graph
 from exporters.onnx_graph import opset
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class _LogitsOnly(nn.Module):
     def forward(self, *tensors: Tensor) -> Tensor:
         given = dict(zip(self.layout.inputs, tensors, strict=True))
         given |= self.layout.graph_arguments(self.model, given)
-        given[MASK] = mask_for_graph(given[MASK], self.model.dtype)
+        given[MASK] = self.layout.graph_mask(given[MASK], self.model.dtype)
         output = self.model(**given)
         # Whatever the arithmetic inside, what reads the logits gets float32: NumPy has no bfloat16.
         logits: Tensor = output.logits.float()
@@ -86,7 +85,7 @@ def export_graph(
     example = pad([([int(config.pad_token_id or 0)] * 7, [0] * 7)] * 2, 0)
     batch = torch.export.Dim("batch", min=1, max=65536)
     sequence = torch.export.Dim("sequence", min=1, max=layout.longest_input(config.to_dict()))
-    model = classifier.model if dtype == torch.float32 else copy.deepcopy(classifier.model).to(dtype)
+    model = classifier.model if dtype == torch.float32 else _in_precision(classifier.model, dtype)
     wrapper = _LogitsOnly(layout.for_graph(model), layout).eval()
     with _quiet_exporter():
         program = torch.onnx.export(
@@ -106,6 +105,14 @@ def export_graph(
     restore_names(graph)
     onnx.checker.check_model(graph, full_check=True)
     path.write_bytes(graph.SerializeToString())
+
+
+def _in_precision(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Copy a model with weights of another precision; its constants, such as frequencies, keep theirs."""
+    own = copy.deepcopy(model)
+    for parameter in own.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return own
 
 
 @contextmanager

@@ -120,20 +120,22 @@ def watch_inputs(
     progress: Progress,
     title: str,
 ) -> None:
-    """Run a classifier on texts and show the inputs `(tokens, in)` of each encoder layer, text after text.
+    """Run a classifier, as its graph computes, on texts and show the inputs of each encoder layer.
 
     Args:
-        see: is called with a layer's name and its inputs, in the order in which data flows.
+        see: is called with a layer's name and its inputs `(tokens, in)`, text after text and in the order in
+            which data flows.
     """
+    model = classifier.layout.for_graph(classifier.model)
     handles = [
         linear.register_forward_pre_hook(lambda _, inputs, name=name: see(name, inputs[0].flatten(0, -2)))
-        for name, linear in encoder_linears(classifier.model).items()
+        for name, linear in encoder_linears(model).items()
     ]
     try:
         for text in progress.track(encoded, title):
             with torch.inference_mode():
                 # One text at a time has no padding.
-                classifier.model(**inputs_of(classifier.model, pad([text], 0)))
+                model(**inputs_of(model, pad([text], 0)))
     finally:
         for handle in handles:
             handle.remove()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -178,33 +178,28 @@ def layer_widths(model: PreTrainedModel) -> list[LayerWidths]:
     layout, found = layout_of(model), []
     for block in layout.blocks(model):
         heads = layout.head_count(block)
-        query, value, inner = (
-            linear_at(block, name)
-            for name in (layout.linears.query, layout.linears.value, layout.linears.neurons_in)
+        names = layout.linears
+        score_width, value_width = (
+            linear_at(block, name).out_features // names.parts(name) // max(1, heads)
+            for name in (names.query, names.value)
         )
-        found.append(
-            LayerWidths(
-                heads=heads,
-                score_width=query.out_features // max(1, heads),
-                value_width=value.out_features // max(1, heads),
-                neurons=inner.out_features,
-            )
-        )
+        neurons = linear_at(block, names.neurons_out).in_features
+        found.append(LayerWidths(heads, score_width, value_width, neurons))
     return found
 
 
 def _shrink_feed_forward(layout: EncoderLayout, block: nn.Module) -> None:
     names = layout.linears
     inner, outer = linear_at(block, names.neurons_in), linear_at(block, names.neurons_out)
-    constant = _zero_rows(inner.weight)
-    _absorb(outer, constant, layout.activation(block)(inner.bias.detach()))
+    constant, values = layout.constant_neurons(block)
+    _absorb(outer, constant, values)
     kept = ~constant & ~_zero_rows(outer.weight.T)
     if kept.any():
-        block.set_submodule(names.neurons_in, _rows(inner, kept))
+        block.set_submodule(names.neurons_in, _rows(inner, kept.repeat(names.parts(names.neurons_in))))
         block.set_submodule(names.neurons_out, _columns(outer, kept))
     else:
         block.set_submodule(names.neurons_in, NoFeatures(inner.in_features))
-        block.set_submodule(names.neurons_out, BiasAlone(outer.bias))
+        block.set_submodule(names.neurons_out, BiasAlone(_bias_of(outer)))
 
 
 def _absorb_values(layout: EncoderLayout, block: nn.Module) -> Tensor:
@@ -217,8 +212,10 @@ def _absorb_values(layout: EncoderLayout, block: nn.Module) -> Tensor:
         linear_at(block, name) for name in (layout.linears.value, layout.linears.attention_output)
     )
     # Attention weights sum to 1, so a value that is the same at each token comes out as it is.
-    constant = _zero_rows(value.weight)
-    _absorb(outer, constant, value.bias.detach())
+    parts = layout.linears.parts(layout.linears.value)
+    weight, bias = value.weight.chunk(parts)[-1], _bias_of(value).chunk(parts)[-1]
+    constant = _zero_rows(weight)
+    _absorb(outer, constant, bias)
     return (~constant & ~_zero_rows(outer.weight.T)).reshape(layout.head_count(block), -1)
 
 
@@ -227,7 +224,7 @@ def _remove_attention(layout: EncoderLayout, block: nn.Module) -> None:
         linear_at(block, name) for name in (layout.linears.query, layout.linears.attention_output)
     )
     block.set_submodule(layout.attention, NoAttention(_attention_names(layout), query.in_features))
-    block.set_submodule(layout.linears.attention_output, BiasAlone(outer.bias))
+    block.set_submodule(layout.linears.attention_output, BiasAlone(_bias_of(outer)))
 
 
 def _shrink_attention(layout: EncoderLayout, block: nn.Module, values: Tensor) -> None:
@@ -243,7 +240,7 @@ def _shrink_attention(layout: EncoderLayout, block: nn.Module, values: Tensor) -
     heads, width = values.shape
     alive = values.any(dim=1)
     # A key that is the same at each token moves all scores of a query alike: the softmax does not see it.
-    silent_query = _zero_rows(query.weight) & (query.bias == 0)
+    silent_query = _zero_rows(query.weight) & (_bias_of(query) == 0)
     scores = (~silent_query & ~_zero_rows(key.weight)).reshape(heads, width)
     kept_scores, kept_values = _level(scores, alive), _level(values, alive)
     if bool(kept_scores.all()) and bool(kept_values.all()):
@@ -287,21 +284,36 @@ def _level(needed: Tensor, alive: Tensor) -> Tensor:
 
 
 def _absorb(linear: nn.Linear, constant: Tensor, values: Tensor) -> None:
-    """Add to a layer's bias what its constant inputs give, and let it take nothing more from them."""
+    """Add to a layer's bias what its constant inputs give, and let it take nothing more from them.
+
+    A layer without a bias gets one where they give something.
+    """
     with torch.no_grad():
-        linear.bias.add_(linear.weight[:, constant] @ values[constant])
+        given = linear.weight[:, constant] @ values[constant]
+        bias = cast("Tensor | None", linear.bias)
+        if bias is not None:
+            bias.add_(given)
+        elif given.any():
+            linear.bias = nn.Parameter(given)
         linear.weight[:, constant] = 0
 
 
+def _bias_of(linear: nn.Linear) -> Tensor:
+    """The bias `(out,)` of a layer; zeros where it has none."""
+    return torch.zeros_like(linear.weight[:, 0]) if linear.bias is None else linear.bias.detach()
+
+
 def _rows(linear: nn.Linear, kept: Tensor) -> nn.Linear:
-    return _linear(linear.weight[kept], linear.bias[kept])
+    return _linear(linear.weight[kept], None if linear.bias is None else linear.bias[kept])
 
 
 def _columns(linear: nn.Linear, kept: Tensor) -> nn.Linear:
     return _linear(linear.weight[:, kept], linear.bias)
 
 
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    linear.weight, linear.bias = (nn.Parameter(t.detach().clone()) for t in (weight, bias))
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach().clone())
     return linear

@@ -25,6 +25,7 @@ from compressor.models.batching import encode
 from compressor.models.classifier import (
     Classifier,
     check_pairs,
+    complete_config,
     encoder_weights,
     load_classifier,
     sparsity_of,
@@ -288,6 +289,7 @@ def write_config(classifier: Classifier, directory: Path) -> None:
     is_regression = classifier.task == "regression"
     config.problem_type = "regression" if is_regression else "single_label_classification"
     config.save_pretrained(directory)
+    complete_config(classifier.layout, directory)
 
 
 def _metadata(classifier: Classifier, manifest: dict[str, Any]) -> dict[str, str]:

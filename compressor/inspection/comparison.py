@@ -131,7 +131,9 @@ def _outputs_of(
 
     def keep(name: str) -> Any:
         def hook(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
-            outputs[name] = output[real]
+            # Some layers project positions too, after the tokens.
+            if name not in outputs:
+                outputs[name] = output[real]
 
         return hook
 

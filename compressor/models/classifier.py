@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from compressor.data.labels import task_of
 from compressor.errors import UserError
 from compressor.models.checks import (
+    CONFIG,
     SET_VALUES,
     fitted,
     key_problems,
@@ -488,7 +489,16 @@ def save_classifier(classifier: Classifier, directory: Path) -> None:
     with quiet():
         # Version 5 shows a bar of its own.
         with_padded_layers(classifier.model).save_pretrained(directory)
+    complete_config(classifier.layout, directory)
     save_tokenizer(classifier.tokenizer, directory)
+
+
+def complete_config(layout: EncoderLayout, directory: Path) -> None:
+    """Write into the `config.json` of a directory what other versions of transformers read of the family."""
+    content = read_json(directory / CONFIG)
+    stored = layout.stored_config(content)
+    if stored != content:
+        write_json(directory / CONFIG, stored)
 
 
 def weights_fingerprint(source: str) -> str | None:
@@ -538,15 +548,16 @@ def weights_bytes(classifier: Classifier) -> int:
 def encoder_linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
     """The linear layers that are pruned, by name, in the order in which data flows.
 
-    They are the six matrices of each encoder layer: query, key, value and output of the attention, and
-    both of the feed-forward part. Embeddings, pooler and classifier are never pruned. Those of a block that
-    an export leaves out (`exporters/shrink.py`) have no weights and are not among them.
+    They are query, key, value and output of the attention, and both matrices of the feed-forward part, of
+    each encoder layer; some families have several of them in one. Embeddings, pooler and classifier are never
+    pruned. Those of a block that an export leaves out (`exporters/shrink.py`) have no weights and are not
+    among them.
     """
     layout = layout_of(model)
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.weight.numel() and layout.place_of(name) is not None
+        if isinstance(module, nn.Linear) and module.weight.numel() and layout.is_pruned(name)
     }
 
 

@@ -61,7 +61,7 @@ def remove_attention(model: PreTrainedModel, index: int) -> None:
     layout = layout_of(model)
     block, names = layout.blocks(model)[index], layout.linears
     remove_heads(model, index, range(1, layout.head_count(block)))
-    _zero(block, (names.query, names.key, names.value), names.attention_output)
+    _zero(block, layout.head_rows(block), names.attention_output)
 
 
 def remove_feed_forward(model: PreTrainedModel, index: int) -> None:
@@ -72,7 +72,7 @@ def remove_feed_forward(model: PreTrainedModel, index: int) -> None:
     """
     layout = layout_of(model)
     block, names = layout.blocks(model)[index], layout.linears
-    remove_neurons(model, index, range(1, linear_at(block, names.neurons_in).out_features))
+    remove_neurons(model, index, range(1, linear_at(block, names.neurons_out).in_features))
     _zero(block, (names.neurons_in,), names.neurons_out)
 
 
@@ -190,6 +190,12 @@ def _rows(heads: Collection[int], width: int) -> Tensor:
     return torch.tensor([head * width + row for head in heads for row in range(width)], dtype=torch.long)
 
 
+def in_parts(rows: Tensor, parts: int, size: int) -> Tensor:
+    """Return where some rows are in each part of a fused layer of `parts` parts and `size` rows in all."""
+    starts = torch.arange(0, size, size // parts)
+    return (starts[:, None] + rows).flatten()
+
+
 def _cut_heads(model: PreTrainedModel, index: int, heads: Collection[int]) -> None:
     """Cut heads, numbered as the layer has them now, out of its matrices."""
     from transformers.pytorch_utils import prune_linear_layer
@@ -198,8 +204,10 @@ def _cut_heads(model: PreTrainedModel, index: int, heads: Collection[int]) -> No
     block, names = layout.blocks(model)[index], layout.linears
     kept = [head for head in range(layout.head_count(block)) if head not in heads]
     rows = _rows(kept, head_size(model))
-    for name in (names.query, names.key, names.value):
-        block.set_submodule(name, prune_linear_layer(linear_at(block, name), rows))
+    for name in layout.head_rows(block):
+        linear = linear_at(block, name)
+        own = in_parts(rows, names.parts(name), linear.out_features)
+        block.set_submodule(name, prune_linear_layer(linear, own))
     output = linear_at(block, names.attention_output)
     block.set_submodule(names.attention_output, prune_linear_layer(output, rows, dim=1))
     layout.keep_heads(block, kept)
@@ -210,8 +218,10 @@ def _add_zero_heads(model: PreTrainedModel, index: int, heads: Collection[int]) 
     layout = layout_of(model)
     block, names, count = layout.blocks(model)[index], layout.linears, model.config.num_attention_heads
     rows, size = _rows(_others(model, heads), head_size(model)), count * head_size(model)
-    for name in (names.query, names.key, names.value):
-        block.set_submodule(name, _spread(linear_at(block, name), rows, size, dim=0))
+    for name in layout.head_rows(block):
+        parts = names.parts(name)
+        own = in_parts(rows, parts, parts * size)
+        block.set_submodule(name, _spread(linear_at(block, name), own, parts * size, dim=0))
     output = linear_at(block, names.attention_output)
     block.set_submodule(names.attention_output, _spread(output, rows, size, dim=1))
     layout.set_head_count(block, count)
@@ -243,8 +253,9 @@ def _add_zero_neurons(model: PreTrainedModel, index: int) -> None:
         getattr(model.config, layout.neurons_key),
     )
     inner, outer = linear_at(block, names.neurons_in), linear_at(block, names.neurons_out)
-    places = torch.arange(inner.out_features)
-    block.set_submodule(names.neurons_in, _spread(inner, places, size, dim=0))
+    places, parts = torch.arange(outer.in_features), names.parts(names.neurons_in)
+    own = in_parts(places, parts, parts * size)
+    block.set_submodule(names.neurons_in, _spread(inner, own, parts * size, dim=0))
     block.set_submodule(names.neurons_out, _spread(outer, places, size, dim=1))
 
 
@@ -254,8 +265,8 @@ def remove_neurons(model: PreTrainedModel, index: int, neurons: Sequence[int]) -
     Once all layers have lost theirs, `set_neuron_count` makes the configuration fit.
     """
     layout, gone = layout_of(model), set(neurons)
-    inner = linear_at(layout.blocks(model)[index], layout.linears.neurons_in)
-    _cut_neurons(model, index, [n for n in range(inner.out_features) if n not in gone])
+    outer = linear_at(layout.blocks(model)[index], layout.linears.neurons_out)
+    _cut_neurons(model, index, [n for n in range(outer.in_features) if n not in gone])
 
 
 def _cut_neurons(model: PreTrainedModel, index: int, kept: Sequence[int]) -> None:
@@ -265,7 +276,8 @@ def _cut_neurons(model: PreTrainedModel, index: int, kept: Sequence[int]) -> Non
     layout = layout_of(model)
     block, names, places = layout.blocks(model)[index], layout.linears, torch.tensor(kept, dtype=torch.long)
     inner, outer = linear_at(block, names.neurons_in), linear_at(block, names.neurons_out)
-    block.set_submodule(names.neurons_in, prune_linear_layer(inner, places))
+    own = in_parts(places, names.parts(names.neurons_in), inner.out_features)
+    block.set_submodule(names.neurons_in, prune_linear_layer(inner, own))
     block.set_submodule(names.neurons_out, prune_linear_layer(outer, places, dim=1))
 
 
@@ -275,8 +287,8 @@ def set_neuron_count(model: PreTrainedModel) -> None:
     It has the number of the widest, and where layers differ that of each.
     """
     layout, config = layout_of(model), model.config
-    name = layout.linears.neurons_in
-    counts = [linear_at(block, name).out_features for block in layout.blocks(model)]
+    name = layout.linears.neurons_out
+    counts = [linear_at(block, name).in_features for block in layout.blocks(model)]
     setattr(config, layout.neurons_key, max(counts))
     if len(set(counts)) > 1:
         setattr(config, LAYER_NEURONS, counts)

@@ -73,6 +73,51 @@ def mask_for_graph(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return _added_mask(mask, dtype) if _is_5() else mask
 
 
+def masks_with_window(mask: Tensor, dtype: torch.dtype, window: int) -> Any:
+    """Make what an encoder with global and local attention takes as the mask of a graph.
+
+    Args:
+        mask: `(batch, sequence)` int64, 1 where there is a token.
+        dtype: of the model's arithmetic.
+        window: how far from a token those are, at most, that it attends to locally.
+
+    Returns:
+        With version 5, by the kind of attention, `(batch, 1, 1 or sequence, sequence)` of `dtype`, to be
+        added to the scores; version 4 makes as few nodes of the mask itself.
+    """
+    import torch
+
+    if not _is_5():
+        return mask
+    places = torch.arange(mask.shape[1], device=mask.device)
+    near = (places[:, None] - places[None, :]).abs() <= window
+    # A sum of two lowest numbers would be an infinity, and rows of these are not a number after the softmax.
+    seen = mask[:, None, None, :].to(dtype) * near.to(dtype)
+    return {
+        "full_attention": _added_mask(mask, dtype),
+        "sliding_attention": (1.0 - seen) * torch.finfo(dtype).min,
+    }
+
+
+def make_rotations_plain(attention: Any) -> None:
+    """Let a self-attention compute its rotations without a product of matrices, as version 5 does.
+
+    Version 4 has one in each self-attention, in float32 also where all else is in half precision.
+    """
+    rotary = getattr(attention, "rotary_emb", None)
+    if rotary is None:
+        return
+    import torch
+
+    def rotations(states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        angles = position_ids[..., None].float() * rotary.inv_freq.float()
+        both = torch.cat((angles, angles), dim=-1)
+        scaling, dtype = rotary.attention_scaling, states.dtype
+        return (both.cos() * scaling).to(dtype), (both.sin() * scaling).to(dtype)
+
+    rotary.forward = rotations
+
+
 def attention_inputs(
     hidden_states: Tensor | None = None,
     attention_mask: Tensor | None = None,

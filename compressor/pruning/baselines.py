@@ -6,13 +6,15 @@ do; none re-solves for the dense model's outputs, and none trains.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressor.data.texts import TextData
 from compressor.models.classifier import Classifier
+from compressor.models.encoders.layout import LinearNames
 from compressor.models.structure import head_size, linear_at, remove_heads, remove_neurons, set_neuron_count
 from compressor.pruning.interface import Algorithm, PruningJob, PruningResult
 from compressor.pruning.layerwise import damped_hessian
@@ -56,19 +58,23 @@ def _smallest_structures(classifier: Classifier, pattern: Structured) -> Pruning
     model, layout, records = classifier.model, classifier.layout, []
     names = layout.linears
     for index, block in enumerate(layout.blocks(model)):
-        inputs = torch.cat(
-            [linear_at(block, name).weight for name in (names.query, names.key, names.value)], dim=1
-        )
+        inputs = _side_by_side(names, block, names.heads_in)
         outputs = linear_at(block, names.attention_output).weight
         squares = inputs.square().sum(dim=1) + outputs.square().sum(dim=0)
         heads = squares.reshape(-1, head_size(model)).sum(dim=1)
-        neurons = linear_at(block, names.neurons_in).weight.square().sum(dim=1)
+        neurons = _side_by_side(names, block, (names.neurons_in,)).square().sum(dim=1)
         neurons += linear_at(block, names.neurons_out).weight.square().sum(dim=0)
         remove_heads(model, index, _smallest(heads, pattern))
         remove_neurons(model, index, _smallest(neurons, pattern))
         records += [LayerRecord(n, pattern.share) for group in layout.group_names(index) for n in group]
     set_neuron_count(model)
     return PruningResult({}, records)
+
+
+def _side_by_side(names: LinearNames, block: nn.Module, linears: Sequence[str]) -> Tensor:
+    """All weights of each dimension of a head, or of each neuron, in a row."""
+    parts = [part for name in linears for part in linear_at(block, name).weight.chunk(names.parts(name))]
+    return torch.cat(parts, dim=1)
 
 
 def _smallest(squares: Tensor, pattern: Structured) -> list[int]:

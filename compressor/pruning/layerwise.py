@@ -67,6 +67,11 @@ class LinearGroup:
         """Whether the encoder layer has no group behind this one."""
         return self.first == self.layout.linears.groups[-1][0]
 
+    def moved_bias(self, pruned: Tensor, moments: Moments) -> Tensor | None:
+        """Return the stacked bias with which a stacked weight keeps the mean outputs; None without a bias."""
+        bias = self.bias
+        return None if bias is None else bias + (self.weight - pruned) @ moments.pruned_mean
+
     @property
     def key(self) -> str:
         """A name for files: the layer's number in two digits, and the first name."""
@@ -78,9 +83,15 @@ class LinearGroup:
         return torch.cat([linear.weight for linear in self.linears]).double()
 
     @property
-    def bias(self) -> Tensor:
-        """All biases of the group, `(sum of out,)` float64."""
-        return torch.cat([linear.bias for linear in self.linears]).double()
+    def bias(self) -> Tensor | None:
+        """All biases of the group, `(sum of out,)` float64; None where its layers have none."""
+        biases = self.biases
+        return torch.cat(biases).double() if biases else None
+
+    @property
+    def biases(self) -> list[Tensor]:
+        """The bias of each layer; none where the group's layers have none."""
+        return [linear.bias for linear in self.linears if linear.bias is not None]
 
     def split(self, stacked: Tensor) -> tuple[Tensor, ...]:
         """What is stacked as `weight` or `bias` is, layer by layer."""
@@ -88,10 +99,11 @@ class LinearGroup:
         return parts
 
     def put(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
-        """Copy weights and biases into the layers, in order."""
-        for linear, weight, bias in zip(self.linears, weights, biases, strict=True):
+        """Copy weights and biases, of which there may be none, into the layers, in order."""
+        for linear, weight in zip(self.linears, weights, strict=True):
             linear.weight.copy_(weight)
-            linear.bias.copy_(bias)
+        for own, bias in zip(self.biases, biases, strict=True):
+            own.copy_(bias)
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,7 @@ class Solution:
 
     Attributes:
         weights: each `(out, in)`, zero outside its mask.
-        biases: each `(out,)`.
+        biases: each `(out,)`; none where the layers have none.
         masks: each `(out, in)` bool; none where nothing is zeroed but taken out.
         records: what is told of each layer.
         removed: heads or neurons that a structured pattern takes out in front of this group.

@@ -126,7 +126,7 @@ class _FromInputs(GroupSolver):
             weights.append(pruned.to(linear.weight.dtype))
             masks.append(mask)
             records.append(LayerRecord(name, 1.0 - float(mask.double().mean()), error_share))
-        return Solution(weights, [linear.bias.clone() for linear in group.linears], masks, records)
+        return Solution(weights, [bias.clone() for bias in group.biases], masks, records)
 
 
 def prune_from_inputs(

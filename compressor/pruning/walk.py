@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ from compressor.models.transformers_versions import hidden_states_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+# The positional and the named arguments of a call.
+_Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class _Captured(Exception):
@@ -70,6 +74,22 @@ class Moments:
         self.square += pruned.T @ pruned
         self.cross += dense.T @ pruned
 
+    def add_weighted(self, rows: Tensor, weights: Tensor, dense: Tensor) -> None:
+        """Add rows that count `weights`, which sum up to a number of tokens.
+
+        Args:
+            rows: `(rows, in)` of Xh.
+            weights: `(rows,)`.
+            dense: `(rows, in)` of X.
+        """
+        counts = weights.double()
+        self.count += round(float(counts.sum()))
+        self.dense_sum += counts @ dense.double()
+        self.pruned_sum += counts @ rows.double()
+        weighted = counts[:, None] * rows.double()
+        self.square += weighted.T @ rows.double()
+        self.cross += dense.double().T @ weighted
+
     @property
     def dense_mean(self) -> Tensor:
         """Mean of X, `(in,)` float64."""
@@ -95,6 +115,14 @@ class Moments:
         """`(in, in)` float64: X^T Xh of centred inputs."""
         return self.cross - torch.outer(self.dense_sum, self.pruned_mean)
 
+    def hessian_of(self, *, has_bias: bool) -> Tensor:
+        """Return a layer's Hessian: centred where a bias takes up the means, else of inputs as they are."""
+        return self.hessian if has_bias else self.square
+
+    def cross_of(self, *, has_bias: bool) -> Tensor:
+        """Return `(in, in)` float64, X^T Xh, centred as `hessian_of`."""
+        return self.centred_cross if has_bias else self.cross
+
 
 @dataclass(frozen=True)
 class BlockPair:
@@ -108,7 +136,7 @@ class BlockPair:
     """
 
     hidden: Tensor
-    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    arguments: _Arguments
     target: Tensor
     tokens: Tensor
 
@@ -285,12 +313,14 @@ class SideBySide:
         dense, pruned = (self._layout.blocks(model)[self._index] for model in self._models)
         return dense, pruned
 
-    def _arguments(self, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What encoder layers are called with for a batch besides hidden states.
+    def _arguments(self, index: int, model: PreTrainedModel) -> _Arguments:
+        """What a model calls its next encoder layer with for a batch besides hidden states.
 
-        Made anew each time: an attention mask over all pairs of tokens is larger than the states are.
+        Made anew each time: an attention mask over all pairs of tokens is larger than the states are. Each
+        model makes its own, since they may depend on weights outside the encoder layers.
         """
-        return _enter_encoder(self._layout, self.dense, self._batches[index].whole())[1]
+        place = self._layout.called_like(model, self._index)
+        return _enter_encoder(self._layout, model, self._batches[index].whole(), place)[1]
 
     @torch.no_grad()
     def moments(self, linear_name: str, *, drifted: bool = True) -> Moments:
@@ -305,16 +335,27 @@ class SideBySide:
         moments = Moments.zeros(weight.shape[1], weight.device)
         apart = drifted and pruned_block is not dense_block
         for i, batch in enumerate(self._batches):
-            arguments = self._arguments(i)
+            arguments = self._arguments(i, self.dense)
             dense_input = _input_of(
                 dense_block, linear_name, self._dense_states[i].to(self._device), arguments
             )
-            pruned_input = dense_input
+            further = self._further_inputs(dense_block, linear_name, arguments, batch)
+            pruned_input, pruned_further = dense_input, further
             if apart:
+                arguments = self._arguments(i, self._models[1])
                 pruned_state = self._pruned_states[i].to(self._device)
                 pruned_input = _input_of(pruned_block, linear_name, pruned_state, arguments)
+                pruned_further = self._further_inputs(pruned_block, linear_name, arguments, batch)
             moments.add(dense_input[batch.tokens], pruned_input[batch.tokens])
+            if further is not None and pruned_further is not None:
+                moments.add_weighted(*pruned_further, further[0])
         return moments
+
+    def _further_inputs(
+        self, block: nn.Module, linear_name: str, arguments: _Arguments, batch: _CompactBatch
+    ) -> tuple[Tensor, Tensor] | None:
+        """What the layout says that a linear layer is multiplied with besides hidden states."""
+        return self._layout.further_inputs(block, linear_name, arguments[1], batch.tokens.to(self._device))
 
     @torch.no_grad()
     def block_pairs(self) -> BlockPairs:
@@ -326,11 +367,12 @@ class SideBySide:
         dense_block, _ = self.blocks
         targets = self._new_states()
         for i in range(len(targets)):
-            targets[i] = _run(dense_block, self._dense_states[i].to(self._device), self._arguments(i))
+            arguments = self._arguments(i, self.dense)
+            targets[i] = _run(dense_block, self._dense_states[i].to(self._device), arguments)
 
         def pair(i: int) -> BlockPair:
             hidden, target = (states[i].to(self._device) for states in (self._pruned_states, targets))
-            return BlockPair(hidden, self._arguments(i), target, self._batches[i].tokens)
+            return BlockPair(hidden, self._arguments(i, self._models[1]), target, self._batches[i].tokens)
 
         return BlockPairs(pair, len(targets))
 
@@ -338,41 +380,53 @@ class SideBySide:
     def advance(self) -> None:
         """Run the next encoder layer of both models; the one after it is next."""
         dense_block, pruned_block = self.blocks
-        passes = [(dense_block, self._dense_states)]
+        passes = [(self.dense, dense_block, self._dense_states)]
         if pruned_block is not dense_block:
-            passes.append((pruned_block, self._pruned_states))
+            passes.append((self._models[1], pruned_block, self._pruned_states))
         for i in range(len(self._batches)):
-            arguments = self._arguments(i)
-            for block, states in passes:
-                states[i] = _run(block, states[i].to(self._device), arguments)
+            for model, block, states in passes:
+                states[i] = _run(block, states[i].to(self._device), self._arguments(i, model))
         self._index += 1
 
     @torch.no_grad()
-    def last_first_tokens(self) -> Tensor:
-        """Last hidden states of [CLS], `(texts, hidden)`, of the dense model, from where the walk stands."""
-        firsts = []
-        for i in range(len(self._dense_states)):
-            hidden, arguments = self._dense_states[i].to(self._device), self._arguments(i)
-            for block in self._layout.blocks(self.dense)[self._index :]:
-                hidden = _run(block, hidden, arguments)
+    def last_head_inputs(self) -> Tensor:
+        """What the dense model's head makes its logits of, `(texts, hidden)`, from where the walk stands."""
+        layout, found = self._layout, []
+        blocks = layout.blocks(self.dense)
+        places = [layout.called_like(self.dense, index) for index in range(len(blocks))]
+        for i, batch in enumerate(self._batches):
+            hidden = self._dense_states[i].to(self._device)
+            arguments = {
+                place: _enter_encoder(layout, self.dense, batch.whole(), place)[1]
+                for place in set(places[self._index :])
+            }
+            for block, place in zip(blocks[self._index :], places[self._index :], strict=True):
+                hidden = _run(block, hidden, arguments[place])
             # A copy: a view would keep the states of all tokens.
-            firsts.append(hidden[:, 0].clone())
-        return torch.cat(firsts)
+            found.append(layout.head_inputs(self.dense, hidden, batch.tokens.to(self._device)).clone())
+        return torch.cat(found)
 
-    def first_tokens(self) -> tuple[Tensor, Tensor]:
-        """Hidden states of [CLS], `(texts, hidden)`, in the dense and in the pruned model."""
+    def head_inputs(self) -> tuple[Tensor, Tensor]:
+        """What the heads of the dense and the pruned model make their logits of, `(texts, hidden)` each."""
         dense, pruned = (
-            torch.cat([state[:, 0].clone() for state in states]).to(self._device)
-            for states in (self._dense_states, self._pruned_states)
+            torch.cat(
+                [
+                    self._layout.head_inputs(
+                        model, state.to(self._device), batch.tokens.to(self._device)
+                    ).clone()
+                    for state, batch in zip(states, self._batches, strict=True)
+                ]
+            )
+            for model, states in zip(self._models, (self._dense_states, self._pruned_states), strict=True)
         )
         return dense, pruned
 
 
 @torch.no_grad()
 def _enter_encoder(
-    layout: EncoderLayout, model: PreTrainedModel, batch: Batch
-) -> tuple[Tensor, tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Hidden states that enter the first encoder layer, and the other arguments of its call.
+    layout: EncoderLayout, model: PreTrainedModel, batch: Batch, place: int = 0
+) -> tuple[Tensor, _Arguments]:
+    """Hidden states that enter the encoder layer at `place`, and the other arguments of its call.
 
     Taking the arguments from a real call keeps this independent of the transformers version, which
     decides what an encoder layer is called with (the extended attention mask among them).
@@ -383,7 +437,7 @@ def _enter_encoder(
         caught.append((args, kwargs))
         raise _Captured
 
-    handle = layout.blocks(model)[0].register_forward_pre_hook(catch, with_kwargs=True)
+    handle = layout.blocks(model)[place].register_forward_pre_hook(catch, with_kwargs=True)
     try:
         model(**inputs_of(model, batch))
     except _Captured:
@@ -396,7 +450,7 @@ def _enter_encoder(
     return hidden, (args[1:], kwargs)
 
 
-def _run(block: nn.Module, hidden: Tensor, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+def _run(block: nn.Module, hidden: Tensor, arguments: _Arguments) -> Tensor:
     args, kwargs = arguments
     return hidden_states_of(block(hidden, *args, **kwargs))
 
@@ -418,9 +472,7 @@ def _stop_at(module: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _input_of(
-    block: nn.Module, linear_name: str, hidden: Tensor, arguments: tuple[tuple[Any, ...], dict[str, Any]]
-) -> Tensor:
+def _input_of(block: nn.Module, linear_name: str, hidden: Tensor, arguments: _Arguments) -> Tensor:
     """Input `(batch, sequence, in)` of a linear layer, without running what comes after it."""
     with _stop_at(block.get_submodule(linear_name)) as caught:
         _run(block, hidden, arguments)

@@ -131,7 +131,7 @@ def micro_classifier(
         model = layout.classifier_class()(config).eval()
         for module in model.modules():
             # A new model's biases are all 0, and equal tensors become one in a graph.
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.normal_(module.bias, std=BIAS_STD)
     for index in range(shape.layers):
         if heads == 0:
@@ -205,10 +205,11 @@ class MicroArtifacts:
     def _only_block(self, exported: Classifier, widths: Widths) -> tuple[tuple[str, ...], int, int]:
         """Return the linear layers, heads or neurons, and columns of each, of a model's only kind of block.
 
-        There are none where it has both kinds, or no block, or heads with more than linear layers.
+        There are none where it has both kinds, or no block, heads with more than linear layers, or gated
+        neurons, which the graph splits off.
         """
         names, shape = self._shape.layout.linears, self._shape
-        if widths.heads == 0 < widths.neurons:
+        if widths.heads == 0 < widths.neurons and not names.gated:
             return (names.neurons_in, names.neurons_out), widths.neurons, 1
         block = shape.layout.blocks(exported.model)[0]
         if widths.neurons == 0 < widths.heads and shape.layout.scores_by_content(block):

@@ -65,6 +65,21 @@ FAMILIES = {
         "MPNetTokenizer", "wordpiece", ("<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>"),
         {**ANGLES, "unk_token": "[UNK]"}, {**SIZES, "max_position_embeddings": LENGTH + 2},
     ),
+    "modernbert": Family(
+        "PreTrainedTokenizerFast", "bpe", ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"), BRACKETS,
+        {
+            **SIZES, "max_position_embeddings": LENGTH, "local_attention": 8, "global_attn_every_n_layers": 2,
+            "pad_token_id": 3, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2,
+        },
+    ),
+    "deberta-v2": Family(
+        "DebertaV2Tokenizer", "unigram", ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"), BRACKETS,
+        {
+            **SIZES, "embedding_size": 48, "max_position_embeddings": LENGTH, "type_vocab_size": 0,
+            "position_biased_input": False, "relative_attention": True, "share_att_key": True,
+            "pos_att_type": ["p2c", "c2p"], "position_buckets": 8, "norm_rel_ebd": "layer_norm",
+        },
+    ),
     "camembert": Family(
         "CamembertTokenizer", "unigram",
         ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>", "<mask>"), ANGLES,
@@ -86,6 +101,13 @@ def train_tokenizer(family, texts):
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **options)
         processor = processors.RobertaProcessing((last, places[last]), (first, places[first]))
+        if first == "[CLS]":
+            tokenizer.normalizer = normalizers.NFC()
+            processor = processors.TemplateProcessing(
+                single=f"{first} $A {last}",
+                pair=f"{first} $A {last} $B {last}",
+                special_tokens=[(token, places[token]) for token in (first, last)],
+            )
     elif family.kind == "unigram":
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.normalizer = normalizers.NFKC()
@@ -94,9 +116,10 @@ def train_tokenizer(family, texts):
         )
         tokenizer.decoder = decoders.Metaspace()
         trainer = trainers.UnigramTrainer(unk_token=family.names["unk_token"], **options)
+        pair = f"{first} $A {last} $B:1 {last}:1"
         processor = processors.TemplateProcessing(
             single=f"{first} $A {last}",
-            pair=f"{first} $A {last} {last} $B {last}",
+            pair=pair if first == "[CLS]" else f"{first} $A {last} {last} $B {last}",
             special_tokens=[(token, places[token]) for token in (first, last)],
         )
     else:

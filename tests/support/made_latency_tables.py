@@ -39,7 +39,7 @@ def table_for(
     layout = classifier.layout
     blocks = layout.blocks(classifier.model)
     heads = layout.head_count(blocks[0])
-    neurons = linear_at(blocks[0], layout.linears.neurons_in).out_features
+    neurons = linear_at(blocks[0], layout.linears.neurons_out).in_features
     dense = 0.5 + len(blocks) * (attention_ms + feed_forward_ms)
     return LatencyTable(
         runtime="onnxruntime",

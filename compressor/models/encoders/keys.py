@@ -79,6 +79,20 @@ def positive_problem(value: Any, _: Config) -> str | None:
     return None if is_number and 0 < value < math.inf else f"{shown(value)} is no number above 0"
 
 
+def flag_problem(value: Any, _: Config) -> str | None:
+    """Say why a value is neither true nor false; None if it is one of them."""
+    return None if isinstance(value, bool) else f"{shown(value)} is neither true nor false"
+
+
+def choice_problem(*known: str) -> Check:
+    """Make a check that a value is one of some names."""
+
+    def check(value: Any, _: Config) -> str | None:
+        return None if value in known else f"{shown(value)} is none of {', '.join(known)}"
+
+    return check
+
+
 def padding_problem(value: Any, config: Config) -> str | None:
     """Say why positions cannot be counted from the one after a token id; None if they can."""
     positions: Any = config.get("max_position_embeddings")

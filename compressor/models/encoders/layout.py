@@ -9,11 +9,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from compressor.models.encoders.keys import Config, Key
+from compressor.models.transformers_versions import mask_for_graph
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -23,10 +25,14 @@ class LinearNames:
     """Names, within a block, of the linear layers that are pruned, in the order in which data flows.
 
     Attributes:
-        query, key, value: rows are the dimensions of the heads, head after head.
+        query, key, value: rows are the dimensions of the heads, head after head. One name for all three is
+            that of a fused layer: the rows of the query, then those of the key, then those of the value.
         attention_output: its columns are the dimensions of the heads.
         neurons_in: its rows are the neurons of the feed-forward part.
         neurons_out: its columns are the neurons.
+        gated: whether a neuron is the activation of one row of `neurons_in` times another row (a gated linear
+            unit): the rows of the activations, then those of the gates.
+        apart: whether the value has inputs of its own, so that query and key are a group without it.
     """
 
     query: str
@@ -35,25 +41,46 @@ class LinearNames:
     attention_output: str
     neurons_in: str
     neurons_out: str
+    gated: bool = False
+    apart: bool = False
+
+    @property
+    def heads_in(self) -> tuple[str, ...]:
+        """Query, key and value, each name once."""
+        return tuple(dict.fromkeys((self.query, self.key, self.value)))
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """The names again; those that share their input are together."""
         return (
-            (self.query, self.key, self.value),
+            *([(self.query, self.key), (self.value,)] if self.apart else [self.heads_in]),
             (self.attention_output,),
             (self.neurons_in,),
             (self.neurons_out,),
         )
 
+    @property
+    def all(self) -> frozenset[str]:
+        """All names."""
+        return frozenset(name for group in self.groups for name in group)
+
+    def parts(self, name: str) -> int:
+        """Return how many rows of a layer belong to one dimension of a head, or to one neuron.
+
+        The rows of a layer are so many parts of one size, one part after the other.
+        """
+        if name == self.neurons_in:
+            return 2 if self.gated else 1
+        return max(1, (self.query, self.key, self.value).count(name))
+
 
 @dataclass(frozen=True)
 class HeadLayer:
-    """One linear layer between the last hidden state of the first token and the logits.
+    """One linear layer between what `EncoderLayout.head_inputs` returns and the logits.
 
     Attributes:
         name: in the model.
-        activation: applied to the layer's output; None where there is none.
+        activation: applied to the layer's output, `(texts, out_features)`; None where there is none.
     """
 
     name: str
@@ -103,6 +130,14 @@ class EncoderLayout(ABC):
     def config_of(self, content: dict[str, Any]) -> PretrainedConfig:
         """Make the configuration of the content of a `config.json`."""
 
+    def stored_config(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return the content of a `config.json` with what all versions of transformers read of it.
+
+        Args:
+            content: as the version that runs writes it.
+        """
+        return content
+
     @abstractmethod
     def classifier_class(self) -> type[PreTrainedModel]:
         """Import the class of the family's text classifiers."""
@@ -136,6 +171,11 @@ class EncoderLayout(ABC):
     def block_prefix(self, index: int) -> str:
         """Return what the names in a classifier begin with of all that is in block `index`."""
         return f"{self.blocks_path}.{index}."
+
+    def is_pruned(self, name: str) -> bool:
+        """Whether the module of that name in a classifier is one of the linear layers that are pruned."""
+        place = self.place_of(name)
+        return place is not None and place[1] in self.linears.all
 
     def group_names(self, index: int) -> list[tuple[str, ...]]:
         """Return the names in a classifier of the groups of block `index`, in the order of `linears`."""
@@ -184,6 +224,43 @@ class EncoderLayout(ABC):
     def embeddings(self, model: PreTrainedModel) -> nn.Module:
         """Return the module that makes the first hidden states of token ids."""
 
+    def called_like(self, model: PreTrainedModel, index: int) -> int:
+        """Return the first block that a model calls with the same arguments as block `index`.
+
+        Hidden states, which are those of each block itself, do not count. Most families call all alike.
+        """
+        return 0
+
+    def further_inputs(
+        self, block: nn.Module, name: str, named: Mapping[str, Any], tokens: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return what a block multiplies with the weight of a linear layer besides the hidden states.
+
+        None, as in most families, where there is nothing else.
+
+        Args:
+            name: of the linear layer within the block.
+            named: what the model calls the block with, by name.
+            tokens: `(batch, sequence)` bool, True for real tokens.
+
+        Returns:
+            `(rows, in)`, and `(rows,)`, how much each of them counts if each token counts 1; these sum up to
+            the number of tokens.
+        """
+        return None
+
+    def head_inputs(self, model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return what a classifier's head makes its logits of.
+
+        Args:
+            hidden: `(batch, sequence, hidden)`, what the last block puts out.
+            tokens: `(batch, sequence)` bool, True for real tokens.
+
+        Returns:
+            `(batch, hidden)`, in most families those of the first token.
+        """
+        return hidden[:, 0]
+
     def keep_words(self, model: PreTrainedModel, kept: Sequence[int], padding: int) -> None:
         """Take out of a classifier the word embeddings of all token ids but some, which are numbered anew.
 
@@ -220,13 +297,46 @@ class EncoderLayout(ABC):
         """
         return {}
 
+    def graph_mask(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the mask that a classifier is called with in an exported graph.
+
+        Args:
+            mask: of the graph's inputs, `(batch, sequence)` int64, 1 at tokens.
+            dtype: of the model's arithmetic.
+        """
+        return mask_for_graph(mask, dtype)
+
     @abstractmethod
     def head(self, model: PreTrainedModel) -> tuple[HeadLayer, ...]:
-        """Return the linear layers between the first token's last hidden state and the logits, in order."""
+        """Return the linear layers between `head_inputs` and the logits, in order."""
 
     @abstractmethod
     def activation(self, block: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return the activation function of a block's neurons."""
+
+    def constant_neurons(self, block: nn.Module) -> tuple[Tensor, Tensor]:
+        """Find a block's neurons whose value is the same for each token.
+
+        Returns:
+            `(neurons,)` bool, and `(neurons,)`, the value of those.
+        """
+        import torch
+
+        names = self.linears
+        inner = cast("nn.Linear", block.get_submodule(names.neurons_in))
+        rows = inner.weight.detach().chunk(names.parts(names.neurons_in))
+        bias = torch.zeros_like(inner.weight[:, 0]) if inner.bias is None else inner.bias
+        constant, given = [(part == 0).all(dim=1) for part in rows], bias.detach().chunk(len(rows))
+        values = [self.activation(block)(given[0]), *given[1:]]
+        # A product is constant where all its factors are, and where one is 0.
+        found = torch.stack(constant).all(dim=0)
+        for own, value in zip(constant, values, strict=True):
+            found |= own & (value == 0)
+        return found, torch.stack(values).prod(dim=0)
+
+    def head_rows(self, block: nn.Module) -> tuple[str, ...]:
+        """Return the names of all linear layers of a block whose rows are the dimensions of its heads."""
+        return self.linears.heads_in
 
     def head_count(self, block: nn.Module) -> int:
         """Return the number of attention heads that a block has now."""

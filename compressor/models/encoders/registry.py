@@ -27,6 +27,8 @@ BUILT_IN: Mapping[str, str] = {
     "electra": "compressor.models.encoders.electra:ELECTRA",
     "distilbert": "compressor.models.encoders.distilbert:DISTILBERT",
     "mpnet": "compressor.models.encoders.mpnet:MPNET",
+    "modernbert": "compressor.models.encoders.modernbert:MODERNBERT",
+    "deberta-v2": "compressor.models.encoders.deberta:DEBERTA",
 }
 
 

@@ -123,19 +123,17 @@ def _measured_curves(
     """What each group costs at each grid point, `(points,)` float64, and its number of weights."""
     walk, _ = start_walk(classifier, data, job, dense=None)
     curves, sizes = {}, {}
-    whole = walk.last_first_tokens()
+    whole = walk.last_head_inputs()
     for index, names in progress.track(group_steps(classifier), "Measuring error curves"):
         group = LinearGroup.of(classifier, index, names)
         moments = walk.moments(group.first)
-        hessian, _ = damped_hessian(
-            group.names[0], moments.hessian, job.config.adaptive.damping, moments.mean_square
-        )
+        hessian = moments.hessian_of(has_bias=group.bias is not None)
+        hessian, _ = damped_hessian(group.names[0], hessian, job.config.adaptive.damping, moments.mean_square)
         errors = []
         for sparsity in MEASURED:
             pruned, _ = greedy(group.weight, hessian, replace(pattern, sparsity=sparsity))
-            bias = group.bias + (group.weight - pruned) @ moments.pruned_mean
-            with replaced(group, pruned, bias):
-                change = walk.last_first_tokens() - whole
+            with replaced(group, pruned, group.moved_bias(pruned, moments)):
+                change = walk.last_head_inputs() - whole
             errors.append(float(change.square().sum() / whole.square().sum()))
         curves[group.names] = _interpolated(errors)
         sizes[group.names] = sum(linear.weight.numel() for linear in group.linears)
@@ -145,11 +143,11 @@ def _measured_curves(
 
 
 @contextmanager
-def replaced(group: LinearGroup, weight: Tensor, bias: Tensor) -> Iterator[None]:
-    """Put another stacked weight and bias in the group's layers for a while."""
+def replaced(group: LinearGroup, weight: Tensor, bias: Tensor | None) -> Iterator[None]:
+    """Put another stacked weight and bias, if there is one, in the group's layers for a while."""
     weights = [linear.weight.clone() for linear in group.linears]
-    biases = [linear.bias.clone() for linear in group.linears]
-    group.put(group.split(weight), group.split(bias))
+    biases = [own.clone() for own in group.biases]
+    group.put(group.split(weight), () if bias is None else group.split(bias))
     try:
         yield
     finally:

@@ -38,37 +38,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LinearProblem:
-    """A layer-wise problem, float64: the target weight, its Hessian and ridge, and the means for the bias."""
+    """A layer-wise problem, float64: the target weight, its Hessian and ridge, and the means for the bias.
+
+    Attributes:
+        output_mean: that the bias preserves, `(out,)`; None of layers without a bias, whose Hessian is that
+            of inputs that are not centred.
+    """
 
     target: Tensor
     hessian: Tensor
     ridge: float
-    output_mean: Tensor
+    output_mean: Tensor | None
     input_mean: Tensor
 
     def solved(self, pattern: MaskPattern, options: AdaptiveConfig) -> tuple[Tensor, Tensor]:
         """Weight and mask as the solver of the options finds them."""
         return solve(self.target, self.hessian, pattern, options.solver, options.iterations)
 
-    def bias(self, solved: Tensor) -> Tensor:
-        """Return the bias that preserves the mean of the output."""
-        return self.output_mean - solved @ self.input_mean
+    def bias(self, solved: Tensor) -> Tensor | None:
+        """Return the bias that preserves the mean of the output; None of layers without a bias."""
+        return None if self.output_mean is None else self.output_mean - solved @ self.input_mean
 
 
 def linear_problem(
-    name: str, weight: Tensor, bias: Tensor, moments: Moments, options: AdaptiveConfig
+    name: str, weight: Tensor, bias: Tensor | None, moments: Moments, options: AdaptiveConfig
 ) -> LinearProblem:
     """Return the layer-wise problem of a linear layer (sections 4.3.2 and 4.3.3).
+
+    Without a bias nothing takes up the mean of the output, so that the weight has to: the moments are not
+    centred, in eq. 5 as in the Hessian.
 
     Raises:
         UserError: the Hessian cannot be made positive definite.
     """
-    hessian, ridge = damped_hessian(name, moments.hessian, options.damping, moments.mean_square)
-    if not options.resolve_weight:
-        output_mean = weight @ moments.pruned_mean + bias
-        return LinearProblem(weight, hessian, ridge, output_mean, moments.pruned_mean)
-    target = adapted_weight(weight, hessian, moments.centred_cross, ridge)
-    return LinearProblem(target, hessian, ridge, weight @ moments.dense_mean + bias, moments.pruned_mean)
+    has_bias = bias is not None
+    plain = moments.hessian_of(has_bias=has_bias)
+    hessian, ridge = damped_hessian(name, plain, options.damping, moments.mean_square)
+    target, mean = weight, moments.pruned_mean
+    if options.resolve_weight:
+        target = adapted_weight(weight, hessian, moments.cross_of(has_bias=has_bias), ridge)
+        mean = moments.dense_mean
+    output_mean = None if bias is None else weight @ mean + bias
+    return LinearProblem(target, hessian, ridge, output_mean, moments.pruned_mean)
 
 
 # Weight and mask `(out, in)` of a group's stacked layers.
@@ -210,9 +221,9 @@ def narrowed(target: Tensor, hessian: Tensor, size: int, order: Sequence[int]) -
 def _split(group: LinearGroup, problem: LinearProblem, solved: Tensor, mask: Tensor | None) -> Solution:
     """A stacked solution as one for each layer of the group."""
     mask = torch.ones_like(solved, dtype=torch.bool) if mask is None else mask
-    weights, biases, masks, targets = (
-        group.split(tensor) for tensor in (solved, problem.bias(solved), mask, problem.target)
-    )
+    weights, masks, targets = (group.split(tensor) for tensor in (solved, mask, problem.target))
+    bias = problem.bias(solved)
+    biases = () if bias is None else group.split(bias)
     dtype = group.linears[0].weight.dtype
     records = [
         LayerRecord(
@@ -227,9 +238,9 @@ def _split(group: LinearGroup, problem: LinearProblem, solved: Tensor, mask: Ten
 
 
 def resolve_heads(classifier: Classifier, walk: SideBySide, damping: float) -> None:
-    """Re-solve pooler and classifier (eq. 5) for the [CLS] states that the pruned encoder yields."""
+    """Re-solve pooler and classifier (eq. 5) for what the pruned encoder gives them of each text."""
     layout = classifier.layout
-    dense_input, pruned_input = walk.first_tokens()
+    dense_input, pruned_input = walk.head_inputs()
     for dense, own in zip(layout.head(walk.dense), layout.head(classifier.model), strict=True):
         _resolve(own.name, own.linear, dense_input, pruned_input, damping)
         dense_input, pruned_input = dense.output(dense_input), own.output(pruned_input)
@@ -239,6 +250,9 @@ def _resolve(name: str, linear: nn.Linear, dense_input: Tensor, pruned_input: Te
     moments = Moments.zeros(linear.in_features, linear.weight.device)
     moments.add(dense_input, pruned_input)
     options = AdaptiveConfig(damping=damping)
-    problem = linear_problem(name, linear.weight.double(), linear.bias.double(), moments, options)
+    bias = None if linear.bias is None else linear.bias.double()
+    problem = linear_problem(name, linear.weight.double(), bias, moments, options)
     linear.weight.copy_(problem.target)
-    linear.bias.copy_(problem.bias(problem.target))
+    solved = problem.bias(problem.target)
+    if solved is not None:
+        linear.bias.copy_(solved)

@@ -68,12 +68,12 @@ class Level:
     Attributes:
         removed: heads or neurons that are cut out.
         weight: `(out, columns that stay)`, in the model's dtype.
-        bias: `(out,)`.
+        bias: `(out,)`; None where the layer has none.
     """
 
     removed: list[int]
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def check_table(classifier: Classifier, table: LatencyTable, options: AdaptiveCo
     own = {
         "layers": len(blocks),
         "heads": max(layout.head_count(block) for block in blocks),
-        "neurons": max(linear_at(block, layout.linears.neurons_in).out_features for block in blocks),
+        "neurons": max(linear_at(block, layout.linears.neurons_out).in_features for block in blocks),
         "hidden_size": model.config.hidden_size,
         "head_size": head_size(model),
     }
@@ -336,20 +336,20 @@ def _measured(
     """
     widths = times.widths
     moments = walk.moments(group.first)
-    hessian, _ = damped_hessian(
-        group.names[0], moments.hessian, job.config.adaptive.damping, moments.mean_square
-    )
+    hessian = moments.hessian_of(has_bias=group.bias is not None)
+    hessian, _ = damped_hessian(group.names[0], hessian, job.config.adaptive.damping, moments.mean_square)
     order = removal_order(group.weight, hessian, size, widths[-1])
-    whole = judging.last_first_tokens()
+    whole = judging.last_head_inputs()
     places = np.unique(np.linspace(0, len(widths) - 2, MEASURED_WIDTHS).round().astype(int)).tolist()
     levels, errors, dtype = [], [], group.linears[0].weight.dtype
     for place, width in enumerate(widths):
         own = narrowed(group.weight, hessian, size, order[: widths[-1] - width])
-        bias = group.bias + (group.weight - own.whole) @ moments.pruned_mean
-        levels.append(Level(own.removed, own.whole[:, own.stays].to(dtype), bias.to(dtype)))
+        bias = group.moved_bias(own.whole, moments)
+        weight = own.whole[:, own.stays].to(dtype)
+        levels.append(Level(own.removed, weight, None if bias is None else bias.to(dtype)))
         if place in places:
             with replaced(group, own.whole, bias):
-                change = judging.last_first_tokens() - whole
+                change = judging.last_head_inputs() - whole
             errors.append(float(change.square().sum() / whole.square().sum()))
     return Block(group.index, group.names, times, levels, _curve(errors, places, len(widths)))
 
@@ -397,5 +397,5 @@ class _Search:
             level = block.levels[place]
             remove_inputs(stitched.model, LinearGroup.of(stitched, block.index, block.names), level.removed)
             group = LinearGroup.of(stitched, block.index, block.names)
-            group.put(group.split(level.weight), group.split(level.bias))
+            group.put(group.split(level.weight), () if level.bias is None else group.split(level.bias))
         return stitched.model

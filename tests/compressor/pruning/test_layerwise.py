@@ -230,6 +230,6 @@ def test_no_file_of_hidden_states_is_left_or_even_seen(classifier, quotes, tmp_p
     # The states are still there.
     found.moments("attention.self.query")
     found.advance()
-    assert all(torch.isfinite(states).all() for states in found.first_tokens())
+    assert all(torch.isfinite(states).all() for states in found.head_inputs())
     walk(classifier, quotes, Halving())
     assert not any(tmp_path.iterdir())

@@ -158,7 +158,7 @@ def test_first_tokens_are_the_states_that_the_poolers_get(small_classifier, drif
     walk = SideBySide(small_classifier.model, drifted, batches)
     walk.advance()
     walk.advance()
-    for model, found in zip((small_classifier.model, drifted), walk.first_tokens(), strict=True):
+    for model, found in zip((small_classifier.model, drifted), walk.head_inputs(), strict=True):
         with torch.no_grad():
             expected = torch.cat([model.bert(**batch).last_hidden_state[:, 0] for batch in batches])
         assert found.shape == (len(encoded), model.config.hidden_size)
@@ -190,6 +190,6 @@ def test_the_last_cls_states_are_the_models_own_wherever_the_walk_stands(small_c
     with torch.no_grad():
         expected = torch.cat([model.bert(**batch).last_hidden_state[:, 0] for batch in batches])
     walk = SideBySide(model, model, batches)
-    torch.testing.assert_close(walk.last_first_tokens(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(walk.last_head_inputs(), expected, rtol=1e-4, atol=1e-5)
     walk.advance()
-    torch.testing.assert_close(walk.last_first_tokens(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(walk.last_head_inputs(), expected, rtol=1e-4, atol=1e-5)

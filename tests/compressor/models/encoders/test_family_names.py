@@ -21,6 +21,7 @@ SOURCES = [
 FAMILY_NAME = re.compile(
     r"(?<![\w-])bert(?![\w-])|(?<![a-z])Bert[A-Z]|attention\.self|encoder\.layer|intermediate|token_type_ids"
     r"|roberta|camembert|electra|distilbert|mpnet|out_proj|q_lin|ffn"
+    r"|modernbert|deberta|Wqkv|(?<!\w)Wi(?!\w)|query_proj|rel_embeddings|relative_pos"
 )
 
 
