@@ -64,10 +64,12 @@ from compressor.options.training import (
     Precision,
     SubstitutionChoice,
     SubstitutionConfig,
+    SubstitutionKind,
     SubstitutionResourcesConfig,
     TaskName,
     TrainingConfig,
     WarmupShare,
+    parse_mixture,
 )
 from compressor.options.validation import KnowledgeConfig, ValidateConfig
 
@@ -118,6 +120,7 @@ __all__ = [
     "SoupConfig",
     "SubstitutionChoice",
     "SubstitutionConfig",
+    "SubstitutionKind",
     "SubstitutionResourcesConfig",
     "SynonymsConfig",
     "TaskName",
@@ -132,6 +135,7 @@ __all__ = [
     "fields_of",
     "keys_of",
     "package_of",
+    "parse_mixture",
     "shown",
     "with_word_budgets",
 ]
