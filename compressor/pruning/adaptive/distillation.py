@@ -10,9 +10,9 @@ more robust one.
 A distillation may also do harm: where steps are many, the rate is high or texts are few, the model learns the
 texts and not the teacher. So the weights are chosen on held-out texts, among ten evaluations and the start:
 the ones of the lowest loss, of those whose answers diverge no more from the dense model's than at the start.
-A robust distillation may trade some of that, and is judged on perturbed copies of the held-out texts as well.
-The divergence alone tells less. Where the dense model was trained on the texts it is sure of nearly all of
-them, and what a few others say decides. No label is needed for any of this.
+The divergence alone tells less: where the dense model was trained on the texts it is sure of nearly all of
+them, and what a few others say decides. A robust distillation may diverge some more, and is judged by the
+answers to the held-out texts and to perturbed copies of them. No label is needed for any of this.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Distillation:
             these texts, from the dense model's to the texts as they are; None where there are no copies.
         kept_step: training steps after which these were reached; 0 where no evaluation was better than the
             start, which is what was kept.
-        loss: on held-out texts after the last step, what a training step minimizes.
+        loss: on held-out texts after the last step, what the weights are chosen by.
     """
 
     held_out_examples: int
@@ -232,15 +232,18 @@ class _HeldOut:
 
     @torch.no_grad()
     def measure(self) -> _Measured:
-        """Return the loss of a training step, and the divergences of the answers, all of all texts."""
-        model = self._classifier.model
+        """Return the loss that is to be low, and the divergences of the answers, all of all texts.
+
+        The loss is that of a training step; of a robust distillation without the part of the hidden states,
+        which are not meant to stay where they were.
+        """
+        model, perturbed = self._classifier.model, self._perturbed
         with onednn_linears(model):
-            logits, distance = self._answers(self._texts, with_states=True)
-            changed = None if self._perturbed is None else self._answers(self._perturbed.held_out)[0]
-        loss = self._loss(logits) + self._schedule.hidden_weight * distance
-        divergence = float(answer_divergence(self._logits, logits))
+            logits, distance = self._answers(self._texts, with_states=perturbed is None)
+            changed = None if perturbed is None else self._answers(perturbed.held_out)[0]
+        loss, divergence = self._loss(logits), float(answer_divergence(self._logits, logits))
         if changed is None:
-            return _Measured(loss, divergence)
+            return _Measured(loss + self._schedule.hidden_weight * distance, divergence)
         return _Measured(
             loss + self._loss(changed), divergence, float(answer_divergence(self._logits, changed))
         )
