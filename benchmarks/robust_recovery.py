@@ -252,7 +252,7 @@ def main(
     max_length: Annotated[int, typer.Option(help="Longest input in tokens.")] = 64,
     steps: Annotated[int, typer.Option(help="Training steps of a recovery.")] = 300,
     examples: Annotated[int, typer.Option(help="Texts of a recovery.")] = 8192,
-    rate: Annotated[float, typer.Option(help="Peak learning rate of a recovery.")] = 5e-4,
+    rate: Annotated[float, typer.Option(help="Peak learning rate of a recovery.")] = 1e-4,
     choice: Annotated[SubstitutionChoice, typer.Option(help="How perturbed words are chosen.")] = "drawn",
     attacked: Annotated[int, typer.Option(help="Test texts that each attack is given.")] = 200,
     models: Annotated[

@@ -57,8 +57,8 @@ class AdaptiveConfig(SubstitutionConfig):
     robust: Annotated[bool, Common()] = Field(
         False,
         description="Also distill the dense model's output on each text into the pruned model's output on "
-        "perturbed versions of it, so that the pruned model is harder to fool than the dense one. Without "
-        "other values, --distillation-steps is then 500 and --distillation-examples 8,192.",
+        "perturbed versions of it, to make the pruned model harder to fool. Without other values, "
+        "--distillation-steps is then 500 and --distillation-examples 8,192.",
     )
     solver: Literal["fast", "exact", "greedy"] = Field(
         "fast",
