@@ -93,6 +93,9 @@ class Plan:
         """As `distilled`, and with words replaced as in the soup's runs, chosen by the gradient."""
         return self.distilled.model_copy(
             update={
+                "robust": True,
+                "substitution_mixture": "words",
+                "substitution_choice": "gradient",
                 "distillation_substituted_share": self.substituted_share,
                 "substitution_vectors": self.soup.substitution_vectors,
             }

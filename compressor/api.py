@@ -234,8 +234,8 @@ def prune_model(
 ) -> PrunedModel:
     """Prune a copy of a model in memory; `model` stays as it is, and no file is written.
 
-    The copy is on the model's device. Word vectors that `distillation_substituted_share` needs are the only
-    thing that may be read from, or computed into, the cache.
+    The copy is on the model's device. Word vectors that `robust` needs are the only thing that may be read
+    from, or computed into, the cache.
 
     Args:
         model: a fine-tuned classifier.

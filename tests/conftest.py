@@ -14,7 +14,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Threads that wait for each other sleep; spinning takes minutes where other processes run too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -41,7 +41,8 @@ from compressor.pruning.interface import prune_directory
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
 from compressor.training.finetune_stage import finetune_directory
-from compressor.training.word_substitution import WORD
+from compressor.training.mixture import Replacements
+from compressor.training.substitution import WORD
 from exporters.stage import export_directory
 
 # `serve.py` finds the module beside it, as in its image.
@@ -249,12 +250,12 @@ def test_quotes(critic_quotes: Path) -> TextData:
 
 
 @pytest.fixture(scope="session")
-def any_others(quotes: TextData) -> Callable[[str], Sequence[str]]:
+def any_others(quotes: TextData) -> Replacements:
     """In place of close words: for each longer word of critics five others, whatever they mean."""
     words = {word.lower() for text in quotes.texts for word in WORD.findall(text)}
     others = sorted(word for word in words if len(word) > 4)
     close = {word: others[place : place + 5] for place, word in enumerate(others[:-5])}
-    return lambda word: close.get(word, ())
+    return lambda word, generator: close.get(word.lower(), ())
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ KNOWN = {
     "pattern": st.sampled_from(["unstructured", "2:4", "structured"]),
     "gates": st.lists(st.sampled_from(["accuracy >= 0.5", "sparsity <= 1e-1"]), max_size=2),
     "scope": st.none(),
+    "substitution_mixture": st.sampled_from(["words", "words:2,letters"]),
     "train": st.sampled_from([DATA, None]),
     "calibration": st.just(DATA),
     "test": st.just(DATA),

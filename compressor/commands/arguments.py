@@ -66,6 +66,5 @@ Resume = Annotated[
         "to resume: the same command resumes by itself.",
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object to stdout; everything else goes to stderr.")
-]
+JSON_HELP = "Print one JSON object to stdout; everything else goes to stderr."
+Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressor.commands.arguments import Force, Json, Processes, RunOutput, Set
-from compressor.commands.flags import section_flags
+from compressor.commands.arguments import JSON_HELP, Force, Json, Processes, RunOutput, Set
+from compressor.commands.flags import ADVANCED, section_flags
 from compressor.commands.printing import print_report, print_result, print_search, results_only
 from compressor.errors import UserError
 from compressor.options import AttackConfig, PruneConfig, RunConfig
@@ -81,7 +81,9 @@ def quickstart(
         ),
     ] = False,
     force: Force = False,
-    as_json: Json = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=f"{ADVANCED}Output", help=JSON_HELP)
+    ] = False,
 ) -> None:
     """Run all stages on packaged data: fine-tune MiniLM on critic quotes, search, attack, validate.
 

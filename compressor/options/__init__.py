@@ -67,10 +67,12 @@ from compressor.options.training import (
     Precision,
     SubstitutionChoice,
     SubstitutionConfig,
+    SubstitutionKind,
     SubstitutionResourcesConfig,
     TaskName,
     TrainingConfig,
     WarmupShare,
+    parse_mixture,
 )
 from compressor.options.validation import KnowledgeConfig, ValidateConfig
 
@@ -125,6 +127,7 @@ __all__ = [
     "SoupConfig",
     "SubstitutionChoice",
     "SubstitutionConfig",
+    "SubstitutionKind",
     "SubstitutionResourcesConfig",
     "SynonymsConfig",
     "TaskName",
@@ -139,6 +142,7 @@ __all__ = [
     "fields_of",
     "keys_of",
     "package_of",
+    "parse_mixture",
     "shown",
     "with_word_budgets",
 ]

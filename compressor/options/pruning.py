@@ -8,7 +8,12 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compressor.options.registry import PluginOptions, Registry
 from compressor.options.section import Common, Section, said, shown
-from compressor.options.training import SubstitutionResourcesConfig, TrainingConfig
+from compressor.options.training import (
+    MIXTURE_DESCRIPTION,
+    MixtureText,
+    SubstitutionConfig,
+    TrainingConfig,
+)
 
 ALGORITHM_REGISTRY = Registry(
     "algorithm", "compress.algorithms", ("adaptive", "randomized", "magnitude", "wanda", "sparsegpt")
@@ -36,9 +41,27 @@ MetricName = Literal[ClassMetricName, CorrelationName, RankingName]
 CandidateScore = Literal["loss", ClassMetricName, CorrelationName]
 
 
-class AdaptiveConfig(SubstitutionResourcesConfig):
+# What a robust distillation is where nothing else is said.
+ROBUST_DEFAULTS = {"distillation_steps": 500, "distillation_examples": 8192}
+# Options of a robust distillation alone.
+ROBUST_OPTIONS = (
+    "distillation_substituted_share",
+    "clean_divergence_tolerance",
+    "substitution_mixture",
+    "substitution_choice",
+    "substitution_draws",
+)
+
+
+class AdaptiveConfig(SubstitutionConfig):
     """Adaptive knowledge-retention pruning (algorithm 1)."""
 
+    robust: Annotated[bool, Common()] = Field(
+        False,
+        description="Also distill the dense model's output on each text into the pruned model's output on "
+        "perturbed versions of it, to make the pruned model harder to fool. Without other values, "
+        "--distillation-steps is then 500 and --distillation-examples 8,192.",
+    )
     solver: Literal["fast", "exact", "greedy"] = Field(
         "fast",
         description="fast: ADMM mask search, weight swaps and exact least squares. exact: the paper's "
@@ -86,6 +109,7 @@ class AdaptiveConfig(SubstitutionResourcesConfig):
     )
     distillation_steps: int = Field(
         0,
+        validate_default=True,
         ge=0,
         le=1_000_000,
         description="Training steps at the end that distill the dense model's logits and hidden states "
@@ -94,6 +118,7 @@ class AdaptiveConfig(SubstitutionResourcesConfig):
     )
     distillation_examples: int = Field(
         0,
+        validate_default=True,
         ge=0,
         description="Number of calibration texts for the distillation, drawn with the seed; 0 uses as many "
         "as --calibration-examples.",
@@ -106,12 +131,21 @@ class AdaptiveConfig(SubstitutionResourcesConfig):
         "a fifth of the steps, and the one that ends with the lowest loss on held-out texts is used.",
     )
     distillation_substituted_share: float = Field(
-        0.0,
-        ge=0,
+        0.3,
+        gt=0,
         le=1,
-        description="Fraction of words that each distillation step also substitutes. The substitutes are "
-        "the neighbours that move the pruned model's output most; the target stays the dense model's "
-        "output on the original text. For robust dense models; more than doubles the time of a step.",
+        description="With --robust: fraction of the words that are substituted in a perturbed text.",
+    )
+    clean_divergence_tolerance: float = Field(
+        0.02,
+        ge=0,
+        le=100,
+        description="With --robust: by how much (nats) the kept weights may diverge more from the dense "
+        "model's answers to unperturbed held-out texts than those at the start of the distillation.",
+    )
+    substitution_mixture: MixtureText = Field(
+        "words:3,synonyms:2,letters:3,homoglyphs:0.5,casing:0.25,dropped:0.5",
+        description="With --robust: " + MIXTURE_DESCRIPTION[0].lower() + MIXTURE_DESCRIPTION[1:],
     )
     resolve_heads: bool = Field(
         True, description="Re-solve pooler and classifier for the inputs that the pruned encoder produces."
@@ -148,6 +182,21 @@ class AdaptiveConfig(SubstitutionResourcesConfig):
     def has_latency_goal(self) -> bool:
         """Whether widths are chosen for a latency, in place of a sparsity."""
         return self.speedup is not None or self.latency_budget_ms is not None
+
+    @field_validator("distillation_steps", "distillation_examples")
+    @classmethod
+    def _robust_by_default(cls, given: int, info: ValidationInfo) -> int:
+        if given == 0 and info.data.get("robust") and info.field_name is not None:
+            return ROBUST_DEFAULTS[info.field_name]
+        return given
+
+    @model_validator(mode="after")
+    def _perturbed_only_if_robust(self) -> Self:
+        if not self.robust:
+            for name in ROBUST_OPTIONS:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise said(f"{name}: has no effect without a robust distillation; add robust")
+        return self
 
     @model_validator(mode="after")
     def _one_latency_goal(self) -> Self:

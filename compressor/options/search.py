@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from compressor.options.export import RuntimeName
-from compressor.options.section import Common, Section
+from compressor.options.section import Common, Section, said
 
 # Those of an export that a CPU runs.
 TablePrecision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-static"]
@@ -138,10 +138,14 @@ class SearchConfig(Section):
         description="Peak learning rates of the recovery to choose from, by a short run of each if there are "
         "several.",
     )
-    recovery_substituted_share: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Fraction of words that each step of the recovery also substitutes, for models that are "
-        "robust and gates on attacks; more than doubles its time.",
+    recovery_robust: bool | None = Field(
+        None,
+        description="Also distill the dense model's answers to perturbed texts, as compress prune --robust. "
+        "By default if a gate is on what an attack finds, unless it only warns.",
     )
+
+    @model_validator(mode="after")
+    def _something_to_make_robust(self) -> Self:
+        if self.recovery_robust and not self.recovery_steps:
+            raise said("recovery_robust: there is no recovery; give recovery_steps, such as 500")
+        return self

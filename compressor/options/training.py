@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from compressor.options.normalization import NormalizationConfig
 from compressor.options.section import Common, Section
@@ -30,6 +31,49 @@ WarmupShare = Annotated[
 ]
 
 SubstitutionChoice = Literal["drawn", "gradient"]
+
+SubstitutionKind = Literal["words", "synonyms", "letters", "homoglyphs", "casing", "dropped"]
+
+
+def parse_mixture(text: str) -> dict[SubstitutionKind, float]:
+    """Return the weight of each kind of `words:2,letters`, in the order of `SubstitutionKind`.
+
+    A weight that is not given is 1.
+
+    Raises:
+        ValueError: a kind is unknown or occurs twice, or a weight is no number above 0.
+    """
+    kinds = get_args(SubstitutionKind)
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        kind, _, weight = part.strip().partition(":")
+        try:
+            number = float(weight or 1)
+        except ValueError:
+            number = math.nan
+        if kind not in kinds or not 0 < number < math.inf:
+            raise ValueError(
+                f"{part.strip()!r} is no kind with a weight above 0; write one as in letters:2, of "
+                f"{', '.join(kinds)}"
+            )
+        if kind in found:
+            raise ValueError(f"{kind} occurs twice; give it once, with its weight")
+        found[kind] = number
+    return {kind: found[kind] for kind in kinds if kind in found}
+
+
+def _checked_mixture(text: str) -> str:
+    parse_mixture(text)
+    return text
+
+
+MixtureText = Annotated[str, AfterValidator(_checked_mixture)]
+# What substitutes words, for the description of each section's option.
+MIXTURE_DESCRIPTION = (
+    "Kinds of substitutions, one drawn for each word by its weight, as in words:2,letters. words: neighbours "
+    "in word vectors. synonyms: of a thesaurus or WordNet. letters: misspellings. homoglyphs: letters that "
+    "look alike. casing: other capitals. dropped: the word is left out. Stop words stay."
+)
 
 
 class PerturbationConfig(Section):
@@ -90,11 +134,17 @@ class SubstitutionResourcesConfig(Section):
         "file with arrays words and vectors, or text with a word and its vector on each line. By default "
         "computed with MiniLM.",
     )
+    substitution_wordnet: str | None = Field(
+        None,
+        description="Directory of WordNet's database files whose synonyms substitute words of training "
+        "texts. By default a thesaurus from its package, among neighbours in --substitution-vectors.",
+    )
 
 
 class SubstitutionConfig(SubstitutionResourcesConfig):
     """Word substitution in training texts."""
 
+    substitution_mixture: MixtureText = Field("words", description=MIXTURE_DESCRIPTION)
     substitution_choice: SubstitutionChoice = Field(
         "drawn",
         description="How substitutions are chosen. drawn: at random. gradient: those that raise the loss "
@@ -131,8 +181,8 @@ class FinetuneConfig(TrainingConfig, SubstitutionConfig, NormalizationConfig):
         0.0,
         ge=0,
         le=1,
-        description="Fraction of a text's words that are substituted by nearest neighbours, drawn anew at "
-        "each step; 0 trains on the original texts.",
+        description="Fraction of a text's words that are substituted, drawn anew at each step; 0 trains on "
+        "the original texts.",
     )
 
 

@@ -61,8 +61,8 @@ def prune_in_memory(
     """
     algorithm = algorithm_named(config.algorithm)
     algorithm.check(config)
-    vectors = algorithm.word_vectors(config, progress)
-    job = PruningJob(config, max_length, seed, vectors=vectors)
+    words = algorithm.substitution_words(config, progress)
+    job = PruningJob(config, max_length, seed, words=words)
     start = time.monotonic()
     result = prune_classifier(classifier, data, job, progress)
     return PrunedModel(

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.errors import UserError
-from compressor.lexicon.word_vectors import WordVectors
 from compressor.models.classifier import (
     Classifier,
     check_pairs,
@@ -60,6 +59,7 @@ from compressor.system.files import (
 from compressor.system.jobs import Job, describe_machine
 from compressor.system.ranks import join_ranks, ranks_of_environment
 from compressor.training.loop import apply_masks
+from compressor.training.mixture import SubstitutionWords
 
 PRUNING_RECORD = "pruning.json"
 Made = TypeVar("Made")
@@ -92,7 +92,7 @@ class PruningJob:
         max_length: longest input in tokens.
         seed: of everything that is drawn.
         checkpoint: where finished layers are kept.
-        vectors: whose neighbours replace words in a distillation; None where they stay.
+        words: that stand for others in a distillation; None where words stay.
         shared: what other prunings of the same model with the same texts can use as well.
     """
 
@@ -100,7 +100,7 @@ class PruningJob:
     max_length: int
     seed: int
     checkpoint: NoCheckpoint = field(default_factory=NoCheckpoint)
-    vectors: WordVectors | None = None
+    words: SubstitutionWords | None = None
     shared: SharedWork = field(default_factory=SharedWork)
 
     @property
@@ -183,11 +183,11 @@ class Algorithm(ABC):
         """
         return weights
 
-    def word_vectors(self, config: PruneConfig, progress: Progress) -> WordVectors | None:
-        """Load the vectors whose neighbours replace words; None where words stay.
+    def substitution_words(self, config: PruneConfig, progress: Progress) -> SubstitutionWords | None:
+        """Load the words that stand for others in a training; None where words stay.
 
         Raises:
-            UserError: they are missing or broken.
+            UserError: their files are missing or broken.
         """
         return None
 
@@ -361,13 +361,13 @@ def prune_directory(
     classifier = load_classifier(model, prepare(run), lengths={"max_length": columns.max_length})
     _check_shapes(classifier, pattern)
     data = _calibration_texts(calibration, classifier, algorithm, context)
-    vectors = algorithm.word_vectors(config, context.progress)
+    words = algorithm.substitution_words(config, context.progress)
     facts = {
         "options": config.model_dump(),
         "seed": run.seed,
         "model": {"source": model, "sha256": weights_fingerprint(model)},
         "data": data.record(columns),
-        "substitution_vectors": vectors and vectors.description,
+        **(words or SubstitutionWords()).record(),
         "environment": describe_environment(run),
     }
     weights = weights_bytes(classifier)
@@ -383,7 +383,7 @@ def prune_directory(
     checkpoint = open_shared_checkpoint(ranks, asked, context)
     start = time.monotonic()
     job = PruningJob(
-        config, columns.max_length, run.seed, checkpoint, vectors, SharedWork() if shared is None else shared
+        config, columns.max_length, run.seed, checkpoint, words, SharedWork() if shared is None else shared
     )
     result = prune_classifier(classifier, data, job, context.progress)
     if not ranks.is_first:

@@ -37,7 +37,8 @@ class PruneRecord(StageRecord):
         options: the section `prune` of a recipe.
         model: source and SHA-256 of the dense classifier.
         data: source, fingerprint and columns of the calibration texts.
-        substitution_vectors: whose neighbours replaced words; None where none were replaced.
+        substitution_vectors: whose neighbours replaced words; None where none did.
+        substitution_synonyms: that replaced words; None where none did.
         environment: machine and versions.
         began_on: machines on which earlier parts were made, if there were others.
         path: the directory of the pruned classifier.
@@ -55,6 +56,7 @@ class PruneRecord(StageRecord):
     model: dict[str, Any]
     data: dict[str, Any]
     substitution_vectors: str | None
+    substitution_synonyms: str | None = None
     environment: dict[str, Any]
     began_on: list[dict[str, Any]] | None = None
     path: Path

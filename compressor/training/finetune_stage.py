@@ -11,7 +11,6 @@ import torch
 
 from compressor.data.labels import NUMBER_NAMES
 from compressor.data.texts import TextData, load_text_data, log_notes
-from compressor.lexicon.word_vectors import WordVectors
 from compressor.models.batching import encode
 from compressor.models.classifier import (
     Classifier,
@@ -31,17 +30,12 @@ from compressor.system.files import atomic_directory, claims_output, write_json
 from compressor.system.jobs import Job, describe_machine
 from compressor.training.checkpoint import DISK_SHARE, TrainingCheckpoint
 from compressor.training.freelb import perturbation_of
-from compressor.training.gradient_substitution import GradientSubstitution
 from compressor.training.loop import TrainingSet, train
+from compressor.training.mixture import SubstitutionWords, load_substitution_words, mixture_of
 from compressor.training.records import FinetuneRecord
 from compressor.training.schedule import Schedule
 from compressor.training.substitution import Substitution
-from compressor.training.word_substitution import (
-    DrawnSubstitution,
-    check_substitution,
-    close_words,
-    substitution_vectors,
-)
+from compressor.training.word_substitution import check_substitution, substitution_kind
 
 TRAINING_RECORD = "training.json"
 
@@ -51,14 +45,14 @@ def finetune_classifier(
     data: TextData,
     config: FinetuneConfig,
     context: Context,
-    vectors: WordVectors | None,
+    words: SubstitutionWords | None,
     checkpoint: NoCheckpoint,
 ) -> int:
     """Fine-tune all weights in place on labelled data; return the number of training steps.
 
     Args:
         context: whose length, seed and progress are used.
-        vectors: whose neighbours replace words; None where the options have none replaced.
+        words: that stand for others; None where the options have none replaced.
         checkpoint: where the training's state is kept, and where it goes on from.
 
     Raises:
@@ -66,12 +60,9 @@ def finetune_classifier(
     """
     tokenizer, max_length, seed = classifier.tokenizer, context.columns.max_length, context.run.seed
     substitution: Substitution | None = None
-    if vectors is not None:
-        words = (tokenizer, data, max_length, close_words(vectors), config.substituted_share, seed)
-        if config.substitution_choice == "gradient":
-            substitution = GradientSubstitution(*words)
-        else:
-            substitution = DrawnSubstitution(*words, config.substitution_draws)
+    if words is not None:
+        mixture, share = mixture_of(config, words).replacements, config.substituted_share
+        substitution = substitution_kind(config)(tokenizer, data, max_length, mixture, share, seed)
     training = TrainingSet(
         encode(tokenizer, data, max_length), torch.tensor(data.targets), substitution=substitution
     )
@@ -153,14 +144,14 @@ def finetune_directory(
     )
     if config.normalize_text:
         classifier = normalized_classifier(classifier)
-    vectors = substitution_vectors(config, progress) if config.substituted_share else None
+    words = load_substitution_words(config, progress) if config.substituted_share else None
     facts = {
         "options": config.model_dump(),
         "seed": run.seed,
         "labels": classifier.label_names,
         "model": {"source": model, "sha256": weights_fingerprint(model)},
         "data": data.record(columns),
-        "substitution_vectors": vectors and vectors.description,
+        **(words or SubstitutionWords()).record(),
         "environment": describe_environment(run),
     }
     content = {"content": model_content(model)}
@@ -176,7 +167,7 @@ def finetune_directory(
     # Opened ahead of the training: what cannot be written in the end is told before hours are spent.
     with atomic_directory(context.output, force=context.force, needed_bytes=needed) as working:
         start = time.monotonic()
-        steps = finetune_classifier(classifier, data, config, context, vectors, checkpoint)
+        steps = finetune_classifier(classifier, data, config, context, words, checkpoint)
         record = {
             "steps": steps,
             "seconds": round(time.monotonic() - start, 2),

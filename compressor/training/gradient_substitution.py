@@ -1,4 +1,4 @@
-"""Training on texts some of whose words are replaced by those close ones that raise the loss most.
+"""Training on texts some of whose words are replaced by those others that raise the loss most.
 
 What a replacement does to the loss is told to first order by the gradient on the word embeddings, as HotFlip
 does (Ebrahimi et al., ACL 2018); training on what replacements of close words make of a text is that of Yoo
@@ -19,16 +19,18 @@ from torch import Tensor, nn
 
 from compressor.models.batching import Encoded, encode_texts, inputs_of, pad
 from compressor.training.losses import example_losses, without_dropout
-from compressor.training.substitution import Substitution
-from compressor.training.word_substitution import WORD, written_as
+from compressor.training.substitution import WORD, Substitution, with_words
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import PreTrainedModel
 
+# Words whose pieces are kept, some 50 MB.
+MOST_WORDS = 2**17
+
 
 class Replacement(NamedTuple):
-    """A word of a text, the close one that raises the loss most, and by how much to first order.
+    """A word of a text, what raises the loss most in its place, and by how much to first order.
 
     Attributes:
         side: 0 in a text, 1 in the second one of a pair.
@@ -47,13 +49,13 @@ class _Word(NamedTuple):
 
     side: int
     match: re.Match[str]
-    close: Sequence[str]
+    others: Sequence[str]
     pieces: list[int]
 
 
 @dataclass(frozen=True)
 class GradientSubstitution(Substitution):
-    """Words are replaced where and by the close ones that raise the model's loss most.
+    """Words are replaced where and by what raises the model's loss most, of a kind drawn for each word.
 
     How many words of a text are replaced is drawn, evenly up to twice the share.
     """
@@ -68,14 +70,13 @@ class GradientSubstitution(Substitution):
         embedded, gradient = embedding_gradient(
             model, pad(encoded, int(self.tokenizer.pad_token_id), labels.device), labels
         )
-        found = self.replacements(encodings, sides, embedded, gradient, model.get_input_embeddings())
-        rows = [
-            self._chosen(own, np.random.default_rng((self.seed, step, place)))
-            for own, place in zip(found, places, strict=True)
-        ]
+        generators = [np.random.default_rng((self.seed, step, place)) for place in places]
+        words = self._words(encodings, sides, generators)
+        found = self.best(words, embedded, gradient, model.get_input_embeddings())
+        rows = [self._chosen(own, generator) for own, generator in zip(found, generators, strict=True)]
         replaced = [
             [
-                with_replacements(text, [own for own in row if own.side == side])
+                with_words(text, [(own.start, own.end, own.other) for own in row if own.side == side])
                 for text, row in zip(texts, rows, strict=True)
             ]
             for side, texts in enumerate(sides)
@@ -87,43 +88,50 @@ class GradientSubstitution(Substitution):
     def _sides(self) -> list[Sequence[str]]:
         return [self.data.texts] if self.data.pairs is None else [self.data.texts, self.data.pairs]
 
-    def replacements(
+    def _words(
         self,
         encodings: Sequence[Encoding],
         sides: Sequence[Sequence[str]],
-        embedded: Tensor,
-        gradient: Tensor,
-        embed: nn.Embedding,
-    ) -> list[list[Replacement]]:
-        """Of each text all words that have close ones and that the model reads, with the best of these.
-
-        Each piece of a word is taken to become the mean of the pieces of the close one.
+        generators: Sequence[np.random.Generator],
+    ) -> list[list[_Word]]:
+        """Of each text the words that something may replace and that the model reads.
 
         Args:
             encodings: of the tokenizer, a text (or pair) each.
             sides: the texts and, of pairs, the second ones.
+            generators: of each text.
+        """
+        return [
+            [
+                _Word(side, match, others, pieces)
+                for side, texts in enumerate(sides)
+                for match in WORD.finditer(texts[row])
+                if (others := self.replacements(match[0], generator))
+                if (pieces := _pieces(encoding, side, match))
+            ]
+            for row, (encoding, generator) in enumerate(zip(encodings, generators, strict=True))
+        ]
+
+    def best(
+        self, words: Sequence[Sequence[_Word]], embedded: Tensor, gradient: Tensor, embed: nn.Embedding
+    ) -> list[list[Replacement]]:
+        """Of each text all its words, with what raises the loss most in place of each.
+
+        Each piece of a word is taken to become the mean of the pieces of the other one; zero where a word
+        is dropped.
+
+        Args:
             embedded, gradient: of `embedding_gradient`, `(batch, sequence, hidden)`.
             embed: the model's word embeddings.
         """
-        found = [
-            [
-                _Word(side, match, close, pieces)
-                for side, texts in enumerate(sides)
-                for match in WORD.finditer(texts[row])
-                if (close := self.close_to(match[0].lower()))
-                if (pieces := _pieces(encoding, side, match))
-            ]
-            for row, encoding in enumerate(encodings)
-        ]
         places: dict[str, int] = {}
         others = [
-            [places.setdefault(other, len(places)) for word in words for other in word.close]
-            for words in found
+            [places.setdefault(other, len(places)) for word in row for other in word.others] for row in words
         ]
         vectors = self._mean_embeddings(list(places), embed)
         return [
-            _best_replacements(words, vectors[others[row]], embedded[row], gradient[row]) if words else []
-            for row, words in enumerate(found)
+            _best_replacements(own, vectors[others[row]], embedded[row], gradient[row]) if own else []
+            for row, own in enumerate(words)
         ]
 
     def _mean_embeddings(self, words: Sequence[str], embed: nn.Embedding) -> Tensor:
@@ -131,13 +139,17 @@ class GradientSubstitution(Substitution):
         weight = embed.weight.detach()
         if not words:
             return weight[:0]
-        # Cut into pieces once: to do so at each step took a tenth of it.
+        # Cut into pieces once: to do so at each step took a tenth of it. Misspellings are without end.
+        if len(self._word_pieces) > MOST_WORDS:
+            self._word_pieces.clear()
         if unknown := [word for word in words if word not in self._word_pieces]:
             # Within a text a space comes before a word; where it is part of a piece, that is another one.
             found = self.tokenizer([f" {word}" for word in unknown], add_special_tokens=False)["input_ids"]
             self._word_pieces.update(zip(unknown, found, strict=True))
         pieces = [self._word_pieces[word] for word in words]
-        flat = torch.tensor([piece for own in pieces for piece in own], device=weight.device)
+        flat = torch.tensor(
+            [piece for own in pieces for piece in own], dtype=torch.int64, device=weight.device
+        )
         starts = torch.tensor([0, *(len(own) for own in pieces[:-1])], device=weight.device).cumsum(0)
         return nn.functional.embedding_bag(flat, weight, starts, mode="mean")
 
@@ -170,10 +182,10 @@ def embedding_gradient(
 def _best_replacements(
     words: Sequence[_Word], others: Tensor, embedded: Tensor, gradient: Tensor
 ) -> list[Replacement]:
-    """Of each word of a text the close one that raises the loss most.
+    """Of each word of a text what raises the loss most in its place.
 
     Args:
-        others: `(close words of all words, hidden)`, their mean embeddings.
+        others: `(replacements of all words, hidden)`, their mean embeddings.
         embedded, gradient: of the text, `(sequence, hidden)`.
     """
     device = gradient.device
@@ -186,11 +198,11 @@ def _best_replacements(
     owners = of_each([len(word.pieces) for word in words])
     slopes = gradient.new_zeros(len(words), gradient.shape[1]).index_add_(0, owners, gradient[pieces])
     stays = gradient.new_zeros(len(words)).index_add_(0, owners, (gradient * embedded).sum(dim=1)[pieces])
-    counts = [len(word.close) for word in words]
+    counts = [len(word.others) for word in words]
     gains = (others * slopes[of_each(counts)]).sum(dim=1).split(counts)
     best = nn.utils.rnn.pad_sequence(gains, batch_first=True, padding_value=-torch.inf).max(dim=1)
     return [
-        Replacement(word.side, *word.match.span(), word.close[place], gain)
+        Replacement(word.side, *word.match.span(), word.others[place], gain)
         for word, place, gain in zip(
             words, best.indices.tolist(), (best.values - stays).tolist(), strict=True
         )
@@ -213,12 +225,3 @@ def _pieces(encoding: Encoding, side: int, match: re.Match[str]) -> list[int]:
     """Places of the tokens that a word was cut into; none where it was left out as the text is too long."""
     tokens = [encoding.char_to_token(place, side) for place in range(*match.span())]
     return sorted({token for token in tokens if token is not None})
-
-
-def with_replacements(text: str, replacements: Sequence[Replacement]) -> str:
-    """The text with these words of it replaced, written as they were."""
-    parts, done = [], 0
-    for own in replacements:
-        parts += [text[done : own.start], written_as(text[own.start : own.end], own.other)]
-        done = own.end
-    return "".join([*parts, text[done:]])

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 GRADIENT_NORM = 1.0
 SGD_MOMENTUM = 0.9
+# Of how many texts in a batch one is also seen perturbed: all of them would double the time of a step.
+PERTURBED_EVERY = 2
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class TrainingSet:
         teacher_states: its hidden states for each of `encoded`, given together with its logits; None where
             they are asked as they are needed, or not at all.
         substitution: gives what a step sees in place of `encoded`; None where it sees that.
-        adversarial: gives a further text for each, to which the answer is to stay that to the one in
-            `encoded` (see `_backward`); None where there is none.
+        adversarial: gives a further text for some of each step's, to which the answer is to stay that to the
+            one in `encoded` (see `_backward`); None where there is none.
     """
 
     encoded: Sequence[Encoded]
@@ -180,7 +182,8 @@ def _backward(
 
     Adversarial texts are made against the teacher's answers to the texts as they are, and learn these as
     well: a robust teacher's answers make robust labels (Zi et al., "Revisiting Adversarial Robustness
-    Distillation", ICCV 2021). They are as much of the loss as the texts themselves, hidden states apart.
+    Distillation", ICCV 2021). Their mean loss counts as much as that of the texts themselves, hidden states
+    apart.
     """
     model, device = classifier.model, classifier.device
     padded = partial(pad, pad_token_id=int(classifier.tokenizer.pad_token_id), device=device)
@@ -204,26 +207,36 @@ def _backward(
         if lacks_states:
             teacher_states = answer.hidden_states[1:]
 
-    def loss(states: Sequence[Tensor] | None, **inputs: Tensor) -> Tensor:
+    def loss(**inputs: Tensor) -> Tensor:
         with in_precision():
-            output = model(**inputs, output_hidden_states=states is not None)
+            output = model(**inputs, output_hidden_states=teacher_states is not None)
         value = distillation_loss(output.logits.float(), labels, teacher_logits, schedule)
-        if states is not None:
-            distance = hidden_distance(output.hidden_states[1:], states, inputs["attention_mask"])
+        if teacher_states is not None:
+            distance = hidden_distance(output.hidden_states[1:], teacher_states, inputs["attention_mask"])
             value = value + schedule.hidden_weight * distance
         return value / schedule.accumulation_steps
 
     inputs = inputs_of(model, inputs)
     perturbation = perturbation_at(step, schedule)
-    on_texts = partial(loss, teacher_states)
     if perturbation is None:
-        on_texts(**inputs).backward()
+        loss(**inputs).backward()
     else:
-        adversarial_backward(model.get_input_embeddings(), inputs, on_texts, perturbation)
+        adversarial_backward(model.get_input_embeddings(), inputs, loss, perturbation)
     if data.adversarial is not None:
-        answers = labels if teacher_logits is None else answers_of(teacher_logits, labels)
-        adversarial = padded(data.adversarial.seen(batch, step, model, answers))
-        loss(None, **inputs_of(model, adversarial)).backward()
+        rows = perturbed_rows(len(batch), step)
+        expected = None if teacher_logits is None else teacher_logits[rows]
+        answers = labels[rows] if expected is None else answers_of(expected, labels[rows])
+        perturbed = data.adversarial.seen([batch[row] for row in rows], step, model, answers)
+        with in_precision():
+            logits = model(**inputs_of(model, padded(perturbed))).logits.float()
+        value = distillation_loss(logits, labels[rows], expected, schedule)
+        (value / schedule.accumulation_steps).backward()
+
+
+def perturbed_rows(count: int, step: int) -> list[int]:
+    """The texts of a batch of `count` that a step also sees perturbed: other ones at the next step."""
+    every = min(PERTURBED_EVERY, count)
+    return list(range(step % every, count, every))
 
 
 def _endless_batches(

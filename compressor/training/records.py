@@ -21,7 +21,8 @@ class FinetuneRecord(StageRecord):
         labels: class names, by index.
         model: source and SHA-256 of the checkpoint.
         data: source, fingerprint and columns of the texts.
-        substitution_vectors: whose neighbours replaced words; None where none were replaced.
+        substitution_vectors: whose neighbours replaced words; None where none did.
+        substitution_synonyms: that replaced words; None where none did.
         environment: machine and versions.
         began_on: machines on which earlier parts were made, if there were others.
         path: the directory of the classifier.
@@ -36,6 +37,7 @@ class FinetuneRecord(StageRecord):
     model: dict[str, Any]
     data: dict[str, Any]
     substitution_vectors: str | None
+    substitution_synonyms: str | None = None
     environment: dict[str, Any]
     began_on: list[dict[str, Any]] | None = None
     path: Path

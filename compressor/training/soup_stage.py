@@ -23,7 +23,6 @@ from compressor.attacks.victims import Victim
 from compressor.data.texts import TextData, load_text_data, log_notes
 from compressor.errors import UserError
 from compressor.intervals import wilson_interval
-from compressor.lexicon.word_vectors import WordVectors
 from compressor.models.accuracy import measure_accuracy
 from compressor.models.classifier import (
     Classifier,
@@ -59,9 +58,10 @@ from compressor.system.files import (
 )
 from compressor.training.checkpoint import DISK_SHARE
 from compressor.training.finetune_stage import TRAINING_RECORD, finetune_classifier, training_decides
+from compressor.training.mixture import SubstitutionWords, load_substitution_words
 from compressor.training.records import SoupRecord
 from compressor.training.soup import Score, Trial, average_weights, greedy_soup, grid_runs
-from compressor.training.word_substitution import check_substitution, substitution_vectors
+from compressor.training.word_substitution import check_substitution
 
 SOUP_RECORD = "soup.json"
 
@@ -102,7 +102,7 @@ def soup_directory(model: str, train_data: str, config: SoupConfig, context: Con
     training, holdout = data.hold_out(config.holdout_examples, run.seed)
     store = _RunStore(model, training, holdout, config, context, device)
     if any(config.substituted_shares):
-        store.vectors = substitution_vectors(config, context.progress)
+        store.words = load_substitution_words(config, context.progress)
     _check_model(model, data, context, config.runs + 2 + DISK_SHARE)
     began = time.monotonic()
     plans = grid_runs(config, run.seed)
@@ -207,7 +207,7 @@ class _RunStore:
     """Makes runs and evaluations, or takes those that are in its folder.
 
     Attributes:
-        vectors: whose neighbours replace words, where runs of the grid have some replaced.
+        words: that stand for others, where runs of the grid have some replaced.
         resources: that the attacks used, once there was one.
     """
 
@@ -217,7 +217,7 @@ class _RunStore:
     config: SoupConfig
     context: Context
     device: torch.device
-    vectors: WordVectors | None = None
+    words: SubstitutionWords | None = None
     resources: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -229,7 +229,7 @@ class _RunStore:
         """The run with those options; its seed is the soup's, moved on by `place`."""
         run, log = self.context.run, self.context.progress.log
         moved_on = replace(self.context, run=run.model_copy(update={"seed": run.seed + place}))
-        vectors = self.vectors if options.substituted_share else None
+        words = self.words if options.substituted_share else None
         # One head for all: averages of models whose heads started apart mean little.
         decisive = training_decides(
             options,
@@ -244,7 +244,7 @@ class _RunStore:
             "seed": moved_on.run.seed,
             "head_seed": run.seed,
             "data": self.training.fingerprint,
-            "substitution_vectors": vectors and vectors.description,
+            **(words or SubstitutionWords()).record(),
             "decides": decisive,
         }
         directory = self.folder / name_of_facts("run", decisive)
@@ -260,7 +260,7 @@ class _RunStore:
             # The name has all that decides the run, so what a stopped one left is always gone on with.
             checkpoint = Checkpoint(checkpoint_folder(directory), decisive, log)
             with atomic_directory(directory, force=False, needed_bytes=weights_bytes(classifier)) as working:
-                steps = finetune_classifier(classifier, self.training, options, moved_on, vectors, checkpoint)
+                steps = finetune_classifier(classifier, self.training, options, moved_on, words, checkpoint)
                 save_classifier(classifier, working)
                 seconds = round(time.monotonic() - began, 2)
                 record = facts | {"steps": steps, "seconds": seconds, "labels": labels}

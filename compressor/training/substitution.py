@@ -1,9 +1,10 @@
-"""Texts as a training step sees them, some of their words replaced: the interface."""
+"""Texts as a training step sees them, some of their words replaced: the interface, and how that is done."""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,12 @@ from torch import Tensor
 
 from compressor.data.texts import TextData
 from compressor.models.batching import Encoded
+from compressor.training.mixture import Replacements
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WORD = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,14 @@ class Substitution(ABC):
     that was stopped goes on with the same texts.
 
     Attributes:
-        close_to: words that a word in lower case may be replaced by, of `close_words`.
-        share: of the words that have close ones.
+        replacements: what a word may be replaced by, of a `Mixture`; a word without any stays.
+        share: of the words that something may replace.
     """
 
     tokenizer: PreTrainedTokenizerBase
     data: TextData
     max_length: int
-    close_to: Callable[[str], Sequence[str]]
+    replacements: Replacements
     share: float
     seed: int
 
@@ -43,3 +47,25 @@ class Substitution(ABC):
             step: counted from 0.
             labels: of these texts, on the model's device.
         """
+
+
+def with_words(text: str, replaced: Sequence[tuple[int, int, str]]) -> str:
+    """The text with some of its words replaced; where nothing would be left of it, as it is.
+
+    With a word that is dropped goes the space before it, or at the start the one after it.
+
+    Args:
+        replaced: start and end of each word in characters, in their order, and what takes its place.
+    """
+    found, done = "", 0
+    for start, end, other in replaced:
+        found += text[done:start]
+        done = end
+        if other:
+            found += other
+        elif found.endswith(" "):
+            found = found[:-1]
+        elif not found and text[end : end + 1] == " ":
+            done += 1
+    found += text[done:]
+    return found if WORD.search(found) else text

@@ -1,4 +1,4 @@
-"""Training on texts some of whose words are replaced by close ones, drawn anew each time.
+"""Training on texts some of whose words are replaced by others, drawn anew each time.
 
 Augmentation as in Jia et al., "Certified Robustness to Adversarial Word Substitutions", EMNLP 2019, who draw
 a few variants of each text ahead. Of several draws the one that the model does worst on can be trained on, as
@@ -7,11 +7,9 @@ in Engstrom et al., "Exploring the Landscape of Spatial Robustness", ICML 2019.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,21 +17,15 @@ import torch
 from torch import Tensor
 
 from compressor.errors import UserError
-from compressor.lexicon.stopwords import STOPWORDS
-from compressor.lexicon.word_vectors import WordVectors, encoded_word_vectors, load_word_vectors
 from compressor.models.batching import Encoded, encode_texts, inputs_of, pad
-from compressor.options import SubstitutionConfig, SubstitutionResourcesConfig
-from compressor.system.assets import encoder_directory
-from compressor.system.console import Progress
+from compressor.options import SubstitutionConfig
+from compressor.training.gradient_substitution import GradientSubstitution
 from compressor.training.losses import example_losses, without_dropout
-from compressor.training.substitution import Substitution
+from compressor.training.mixture import Replacements
+from compressor.training.substitution import WORD, Substitution, with_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-# Cosine from which one word may stand for another: TextFooler's.
-LEAST_COSINE = 0.5
-WORD = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,7 @@ class DrawnSubstitution(Substitution):
 
         def drawn(texts: Sequence[str]) -> list[str]:
             return [
-                substituted(texts[place], self.close_to, self.share, generator)
+                substituted(texts[place], self.replacements, self.share, generator)
                 for place, generator in zip(places, generators, strict=True)
             ]
 
@@ -72,47 +64,23 @@ class DrawnSubstitution(Substitution):
         return [draws[draw][place] for place, draw in enumerate(worst)]
 
 
-def substituted(
-    text: str, close_to: Callable[[str], Sequence[str]], share: float, generator: np.random.Generator
-) -> str:
-    """The text, each word that has close ones replaced with probability `share` by one of them.
-
-    Args:
-        close_to: words, of one in lower case; none where it stays.
-    """
-
-    def replacement(match: re.Match[str]) -> str:
-        word = match[0]
-        close = close_to(word.lower())
-        if not close or generator.random() >= share:
-            return word
-        return written_as(word, close[int(generator.integers(len(close)))])
-
-    return WORD.sub(replacement, text)
+def substituted(text: str, replacements: Replacements, share: float, generator: np.random.Generator) -> str:
+    """The text, each word that something may replace replaced with probability `share`."""
+    found = []
+    for match in WORD.finditer(text):
+        if generator.random() >= share:
+            continue
+        others = replacements(match[0], generator)
+        if others:
+            found.append((*match.span(), others[int(generator.integers(len(others)))]))
+    return with_words(text, found)
 
 
-def written_as(word: str, other: str) -> str:
-    """The other word with the capitals of the first."""
-    if word.isupper() and len(word) > 1:
-        return other.upper()
-    return other.capitalize() if word[0].isupper() else other
-
-
-def close_words(vectors: WordVectors) -> Callable[[str], Sequence[str]]:
-    """A function that gives a word's neighbours from a cosine of 0.5 on; none of a stop word."""
-    places = {word: place for place, word in enumerate(vectors.words)}
-    stopwords = frozenset(STOPWORDS.read_text().split())
-
-    @cache
-    def close_to(word: str) -> Sequence[str]:
-        place = places.get(word)
-        if place is None or word in stopwords:
-            return ()
-        neighbours = vectors.neighbours[place, 1:]
-        cosines = vectors.vectors[neighbours] @ vectors.vectors[place]
-        return [vectors.words[other] for other in neighbours[cosines >= LEAST_COSINE]]
-
-    return close_to
+def substitution_kind(config: SubstitutionConfig) -> Callable[..., Substitution]:
+    """Return what makes the substitutions that options choose, of the fields of `Substitution`."""
+    if config.substitution_choice == "gradient":
+        return GradientSubstitution
+    return partial(DrawnSubstitution, draws=config.substitution_draws)
 
 
 def check_substitution(config: SubstitutionConfig) -> None:
@@ -122,14 +90,3 @@ def check_substitution(config: SubstitutionConfig) -> None:
             f"substitution_draws: the worst of {config.substitution_draws} draws needs words that are drawn; "
             f"with substitution_choice gradient leave it at 1"
         )
-
-
-def substitution_vectors(config: SubstitutionResourcesConfig, progress: Progress) -> WordVectors:
-    """The word vectors that a recipe names, or those of the packaged encoder.
-
-    Raises:
-        UserError: they are missing or broken.
-    """
-    if config.substitution_vectors:
-        return load_word_vectors(Path(config.substitution_vectors), progress)
-    return encoded_word_vectors(encoder_directory(), progress)

@@ -3,13 +3,16 @@
 Each layer was solved for its own output. What their errors do together is left for the end, where all weights
 that are not zero, biases and norms move at once: towards the dense model's logits (Hinton et al., 2015) and
 hidden states (Jiao et al., 2020), on the calibration texts, long ones in windows, and on texts made of their
-pieces. What a robust model says to a text it can be taught to say also where an attacker has replaced words.
+pieces. What the dense model says to a text, the pruned one can be taught to say also where somebody has
+changed words. What the dense model says to changed texts is not asked for, so the pruned model may become the
+more robust one.
 
 A distillation may also do harm: where steps are many, the rate is high or texts are few, the model learns the
 texts and not the teacher. So the weights are chosen on held-out texts, among ten evaluations and the start:
 the ones of the lowest loss, of those whose answers diverge no more from the dense model's than at the start.
-The divergence alone tells less. Where the dense model was trained on the texts it is sure of nearly all of
-them, and what a few others say decides. No label is needed for any of this.
+The divergence alone tells less: where the dense model was trained on the texts it is sure of nearly all of
+them, and what a few others say decides. A robust distillation may diverge some more, and is judged by the
+answers to the held-out texts and to perturbed copies of them. No label is needed for any of this.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,9 +62,11 @@ class Distillation:
         divergence_before: mean KL divergence of the pruned model's answers from the dense model's before the
             first step, in nats; of a regression the mean squared difference.
         divergence: that of the weights that were kept.
+        perturbed_divergence_before, perturbed_divergence: the same of its answers to perturbed copies of
+            these texts, from the dense model's to the texts as they are; None where there are no copies.
         kept_step: training steps after which these were reached; 0 where no evaluation was better than the
             start, which is what was kept.
-        loss: on held-out texts after the last step, what a training step minimizes.
+        loss: on held-out texts after the last step, what the weights are chosen by.
     """
 
     held_out_examples: int
@@ -69,6 +74,25 @@ class Distillation:
     divergence: float
     kept_step: int
     loss: float
+    perturbed_divergence_before: float | None = None
+    perturbed_divergence: float | None = None
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """What a robust distillation perturbs.
+
+    Attributes:
+        training: of `readable(texts)`; each step also teaches the dense model's answers to the texts that
+            this makes of some of its own.
+        held_out: a perturbed copy of each held-out text.
+        tolerance: by how much the divergence on held-out texts as they are may exceed that at the start, in
+            nats.
+    """
+
+    training: Substitution
+    held_out: Sequence[Encoded]
+    tolerance: float
 
 
 def distill(
@@ -82,7 +106,7 @@ def distill(
     learning_rate: float,
     seed: int,
     answers: tuple[Tensor, HiddenStates] | None = None,
-    adversarial: Substitution | None = None,
+    perturbed: Perturbed | None = None,
     checkpoint: NoCheckpoint | None = None,
     track: Callable[[Sequence[int]], Iterator[int]] = iter,
 ) -> Distillation:
@@ -96,8 +120,7 @@ def distill(
         held_out: texts that are not trained on, which choose the weights.
         learning_rate: peak.
         answers: of the dense model to `texts`, from `ask_teacher`; None asks for them at each step.
-        adversarial: of `readable(texts)`; where it is given each step also teaches the dense model's answer
-            to the texts that this makes of its own.
+        perturbed: of a robust distillation; None of any other.
         checkpoint: of the stage, where a distillation that was stopped goes on from.
         track: shows progress over the steps.
     """
@@ -115,7 +138,8 @@ def distill(
     logits, states = answers or (None, None)
     kept = checkpoint or NoCheckpoint()
     interval = max(1, -(-steps // EVALUATIONS))
-    measured = _HeldOut(classifier, dense, held_out, schedule)
+    measured = _HeldOut(classifier, dense, held_out, schedule, perturbed)
+    adversarial = None if perturbed is None else perturbed.training
     best = BestWeights(measured.loss, interval, kept, BEST_PART)
     embeddings = classifier.layout.embeddings(classifier.model)
     embeddings.requires_grad_(False)
@@ -135,8 +159,16 @@ def distill(
     finally:
         embeddings.requires_grad_(True)
     start, last = measured.start, measured.last
-    found = start if best.step == 0 else measured.measure()[1]
-    return Distillation(len(held_out), start, found, best.step, last)
+    found = start if best.step == 0 else measured.measure()
+    return Distillation(
+        held_out_examples=len(held_out),
+        divergence_before=start.divergence,
+        divergence=found.divergence,
+        kept_step=best.step,
+        loss=last,
+        perturbed_divergence_before=start.perturbed_divergence,
+        perturbed_divergence=found.perturbed_divergence,
+    )
 
 
 def fastest_rate(
@@ -158,47 +190,83 @@ def fastest_rate(
     return min(found, key=lambda rate: found[rate]), {f"{rate:g}": own for rate, own in found.items()}
 
 
+class _Measured(NamedTuple):
+    """What a classifier does on held-out texts; see `Distillation`."""
+
+    loss: float
+    divergence: float
+    perturbed_divergence: float | None = None
+
+
 class _HeldOut:
     """Measures how far a classifier, as it is then, is from the dense model on held-out texts.
 
     Attributes:
-        start: divergence of the first measurement.
+        start: the first measurement.
         last: loss of the last one.
     """
 
     def __init__(
-        self, classifier: Classifier, dense: PreTrainedModel, texts: Sequence[Encoded], schedule: Schedule
+        self,
+        classifier: Classifier,
+        dense: PreTrainedModel,
+        texts: Sequence[Encoded],
+        schedule: Schedule,
+        perturbed: Perturbed | None = None,
     ) -> None:
         self._classifier, self._texts, self._schedule = classifier, texts, schedule
+        self._perturbed = perturbed
         self._padding = int(classifier.tokenizer.pad_token_id)
         self._logits, self._states = ask_teacher(dense, texts, self._padding)
-        self.start = self.last = math.inf
+        self.start = _Measured(math.inf, math.inf, None if perturbed is None else math.inf)
+        self.last = math.inf
 
     def loss(self) -> float:
-        """Return the loss; infinite where the answers diverge more than at the first measurement."""
-        self.last, divergence = self.measure()
-        if not math.isfinite(self.start):
-            self.start = divergence
-        return self.last if divergence <= self.start else math.inf
+        """Return the loss; infinite where the answers diverge more than is allowed."""
+        found = self.measure()
+        self.last = found.loss
+        if not math.isfinite(self.start.divergence):
+            self.start = found
+        tolerance = 0.0 if self._perturbed is None else self._perturbed.tolerance
+        return found.loss if found.divergence <= self.start.divergence + tolerance else math.inf
 
     @torch.no_grad()
-    def measure(self) -> tuple[float, float]:
-        """Return the loss of a training step, and the divergence of the answers, both of all texts."""
+    def measure(self) -> _Measured:
+        """Return the loss that is to be low, and the divergences of the answers, all of all texts.
+
+        The loss is that of a training step; of a robust distillation without the part of the hidden states,
+        which are not meant to stay where they were.
+        """
+        model, perturbed = self._classifier.model, self._perturbed
+        with onednn_linears(model):
+            logits, distance = self._answers(self._texts, with_states=perturbed is None)
+            changed = None if perturbed is None else self._answers(perturbed.held_out)[0]
+        loss, divergence = self._loss(logits), float(answer_divergence(self._logits, logits))
+        if changed is None:
+            return _Measured(loss + self._schedule.hidden_weight * distance, divergence)
+        return _Measured(
+            loss + self._loss(changed), divergence, float(answer_divergence(self._logits, changed))
+        )
+
+    def _answers(self, texts: Sequence[Encoded], *, with_states: bool = False) -> tuple[Tensor, float]:
+        """Logits of all texts and, if asked for, the distance of the hidden states; 0 otherwise."""
         model, device = self._classifier.model, self._classifier.device
         logits, words, distance = torch.empty_like(self._logits), 0, 0.0
-        with onednn_linears(model):
-            for batch in sorted_batches(self._texts, BATCH_SIZE):
-                inputs = pad([self._texts[place] for place in batch], self._padding, device)
-                output = model(**inputs_of(model, inputs), output_hidden_states=True)
-                logits[batch] = output.logits.float().cpu()
+        for batch in sorted_batches(texts, BATCH_SIZE):
+            inputs = pad([texts[place] for place in batch], self._padding, device)
+            output = model(**inputs_of(model, inputs), output_hidden_states=with_states)
+            logits[batch] = output.logits.float().cpu()
+            if with_states:
                 mask, expected = inputs[MASK], self._states.at(batch, device)
                 count = int(mask.sum())
                 distance += count * float(hidden_distance(output.hidden_states[1:], expected, mask))
                 words += count
+        return logits, distance / max(1, words)
+
+    def _loss(self, logits: Tensor) -> float:
+        """The loss of answers, against the dense model's to the texts as they are."""
         labels = torch.zeros(len(logits), dtype=torch.float32 if logits.shape[1] == 1 else torch.int64)
-        loss = float(distillation_loss(logits, labels, self._logits, self._schedule))
-        loss += self._schedule.hidden_weight * distance / words
-        return loss, float(answer_divergence(self._logits, logits))
+        return float(distillation_loss(logits, labels, self._logits, self._schedule))
 
 
 def readable(texts: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase) -> TextData:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from compressor.data.texts import TextData
 from compressor.errors import UserError
-from compressor.lexicon.word_vectors import WordVectors
 from compressor.models.batching import Encoded, encode
 from compressor.models.classifier import Classifier, encoder_linears, encoder_weights
 from compressor.models.latency_table import Widths, read_latency_table
@@ -24,6 +23,7 @@ from compressor.pruning.adaptive.allocation import allocate, by_layer, uniform_p
 from compressor.pruning.adaptive.distillation import (
     BATCH_SIZE,
     Distillation,
+    Perturbed,
     distill,
     fastest_rate,
     readable,
@@ -38,9 +38,9 @@ from compressor.system.checkpoint import Part
 from compressor.system.console import Progress
 from compressor.training import early_stopping
 from compressor.training.checkpoint import DISK_SHARE
-from compressor.training.gradient_substitution import GradientSubstitution
+from compressor.training.mixture import SubstitutionWords, load_substitution_words, mixture_of
 from compressor.training.teacher import HiddenStates, ask_teacher, can_be_kept
-from compressor.training.word_substitution import close_words, substitution_vectors
+from compressor.training.word_substitution import DrawnSubstitution, check_substitution, substitution_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -159,14 +159,10 @@ def _distill(
     shown = data.sample(examples, job.seed)
     # The dense model answers any part of a text, and what many steps see again they learn by heart.
     texts = calibration_texts(classifier, shown, job, len(shown), tokens, whole=True)
-    adversarial = None
-    if job.vectors is not None:
-        words, share = close_words(job.vectors), options.distillation_substituted_share
-        read = readable(texts, tokenizer)
-        adversarial = GradientSubstitution(tokenizer, read, job.max_length, words, share, job.seed)
     run = partial(
         distill, classifier, dense, texts, masks,
-        held_out=encode(tokenizer, held_out, job.max_length), seed=job.seed, adversarial=adversarial,
+        held_out=encode(tokenizer, held_out, job.max_length), seed=job.seed,
+        perturbed=_perturbed(classifier, texts, held_out, job),
         answers=_answers(classifier, dense, texts, job, progress),
     )  # fmt: skip
     rate, race = _rate(classifier, run, job, progress)
@@ -186,7 +182,29 @@ def _distill(
             f"Distillation: divergence on {found.held_out_examples} held-out texts from "
             f"{found.divergence_before:.4g} to {found.divergence:.4g}, after step {found.kept_step}"
         )
+        if found.perturbed_divergence is not None:
+            progress.log(
+                f"Robust distillation: divergence on perturbed copies of them from "
+                f"{found.perturbed_divergence_before:.4g} to {found.perturbed_divergence:.4g}"
+            )
     return {"distillation_examples": len(shown), "distillation": asdict(found), **race}
+
+
+def _perturbed(
+    classifier: Classifier, texts: Sequence[Encoded], held_out: TextData, job: PruningJob
+) -> Perturbed | None:
+    """What a robust distillation perturbs; None where it is none."""
+    options, tokenizer = job.config.adaptive, classifier.tokenizer
+    if job.words is None:
+        return None
+    mixture = mixture_of(options, job.words).replacements
+    share, seed = options.distillation_substituted_share, job.seed
+    make = substitution_kind(options)
+    training = make(tokenizer, readable(texts, tokenizer), job.max_length, mixture, share, seed)
+    # The same copies for whatever weights, so they are drawn, not chosen against any.
+    judging = DrawnSubstitution(tokenizer, held_out, job.max_length, mixture, share, seed)
+    copies = judging.encoded(range(len(held_out)), 0)
+    return Perturbed(training, copies, options.clean_divergence_tolerance)
 
 
 def _answers(
@@ -251,22 +269,15 @@ class _Adaptive(Algorithm):
         return prune(classifier, data, job, progress)
 
     def check(self, config: PruneConfig) -> None:
-        share = config.adaptive.distillation_substituted_share
-        if share and not config.adaptive.distillation_steps:
-            raise UserError(
-                f"distillation_substituted_share: {share:g} of the words are to be replaced in a "
-                f"distillation, and there is none; add --distillation-steps, such as 1000"
-            )
+        check_substitution(config.adaptive)
 
     def disk_bytes(self, weights: int, config: PruneConfig) -> int:
         # Finished layers, and a distillation's state and best weights.
         distillation = DISK_SHARE + early_stopping.DISK_SHARE if config.adaptive.distillation_steps else 0
         return (1 + distillation) * weights
 
-    def word_vectors(self, config: PruneConfig, progress: Progress) -> WordVectors | None:
-        options = config.adaptive
-        replaces_words = options.distillation_steps and options.distillation_substituted_share
-        return substitution_vectors(options, progress) if replaces_words else None
+    def substitution_words(self, config: PruneConfig, progress: Progress) -> SubstitutionWords | None:
+        return load_substitution_words(config.adaptive, progress) if config.adaptive.robust else None
 
 
 ADAPTIVE = _Adaptive()

@@ -52,7 +52,10 @@ def test_every_contradiction_of_a_recipe_is_named():
         {
             "model": "m",
             "data": {"calibration": "c", "test": "t"},
-            "prune": {"pattern": "seven", "adaptive": {"distillation_substituted_share": 0.1}},
+            "prune": {
+                "pattern": "seven",
+                "adaptive": {"robust": True, "substitution_choice": "gradient", "substitution_draws": 2},
+            },
             "validate": {"gates": ["acuracy >= 0.5", "size_mb <= 0.9 * baseline", "accuracy >>= 1"]},
             "finetune": {},
             "soup": {},
@@ -61,7 +64,7 @@ def test_every_contradiction_of_a_recipe_is_named():
     found = problems_in(check_recipe, recipe)
     for part in (
         "seven",
-        "distillation_substituted_share",
+        "substitution_draws",
         "'acuracy'",
         "'accuracy >>= 1'",
         "soup: there is",

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from compressor.data.texts import TextData
 from compressor.errors import UserError
@@ -12,11 +10,10 @@ from compressor.models.batching import encode_texts, pad
 from compressor.options import FinetuneConfig, SoupConfig
 from compressor.training.gradient_substitution import (
     GradientSubstitution,
-    Replacement,
     embedding_gradient,
-    with_replacements,
 )
 from compressor.training.losses import example_losses
+from compressor.training.mixture import Mixture, written_as
 from compressor.training.word_substitution import DrawnSubstitution, check_substitution
 
 CLOSE = {
@@ -29,8 +26,8 @@ TEXTS = ["a good film", "So dull , so DULL", "nothing here", "Thunderous , good 
 LENGTH = 32
 
 
-def close_to(word):
-    return CLOSE.get(word, ())
+def close_to(word, generator):
+    return [written_as(word, other) for other in CLOSE.get(word.lower(), ())]
 
 
 def substitution_of(classifier, texts=TEXTS, share=0.5, pairs=None, length=LENGTH):
@@ -45,8 +42,12 @@ def found_in(classifier, texts, labels):
     encodings = classifier.tokenizer(list(texts)).encodings
     inputs = pad([(own.ids, own.type_ids) for own in encodings], classifier.tokenizer.pad_token_id)
     embedded, gradient = embedding_gradient(classifier.model, inputs, labels)
-    embed = classifier.model.get_input_embeddings()
-    return substitution.replacements(encodings, [texts], embedded, gradient, embed), inputs, embedded
+    return best_of(classifier, substitution, encodings, texts, embedded, gradient), inputs, embedded
+
+
+def best_of(classifier, substitution, encodings, texts, embedded, gradient):
+    words = substitution._words(encodings, [texts], [np.random.default_rng(0)] * len(texts))
+    return substitution.best(words, embedded, gradient, classifier.model.get_input_embeddings())
 
 
 def mean_embedding(classifier, word):
@@ -84,7 +85,9 @@ def test_gain_is_the_slope_of_the_loss_towards_the_close_word_and_the_largest_of
     for row, replacements in enumerate(found):
         for own in replacements:
             word = TEXTS[row][own.start : own.end].lower()
-            slopes = {other: slope(row, own, other) for other in CLOSE[word]}
+            others = close_to(TEXTS[row][own.start : own.end], None)
+            assert len(others) == len(CLOSE[word])
+            slopes = {other: slope(row, own, other) for other in others}
             assert own.gain == pytest.approx(slopes[own.other], rel=0.02, abs=2e-3)
             assert slopes[own.other] >= max(slopes.values()) - 2e-3
 
@@ -171,31 +174,25 @@ def test_both_texts_of_a_pair_are_searched_and_what_is_cut_off_is_not(small_clas
     encodings = tokenizer(["so film good dull"], truncation=True, max_length=4).encodings
     inputs = pad([(own.ids, own.type_ids) for own in encodings], 0)
     embedded, gradient = embedding_gradient(model, inputs, torch.tensor([0]))
-    [found] = substitution.replacements(
-        encodings, [["so film good dull"]], embedded, gradient, model.get_input_embeddings()
-    )
+    [found] = best_of(small_classifier, substitution, encodings, ["so film good dull"], embedded, gradient)
     assert [(own.start, own.end) for own in found] == [(3, 7)]
 
 
-@given(
-    parts=st.lists(
-        st.tuples(
-            st.sampled_from(["film", "Film", "FILM", "x"]),
-            st.text(alphabet=" .,😀é1'", max_size=3),
-            st.booleans(),
-        )
-    )
-)
-def test_replacing_changes_these_words_and_nothing_else(parts):
-    text = "".join(word + between for word, between, _ in parts)
-    expected, replacements, at = "", [], 0
-    for word, between, is_replaced in parts:
-        if is_replaced:
-            replacements.append(Replacement(0, at, at + len(word), "movie", 1.0))
-        other = {"film": "movie", "Film": "Movie", "FILM": "MOVIE", "x": "movie"}[word]
-        expected += (other if is_replaced else word) + between
-        at += len(word) + len(between)
-    assert with_replacements(text, replacements) == expected
+def test_words_may_be_dropped_or_misspelt_where_it_raises_the_loss(small_classifier, quotes):
+    tokenizer, model = small_classifier.tokenizer, small_classifier.model
+    kinds = [(1.0, lambda word, _: [""]), (1.0, lambda word, _: [word[::-1]])]
+    substitution = GradientSubstitution(tokenizer, quotes, LENGTH, Mixture(kinds).replacements, 0.5, 0)
+    places = list(range(32))
+    labels = torch.tensor(quotes.class_labels)[places]
+    seen = substitution.seen(places, 0, model, labels)
+    before = encode_texts(tokenizer, quotes.texts[:32], None, LENGTH)
+    assert any(len(new[0]) < len(old[0]) for new, old in zip(seen, before, strict=True))
+
+    def loss(encoded):
+        with torch.no_grad():
+            return example_losses(model(**pad(encoded, 0)).logits, labels).mean().item()
+
+    assert loss(seen) > loss(before) + 0.2
 
 
 @pytest.mark.parametrize("options", [FinetuneConfig, SoupConfig])

@@ -14,7 +14,7 @@ from compressor.errors import UserError
 from compressor.lexicon.word_vectors import WordVectors
 from compressor.models.batching import encode, pad
 from compressor.models.classifier import weights_fingerprint
-from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig, SubstitutionResourcesConfig
+from compressor.options import ColumnsConfig, FinetuneConfig, RunConfig
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
 from compressor.system.files import read_json
@@ -22,25 +22,29 @@ from compressor.training import checkpoint as training_checkpoint
 from compressor.training import loop as training_module
 from compressor.training.finetune_stage import finetune_directory
 from compressor.training.loop import TrainingSet, train
+from compressor.training.mixture import SubstitutionWords, mixture_of, written_as
 from compressor.training.schedule import Schedule
+from compressor.training.substitution import WORD, with_words
 from compressor.training.word_substitution import (
-    WORD,
     DrawnSubstitution,
-    close_words,
     substituted,
-    substitution_vectors,
 )
 
 CLOSE = {"good": ["fine", "decent"], "film": ["movie"], "dull": ["boring"]}
 LENGTH = 32
 
 
-def close_to(word):
-    return CLOSE.get(word, ())
+def close_to(word, generator):
+    """Close words, written as the replaced one."""
+    return [written_as(word, other) for other in CLOSE.get(word.lower(), ())]
 
 
 def generator(seed=0):
     return np.random.default_rng(seed)
+
+
+def neighbours(vectors):
+    return mixture_of(FinetuneConfig(), SubstitutionWords(vectors)).replacements
 
 
 @pytest.fixture
@@ -75,20 +79,42 @@ def test_share_is_that_of_the_words_with_close_ones():
     assert substituted(text, close_to, 0.0, generator()) == text
 
 
-def test_close_words_are_neighbours_from_textfoolers_cosine_on(vectors):
-    close = close_words(vectors)
-    assert sorted(close("good")) == ["able", "fine", "the"]
-    assert close("bad") == []
-    assert close("the") == ()
-    assert close("unheard") == ()
+@given(
+    parts=st.lists(
+        st.tuples(st.sampled_from(["film", "x"]), st.text(alphabet=" .,😀é1'", max_size=3), st.booleans())
+    )
+)
+def test_replacing_changes_these_words_and_nothing_else(parts):
+    text = "".join(word + between for word, between, _ in parts)
+    expected, replaced, at = "", [], 0
+    for word, between, is_replaced in parts:
+        if is_replaced:
+            replaced.append((at, at + len(word), "movie"))
+        expected += ("movie" if is_replaced else word) + between
+        at += len(word) + len(between)
+    assert with_words(text, replaced) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "dropped", "expected"),
+    [
+        ("a good film", (2, 6), "a film"),
+        ("good film", (0, 4), "film"),
+        ("a film.", (2, 6), "a."),
+        ("(film)s", (1, 5), "()s"),
+        ("film", (0, 4), "film"),
+    ],
+)
+def test_with_a_dropped_word_goes_a_space_and_something_is_left(text, dropped, expected):
+    assert with_words(text, [(*dropped, "")]) == expected
 
 
 def test_each_step_sees_others_and_a_repeated_one_the_same(small_classifier, vectors):
     data = TextData(["good good good good good good", "so"] * 2, None, [0, 1, 0, 1], ["a", "b"], "here")
     tokenizer = small_classifier.tokenizer
-    substitution = DrawnSubstitution(tokenizer, data, LENGTH, close_words(vectors), 0.5, 3)
+    substitution = DrawnSubstitution(tokenizer, data, LENGTH, neighbours(vectors), 0.5, 3)
     steps = [substitution.encoded([0, 1, 2], step) for step in range(4)]
-    again = DrawnSubstitution(tokenizer, data, LENGTH, close_words(vectors), 0.5, 3)
+    again = DrawnSubstitution(tokenizer, data, LENGTH, neighbours(vectors), 0.5, 3)
     assert steps[2] == again.encoded([0, 1, 2], 2)
     # What a text becomes depends on nothing that is beside it in a batch.
     assert substitution.encoded([2], 1) == steps[1][2:]
@@ -100,7 +126,7 @@ def test_each_step_sees_others_and_a_repeated_one_the_same(small_classifier, vec
 
 def test_both_texts_of_a_pair_are_varied(small_classifier, vectors):
     data = TextData(["good " * 9], ["good " * 9], [0], ["a", "b"], "here")
-    close = close_words(vectors)
+    close = neighbours(vectors)
     substitution = DrawnSubstitution(small_classifier.tokenizer, data, LENGTH, close, 1.0, 0)
     [(ids, types)] = substitution.encoded([0], 0)
     words = small_classifier.tokenizer.convert_ids_to_tokens(ids)
@@ -117,7 +143,7 @@ def test_without_substitution_a_step_sees_the_texts(small_classifier):
 
 def test_of_several_draws_each_text_is_trained_on_as_the_model_does_worst_on_it(small_classifier, vectors):
     data = TextData(["good " * 6, "bad good good", "so", "good bad"], None, [0, 1, 0, 1], ["a", "b"], "here")
-    tokenizer, close, model = small_classifier.tokenizer, close_words(vectors), small_classifier.model
+    tokenizer, close, model = small_classifier.tokenizer, neighbours(vectors), small_classifier.model
     labels = torch.tensor(data.class_labels)
     substitution = DrawnSubstitution(tokenizer, data, LENGTH, close, 0.5, 0, draws=5)
     places = [2, 0, 3, 1]
@@ -137,7 +163,7 @@ def test_a_step_trains_on_what_the_substitution_gives(small_classifier, vectors,
     data = TextData(["good " * 6, "bad good good", "so", "good bad"], None, [0, 1, 0, 1], ["a", "b"], "here")
     tokenizer = small_classifier.tokenizer
     labels = torch.tensor(data.class_labels)
-    substitution = DrawnSubstitution(tokenizer, data, LENGTH, close_words(vectors), 0.5, 0, draws=5)
+    substitution = DrawnSubstitution(tokenizer, data, LENGTH, neighbours(vectors), 0.5, 0, draws=5)
     training = TrainingSet(encode(tokenizer, data, LENGTH), labels, substitution=substitution)
     places, seen = [2, 0, 3, 1], []
     expected = substitution.seen(places, 0, small_classifier.model, labels[places])
@@ -145,6 +171,14 @@ def test_a_step_trains_on_what_the_substitution_gives(small_classifier, vectors,
     monkeypatch.setattr(training_module, "pad", lambda *a, **k: seen.append(a[0]) or pad(*a, **k))
     train(small_classifier, training, Schedule(steps=1, learning_rate=1e-4, batch_size=4), seed=0)
     assert seen == [expected]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 32])
+def test_half_of_a_batch_is_also_seen_perturbed_and_the_other_half_next(count):
+    first, second = (training_module.perturbed_rows(count, step) for step in (0, 1))
+    assert sorted({*first, *second}) == list(range(count))
+    assert abs(len(first) - len(second)) <= 1
+    assert count == 1 or not set(first) & set(second)
 
 
 def loss_on(classifier, text, label):
@@ -188,12 +222,6 @@ def test_a_training_with_it_goes_on_to_the_same_bits(
     plain = training(tmp_path / "plain", None, substituted_share=0.0)
     assert plain["substitution_vectors"] is None
     assert plain["sha256"] != whole["sha256"]
-
-
-def test_vectors_come_from_the_packaged_encoder_if_no_file_is_named():
-    found = substitution_vectors(SubstitutionResourcesConfig(), SilentProgress())
-    assert "words encoded by" in found.description
-    assert "terrible" in close_words(found)("awful")
 
 
 def test_missing_vectors_are_told_before_training(small_encoder_dir, critic_quotes, tmp_path):

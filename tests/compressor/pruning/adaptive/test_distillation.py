@@ -4,23 +4,24 @@ import copy
 import itertools
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from stopping import StopBefore, StoppedError
 
 from compressor.data.texts import TextData, load_text_data
 from compressor.errors import UserError
-from compressor.lexicon.word_vectors import load_word_vectors
 from compressor.models.batching import encode, encode_windows, pad
 from compressor.models.classifier import encoder_linears, load_classifier
 from compressor.models.predictors import TorchPredictor, predict
 from compressor.options import AdaptiveConfig, ColumnsConfig, PruneConfig, RunConfig
 from compressor.pruning.adaptive.distillation import (
     Distillation,
+    Perturbed,
     _HeldOut,
+    _Measured,
     distill,
     fastest_rate,
     readable,
@@ -37,6 +38,7 @@ from compressor.training import checkpoint as training_checkpoint
 from compressor.training.gradient_substitution import GradientSubstitution
 from compressor.training.loop import apply_masks
 from compressor.training.losses import answer_divergence, distillation_loss, hidden_distance
+from compressor.training.mixture import load_substitution_words
 from compressor.training.schedule import Schedule
 
 LENGTH = 32
@@ -223,18 +225,41 @@ def test_held_out_texts_are_measured_by_loss_and_divergence(small_classifier_dir
     mask, labels = batch["attention_mask"], torch.zeros(40, dtype=torch.int64)
     distance = hidden_distance(own.hidden_states[1:], other.hidden_states[1:], mask)
     expected = distillation_loss(own.logits, labels, other.logits, schedule) + 30.0 * distance
-    loss, found = held_out.measure()
+    loss, found, nothing = held_out.measure()
     assert loss == pytest.approx(float(expected), rel=1e-3)
     assert found == pytest.approx(divergence(classifier, small_classifier_dir, data), rel=1e-3)
+    assert nothing is None
 
 
-def test_weights_of_a_lower_loss_whose_answers_diverge_more_are_not_kept(monkeypatch):
-    measured = iter([(3.0, 0.2), (1.0, 0.3), (2.0, 0.2), (4.0, 0.1)])
+def test_perturbed_copies_are_held_against_the_answers_to_the_texts_as_they_are(small_classifier_dir, quotes):
+    classifier, _ = zeroed(small_classifier_dir)
+    dense = load_classifier(str(small_classifier_dir)).model
+    encoded = encode(classifier.tokenizer, quotes.select(range(40)), LENGTH)
+    copies = encode(classifier.tokenizer, quotes.select(range(40, 80)), LENGTH)
+    schedule = Schedule(1, 1e-3, 8, distillation_weight=1.0, distillation_temperature=2.0, hidden_weight=30.0)
+    plain = _HeldOut(classifier, dense, encoded, schedule).measure()
+    found = _HeldOut(classifier, dense, encoded, schedule, Perturbed(None, copies, 0.0)).measure()
+    with torch.no_grad():
+        expected = dense(**pad(encoded, 0)).logits
+        changed = classifier.model(**pad(copies, 0)).logits
+        own = classifier.model(**pad(encoded, 0)).logits
+    labels = torch.zeros(40, dtype=torch.int64)
+    losses = [float(distillation_loss(given, labels, expected, schedule)) for given in (own, changed)]
+    assert found.divergence == pytest.approx(plain.divergence, rel=1e-4)
+    # Hidden states, which are a part of the loss of a training step, count for nothing here.
+    assert found.loss == pytest.approx(sum(losses), rel=1e-3)
+    assert found.perturbed_divergence == pytest.approx(float(answer_divergence(expected, changed)), rel=1e-3)
+
+
+@pytest.mark.parametrize(("tolerance", "third"), [(None, math.inf), (0.0, math.inf), (0.11, 1.0)])
+def test_weights_of_a_lower_loss_whose_answers_diverge_more_are_not_kept(monkeypatch, tolerance, third):
+    measured = iter([_Measured(3.0, 0.2), _Measured(0.5, 0.4), _Measured(1.0, 0.3), _Measured(4.0, 0.1)])
     held_out = object.__new__(_HeldOut)
-    held_out.start = held_out.last = math.inf
+    held_out.start, held_out.last = _Measured(math.inf, math.inf), math.inf
+    held_out._perturbed = None if tolerance is None else Perturbed(None, [], tolerance)
     monkeypatch.setattr(_HeldOut, "measure", lambda _: next(measured))
-    assert [held_out.loss() for _ in range(4)] == [3.0, math.inf, 2.0, 4.0]
-    assert (held_out.start, held_out.last) == (0.2, 4.0)
+    assert [held_out.loss() for _ in range(4)] == [3.0, math.inf, third, 4.0]
+    assert (held_out.start.divergence, held_out.last) == (0.2, 4.0)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
@@ -257,9 +282,9 @@ def test_a_stopped_one_keeps_the_same_best_weights(small_classifier_dir, quotes,
     whole, losses = _HeldOut.measure, []
 
     def measured(held_out):
-        losses.append(whole(held_out)[0])
+        losses.append(whole(held_out).loss)
         # The loss of the third step is the best.
-        return (losses[-1] if len(losses) < 8 else abs(losses[-1] - losses[3])), 0.0
+        return _Measured(losses[-1] if len(losses) < 8 else abs(losses[-1] - losses[3]), 0.0)
 
     monkeypatch.setattr(_HeldOut, "measure", measured)
     found(NoCheckpoint(), iter)
@@ -352,7 +377,7 @@ def test_answers_stay_where_words_are_replaced(small_classifier_dir, quotes, any
             steps=20,
             learning_rate=1e-3,
             seed=0,
-            adversarial=adversarial if is_robust else None,
+            perturbed=Perturbed(adversarial, encoded, math.inf) if is_robust else None,
         )
         with torch.no_grad():
             expected = dense(**pad(encoded, 0)).logits
@@ -388,44 +413,45 @@ def test_windows_and_made_texts_can_be_read_again(small_classifier, quotes):
     assert sum(same) > 0.9 * len(windows)
 
 
+@pytest.mark.parametrize("choice", ["drawn", "gradient"])
 def test_pruning_can_end_with_words_replaced(
-    small_classifier_dir, quotes, vectors_file, tmp_path, monkeypatch, last_weights
+    small_classifier_dir, quotes, vectors_file, tmp_path, monkeypatch, last_weights, choice
 ):
-    def pruned(checkpoint, progress, vectors):
+    def pruned(checkpoint, progress, words):
         classifier = load_classifier(str(small_classifier_dir))
-        adaptive = AdaptiveConfig(solver="greedy", distillation_steps=4, distillation_substituted_share=0.5)
         config = PruneConfig(calibration_examples=24, adaptive=adaptive)
-        job = PruningJob(config, LENGTH, 0, checkpoint, vectors)
-        prune_classifier(classifier, quotes, job, progress)
+        job = PruningJob(config, LENGTH, 0, checkpoint, words)
+        result = prune_classifier(classifier, quotes, job, progress)
+        found = result.details["distillation"]
+        assert (found["perturbed_divergence"] is None) == (words is None)
         return classifier.model.state_dict()
 
-    vectors = load_word_vectors(Path(vectors_file), SilentProgress())
-    expected = pruned(NoCheckpoint(), SilentProgress(), vectors)
+    options = {"distillation_steps": 4, "distillation_examples": 24, "substitution_choice": choice}
+    adaptive = AdaptiveConfig(solver="greedy", robust=True, substitution_vectors=vectors_file, **options)
+    words = load_substitution_words(adaptive, SilentProgress())
+    expected = pruned(NoCheckpoint(), SilentProgress(), words)
     plain = pruned(NoCheckpoint(), SilentProgress(), None)
     assert any(not torch.equal(value, plain[name]) for name, value in expected.items())
     monkeypatch.setattr(training_checkpoint, "SECONDS_BETWEEN", 0.0)
     checkpoint = Checkpoint(tmp_path / "progress")
     with pytest.raises(StoppedError):
-        pruned(checkpoint, StopBefore(2, "Distilling"), vectors)
-    found = pruned(checkpoint, SilentProgress(), vectors)
+        pruned(checkpoint, StopBefore(2, "Distilling"), words)
+    found = pruned(checkpoint, SilentProgress(), words)
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.5, True), (0.0, False)])
-def test_the_stage_tells_whose_neighbours_replaced_words(
-    small_classifier_dir, critic_quotes, vectors_file, tmp_path, share, told
+@pytest.mark.parametrize("robust", [True, False])
+def test_the_stage_tells_whose_words_replaced_others(
+    small_classifier_dir, critic_quotes, vectors_file, tmp_path, robust
 ):
-    adaptive = AdaptiveConfig(
-        solver="greedy",
-        distillation_steps=1,
-        distillation_substituted_share=share,
-        substitution_vectors=vectors_file,
-    )
+    options = {"substitution_vectors": vectors_file, "distillation_examples": 24, "distillation_steps": 1}
     record = prune_directory(
         str(small_classifier_dir),
         str(critic_quotes / "train.tsv"),
-        PruneConfig(calibration_examples=24, adaptive=adaptive),
+        PruneConfig(
+            calibration_examples=24, adaptive=AdaptiveConfig(solver="greedy", robust=robust, **options)
+        ),
         Context(
             output=tmp_path / "pruned",
             columns=ColumnsConfig(max_length=LENGTH),
@@ -433,19 +459,42 @@ def test_the_stage_tells_whose_neighbours_replaced_words(
             progress=SilentProgress(),
         ),
     ).model_dump()
-    if told:
+    if robust:
         assert record["substitution_vectors"].startswith("words.npz (sha256 ")
+        assert "thesaurus" in record["substitution_synonyms"]
     else:
-        assert record["substitution_vectors"] is None
+        assert record["substitution_vectors"] is record["substitution_synonyms"] is None
 
 
-def test_words_to_replace_need_a_distillation():
-    adaptive = AdaptiveConfig(distillation_substituted_share=0.1)
-    with pytest.raises(UserError, match=r"distillation_substituted_share: 0\.1 .* add --distillation-steps"):
+def test_robust_alone_is_a_whole_distillation():
+    adaptive = AdaptiveConfig(robust=True)
+    assert (adaptive.distillation_steps, adaptive.distillation_examples) == (500, 8192)
+    given = AdaptiveConfig(robust=True, distillation_steps=7, distillation_examples=9)
+    assert (given.distillation_steps, given.distillation_examples) == (7, 9)
+    assert AdaptiveConfig.model_validate(given.model_dump()) == given
+    assert AdaptiveConfig().distillation_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("distillation_substituted_share", 0.1),
+        ("clean_divergence_tolerance", 0.0),
+        ("substitution_mixture", "letters"),
+        ("substitution_choice", "gradient"),
+        ("substitution_draws", 2),
+    ],
+)
+def test_options_of_a_robust_distillation_need_one(name, value):
+    with pytest.raises(ValidationError, match=f"{name}: has no effect without .* add robust"):
+        AdaptiveConfig(**{name: value})
+    AdaptiveConfig(robust=True, **{name: value})
+
+
+def test_draws_are_not_of_words_that_the_gradient_chooses():
+    adaptive = AdaptiveConfig(robust=True, substitution_choice="gradient", substitution_draws=2)
+    with pytest.raises(UserError, match="substitution_draws: the worst of 2 draws"):
         check_pruning(PruneConfig(adaptive=adaptive))
-    # Of another algorithm these are not the options.
-    check_pruning(PruneConfig(algorithm="randomized", adaptive=adaptive))
-    check_pruning(PruneConfig(adaptive=adaptive.model_copy(update={"distillation_steps": 1})))
 
 
 def test_the_rate_of_the_lowest_divergence_is_chosen_and_the_model_left_as_it_was(small_classifier):
