@@ -123,7 +123,7 @@ def smaller_classifier(
             f"and an agreement on texts that were counted says nothing of new ones; give other texts, or "
             f"others with --data"
         )
-    smaller, kept, coverage = _keep_counted(classifier, counted, config.vocabulary_coverage)
+    smaller, kept, coverage = _keep_counted(classifier, counted, config)
     facts = VocabularyFacts(
         pieces={"before": len(classifier.tokenizer), "after": len(kept)},
         coverage=coverage,
@@ -143,12 +143,13 @@ def check_agreement(facts: VocabularyFacts) -> None:
     if found is not None and found < facts.least_agreement:
         raise UserError(
             f"vocabulary: {facts.summary}, less than {facts.least_agreement:.1%}; give a larger "
-            f"--vocabulary-coverage, more texts with --vocabulary, or a smaller --vocabulary-agreement"
+            f"--vocabulary-coverage or --vocabulary-pieces, more texts with --vocabulary, or a smaller "
+            f"--vocabulary-agreement"
         )
 
 
 def _keep_counted(
-    classifier: Classifier, counted: TextData, coverage: float
+    classifier: Classifier, counted: TextData, config: VocabularyConfig
 ) -> tuple[Classifier, list[int], float]:
     """Return a copy with the pieces that texts need, the old ids of these, and the coverage."""
     tokenizer = classifier.tokenizer
@@ -160,7 +161,7 @@ def _keep_counted(
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     counts = count_pieces(content, [*counted.texts, *(counted.pairs or ())])
     try:
-        chosen = choose_pieces(content, counts, coverage)
+        chosen = choose_pieces(content, counts, config.vocabulary_coverage, config.vocabulary_pieces)
     except UserError as error:
         raise UserError(f"{classifier.source}: {error}") from error
     own = smaller_tokenizer(tokenizer, chosen.kept)

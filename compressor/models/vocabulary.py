@@ -23,6 +23,8 @@ from compressor.errors import UserError
 KINDS = ("WordPiece", "BPE", "Unigram")
 # Names of bytes, which BPE and Unigram spell unknown characters with.
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+# Places that BERT's vocabularies left free for others; no text has them.
+_UNUSED = re.compile(r"\[unused\d+\]")
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,20 @@ class SmallerVocabulary:
 
 
 def choose_pieces(
-    content: Mapping[str, Any], counts: Mapping[int, int], coverage: float
+    content: Mapping[str, Any], counts: Mapping[int, int], coverage: float, least: int = 0
 ) -> SmallerVocabulary:
     """Choose the pieces to keep: what every text needs, and the most frequent ones.
 
     Every text needs special and added tokens, single characters, and bytes. The most frequent other pieces
     follow until those that are kept make up `coverage` of all that were counted; of BPE with the pieces
-    that they are merged of.
+    that they are merged of. If these are fewer than `least`, others follow in the order of their ids: the
+    trainers of all three kinds of tokenizers number pieces by how frequent they were in general texts.
 
     Args:
         content: of `tokenizer.json`.
         counts: how often each piece was counted, by its id.
         coverage: from 0 to 1; 1 keeps all pieces that were counted.
+        least: number of pieces.
 
     Raises:
         UserError: a kind of tokenizer that cannot lose pieces.
@@ -74,6 +78,10 @@ def choose_pieces(
     total = sum(counts.values())
     for piece in sorted(counts, key=lambda piece: (-counts[piece], piece)):
         if covered >= coverage * total:
+            break
+        covered += keep(piece)
+    for piece in sorted(place for name, place in ids.items() if not _UNUSED.fullmatch(name)):
+        if len(kept) >= least:
             break
         covered += keep(piece)
     return SmallerVocabulary(sorted(kept), covered / total if total else 1.0)

@@ -34,6 +34,12 @@ class VocabularyConfig(Section):
         "vocabulary keeps; the most frequent ones, beside characters and special tokens. 1 keeps all that "
         "occur.",
     )
+    vocabulary_pieces: int = Field(
+        0,
+        ge=0,
+        description="With vocabulary texts: minimum number of pieces. If fewer are kept, those that are most "
+        "frequent in general follow, for words that the texts lack.",
+    )
     vocabulary_agreement: float = Field(
         0.98,
         ge=0,

@@ -200,6 +200,31 @@ def test_coverage_is_that_of_all_occurrences():
     assert choose_pieces(content, {letter: 99, numbers[0]: 1}, 0.99).coverage == 0.99
 
 
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_pieces_that_are_frequent_in_general_fill_up(kind):
+    content = CONTENTS[kind]
+    size = load(content).get_vocab_size()
+    fewest = set(choose_pieces(content, {}, 1.0).kept)
+    for least in (0, len(fewest), len(fewest) + 5, size, size + 9):
+        kept = choose_pieces(content, {}, 1.0, least).kept
+        assert set(kept) >= fewest
+        # The parts that the last piece of BPE is merged of may be more.
+        assert min(least, size) <= len(kept) <= max(least, len(fewest)) + 8
+        assert load(keep_pieces(content, kept)).get_vocab_size() == len(kept)
+    filled = sorted(set(choose_pieces(content, {}, 1.0, len(fewest) + 5).kept) - fewest)
+    others = sorted(set(range(size)) - fewest)
+    assert filled[0] == others[0]
+    if content["model"]["type"] != "BPE":
+        assert filled == others[:5]
+
+
+def test_places_without_a_piece_are_not_filled_with():
+    vocabulary = {"[UNK]": 0, "[unused1]": 1, "a": 2, "film": 3, "[unused2]": 4, "scene": 5}
+    content = json.loads(Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN)).to_str())
+    assert choose_pieces(content, {5: 1}, 1.0, 4).kept == [0, 2, 3, 5]
+    assert choose_pieces(content, {}, 1.0, 6).kept == [0, 2, 3, 5]
+
+
 def test_every_piece_of_bpe_that_is_kept_can_be_made():
     content = CONTENTS["byte_bpe"]
     longest = max(
