@@ -82,7 +82,7 @@ def _plain(annotation: Any) -> Any:
 def _flag(name: str, field: FieldInfo, heading: str) -> inspect.Parameter:
     panel = None if is_common(field) else ADVANCED + heading
     names = [flag_name(name)]
-    if field.annotation in (bool, bool | None):
+    if field.annotation is bool:
         names = [f"{flag_name(name)}/--no-{name.replace('_', '-')}"]
     option = typer.Option(*names, help=field.description, rich_help_panel=panel, **_choices(field))
     default = field.get_default(call_default_factory=True)

@@ -58,9 +58,9 @@ class AdaptiveConfig(SubstitutionConfig):
 
     robust: Annotated[bool, Common()] = Field(
         False,
-        description="Also distill the dense model's output on each text into the pruned model's output on "
-        "perturbed versions of it, to make the pruned model harder to fool. Without other values, "
-        "--distillation-steps is then 500 and --distillation-examples 8,192.",
+        description="Also distill the dense model's output on a text into the pruned model's output on "
+        "perturbed versions of it. Without other values, --distillation-steps is then 500 and "
+        "--distillation-examples 8,192.",
     )
     solver: Literal["fast", "exact", "greedy"] = Field(
         "fast",

@@ -138,10 +138,9 @@ class SearchConfig(Section):
         description="Peak learning rates of the recovery to choose from, by a short run of each if there are "
         "several.",
     )
-    recovery_robust: bool | None = Field(
-        None,
-        description="Also distill the dense model's answers to perturbed texts, as compress prune --robust. "
-        "By default if a gate is on what an attack finds, unless it only warns.",
+    recovery_robust: bool = Field(
+        False,
+        description="Also distill the dense model's answers to perturbed texts, as compress prune --robust.",
     )
 
     @model_validator(mode="after")

@@ -271,7 +271,7 @@ class CandidateStore:
             "latency_table": str(file),
             "distillation_steps": config.recovery_steps,
             "distillation_examples": config.recovery_examples,
-            "robust": self._recovers_robustly,
+            "robust": config.recovery_robust,
         }
         if len(config.recovery_rates) == 1:
             adaptive["distillation_rate"] = config.recovery_rates[0]
@@ -280,15 +280,6 @@ class CandidateStore:
         return PruneConfig.model_validate(
             {"calibration_examples": config.calibration_examples, "adaptive": adaptive}
         )
-
-    @property
-    def _recovers_robustly(self) -> bool:
-        """Whether the recovery is robust: as the options say, or if a gate that decides is on an attack."""
-        config = self.job.config
-        if config.recovery_robust is not None:
-            return config.recovery_robust
-        gates = parse_gates(self.job.validate.gates)
-        return config.recovery_steps > 0 and any(reads_attack(own) and not own.warns for own in gates)
 
     def export_config(self, runtime: str, precision: str) -> ExportConfig:
         """Return the options that export for a runtime in a precision."""

@@ -10,10 +10,8 @@ from compressor.search.candidates import CandidateStore, SearchJob
 from compressor.system.console import SilentProgress
 from compressor.system.context import Context
 
-ATTACKED = "accuracy_under_attack_drop <= 0.05"
 
-
-def recovers_robustly(gate, tmp_path, **search):
+def recovers_robustly(tmp_path, **search):
     job = SearchJob(
         model="m",
         calibration="c",
@@ -21,7 +19,7 @@ def recovers_robustly(gate, tmp_path, **search):
         test="t",
         vocabulary=None,
         config=SearchConfig(**search),
-        validate=ValidateConfig(gates=[gate]),
+        validate=ValidateConfig(gates=["accuracy_under_attack_drop <= 0.05"]),
         attack=AttackConfig(),
     )
     run = RunConfig(device="cpu")
@@ -29,19 +27,9 @@ def recovers_robustly(gate, tmp_path, **search):
     return CandidateStore(job, context).prune_config(Path("table.json"), 2.0).adaptive.robust
 
 
-@pytest.mark.parametrize(
-    ("gate", "search", "robust"),
-    [
-        (ATTACKED, {}, True),
-        ("accuracy_drop <= 0.01", {}, False),
-        (f"warn: {ATTACKED}", {}, False),
-        (ATTACKED, {"recovery_robust": False}, False),
-        ("accuracy_drop <= 0.01", {"recovery_robust": True}, True),
-        (ATTACKED, {"recovery_steps": 0}, False),
-    ],
-)
-def test_a_gate_on_an_attack_makes_the_recovery_robust(tmp_path, gate, search, robust):
-    assert recovers_robustly(gate, tmp_path, **search) == robust
+@pytest.mark.parametrize("robust", [False, True])
+def test_the_recovery_is_robust_as_the_option_says(tmp_path, robust):
+    assert recovers_robustly(tmp_path, recovery_robust=robust) == robust
 
 
 def test_a_robust_recovery_needs_steps():
