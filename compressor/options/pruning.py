@@ -9,8 +9,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from compressor.options.registry import PluginOptions, Registry
 from compressor.options.section import Common, Section, said, shown
 from compressor.options.training import (
+    CHOICE_DESCRIPTION,
     MIXTURE_DESCRIPTION,
     MixtureText,
+    SubstitutionChoice,
     SubstitutionConfig,
     TrainingConfig,
 )
@@ -137,15 +139,18 @@ class AdaptiveConfig(SubstitutionConfig):
         description="With --robust: fraction of the words that are substituted in a perturbed text.",
     )
     clean_divergence_tolerance: float = Field(
-        0.02,
+        0.05,
         ge=0,
         le=100,
         description="With --robust: by how much (nats) the kept weights may diverge more from the dense "
         "model's answers to unperturbed held-out texts than those at the start of the distillation.",
     )
     substitution_mixture: MixtureText = Field(
-        "words:3,synonyms:2,letters:3,homoglyphs:0.5,casing:0.25,dropped:0.5",
+        "words:3,synonyms:2,letters:3",
         description="With --robust: " + MIXTURE_DESCRIPTION[0].lower() + MIXTURE_DESCRIPTION[1:],
+    )
+    substitution_choice: SubstitutionChoice = Field(
+        "gradient", description="With --robust: " + CHOICE_DESCRIPTION[0].lower() + CHOICE_DESCRIPTION[1:]
     )
     resolve_heads: bool = Field(
         True, description="Re-solve pooler and classifier for the inputs that the pruned encoder produces."

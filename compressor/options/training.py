@@ -68,6 +68,11 @@ def _checked_mixture(text: str) -> str:
 
 
 MixtureText = Annotated[str, AfterValidator(_checked_mixture)]
+# How, likewise.
+CHOICE_DESCRIPTION = (
+    "How substitutions are chosen. drawn: at random. gradient: those that raise the loss most to first "
+    "order, by the gradient on the embeddings; a step takes longer."
+)
 # What substitutes words, for the description of each section's option.
 MIXTURE_DESCRIPTION = (
     "Kinds of substitutions, one drawn for each word by its weight, as in words:2,letters. words: neighbours "
@@ -145,11 +150,7 @@ class SubstitutionConfig(SubstitutionResourcesConfig):
     """Word substitution in training texts."""
 
     substitution_mixture: MixtureText = Field("words", description=MIXTURE_DESCRIPTION)
-    substitution_choice: SubstitutionChoice = Field(
-        "drawn",
-        description="How substitutions are chosen. drawn: at random. gradient: those that raise the loss "
-        "most to first order, by the gradient on the embeddings; a step takes half as long again.",
-    )
+    substitution_choice: SubstitutionChoice = Field("drawn", description=CHOICE_DESCRIPTION)
     substitution_draws: int = Field(
         1,
         ge=1,

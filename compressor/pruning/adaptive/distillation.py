@@ -34,7 +34,7 @@ from compressor.system.checkpoint import NoCheckpoint
 from compressor.training.checkpoint import TrainingCheckpoint
 from compressor.training.early_stopping import BestWeights
 from compressor.training.loop import TrainingSet, train
-from compressor.training.losses import answer_divergence, distillation_loss, hidden_distance
+from compressor.training.losses import answer_divergence, answers_of, distillation_loss, hidden_distance
 from compressor.training.schedule import Schedule
 from compressor.training.teacher import HiddenStates, ask_teacher
 
@@ -49,6 +49,8 @@ TOKENS = 2**18
 TEMPERATURE = 2.0
 # Hidden states have a mean square of about a third, and pruned models differ in a thirtieth of that.
 HIDDEN_WEIGHT = 30.0
+# Robust hidden states are other ones than the dense model's.
+ROBUST_HIDDEN_WEIGHT = 3.0
 EVALUATIONS = 10
 PART, BEST_PART = "distillation", "distillation-best"
 
@@ -62,8 +64,9 @@ class Distillation:
         divergence_before: mean KL divergence of the pruned model's answers from the dense model's before the
             first step, in nats; of a regression the mean squared difference.
         divergence: that of the weights that were kept.
-        perturbed_divergence_before, perturbed_divergence: the same of its answers to perturbed copies of
-            these texts, from the dense model's to the texts as they are; None where there are no copies.
+        perturbed_divergence_before, perturbed_divergence: the same of its answers to these texts perturbed,
+            against the model itself where they are chosen by the gradient, from the dense model's answers to
+            the texts as they are; None where none are perturbed.
         kept_step: training steps after which these were reached; 0 where no evaluation was better than the
             start, which is what was kept.
         loss: on held-out texts after the last step, what the weights are chosen by.
@@ -85,13 +88,13 @@ class Perturbed:
     Attributes:
         training: of `readable(texts)`; each step also teaches the dense model's answers to the texts that
             this makes of some of its own.
-        held_out: a perturbed copy of each held-out text.
+        held_out: of the held-out texts; perturbs them at each evaluation as a first step would.
         tolerance: by how much the divergence on held-out texts as they are may exceed that at the start, in
             nats.
     """
 
     training: Substitution
-    held_out: Sequence[Encoded]
+    held_out: Substitution
     tolerance: float
 
 
@@ -130,7 +133,7 @@ def distill(
         batch_size=BATCH_SIZE,
         distillation_weight=1.0,
         distillation_temperature=TEMPERATURE,
-        hidden_weight=HIDDEN_WEIGHT,
+        hidden_weight=HIDDEN_WEIGHT if perturbed is None else ROBUST_HIDDEN_WEIGHT,
         dropout=False,
     )
     # Their weight in the loss is zero; their type tells a regression from classes.
@@ -237,16 +240,28 @@ class _HeldOut:
         The loss is that of a training step; of a robust distillation without the part of the hidden states,
         which are not meant to stay where they were.
         """
-        model, perturbed = self._classifier.model, self._perturbed
+        model, texts = self._classifier.model, self._perturbed_texts()
         with onednn_linears(model):
-            logits, distance = self._answers(self._texts, with_states=perturbed is None)
-            changed = None if perturbed is None else self._answers(perturbed.held_out)[0]
+            logits, distance = self._answers(self._texts, with_states=texts is None)
+            changed = None if texts is None else self._answers(texts)[0]
         loss, divergence = self._loss(logits), float(answer_divergence(self._logits, logits))
         if changed is None:
             return _Measured(loss + self._schedule.hidden_weight * distance, divergence)
         return _Measured(
             loss + self._loss(changed), divergence, float(answer_divergence(self._logits, changed))
         )
+
+    def _perturbed_texts(self) -> list[Encoded] | None:
+        """The held-out texts as a robust distillation perturbs them for the model as it is now."""
+        if self._perturbed is None:
+            return None
+        found: list[Encoded] = []
+        with torch.enable_grad():
+            for places in torch.arange(len(self._texts)).split(BATCH_SIZE):
+                answers = answers_of(self._logits[places], self._labels(len(places)))
+                labels = answers.to(self._classifier.device)
+                found += self._perturbed.held_out.seen(places.tolist(), 0, self._classifier.model, labels)
+        return found
 
     def _answers(self, texts: Sequence[Encoded], *, with_states: bool = False) -> tuple[Tensor, float]:
         """Logits of all texts and, if asked for, the distance of the hidden states; 0 otherwise."""
@@ -265,8 +280,11 @@ class _HeldOut:
 
     def _loss(self, logits: Tensor) -> float:
         """The loss of answers, against the dense model's to the texts as they are."""
-        labels = torch.zeros(len(logits), dtype=torch.float32 if logits.shape[1] == 1 else torch.int64)
-        return float(distillation_loss(logits, labels, self._logits, self._schedule))
+        return float(distillation_loss(logits, self._labels(len(logits)), self._logits, self._schedule))
+
+    def _labels(self, count: int) -> Tensor:
+        """Nothing is known of them; their type tells a regression from classes."""
+        return torch.zeros(count, dtype=torch.float32 if self._logits.shape[1] == 1 else torch.int64)
 
 
 def readable(texts: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase) -> TextData:

@@ -40,7 +40,7 @@ from compressor.training import early_stopping
 from compressor.training.checkpoint import DISK_SHARE
 from compressor.training.mixture import SubstitutionWords, load_substitution_words, mixture_of
 from compressor.training.teacher import HiddenStates, ask_teacher, can_be_kept
-from compressor.training.word_substitution import DrawnSubstitution, check_substitution, substitution_kind
+from compressor.training.word_substitution import check_substitution, substitution_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -200,11 +200,11 @@ def _perturbed(
     mixture = mixture_of(options, job.words).replacements
     share, seed = options.distillation_substituted_share, job.seed
     make = substitution_kind(options)
-    training = make(tokenizer, readable(texts, tokenizer), job.max_length, mixture, share, seed)
-    # The same copies for whatever weights, so they are drawn, not chosen against any.
-    judging = DrawnSubstitution(tokenizer, held_out, job.max_length, mixture, share, seed)
-    copies = judging.encoded(range(len(held_out)), 0)
-    return Perturbed(training, copies, options.clean_divergence_tolerance)
+    training, judging = (
+        make(tokenizer, data, job.max_length, mixture, share, seed)
+        for data in (readable(texts, tokenizer), held_out)
+    )
+    return Perturbed(training, judging, options.clean_divergence_tolerance)
 
 
 def _answers(

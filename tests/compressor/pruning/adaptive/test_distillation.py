@@ -231,6 +231,18 @@ def test_held_out_texts_are_measured_by_loss_and_divergence(small_classifier_dir
     assert nothing is None
 
 
+class Copies:
+    """In place of a substitution: texts that are given, for whatever model."""
+
+    def __init__(self, texts):
+        self.texts, self.labels = texts, []
+
+    def seen(self, places, step, model, labels):
+        assert step == 0
+        self.labels += labels.tolist()
+        return [self.texts[place] for place in places]
+
+
 def test_perturbed_copies_are_held_against_the_answers_to_the_texts_as_they_are(small_classifier_dir, quotes):
     classifier, _ = zeroed(small_classifier_dir)
     dense = load_classifier(str(small_classifier_dir)).model
@@ -238,13 +250,16 @@ def test_perturbed_copies_are_held_against_the_answers_to_the_texts_as_they_are(
     copies = encode(classifier.tokenizer, quotes.select(range(40, 80)), LENGTH)
     schedule = Schedule(1, 1e-3, 8, distillation_weight=1.0, distillation_temperature=2.0, hidden_weight=30.0)
     plain = _HeldOut(classifier, dense, encoded, schedule).measure()
-    found = _HeldOut(classifier, dense, encoded, schedule, Perturbed(None, copies, 0.0)).measure()
+    given = Copies(copies)
+    found = _HeldOut(classifier, dense, encoded, schedule, Perturbed(None, given, 0.0)).measure()
     with torch.no_grad():
         expected = dense(**pad(encoded, 0)).logits
         changed = classifier.model(**pad(copies, 0)).logits
         own = classifier.model(**pad(encoded, 0)).logits
+    # Perturbed against the dense model's answers, which the model is to give.
+    assert given.labels == expected.argmax(dim=1).tolist()
     labels = torch.zeros(40, dtype=torch.int64)
-    losses = [float(distillation_loss(given, labels, expected, schedule)) for given in (own, changed)]
+    losses = [float(distillation_loss(one, labels, expected, schedule)) for one in (own, changed)]
     assert found.divergence == pytest.approx(plain.divergence, rel=1e-4)
     # Hidden states, which are a part of the loss of a training step, count for nothing here.
     assert found.loss == pytest.approx(sum(losses), rel=1e-3)
@@ -256,7 +271,7 @@ def test_weights_of_a_lower_loss_whose_answers_diverge_more_are_not_kept(monkeyp
     measured = iter([_Measured(3.0, 0.2), _Measured(0.5, 0.4), _Measured(1.0, 0.3), _Measured(4.0, 0.1)])
     held_out = object.__new__(_HeldOut)
     held_out.start, held_out.last = _Measured(math.inf, math.inf), math.inf
-    held_out._perturbed = None if tolerance is None else Perturbed(None, [], tolerance)
+    held_out._perturbed = None if tolerance is None else Perturbed(None, Copies([]), tolerance)
     monkeypatch.setattr(_HeldOut, "measure", lambda _: next(measured))
     assert [held_out.loss() for _ in range(4)] == [3.0, math.inf, third, 4.0]
     assert (held_out.start.divergence, held_out.last) == (0.2, 4.0)
@@ -377,7 +392,7 @@ def test_answers_stay_where_words_are_replaced(small_classifier_dir, quotes, any
             steps=20,
             learning_rate=1e-3,
             seed=0,
-            perturbed=Perturbed(adversarial, encoded, math.inf) if is_robust else None,
+            perturbed=Perturbed(adversarial, adversarial, math.inf) if is_robust else None,
         )
         with torch.no_grad():
             expected = dense(**pad(encoded, 0)).logits
@@ -481,7 +496,7 @@ def test_robust_alone_is_a_whole_distillation():
         ("distillation_substituted_share", 0.1),
         ("clean_divergence_tolerance", 0.0),
         ("substitution_mixture", "letters"),
-        ("substitution_choice", "gradient"),
+        ("substitution_choice", "drawn"),
         ("substitution_draws", 2),
     ],
 )
