@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import cli
 from compressor.config.recipe import Recipe, dump_recipe, load_recipe
+from compressor.options.pruning import ROBUST_OPTIONS
 
 SCHEMA = Recipe.model_json_schema()
 FEW = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -46,6 +47,15 @@ KNOWN = {
 }
 
 
+def consistent(section, fields):
+    """A section without contradictions that are refused: options of what is not done."""
+    if "robust" in fields and section.keys() & set(ROBUST_OPTIONS):
+        section["robust"] = True
+    if section.get("recovery_steps") == 0:
+        section.pop("recovery_robust", None)
+    return section
+
+
 def values_of(schema):
     """A strategy for what a JSON schema of ours allows; what is not required may be left out."""
     if "$ref" in schema:
@@ -64,7 +74,7 @@ def values_of(schema):
         return st.fixed_dictionaries(
             {name: value for name, value in fields.items() if name in required},
             optional={name: value for name, value in fields.items() if name not in required},
-        )
+        ).map(lambda section: consistent(section, schema["properties"]))
     if kind == "array":
         unique = schema.get("uniqueItems", False)
         return st.lists(

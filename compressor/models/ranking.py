@@ -86,7 +86,9 @@ def ndcg(answers: ArrayLike, relevance: ArrayLike) -> float:
     """
     from sklearn.metrics import ndcg_score
 
-    return float(ndcg_score([np.asarray(relevance)], [np.asarray(answers)], k=CUTOFF))
+    found = ndcg_score([np.asarray(relevance)], [np.asarray(answers)], k=CUTOFF)
+    # A quotient of sums in two orders may be 1 and a last bit.
+    return min(1.0, float(found))
 
 
 def reciprocal_rank(answers: ArrayLike, relevance: ArrayLike) -> float:
