@@ -18,13 +18,20 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from exporters.onnx_graph import constants
+from exporters.softmax import fix_softmaxes
 
 
-def suit_cpu_kernels(path: Path) -> None:
-    """Rewrite the residual sums and GELUs of a graph in place, with ONNX's own operators."""
+def suit_cpu_kernels(path: Path, *, any_processor: bool = False) -> None:
+    """Rewrite the residual sums and GELUs of a graph in place, with ONNX's own operators.
+
+    Args:
+        any_processor: also its Softmaxes, so that processors agree on them; see `exporters.softmax`.
+    """
     model = onnx.load(path)
     sum_residuals(model)
     halve_gelus_last(model)
+    if any_processor:
+        fix_softmaxes(model)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 

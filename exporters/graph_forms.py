@@ -20,7 +20,6 @@ from exporters.onnx import export_graph
 from exporters.quantize import fit_scales, quantize_dynamic, quantize_static, quantize_weights
 from exporters.quantize_rows import LARGEST_WEIGHTS
 from exporters.rounding import FittedWeight, LayerInputs, fit_weights, observe_inputs
-from exporters.softmax import fix_softmaxes
 from exporters.sparse import store_sparse
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -96,12 +95,10 @@ def give_form(
     quantized, precision = Quantized(), precision_of(config)
     # TensorRT and GPUs have fusions of their own.
     if config.target == "onnx" and precision not in DTYPES:
-        suit_cpu_kernels(graph)
+        suit_cpu_kernels(graph, any_processor=config.target_isa == "any")
     by_rows = precision == "int8" and config.runtime != "openvino"
     largest = LARGEST_WEIGHTS[weight_bits_of(config) if by_rows else 8]
     fitted = fit_weights(graph, calibration.inputs, largest, by_rows=by_rows) if calibration.inputs else {}
-    if config.target_isa == "any":
-        fix_softmaxes(graph)
     if by_rows:
         quantized = quantize_by_rows(graph, fitted)
     elif precision == "int8":

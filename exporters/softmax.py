@@ -8,10 +8,8 @@ difference in the last bit then moves an activation to the next step, and later 
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
-import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from exporters.onnx_graph import attribute, replace_contents
@@ -19,7 +17,7 @@ from exporters.onnx_graph import attribute, replace_contents
 AXIS = "softmax_axis"
 
 
-def fix_softmaxes(path: Path) -> int:
+def fix_softmaxes(model: ModelProto) -> int:
     """Write each Softmax over the last axis of a float32 graph with operators that add in float64, in place.
 
     The sum of exponentials is rounded to float32 once. In float64 the order of its terms changes it by 1e-16
@@ -29,25 +27,19 @@ def fix_softmaxes(path: Path) -> int:
     Returns:
         How many there were.
     """
-    model = onnx.load(path)
     found = [node for node in model.graph.node if _is_over_last_axis(node)]
     if not found:
         return 0
     divided = _products(model, found)
-    nodes: list[NodeProto] = []
-    for node in model.graph.node:
-        if _is_over_last_axis(node):
-            nodes += _exponentials(node)
-            if node.output[0] not in divided.values():
-                nodes.append(helper.make_node("Div", _quotient(node.output[0]), [node.output[0]]))
-        elif node.output[0] in divided:
-            nodes += _divided_product(node, divided[node.output[0]])
-        else:
-            nodes.append(node)
+    instead = {product: _divided_product(node, name) for product, (node, name) in divided.items()}
+    whole = {node.output[0] for node in found} - {name for _, name in divided.values()}
+    for node in found:
+        name = node.output[0]
+        last = [helper.make_node("Div", _quotient(name), [name])] if name in whole else []
+        instead[name] = [*_exponentials(node), *last]
+    nodes = [new for node in model.graph.node for new in instead.get(node.output[0], [node])]
     axis = numpy_helper.from_array(np.array([-1], np.int64), AXIS)
     replace_contents(model, nodes, [*model.graph.initializer, axis])
-    onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
     return len(found)
 
 
@@ -55,8 +47,8 @@ def _is_over_last_axis(node: NodeProto) -> bool:
     return node.op_type == "Softmax" and attribute(node, "axis", -1) == -1
 
 
-def _products(model: ModelProto, softmaxes: list[NodeProto]) -> dict[str, str]:
-    """Return the products `(probabilities, values)` that alone read a Softmax: its output by theirs."""
+def _products(model: ModelProto, softmaxes: list[NodeProto]) -> dict[str, tuple[NodeProto, str]]:
+    """Return the products `(probabilities, values)` that alone read a Softmax, and its output, by theirs."""
     readers: dict[str, list[NodeProto]] = defaultdict(list)
     for node in model.graph.node:
         for name in node.input:
@@ -67,7 +59,7 @@ def _products(model: ModelProto, softmaxes: list[NodeProto]) -> dict[str, str]:
         name = softmax.output[0]
         match readers[name]:
             case [reader] if reader.op_type == "MatMul" and reader.input[0] == name and name not in outputs:
-                found[reader.output[0]] = name
+                found[reader.output[0]] = (reader, name)
     return found
 
 
