@@ -14,39 +14,20 @@ from compressor.models.normalization.tokenizers import (
 )
 from compressor.options.normalization import NormalizationConfig
 from compressor.system.context import Context
-from exporters.retokenized import compare_tokenizers
+from exporters.retokenized import Retokenized, compare_tokenizers
 
 
 @dataclass(frozen=True)
-class NormalizationFacts:
+class NormalizationFacts(Retokenized):
     """What text normalization does to texts and answers.
 
     Attributes:
         unicode: version of the data on homoglyphs.
         by_export: whether the export added it; otherwise the model's tokenizer has it.
-        examples: number of texts of the comparison.
-        other_tokens: share of these that are tokenized otherwise without it; the logits of all others are the
-            same, bit for bit.
-        tokens: number of tokens of these texts `before` and `after`, after truncation.
-        label_agreement: share of these with the same label without it; None of a regression.
-        variance_kept: of a regression, `exporters.verify.variance_kept` of its answers; None of classes, or
-            if the answers without it are all the same.
-        reference_accuracy: without it; None where the texts have no labels.
-        accuracy: with it, likewise.
-        mean_divergence: mean Kullback-Leibler divergence of the classes from those without it; of a
-            regression the mean squared difference.
     """
 
     unicode: str
     by_export: bool
-    examples: int
-    other_tokens: float
-    tokens: dict[str, int]
-    label_agreement: float | None
-    variance_kept: float | None
-    reference_accuracy: float | None
-    accuracy: float | None
-    mean_divergence: float
 
     @property
     def summary(self) -> str:
@@ -78,6 +59,6 @@ def with_normalized_text(
     plain = plain_classifier(classifier) if has_own else classifier
     same_ids = range(len(classifier.tokenizer))
     found = compare_tokenizers(plain, normalized, same_ids, compared, context.columns.max_length)
-    facts = NormalizationFacts(UNICODE_VERSION, not has_own, **found)
+    facts = NormalizationFacts(**vars(found), unicode=UNICODE_VERSION, by_export=not has_own)
     context.progress.log(facts.summary)
     return normalized, facts

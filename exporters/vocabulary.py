@@ -22,7 +22,7 @@ from compressor.models.transformers_versions import with_new_ids
 from compressor.models.vocabulary import choose_pieces, keep_pieces
 from compressor.options import VocabularyConfig
 from compressor.system.context import Context
-from exporters.retokenized import compare_tokenizers
+from exporters.retokenized import Retokenized, compare_tokenizers
 from exporters.texts import places_of_others
 
 if TYPE_CHECKING:
@@ -30,25 +30,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class VocabularyFacts:
+class VocabularyFacts(Retokenized):
     """What was kept of a vocabulary, and what that does to the answers.
 
     Attributes:
         pieces: their number `before` and `after`, with special tokens.
         coverage: share of the counted pieces that are kept.
-        texts: number of texts that pieces were counted on.
+        texts: number of texts that pieces were counted on, none of which is compared.
         data_fingerprint: of these texts.
-        examples: number of texts of the comparison, none of which was counted.
-        other_tokens: share of these that are tokenized otherwise; the logits of all others are the same, bit
-            for bit.
-        tokens: number of tokens of these texts `before` and `after`, after truncation.
-        label_agreement: share of these with the label of the whole vocabulary; None of a regression.
-        variance_kept: of a regression, `variance_kept` of its answers; None of classes, or if the answers of
-            the whole vocabulary are all the same.
-        reference_accuracy: with the whole vocabulary; None where the texts have no labels.
-        accuracy: with the smaller one, likewise.
-        mean_divergence: mean Kullback-Leibler divergence of the classes from those of the whole vocabulary;
-            of a regression the mean squared difference.
         least_agreement: the bound on `label_agreement`, or `variance_kept`, that was given.
     """
 
@@ -56,14 +45,6 @@ class VocabularyFacts:
     coverage: float
     texts: int
     data_fingerprint: str
-    examples: int
-    other_tokens: float
-    tokens: dict[str, int]
-    label_agreement: float | None
-    variance_kept: float | None
-    reference_accuracy: float | None
-    accuracy: float | None
-    mean_divergence: float
     least_agreement: float
 
     @property
@@ -124,13 +105,14 @@ def smaller_classifier(
             f"others with --data"
         )
     smaller, kept, coverage = _keep_counted(classifier, counted, config)
+    found = compare_tokenizers(classifier, smaller, kept, compared, context.columns.max_length)
     facts = VocabularyFacts(
+        **vars(found),
         pieces={"before": len(classifier.tokenizer), "after": len(kept)},
         coverage=coverage,
         texts=len(counted),
         data_fingerprint=counted.fingerprint,
         least_agreement=config.vocabulary_agreement,
-        **compare_tokenizers(classifier, smaller, kept, compared, context.columns.max_length),
     )
     context.progress.log(facts.summary)
     check_agreement(facts)
