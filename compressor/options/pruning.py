@@ -55,6 +55,10 @@ ROBUST_OPTIONS = (
 )
 
 
+def _if_robust(description: str) -> str:
+    return f"With --robust: {description[0].lower()}{description[1:]}"
+
+
 class AdaptiveConfig(SubstitutionConfig):
     """Adaptive knowledge-retention pruning (algorithm 1)."""
 
@@ -147,11 +151,9 @@ class AdaptiveConfig(SubstitutionConfig):
     )
     substitution_mixture: MixtureText = Field(
         "words:3,synonyms:2,letters:3",
-        description="With --robust: " + MIXTURE_DESCRIPTION[0].lower() + MIXTURE_DESCRIPTION[1:],
+        description=_if_robust(MIXTURE_DESCRIPTION),
     )
-    substitution_choice: SubstitutionChoice = Field(
-        "gradient", description="With --robust: " + CHOICE_DESCRIPTION[0].lower() + CHOICE_DESCRIPTION[1:]
-    )
+    substitution_choice: SubstitutionChoice = Field("gradient", description=_if_robust(CHOICE_DESCRIPTION))
     resolve_heads: bool = Field(
         True, description="Re-solve pooler and classifier for the inputs that the pruned encoder produces."
     )
